@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Image: everything that a target holds of ours, as a plan made before the target is stopped.
+ *
+ * One image serves all links of all sessions on one process. Attach, detach and every change in
+ * between are one operation: build the image that is wanted now and have the surgeon replace the one
+ * that is there (none at first, none at the end).
+ *
+ *   mapping           protection  holds
+ *   code              r-x         agent (helpers), trampolines, compiled programs; sealed memfd
+ *   data              rw-         struct ub_process, ub_map descriptors, ub_link_info, guards,
+ *                                 site table (struct ub_site_table): shared with the daemon
+ *   events            rw-         the process's event ring: shared with the daemon
+ *   map i             rw-         shared memory of a map
+ *
+ * Mappings are named [memfd:ubpf-run:...] so that people and `doctor` see whose they are.
+ */
+#ifndef UB_HOOK_IMAGE_H
+#define UB_HOOK_IMAGE_H
+
+#include <sys/types.h>
+
+#include <common/reason.h>
+#include <jit/jit.h>
+
+enum ub_point_kind {
+	UB_POINT_ENTRY, /* before the instruction at the offset (function entry or inside) */
+	UB_POINT_RETURN, /* whenever the function that starts at the offset returns */
+};
+
+/* Where: a file as mapped in the target. */
+struct ub_point {
+	enum ub_point_kind kind;
+	dev_t dev; /* st_dev and st_ino of the file, as seen through the target's mount namespace */
+	ino_t ino;
+	u64 offset;	    /* file offset */
+	u64 ref_ctr_offset; /* file offset of a USDT semaphore, 0 = none */
+};
+
+/* What runs there: one link. */
+struct ub_image_link {
+	struct ub_point point;
+	u32 link_id;
+	u32 prog_id;
+	u64 cookie;
+	const struct ub_program *program;
+	const struct ub_code *code;
+	u32 nr_maps;
+	const u32 *maps; /* for each of the program's maps: index into the request's maps */
+};
+
+struct ub_image_map {
+	struct ub_map_attr attr;
+	int fd; /* memfd of its shared memory */
+};
+
+struct ub_image_request {
+	pid_t pid;
+	u32 nr_links;
+	const struct ub_image_link *links; /* in attach order */
+	u32 nr_maps;
+	const struct ub_image_map *maps;
+	u32 nr_cpus;
+	u64 tgid_in_client; /* for bpf_get_current_pid_tgid() */
+	u64 uid_gid;
+	int counters_fd;    /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
+	u32 generation;
+	const struct ub_image *current; /* what the target holds now, or NULL */
+};
+
+struct ub_image; /* opaque: see hook/image_private.h; freed with ub_image_free() */
+
+/* Looks at the (running) target's mappings and files and plans. Nothing is changed in the target. -ENOENT:
+ * the file is not mapped there (yet); -EOPNOTSUPP: a point can't be hooked, @why says which and why; -EBUSY: bytes
+ * differ from the file's and are not ours; -ESRCH; -EPERM; ... */
+int __must_check ub_image_build(const struct ub_image_request *request, struct ub_image **out,
+				struct ub_reason *why);
+void ub_image_free(struct ub_image *image);
+
+/* Sum over CPUs of one link's counters, read from the data shared with the target. */
+void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses);
+/* The process's event ring as mapped in this process, and its size. */
+struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size);
+/* Starts or stops counting at once, without touching the target: struct ub_process.enabled. */
+void ub_image_enable(struct ub_image *image, bool enabled);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Surgeon: the only code that stops, changes and resumes a target. Each operation runs in a
+ * short-lived process of its own with a complete plan and its signals blocked; it finishes even if
+ * the daemon is killed. If the surgeon itself is killed the target goes on unharmed, and what was left is
+ * found by ub_surgeon_repair() from the target's own site table.
+ */
+#ifndef UB_SURGEON_SURGEON_H
+#define UB_SURGEON_SURGEON_H
+
+#include <sys/types.h>
+
+#include <common/reason.h>
+#include <hook/image.h>
+
+/* What happened to the old image. */
+enum ub_removal {
+	UB_REMOVED_CLEAN = 0,	/* nothing of it is left (or there was none) */
+	UB_REMOVED_LATER = 1,	/* a thread is still inside: mapping left, call ub_surgeon_collect() again */
+	UB_REMOVED_GONE = 2,	/* the process exited or exec'd: nothing to remove */
+};
+
+struct ub_surgery {
+	enum ub_removal removal;
+	u64 pause_ns;	/* from the first INTERRUPT to the last resume */
+	u32 nr_threads; /* stopped */
+	struct ub_reason left; /* why the mapping stays, for UB_REMOVED_LATER */
+};
+
+/*
+ * Replaces what @pid holds (@old, or NULL) by @new (or NULL: take everything out), all or nothing.
+ * 0 and *result; or -errno and @why, and the target is as before. -ESRCH gone; -EPERM may not be traced;
+ * -EBUSY traced by somebody else (named) or sites changed; -ETIMEDOUT a thread did not stop; -EOPNOTSUPP
+ * seccomp'd, 32-bit, kernel thread, ... @pidfd guards against pid reuse.
+ */
+int __must_check ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_image *new,
+				    struct ub_surgery *result, struct ub_reason *why);
+
+/* Second half of a removal that ended UB_REMOVED_LATER. */
+int __must_check ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old,
+				    struct ub_surgery *result, struct ub_reason *why);
+
+/* Cleans a process of everything of ours that no living daemon owns, from its own site table: for
+ * `detach PID` and `doctor --repair`. Returns number of sites restored, or -errno. */
+int __must_check ub_surgeon_repair(pid_t pid, struct ub_reason *why);
+/* Whether @pid holds anything of ours: 1, 0 or -errno. */
+int __must_check ub_surgeon_find(pid_t pid, struct ub_reason *why);
+
+#endif

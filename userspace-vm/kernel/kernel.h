@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The userspace kernel: answers bpf(2), perf_event_open(2), ioctl(2) on perf events and
+ * epoll_ctl(2) on its files as Linux does. It knows objects (maps, programs, BTF, links, perf events) and their files; it does
+ * not know how calls reach it (daemon/: seccomp listener or socket) nor how targets are operated on
+ * (daemon/targets.c, through struct ub_kernel_ops).
+ */
+#ifndef UB_KERNEL_KERNEL_H
+#define UB_KERNEL_KERNEL_H
+
+#include <sys/types.h>
+
+#include <common/loop.h>
+#include <common/reason.h>
+#include <jit/jit.h>
+#include <map/event_ring.h>
+#include <map/map.h>
+
+struct ub_kernel;
+struct ub_kernel_map;
+
+/* A process that makes calls. Created by the transport, one per client process. */
+struct ub_caller {
+	pid_t pid;   /* in the daemon's pid namespace */
+	int pidfd;
+	uid_t uid;
+	gid_t gid;
+	u64 session; /* which session's objects and sandbox it belongs to */
+	/* Memory of the caller. 0 or -EFAULT. Checks that the call is still alive after reading. */
+	int (*read)(struct ub_caller *caller, u64 address, void *into, size_t size);
+	int (*write)(struct ub_caller *caller, u64 address, const void *from, size_t size);
+	void *opaque;
+	u64 call_id; /* transport's */
+};
+
+struct ub_call {
+	int nr; /* __NR_bpf, ... */
+	u64 args[6];
+};
+
+/* What the transport does then: install @fd (if >= 0, closing its own copy) with @fd_flags and return its number, else return
+ * @value (result or -errno). A reply that can't be delivered is undone by closing the fd: last close frees
+ * the object. @pass: the call is not ours; let the real kernel have it. */
+struct ub_reply {
+	s64 value;
+	int fd;
+	u32 fd_flags; /* O_CLOEXEC */
+	bool pass;
+};
+
+/* A link as its attacher sees it; lives from attach to detach. */
+struct ub_link_view {
+	u32 link_id;
+	u32 prog_id;
+	pid_t pid;		   /* -1: every process that maps the file */
+	u64 session;
+	const char *path;	   /* as the client named it */
+	dev_t dev;		   /* of that file, as the client sees it */
+	ino_t ino;
+	u64 offset;
+	u64 ref_ctr_offset;
+	u64 cookie;
+	bool is_return;
+	const struct ub_program *program;
+	const struct ub_code *code;
+	u32 nr_maps;
+	struct ub_kernel_map *const *maps; /* the program's maps */
+};
+
+struct ub_kernel_ops {
+	/* All or nothing; returns -errno and @why. Several views (uprobe_multi) go in one stop per process. */
+	int (*attach)(void *opaque, const struct ub_link_view *views, u32 nr, struct ub_caller *caller,
+		      struct ub_reason *why);
+	/* Always ends with the links gone. */
+	void (*detach)(void *opaque, const u32 *link_ids, u32 nr);
+	void (*enable)(void *opaque, u32 link_id, bool enabled);
+	void (*counters)(void *opaque, u32 link_id, u64 *hits, u64 *misses);
+	/* Messages for people (daemon's log, session's terminal). */
+	void (*log)(void *opaque, u64 session, const char *text);
+};
+
+struct ub_kernel *ub_kernel_new(struct ub_loop *loop, const struct ub_kernel_ops *ops, void *opaque,
+				u32 nr_cpus);
+void ub_kernel_free(struct ub_kernel *kernel);
+
+void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const struct ub_call *call,
+		    struct ub_reply *reply);
+
+/* A record that a target produced: goes to the ring or perf buffer of the map it names, whose readers
+ * are woken. Links of @session's programs only: @map_ids the process's image holds, checked by the caller. */
+void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
+/* Records that were lost before they reached us, for @map_id. */
+void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count);
+
+/* The memfd and shape of a map, for images. */
+int ub_kernel_map_fd(const struct ub_kernel_map *map);
+const struct ub_map_attr *ub_kernel_map_attr(const struct ub_kernel_map *map);
+u32 ub_kernel_map_id(const struct ub_kernel_map *map);
+
+/* Number of objects alive, so that the daemon knows when it is idle. */
+u32 ub_kernel_objects(const struct ub_kernel *kernel);
+
+#endif

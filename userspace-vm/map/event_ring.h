@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A process's event ring: how ring buffer and perf buffer records leave a target. The process's
+ * threads are the only writers, the daemon the only reader; it validates and copies each record into
+ * the client's buffer, so a stopped, killed or scribbling target wedges nobody.
+ *
+ * Freestanding on the producer's side. No producer waits for another: a record that a dead thread
+ * reserved and never committed is skipped by the daemon once its owner is known to be dead.
+ */
+#ifndef UB_MAP_EVENT_RING_H
+#define UB_MAP_EVENT_RING_H
+
+#include <common/types.h>
+
+#define UB_EVENT_RING_SIZE (1u << 20) /* bytes of data, default; a power of two */
+
+enum ub_event_kind {
+	UB_EVENT_RINGBUF = 1, /* to map_id's ring buffer */
+	UB_EVENT_PERF = 2,    /* to map_id's perf event array, entry cpu */
+	UB_EVENT_PRINTK = 3,  /* a line of trace_pipe */
+	UB_EVENT_SIGNAL = 4,  /* reserved */
+};
+
+struct ub_event {
+	u32 kind;
+	u32 map_id;
+	u32 size; /* of data */
+	u32 cpu;  /* perf: index into the array */
+	u64 tid;  /* of the producer, as the process itself sees it */
+	const void *data; /* the reader's own copy */
+};
+
+struct ub_run;
+struct ub_map;
+
+u64 ub_event_ring_size(u32 data_size); /* bytes of shared memory */
+void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size);
+
+/* [producer] Space for @size bytes in @ring, or NULL: full (counted as lost for @map) or too large. */
+void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
+		       u32 size, struct ub_run *run);
+/* [producer] Publishes or takes back what reserve gave; wakes the daemon when it sleeps (the only
+ * case that makes a system call). @wakeup: BPF_RB_NO_WAKEUP / FORCE_WAKEUP. */
+void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run);
+
+/* [daemon] A private reader with its own position: never trusts the ring. */
+struct ub_event_reader;
+struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size);
+void ub_event_reader_free(struct ub_event_reader *reader);
+/* 1 and *event (its data valid until the next call), 0: nothing now, -EBADMSG: the ring was scribbled
+ * on; the reader has resynchronised at the producer's position. @is_alive(opaque, tid) decides about uncommitted records. */
+int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
+		  bool (*is_alive)(void *opaque, u64 tid), void *opaque);
+/* Records lost for want of space so far. */
+u64 ub_event_lost(const struct ub_event_ring *ring);
+/* [daemon] About to sleep: producers wake us through the futex word. Returns true if there is
+ * something to read already. */
+bool ub_event_prepare_sleep(struct ub_event_ring *ring);
+u32 *ub_event_futex(struct ub_event_ring *ring);
+void ub_event_awake(struct ub_event_ring *ring);
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Maps in shared memory. One map = one sealed memfd of ub_map_shared_size() bytes, mapped by the
+ * daemon, by each target that runs a program using it, and (where its type can be mmapped) by the
+ * client. struct ub_map is a process's own, private descriptor of it: whatever is relied on (sizes,
+ * masks, offsets) is in there and never read from the shared memory, which is hostile input.
+ *
+ * The functions marked [F] are freestanding: they are also compiled into the agent. They make no
+ * system call, take no lock that a dead or stopped participant could hold, and never wait.
+ */
+#ifndef UB_MAP_MAP_H
+#define UB_MAP_MAP_H
+
+#include <linux/bpf.h>
+
+#include <common/types.h>
+
+struct ub_run;
+
+/* The shape of a map, as given to BPF_MAP_CREATE. */
+struct ub_map_attr {
+	u32 type; /* enum bpf_map_type */
+	u32 key_size;
+	u32 value_size;
+	u32 max_entries;
+	u32 flags; /* BPF_F_* */
+	u32 id;	   /* the map's id, for information */
+	u64 extra; /* map_extra: bloom filter's hash functions */
+};
+
+/*
+ * Private descriptor. Plain data without pointers to functions, so that the image builder can
+ * write it for another address space with addresses valid there.
+ */
+struct ub_map {
+	struct ub_map_attr attr;
+	u32 nr_cpus;	  /* number of per-CPU slots */
+	u32 value_stride; /* bytes from one value to the next of the same element (per CPU) */
+	u64 elem_stride;  /* bytes from one element to the next */
+	u64 values_offset; /* of the first value from shared: what LD_IMM64 MAP_VALUE is relative to */
+	u64 mask;	  /* index mask or bucket mask, by type */
+	u64 shared_size;
+	u8 *shared;	  /* base of the shared memory in this process */
+	struct ub_map **inner; /* maps of maps, PROG_ARRAY: per-process table of max_entries pointers, or NULL */
+	u64 type_words[8]; /* derived geometry, by type */
+};
+
+/* Checks @attr as the kernel's map_alloc_check() and map_alloc() of the type do. 0, -EINVAL, -E2BIG,
+ * -ENOMEM, -EPERM or -ENOTSUPP (524) as Linux answers. */
+int __must_check ub_map_check(const struct ub_map_attr *attr, u32 nr_cpus);
+
+/* Bytes of shared memory for a checked @attr, a multiple of the page size. */
+u64 ub_map_shared_size(const struct ub_map_attr *attr, u32 nr_cpus);
+
+/* Fills @map for shared memory at @shared (an address in whichever process will use @map; it is
+ * not dereferenced). @attr has been checked. */
+void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus, void *shared);
+
+/* Formats fresh, zeroed shared memory, once, by its creator. @map is bound in this process. */
+void ub_map_format(struct ub_map *map);
+
+/* --- from programs [F]: per-CPU types use run->cpu ------------------------------------------ */
+
+/* Address of the value, or NULL. Stays safe to read and write until the program returns. */
+void *ub_map_lookup(struct ub_map *map, const void *key, struct ub_run *run);
+/* 0, -EEXIST, -ENOENT, -E2BIG, -EINVAL, -EBUSY, -ENOMEM as the kernel's map_update_elem. */
+long ub_map_update(struct ub_map *map, const void *key, const void *value, u64 flags,
+		   struct ub_run *run);
+long ub_map_delete(struct ub_map *map, const void *key, struct ub_run *run);
+long ub_map_push(struct ub_map *map, const void *value, u64 flags);
+long ub_map_pop(struct ub_map *map, void *value);
+long ub_map_peek(struct ub_map *map, void *value);
+void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu);
+
+/* --- from the bpf(2) surface: values of all CPUs, each rounded up to 8 bytes ----------------- */
+
+/* Size of the value buffer that bpf(2) exchanges: value_size, or round_up(value_size, 8) * nr_cpus. */
+u32 ub_map_user_value_size(const struct ub_map *map);
+int __must_check ub_map_sys_lookup(struct ub_map *map, const void *key, void *value, u64 flags);
+int __must_check ub_map_sys_update(struct ub_map *map, const void *key, const void *value, u64 flags);
+int __must_check ub_map_sys_delete(struct ub_map *map, const void *key);
+int __must_check ub_map_sys_lookup_and_delete(struct ub_map *map, const void *key, void *value,
+					      u64 flags);
+/* @key NULL: the first key. -ENOENT after the last. */
+int __must_check ub_map_sys_next_key(struct ub_map *map, const void *key, void *next_key);
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a running program sees of the world: one struct ub_run per execution, one struct ub_process
+ * per address space. Freestanding: the same layouts serve the agent in a target, the daemon's
+ * worker and the tests.
+ *
+ * Calling convention of compiled programs (jit/):
+ *   u64 program(void *ctx, struct ub_run *run)      SysV, ctx in rdi, run in rsi
+ * and of every helper:
+ *   u64 helper(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, struct ub_run *run)
+ * so the run travels in r9, and inside compiled code in r12.
+ */
+#ifndef UB_PROGRAM_RUN_H
+#define UB_PROGRAM_RUN_H
+
+#include <common/types.h>
+
+struct ub_map;
+struct ub_event_ring;
+
+typedef u64 (*ub_helper_fn)(u64, u64, u64, u64, u64, void *run);
+typedef u64 (*ub_program_fn)(void *ctx, void *run);
+
+/* One address space that runs programs. Filled by whoever builds the space (the image builder writes
+ * it into a target's data part); helpers read it, and write only the fields marked [w]. */
+struct ub_process {
+	u32 size;	    /* of this struct, so that a newer reader can tell an older writer */
+	u32 nr_cpus;	    /* possible CPUs: per-CPU values exist for 0 .. nr_cpus - 1 */
+	u64 tgid_pid;	    /* tgid in the client's pid namespace (<< 32 not applied) */
+	u64 uid_gid;	    /* gid << 32 | uid, as bpf_get_current_uid_gid() */
+	s64 tid_offset;	    /* where the thread's TCB (fs base + this) holds its tid, or 0: unknown */
+	u32 own_tgid;	    /* tgid as the process itself sees it, to notice a fork */
+	s32 tid_shift;	    /* unused unless pid namespaces differ: see tid_map */
+	u64 vdso_clock_gettime; /* address of __vdso_clock_gettime, or 0: use the system call */
+	u64 vdso_getcpu;	/* address of __vdso_getcpu, or 0 */
+	u32 no_syscalls;    /* nonzero: a filter may kill for system calls: make none */
+	u32 enabled;	    /* [daemon w] zero: count and run nothing any more (detach has begun) */
+	u32 generation;	    /* [daemon w] counts images, for diagnosis */
+	u32 has_rseq;	    /* fs base + rseq_offset holds struct rseq */
+	s64 rseq_offset;
+	struct ub_event_ring *events; /* this process's ring to the daemon, or NULL */
+	u64 safe_ranges;    /* address of struct ub_safe_ranges: memory that can't go away, or 0 */
+	u64 fork_page;	    /* [w] address of a MADV_WIPEONFORK page: word 0 nonzero in the parent, or 0 */
+	u64 reserved[16];
+};
+
+/* One attachment of one program to one probe point: constants of the link. */
+struct ub_link_info {
+	u64 cookie;
+	u64 func_ip;	    /* bpf_get_func_ip() */
+	u32 link_id;
+	u32 prog_id;
+	u64 hits;	    /* address of this link's counters: struct ub_link_counters[nr_cpus] */
+};
+
+/* Counters of one link on one CPU (or stripe); shared with the daemon, which adds them up. */
+struct ub_link_counters {
+	u64 hits;   /* times the program ran */
+	u64 misses; /* times it should have run and could not (recursion, no stack) */
+} __attribute__((aligned(64)));
+
+struct ub_run {
+	void *ctx;			  /* r1 of the main program */
+	struct ub_process *process;
+	const struct ub_link_info *link;  /* NULL in tests and TEST_RUN */
+	struct ub_map **maps;		  /* program's maps[] as addresses in this process */
+	u64 tail_calls;			  /* so far; MAX_TAIL_CALL_CNT = 33 */
+	const void *tail_target;
+	u32 cpu;			  /* fixed for the whole run; UB_CPU_UNKNOWN until asked */
+	u32 flags;
+	u64 stack_low;			  /* lowest address a probe handler may use, 0 = unknown */
+	u64 user_sp;			  /* the probed code's stack pointer; 0 outside a target */
+	/* Interpreter: base of this program, so that helpers can run its callbacks. */
+	u64 (*call_callback)(u64 callback, u64 a1, u64 a2, u64 a3, struct ub_run *run);
+	const struct ub_program *program;
+	u64 scratch[8];			  /* of the helper that is running */
+};
+
+#define UB_CPU_UNKNOWN 0xffffffffu
+#define UB_MAX_TAIL_CALLS 33
+
+#endif
