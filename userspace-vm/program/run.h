@@ -8,7 +8,11 @@
  *   u64 program(void *ctx, struct ub_run *run)      SysV, ctx in rdi, run in rsi
  * and of every helper:
  *   u64 helper(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, struct ub_run *run)
- * so the run travels in r9, and inside compiled code in r12.
+ * so the run travels in r9, and inside compiled code in r12. Callbacks (of bpf_loop, for_each_map_elem)
+ * are called like helpers; only through ub_run_callback(), because under the interpreter a callback
+ * is no code.
+ *
+ * Offsets of struct ub_run are compiled into programs: append to it, move nothing.
  */
 #ifndef UB_PROGRAM_RUN_H
 #define UB_PROGRAM_RUN_H
@@ -17,6 +21,7 @@
 
 struct ub_map;
 struct ub_event_ring;
+struct ub_program;
 
 typedef u64 (*ub_helper_fn)(u64, u64, u64, u64, u64, void *run);
 typedef u64 (*ub_program_fn)(void *ctx, void *run);
@@ -78,12 +83,21 @@ struct ub_run {
 	u64 stack_low;			  /* lowest address a probe handler may use, 0 = unknown */
 	u64 user_sp;			  /* the probed code's stack pointer; 0 outside a target */
 	/* Interpreter: base of this program, so that helpers can run its callbacks. */
-	u64 (*call_callback)(u64 callback, u64 a1, u64 a2, u64 a3, struct ub_run *run);
+	u64 (*call_callback)(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_run *run);
 	const struct ub_program *program;
 	u64 scratch[8];			  /* of the helper that is running */
+	void *interpreter;		  /* its state, while it runs this; call_callback is then set */
 };
 
 #define UB_CPU_UNKNOWN 0xffffffffu
 #define UB_MAX_TAIL_CALLS 33
+
+/* For helpers: calls @callback, a PTR_TO_FUNC argument, with up to four arguments; its r0. */
+static inline u64 ub_run_callback(struct ub_run *run, u64 callback, u64 a1, u64 a2, u64 a3, u64 a4)
+{
+	if (run->call_callback)
+		return run->call_callback(callback, a1, a2, a3, a4, run);
+	return ((ub_helper_fn)callback)(a1, a2, a3, a4, 0, run);
+}
 
 #endif
