@@ -46,7 +46,14 @@ struct ub_process {
 	struct ub_event_ring *events; /* this process's ring to the daemon, or NULL */
 	u64 safe_ranges;    /* address of struct ub_safe_ranges: memory that can't go away, or 0 */
 	u64 fork_page;	    /* [w] address of a MADV_WIPEONFORK page: word 0 nonzero in the parent, or 0 */
-	u64 reserved[16];
+	u32 has_fsgsbase;   /* AT_HWCAP2 bit 1: rdfsbase may be used; without it tid_offset and rseq are not */
+	u32 vm_sharers;	    /* nonzero: processes made by vfork or clone(CLONE_VM) run this memory too, so
+			     * tgid_pid and tid_offset are not to be trusted: ask the kernel */
+	u32 own_pidns_same; /* nonzero: pids that the process sees are those of the client's namespace */
+	u32 numa_node;	    /* unused: the node comes from the CPU number's segment */
+	u64 cgroup_id;	    /* bpf_get_current_cgroup_id(), 0 = unknown */
+	u64 boot_offset_ns; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC when the image was built */
+	u64 reserved[12];
 };
 
 /* One attachment of one program to one probe point: constants of the link. */
