@@ -25,6 +25,7 @@
 #include <client/client.h>
 #include <common/cleanup.h>
 #include <daemon/daemon.h>
+#include <daemon/procfs.h>
 #include <daemon/protocol.h>
 
 #include "fake.h"
@@ -64,9 +65,12 @@ static bool exists(const char *fmt, ...)
 	return access(path, F_OK) == 0;
 }
 
+/* A zombie that nobody has waited for yet is dead. */
 static bool alive(pid_t pid)
 {
-	return kill(pid, 0) == 0;
+	struct ub_proc_status status;
+
+	return ub_proc_status(pid, &status) == 0 && status.state != 'Z' && status.state != 'X';
 }
 
 /* The daemon's guard and the daemon itself, from what a connection says. */

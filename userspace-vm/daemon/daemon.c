@@ -106,9 +106,11 @@ static void on_idle_timer(void *opaque)
 /* Objects can outlive connections (their files were passed on), so go on looking. */
 void daemon_check_idle(struct ub_daemon *daemon)
 {
-	if (!daemon->idle_timer && !daemon->connections && !daemon->listeners)
-		daemon->idle_timer =
-			ub_loop_after(daemon->loop, IDLE_CHECK_MS, on_idle_timer, daemon);
+	if (daemon->connections || daemon->listeners)
+		return;
+	/* The first client may have been waited for longer. */
+	ub_timer_remove(daemon->idle_timer);
+	daemon->idle_timer = ub_loop_after(daemon->loop, IDLE_CHECK_MS, on_idle_timer, daemon);
 }
 
 static void on_signal(void *opaque, u32 events)
