@@ -182,6 +182,9 @@ void listener_free(struct listener *listener)
 		process_free(listener->processes);
 	ub_watch_remove(listener->watch);
 	close(listener->fd);
+	/* Its end tells the process that prints our notes to go. */
+	if (listener->session->notes)
+		connection_free(listener->session->notes);
 	session_put(listener->session);
 	free(listener);
 	daemon_check_idle(daemon);
