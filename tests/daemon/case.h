@@ -70,9 +70,9 @@ static bool exists(const char *fmt, ...)
 /* A zombie that nobody has waited for yet is dead. */
 static __attribute__((unused)) bool alive(pid_t pid)
 {
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 
-	return ub_proc_status(pid, &status) == 0 && status.state != 'Z' && status.state != 'X';
+	return ub_procfs_status(pid, &status) == 0 && status.state != 'Z' && status.state != 'X';
 }
 
 /* The daemon's guard and the daemon itself, from what a connection says. */
