@@ -52,20 +52,22 @@ bool wait_until(bool (*done)(void *), void *opaque)
 
 const char *victim_path(const char *name)
 {
-	static char path[4352];
+	static char paths[2][4352];
+	static int next;
+	char *path = paths[next++ & 1];
 	const char *build = getenv("UBPF_BUILD");
 	char self[4096];
 	ssize_t n;
 
 	if (build) {
-		snprintf(path, sizeof(path), "%s/tests/lib/%s", build, name);
+		snprintf(path, sizeof(paths[0]), "%s/tests/lib/%s", build, name);
 		return path;
 	}
 	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	check(n > 0, "who am I?");
 	self[n] = '\0';
 	*strrchr(self, '/') = '\0';
-	snprintf(path, sizeof(path), "%s/../lib/%s", self, name);
+	snprintf(path, sizeof(paths[0]), "%s/../lib/%s", self, name);
 	return path;
 }
 
@@ -108,20 +110,21 @@ void victim_exec(struct victim *v, const char *const *argv)
 
 void victim_start(struct victim *v, const char *arg, ...)
 {
-	const char *argv[32] = { victim_path("ubpf-victim") };
+	const char *argv[32];
 	va_list args;
 	int n = 1;
 
+	va_start(args, arg);
 	if (arg && arg[0] == '/') {
 		argv[0] = arg;
-		arg = NULL;
-	}
-	va_start(args, arg);
-	if (argv[0] != victim_path("ubpf-victim"))
 		arg = va_arg(args, const char *);
+	} else {
+		argv[0] = victim_path("ubpf-victim");
+	}
 	for (; arg && n < 31; arg = va_arg(args, const char *))
 		argv[n++] = arg;
 	va_end(args);
+	argv[n] = NULL;
 	victim_exec(v, argv);
 	check(!strncmp(victim_line(v), "ready", 5), "the victim did not start");
 }
