@@ -26,6 +26,13 @@ int __must_check ub_client_connect_running(struct ub_reason *why);
  */
 int __must_check ub_client_enter(struct ub_reason *why);
 
+/* Whether ub_client_enter() has been and the daemon went away since: calls fail with ENOSYS then. */
+bool ub_client_lost(void);
+
+/* In a child that is to be a target (after fork, before exec): where Yama restricts ptrace, lets this
+ * session's daemon trace it. */
+void ub_client_allow_tracing(void);
+
 struct ub_exec_options {
 	const pid_t *pids; /* -p: processes that a tool's pid -1 means */
 	u32 nr_pids;

@@ -28,6 +28,12 @@ struct ub_interpret_options {
 	void *observe_opaque;
 };
 
+/* What a PROG_ARRAY's table (struct ub_map.inner) points to where programs are interpreted. */
+struct ub_interpret_target {
+	const struct ub_program *program;
+	struct ub_map **maps;
+};
+
 /* Runs @program with r1 = @ctx, r2 = @r2 (the size, for the vm command and conformance tests). 0 and *result, or
  * -errno and @why, naming the instruction. */
 int __must_check ub_interpret(const struct ub_program *program, void *ctx, u64 r2,

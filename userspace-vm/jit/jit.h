@@ -9,6 +9,7 @@
 
 #include <common/reason.h>
 #include <program/program.h>
+#include <program/run.h>
 
 enum ub_reloc_kind {
 	UB_RELOC_HELPER,    /* s32 at offset: address of helper index (id), relative to offset + 4 */

@@ -77,6 +77,8 @@ struct ub_kernel_ops {
 	void (*counters)(void *opaque, u32 link_id, u64 *hits, u64 *misses);
 	/* Messages for people (daemon's log, session's terminal). */
 	void (*log)(void *opaque, u64 session, const char *text);
+	/* Optional (NULL): an entry of a map of maps or of a PROG_ARRAY changed. */
+	void (*map_changed)(void *opaque, struct ub_kernel_map *map);
 };
 
 struct ub_kernel *ub_kernel_new(struct ub_loop *loop, const struct ub_kernel_ops *ops, void *opaque,
@@ -96,6 +98,24 @@ void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count);
 int ub_kernel_map_fd(const struct ub_kernel_map *map);
 const struct ub_map_attr *ub_kernel_map_attr(const struct ub_kernel_map *map);
 u32 ub_kernel_map_id(const struct ub_kernel_map *map);
+
+/* Entries of a map that holds objects: how many there are (0: no such map), the inner map of one, or the
+ * program of one (PROG_ARRAY; only its program, code and maps are filled in). NULL, false: empty. For
+ * HASH_OF_MAPS the entries are in no order and a value in shared memory is the inner map's id. */
+u32 ub_kernel_map_slots(const struct ub_kernel_map *map);
+struct ub_kernel_map *ub_kernel_map_inner(const struct ub_kernel_map *map, u32 index);
+bool ub_kernel_map_program(const struct ub_kernel_map *map, u32 index, struct ub_link_view *view);
+
+/* The number that clients must find in /sys/bus/event_source/devices/uprobe/type. */
+u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel);
+
+/* The session is over: what it pinned lets go. Everything else ends with its files. */
+void ub_kernel_session_end(struct ub_kernel *kernel, u64 session);
+
+/* What /proc/PID/fdinfo/FD says about an object of ours after Linux's own lines: number of bytes, as
+ * snprintf(); -EBADF, -EINVAL: not ours. */
+int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
+		     size_t size);
 
 /* Number of objects alive, so that the daemon knows when it is idle. */
 u32 ub_kernel_objects(const struct ub_kernel *kernel);

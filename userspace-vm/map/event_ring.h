@@ -30,6 +30,7 @@ struct ub_event {
 	const void *data; /* the reader's own copy */
 };
 
+struct ub_event_ring;
 struct ub_run;
 struct ub_map;
 

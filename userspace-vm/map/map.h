@@ -35,10 +35,10 @@ struct ub_map_attr {
 struct ub_map {
 	struct ub_map_attr attr;
 	u32 nr_cpus;	  /* number of per-CPU slots */
-	u32 value_stride; /* bytes from one value to the next of the same element (per CPU) */
-	u64 elem_stride;  /* bytes from one element to the next */
+	u64 value_stride; /* bytes from one value to the next of the same element (per CPU); 0: no such */
+	u64 elem_stride;  /* bytes from one element's value to the next element's, on the same CPU */
 	u64 values_offset; /* of the first value from shared: what LD_IMM64 MAP_VALUE is relative to */
-	u64 mask;	  /* index mask or bucket mask, by type */
+	u64 mask;	  /* index mask (arrays: all ones below the next power of two) or bucket mask */
 	u64 shared_size;
 	u8 *shared;	  /* base of the shared memory in this process */
 	struct ub_map **inner; /* maps of maps, PROG_ARRAY: per-process table of max_entries pointers, or NULL */

@@ -18,6 +18,7 @@
 
 #include <linux/bpf.h>
 
+#include <common/reason.h>
 #include <common/types.h>
 #include <map/map.h>
 
@@ -78,5 +79,15 @@ struct ub_program {
 
 struct ub_program *ub_program_new(u32 nr_insns);
 void ub_program_free(struct ub_program *program);
+
+/* Fills subprogs[], nr_subprogs and the tail call flags from the instructions, which ub_isa_check()
+ * has passed. Nothing is known of stack depths: each gets all UB_STACK_SIZE. -E2BIG, or -EINVAL when a
+ * jump leaves its subprogram. */
+int __must_check ub_program_find_subprogs(struct ub_program *program, struct ub_reason *why);
+
+/* A program of @nr instructions in the internal form that nobody verified (vm command, tests): checked
+ * for form only, without aux. Whoever runs it trusts it. */
+int __must_check ub_program_from_insns(const struct bpf_insn *insns, u32 nr,
+				       struct ub_program **out, struct ub_reason *why);
 
 #endif

@@ -8,7 +8,11 @@
  *   u64 program(void *ctx, struct ub_run *run)      SysV, ctx in rdi, run in rsi
  * and of every helper:
  *   u64 helper(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, struct ub_run *run)
- * so the run travels in r9, and inside compiled code in r12.
+ * so the run travels in r9, and inside compiled code in r12. Callbacks (of bpf_loop, for_each_map_elem)
+ * are called like helpers; only through ub_run_callback(), because under the interpreter a callback
+ * is no code.
+ *
+ * Offsets of struct ub_run are compiled into programs: append to it, move nothing.
  */
 #ifndef UB_PROGRAM_RUN_H
 #define UB_PROGRAM_RUN_H
@@ -17,6 +21,7 @@
 
 struct ub_map;
 struct ub_event_ring;
+struct ub_program;
 
 typedef u64 (*ub_helper_fn)(u64, u64, u64, u64, u64, void *run);
 typedef u64 (*ub_program_fn)(void *ctx, void *run);
@@ -41,7 +46,14 @@ struct ub_process {
 	struct ub_event_ring *events; /* this process's ring to the daemon, or NULL */
 	u64 safe_ranges;    /* address of struct ub_safe_ranges: memory that can't go away, or 0 */
 	u64 fork_page;	    /* [w] address of a MADV_WIPEONFORK page: word 0 nonzero in the parent, or 0 */
-	u64 reserved[16];
+	u32 has_fsgsbase;   /* AT_HWCAP2 bit 1: rdfsbase may be used; without it tid_offset and rseq are not */
+	u32 vm_sharers;	    /* nonzero: processes made by vfork or clone(CLONE_VM) run this memory too, so
+			     * tgid_pid and tid_offset are not to be trusted: ask the kernel */
+	u32 own_pidns_same; /* nonzero: pids that the process sees are those of the client's namespace */
+	u32 numa_node;	    /* unused: the node comes from the CPU number's segment */
+	u64 cgroup_id;	    /* bpf_get_current_cgroup_id(), 0 = unknown */
+	u64 boot_offset_ns; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC when the image was built */
+	u64 reserved[12];
 };
 
 /* One attachment of one program to one probe point: constants of the link. */
@@ -71,12 +83,21 @@ struct ub_run {
 	u64 stack_low;			  /* lowest address a probe handler may use, 0 = unknown */
 	u64 user_sp;			  /* the probed code's stack pointer; 0 outside a target */
 	/* Interpreter: base of this program, so that helpers can run its callbacks. */
-	u64 (*call_callback)(u64 callback, u64 a1, u64 a2, u64 a3, struct ub_run *run);
+	u64 (*call_callback)(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_run *run);
 	const struct ub_program *program;
 	u64 scratch[8];			  /* of the helper that is running */
+	void *interpreter;		  /* its state, while it runs this; call_callback is then set */
 };
 
 #define UB_CPU_UNKNOWN 0xffffffffu
 #define UB_MAX_TAIL_CALLS 33
+
+/* For helpers: calls @callback, a PTR_TO_FUNC argument, with up to four arguments; its r0. */
+static inline u64 ub_run_callback(struct ub_run *run, u64 callback, u64 a1, u64 a2, u64 a3, u64 a4)
+{
+	if (run->call_callback)
+		return run->call_callback(callback, a1, a2, a3, a4, run);
+	return ((ub_helper_fn)callback)(a1, a2, a3, a4, 0, run);
+}
 
 #endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An image's data part as C sees it: see layout.h.
+ */
+#ifndef UB_AGENT_DATA_H
+#define UB_AGENT_DATA_H
+
+#include <agent/layout.h>
+#include <program/run.h>
+
+/* One thread. Only that thread writes it once its key is claimed. */
+struct ub_thread_slot {
+	u64 key;   /* fs base + 1, 0 = free */
+	u64 guard; /* stack pointer in the innermost trampoline that is active, 0 = none; stale once the
+		    * thread's stack pointer is above it (siglongjmp out of a signal handler) */
+	u64 counters; /* address of its counters in the target */
+	u64 reserved[5];
+} __attribute__((aligned(64)));
+
+struct ub_hit_counters {
+	u64 hits;
+	u64 misses;
+};
+
+struct ub_data_header {
+	u64 slots_end;
+	u64 counters;
+	u64 counters_stride;
+	u64 lost; /* hits of threads that found no slot: misses of every link of their site */
+};
+
+_Static_assert(sizeof(struct ub_process) <= UB_DATA_STATE, "ub_process has grown");
+_Static_assert(sizeof(struct ub_thread_slot) == UB_SLOT_SIZE, "slot size");
+_Static_assert(offsetof(struct ub_thread_slot, guard) == UB_SLOT_GUARD, "slot layout");
+_Static_assert(offsetof(struct ub_thread_slot, counters) == UB_SLOT_COUNTERS, "slot layout");
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ub_agent_slot: the thread's slot when it is not the first that its key hashes to.
+ *
+ * in:  rax  key (fs base + 1)
+ *	rcx  address of the slot that the key hashes to
+ *	rdx  address of the data part
+ * out: rcx  the slot, its key ours and its counters set; 0 if the thread finds none
+ * Keeps everything but rax, rcx and flags. Called by trampolines, with nothing on the stack
+ * below rsp that must live.
+ *
+ * Slots are never given back while an image lives, so a search ends at the first free one. Two threads
+ * that claim at once: cmpxchg decides. A signal handler that hits while its thread claims: finds the
+ * key already there, or claims it itself and the interrupted cmpxchg fails on our own key.
+ */
+#include <agent/layout.h>
+
+	.section .text.ub_agent_slot, "ax", @progbits
+	.globl	ub_agent_slot
+	.hidden	ub_agent_slot
+	.type	ub_agent_slot, @function
+	.p2align 4
+ub_agent_slot:
+	push	%rsi
+	push	%rdi
+	push	%r8
+	mov	%rax, %r8
+	mov	$UB_SLOT_PROBES, %esi
+	mov	UB_DATA_SLOTS_END(%rdx), %rdi	/* address after the last slot */
+.Lnext:
+	mov	(%rcx), %rax
+	cmp	%r8, %rax
+	je	.Lours
+	test	%rax, %rax
+	jnz	.Ltaken
+	lock cmpxchg %r8, (%rcx)
+	je	.Lclaimed
+	cmp	%r8, %rax
+	je	.Lours
+.Ltaken:
+	add	$UB_SLOT_SIZE, %rcx
+	cmp	%rdi, %rcx
+	jb	.Lmore
+	lea	UB_DATA_SLOTS(%rdx), %rcx
+.Lmore:
+	dec	%esi
+	jnz	.Lnext
+	xor	%ecx, %ecx
+	jmp	.Lout
+.Lclaimed:
+.Lours:
+	/* counters = first + stride * (slot - slots) / 64: the same whoever computes it, so twice
+	 * does no harm. */
+	mov	%rcx, %rax
+	sub	%rdx, %rax
+	sub	$UB_DATA_SLOTS, %rax
+	shr	$UB_SLOT_SHIFT, %rax
+	imul	UB_DATA_COUNTERS_STRIDE(%rdx), %rax
+	add	UB_DATA_COUNTERS(%rdx), %rax
+	mov	%rax, UB_SLOT_COUNTERS(%rcx)
+.Lout:
+	pop	%r8
+	pop	%rdi
+	pop	%rsi
+	ret
+	.size	ub_agent_slot, . - ub_agent_slot
+	.section .note.GNU-stack, "", @progbits

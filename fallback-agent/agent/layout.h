@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Layout of an image's data part in numbers, for C and assembly. It is mapped shared in the target and in
+ * the daemon; the page before it is the target's private fork page.
+ *
+ *   -4096  fork page: word 0 is 1, and 0 in a forked child (MADV_WIPEONFORK)
+ *	0  struct ub_process
+ *   0x200  struct ub_site_state
+ *   0x300  struct ub_data_header
+ *   0x400  struct ub_thread_slot[nr_slots], one per thread that ever hit, keyed by fs base
+ *     ...  struct ub_link_info, struct ub_map, tables of them
+ *     ...  counters: for each slot, struct ub_hit_counters[nr_links], padded to whole cache lines
+ */
+#ifndef UB_AGENT_LAYOUT_H
+#define UB_AGENT_LAYOUT_H
+
+#define UB_DATA_FORK (-4096)
+#define UB_DATA_STATE 0x200
+#define UB_DATA_HEADER 0x300
+#define UB_DATA_SLOTS_END 0x300	      /* u64: address after the last slot */
+#define UB_DATA_COUNTERS 0x308	      /* u64: address of the first slot's counters */
+#define UB_DATA_COUNTERS_STRIDE 0x310 /* u64: bytes from one slot's counters to the next's */
+#define UB_DATA_SLOTS 0x400
+#define UB_SLOT_SHIFT 6
+#define UB_SLOT_SIZE 64
+#define UB_SLOT_GUARD 8
+#define UB_SLOT_COUNTERS 16
+#define UB_SLOT_PROBES 256 /* slots that a thread looks at before its hits become misses */
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the planner knows of one ELF file: its code bytes, where functions start and end, and which
+ * addresses control may come to other than from the instruction before. All addresses in here are
+ * the file's own (p_vaddr); a mapping's bias is added by the caller. The file is hostile input.
+ */
+#ifndef UB_HOOK_ELF_FILE_H
+#define UB_HOOK_ELF_FILE_H
+
+#include <sys/stat.h>
+
+#include <common/reason.h>
+
+struct ub_elf_segment {
+	u64 address; /* p_vaddr */
+	u64 offset;  /* in the file */
+	u64 size;    /* p_filesz */
+	bool executable;
+	bool writable;
+	u8 *bytes;   /* loaded, or NULL: see ub_elf_bytes() */
+	u8 *targets; /* executable: bit n = something may jump to address + n */
+};
+
+struct ub_elf_function {
+	u64 start;
+	u64 end;
+	u64 lsda;     /* address of its exception table, or 0 */
+	bool gap;     /* no function: what lies between two, bounds and contents unknown */
+	bool scanned; /* its own jumps are in `targets` */
+	bool unknown_jumps; /* it jumps through a table that was not understood */
+};
+
+struct ub_elf {
+	u32 references;
+	int fd;
+	struct stat stat;
+	u32 nr_segments;
+	struct ub_elf_segment *segments;
+	u32 nr_functions;
+	struct ub_elf_function *functions; /* sorted, starts differ */
+	bool position_independent;
+	bool is_go;
+	bool has_relr; /* relative relocations without addends */
+	u64 eh_frame_hdr;
+};
+
+/* Reads the file behind @fd, which stays the caller's. Kept in a small cache by device, inode, size and
+ * times, so that the next image finds it ready. -ENOEXEC not an ELF file for x86-64; -errno. */
+int __must_check ub_elf_open(int fd, struct ub_elf **out, struct ub_reason *why);
+void ub_elf_put(struct ub_elf *elf);
+
+/* The segment that holds @address, or NULL. */
+struct ub_elf_segment *ub_elf_segment_at(struct ub_elf *elf, u64 address);
+/* File offset to address in an executable segment; 0 or -ENOENT. */
+int __must_check ub_elf_address(const struct ub_elf *elf, u64 offset, u64 *address);
+/* Up to *size bytes at @address, or NULL; *size becomes how many there are to the end of the segment. Loads the segment if needed. */
+const u8 *ub_elf_bytes(struct ub_elf *elf, u64 address, u64 *size);
+
+/* The function that contains @address, or NULL. */
+struct ub_elf_function *ub_elf_function_at(struct ub_elf *elf, u64 address);
+/* Lowest function start above @address, or UINT64_MAX. */
+u64 ub_elf_next_start(const struct ub_elf *elf, u64 address);
+u64 ub_elf_previous_start(const struct ub_elf *elf, u64 address);
+
+bool ub_elf_is_target(struct ub_elf *elf, u64 address);
+void ub_elf_add_target(struct ub_elf *elf, u64 address);
+
+#endif

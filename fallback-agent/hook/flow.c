@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Finding jump targets.
+ *
+ * A window of several instructions may be overwritten only if nothing enters it in the middle. Ways
+ * in, and who finds them:
+ *
+ *   32-bit jumps, branches, calls	   any byte sequence that could be one, over all code (elf_file.c)
+ *   8-bit jumps, branches, loops	   decoding all functions within their reach (here)
+ *   function starts, labels		   symbols and .eh_frame (elf_file.c)
+ *   code addresses in data		   relocations, absolute words in fixed-address files (elf_file.c)
+ *   tables of distances (switch)	   here: each address that the function computes with lea is tried as a
+ *					   table of 32-bit distances from itself, as long as they lead into code
+ *   landing pads			   exception tables (eh_frame.c)
+ *   returns from calls			   the planner: a call is the last of a window, never before
+ *
+ * All of them err towards too many targets. A function that jumps by a table that was not recognised is marked
+ * unknown_jumps: then only its entry may be a window of several instructions.
+ */
+#include <hook/flow.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hook/eh_frame.h>
+
+#define SHORT_REACH 130 /* bytes that an 8-bit jump bridges, instruction included */
+#define MAX_TABLE 65536 /* entries of a jump table */
+#define TABLE_WINDOW 12 /* instructions from a table load to its jump */
+
+/* Distances from @table that lead into code. Returns how many. */
+static u32 read_table(struct ub_elf *elf, u64 table)
+{
+	u64 size = 0;
+	const u8 *bytes = ub_elf_bytes(elf, table, &size);
+	u32 nr = 0;
+
+	if (!bytes)
+		return 0;
+	for (; nr < MAX_TABLE && size >= 4; bytes += 4, size -= 4, nr++) {
+		const struct ub_elf_segment *segment;
+		s32 distance;
+
+		memcpy(&distance, bytes, sizeof(distance));
+		segment = ub_elf_segment_at(elf, table + (u64)(s64)distance);
+		if (!distance || !segment || !segment->executable)
+			break;
+		ub_elf_add_target(elf, table + (u64)(s64)distance);
+	}
+	return nr;
+}
+
+static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
+{
+	u64 size = 0, at = function->start;
+	const u8 *bytes = ub_elf_bytes(elf, at, &size);
+	u32 since_load = TABLE_WINDOW, nr_tables = 0;
+	bool table_jump = false;
+
+	function->scanned = true;
+	if (!bytes)
+		return;
+	if (size > function->end - at)
+		size = function->end - at;
+	while (size) {
+		struct ub_decoded insn;
+
+		if (ub_decode(bytes, size, at, &insn)) {
+			bytes++;
+			at++;
+			size--;
+			continue;
+		}
+		if (insn.target)
+			ub_elf_add_target(elf, insn.target);
+		if (insn.flags & UB_DECODED_LEA_RIP) {
+			const struct ub_elf_segment *segment = ub_elf_segment_at(elf, insn.mem);
+
+			if (segment && !segment->writable)
+				nr_tables += read_table(elf, insn.mem) > 0;
+			/* A computed goto takes the address of a label. */
+			ub_elf_add_target(elf, insn.mem);
+		}
+		since_load = insn.flags & UB_DECODED_TABLE_LOAD ? 0 : since_load + 1;
+		if (insn.flow == UB_FLOW_JUMP_MEM && !(insn.flags & UB_DECODED_RIP) &&
+		    since_load < TABLE_WINDOW)
+			table_jump = true;
+		bytes += insn.len;
+		at += insn.len;
+		size -= insn.len;
+	}
+	function->unknown_jumps = table_jump && !nr_tables && elf->position_independent;
+	if (function->lsda)
+		ub_eh_frame_landing_pads(elf, function->start, function->lsda);
+}
+
+void ub_flow_scan(struct ub_elf *elf, u64 from, u64 to)
+{
+	u64 at = from > SHORT_REACH ? from - SHORT_REACH : 0;
+
+	while (at < to + SHORT_REACH) {
+		struct ub_elf_function *function = ub_elf_function_at(elf, at);
+
+		if (!function) {
+			at = ub_elf_next_start(elf, at);
+			continue;
+		}
+		if (!function->scanned)
+			scan_function(elf, function);
+		/* Functions may overlap (aliases into the middle): go by starts. */
+		at = function->end;
+		if (ub_elf_next_start(elf, function->start) < at)
+			at = ub_elf_next_start(elf, function->start);
+	}
+}
+
+int ub_flow_decode(struct ub_elf *elf, const struct ub_elf_function *function,
+		   struct ub_flow_insns *insns)
+{
+	u64 size = 0, at = function->start;
+	const u8 *bytes = ub_elf_bytes(elf, at, &size);
+
+	insns->function = NULL;
+	insns->nr = 0;
+	if (!bytes)
+		return 0;
+	if (size > function->end - at)
+		size = function->end - at;
+	while (size) {
+		if (insns->nr == insns->capacity) {
+			u32 capacity = insns->capacity ? insns->capacity * 2 : 256;
+			struct ub_decoded *grown =
+				realloc(insns->insns, capacity * sizeof(insns->insns[0]));
+
+			if (!grown)
+				return -ENOMEM;
+			insns->insns = grown;
+			insns->capacity = capacity;
+		}
+		if (ub_decode(bytes, size, at, &insns->insns[insns->nr])) {
+			bytes++;
+			at++;
+			size--;
+			continue;
+		}
+		bytes += insns->insns[insns->nr].len;
+		at += insns->insns[insns->nr].len;
+		size -= insns->insns[insns->nr].len;
+		insns->nr++;
+	}
+	insns->function = function;
+	return 0;
+}
+
+void ub_flow_insns_free(struct ub_flow_insns *insns)
+{
+	free(insns->insns);
+	*insns = (struct ub_flow_insns){};
+}
+
+s64 ub_flow_find(const struct ub_flow_insns *insns, u64 address)
+{
+	u32 low = 0, high = insns->nr;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (insns->insns[middle].address < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < insns->nr && insns->insns[low].address == address)
+		return low;
+	return -1;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where control may come to inside a function other than from the instruction before.
+ */
+#ifndef UB_HOOK_FLOW_H
+#define UB_HOOK_FLOW_H
+
+#include <hook/decode.h>
+#include <hook/elf_file.h>
+
+/* Makes ub_elf_is_target() complete for the addresses in [@from, @to). */
+void ub_flow_scan(struct ub_elf *elf, u64 from, u64 to);
+
+/* The instructions of one function, decoded from its start. */
+struct ub_flow_insns {
+	const struct ub_elf_function *function; /* whose they are, or NULL */
+	u32 nr;
+	u32 capacity;
+	struct ub_decoded *insns;
+};
+
+/* Decodes @function into @insns, replacing what was there; bytes that are no instruction are skipped
+ * one at a time. 0 or -ENOMEM. */
+int __must_check ub_flow_decode(struct ub_elf *elf, const struct ub_elf_function *function,
+				struct ub_flow_insns *insns);
+void ub_flow_insns_free(struct ub_flow_insns *insns);
+/* Index of the instruction that starts at @address, or -1. */
+s64 ub_flow_find(const struct ub_flow_insns *insns, u64 address);
+
+#endif

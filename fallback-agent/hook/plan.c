@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Planning windows.
+ *
+ * A jump to a trampoline takes five bytes. Where the wanted instruction is shorter, its neighbours are
+ * overwritten, too, and run from their copy in the trampoline; the run of instructions that one
+ * jump replaces is a window. A window is entered at its start and nowhere else, so a further point
+ * inside it needs no bytes of its own: its probe is emitted before that instruction's copy.
+ *
+ *   file:   push %rbp | mov %rsp,%rbp | sub $16,%rsp	     jmp T   | .. dead .. |
+ *   copy:   T: [probe] push %rbp; mov %rsp,%rbp; sub $16,%rsp; jmp back
+ *
+ * Windows grow forward from the point first. Where that meets a jump target, the end of a call (its return comes back
+ * there) or the end of the code, they grow backward: `pop %rbp; ret` is covered together with what stands before it.
+ * Padding behind an instruction that never goes on is free to use. Addresses are taken in ascending order, so
+ * one pass does, and a window that is already there may grow forward, too.
+ */
+#include <hook/plan.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hook/flow.h>
+#include <hook/relocate.h>
+
+#define JUMP_LEN 5
+#define MAX_BACK 5 /* instructions before the point */
+#define MAX_WINDOW_INSNS 16
+
+struct planner {
+	struct ub_elf *elf;
+	const struct ub_plan_options *options;
+	struct ub_plan *plan;
+	const u64 *addresses;
+	u32 nr_addresses;
+	struct ub_flow_insns flow;
+	struct ub_elf_function piece; /* a gap from a point on, decoded as a function */
+	/* Where the last window's instructions lie in flow, if they are of the function in there. */
+	s64 last_index;
+};
+
+static bool is_stop(const struct ub_plan_options *options, u64 address)
+{
+	u32 low = 0, high = options->nr_stops;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (options->stops[middle] == address)
+			return true;
+		if (options->stops[middle] < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return false;
+}
+
+static bool is_target(const struct planner *p, u64 address)
+{
+	return ub_elf_is_target(p->elf, address) || is_stop(p->options, address);
+}
+
+/* Length of the padding instruction at @address, or 0. */
+static u32 filler(const struct planner *p, u64 address)
+{
+	u64 size = 0;
+	const u8 *bytes;
+	struct ub_decoded insn;
+
+	if (is_target(p, address))
+		return 0;
+	bytes = ub_elf_bytes(p->elf, address, &size);
+	if (!bytes)
+		return 0;
+	if (*bytes == 0xcc || *bytes == 0x00)
+		return 1;
+	if (ub_decode(bytes, size, address, &insn) || !(insn.flags & UB_DECODED_NOP) ||
+	    (insn.flags & UB_DECODED_ENDBR))
+		return 0;
+	for (u32 i = 1; i < insn.len; i++)
+		if (is_target(p, address + i))
+			return 0;
+	return insn.len;
+}
+
+static bool goes_on(const struct ub_decoded *insn)
+{
+	return insn->flow == UB_FLOW_NEXT || insn->flow == UB_FLOW_BRANCH ||
+	       insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
+}
+
+static bool is_call(const struct ub_decoded *insn)
+{
+	return insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
+}
+
+struct candidate {
+	s64 first;   /* in flow */
+	u32 nr;
+	u32 len;     /* with padding */
+	u64 resume;
+};
+
+/*
+ * Tries the window that starts with instruction @first of the decoded function, contains at least @through and is at least
+ * JUMP_LEN bytes long.
+ */
+static enum ub_refusal try_window(const struct planner *p, s64 first, s64 through,
+				  struct candidate *out)
+{
+	const struct ub_decoded *insns = p->flow.insns;
+	const struct ub_decoded *last = NULL;
+	u32 len = 0;
+	s64 i;
+
+	for (i = first; i <= through || len < JUMP_LEN; i++) {
+		const struct ub_decoded *insn = &insns[i];
+
+		if (last && !goes_on(last))
+			break;
+		if (i >= p->flow.nr || i - first >= MAX_WINDOW_INSNS)
+			return UB_REFUSED_END;
+		if (last && insn->address != last->address + last->len)
+			return UB_REFUSED_NO_INSN;
+		if (last && is_call(last))
+			return UB_REFUSED_CALL;
+		if (last && is_target(p, insn->address))
+			return UB_REFUSED_TARGET;
+		if (!ub_relocatable(insn))
+			return UB_REFUSED_UNMOVABLE;
+		len += insn->len;
+		last = insn;
+	}
+	if (i <= through)
+		return UB_REFUSED_END;
+	while (len < JUMP_LEN) {
+		u32 padding = filler(p, insns[first].address + len);
+
+		if (!padding)
+			return is_target(p, insns[first].address + len) ? UB_REFUSED_TARGET :
+									  UB_REFUSED_END;
+		len += padding;
+	}
+	if (i - first > 1) {
+		const struct ub_elf_function *function = p->flow.function;
+
+		if (p->options->single_instruction)
+			return UB_REFUSED_SAVED_IPS;
+		if (function->unknown_jumps && insns[first].address != function->start)
+			return UB_REFUSED_UNKNOWN_JUMPS;
+	}
+	*out = (struct candidate){
+		.first = first,
+		.nr = (u32)(i - first),
+		.len = len,
+		.resume = goes_on(last) ? last->address + last->len : 0,
+	};
+	return UB_REFUSED_NOT;
+}
+
+static int grow(void **array, u32 *capacity, u32 needed, size_t size)
+{
+	u32 larger = *capacity ? *capacity : 64;
+	void *grown;
+
+	if (needed <= *capacity)
+		return 0;
+	while (larger < needed)
+		larger *= 2;
+	grown = realloc(*array, larger * size);
+	if (!grown)
+		return -ENOMEM;
+	*array = grown;
+	*capacity = larger;
+	return 0;
+}
+
+/* Appends the candidate's instructions from number @from on. */
+static int add_insns(struct planner *p, const struct candidate *c, u32 from)
+{
+	struct ub_plan *plan = p->plan;
+	int err;
+
+	err = grow((void **)&plan->insns, &plan->insns_capacity, plan->nr_insns + c->nr,
+		   sizeof(plan->insns[0]));
+	if (err)
+		return err;
+	for (u32 i = from; i < c->nr; i++) {
+		const struct ub_decoded *insn = &p->flow.insns[c->first + i];
+		u64 size = 0;
+
+		plan->insns[plan->nr_insns++] = (struct ub_plan_insn){
+			.decoded = *insn,
+			.bytes = ub_elf_bytes(p->elf, insn->address, &size),
+			.point = -1,
+		};
+	}
+	return 0;
+}
+
+static int add_window(struct planner *p, const struct candidate *c, enum ub_tactic tactic)
+{
+	struct ub_plan *plan = p->plan;
+	struct ub_plan_window window = {
+		.address = p->flow.insns[c->first].address,
+		.len = c->len,
+		.first_insn = plan->nr_insns,
+		.nr_insns = c->nr,
+		.tactic = tactic,
+		.resume = c->resume,
+	};
+	int err;
+
+	err = grow((void **)&plan->windows, &plan->windows_capacity, plan->nr_windows + 1,
+		   sizeof(plan->windows[0]));
+	if (!err)
+		err = add_insns(p, c, 0);
+	if (err)
+		return err;
+	plan->windows[plan->nr_windows++] = window;
+	p->last_index = c->first;
+	return 0;
+}
+
+/* The last window takes in everything through instruction @through. */
+static int extend_window(struct planner *p, struct ub_plan_window *window, s64 through,
+			 enum ub_refusal *refusal)
+{
+	struct candidate c;
+	int err;
+
+	*refusal = try_window(p, p->last_index, through, &c);
+	if (*refusal)
+		return 0;
+	err = add_insns(p, &c, window->nr_insns);
+	if (err)
+		return err;
+	window->nr_insns = c.nr;
+	window->len = c.len;
+	window->resume = c.resume;
+	return 0;
+}
+
+static int load_function(struct planner *p, u64 address)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(p->elf, address);
+	int err;
+
+	if (p->flow.function && address >= p->flow.function->start &&
+	    address < p->flow.function->end &&
+	    (p->flow.function == function || ub_flow_find(&p->flow, address) >= 0))
+		return 0;
+	p->last_index = -1;
+	if (!function)
+		return 0;
+	ub_flow_scan(p->elf, function->start, function->end);
+	err = ub_flow_decode(p->elf, function, &p->flow);
+	if (err || !function->gap || ub_flow_find(&p->flow, address) >= 0)
+		return err;
+	/* Between functions there is no start to count from: believe the point. */
+	p->piece = *function;
+	p->piece.start = address;
+	return ub_flow_decode(p->elf, &p->piece, &p->flow);
+}
+
+/* Marks the instruction of @window at @address as wanted. */
+static bool mark(struct ub_plan *plan, const struct ub_plan_window *window, u64 address, u32 point)
+{
+	for (u32 i = 0; i < window->nr_insns; i++) {
+		struct ub_plan_insn *insn = &plan->insns[window->first_insn + i];
+
+		if (insn->decoded.address == address) {
+			insn->point = (s32)point;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Where a window may start before instruction @i, given that the last window ends at @free. */
+static enum ub_refusal try_backward(const struct planner *p, s64 i, u64 free, struct candidate *c)
+{
+	const struct ub_decoded *insns = p->flow.insns;
+
+	for (s64 first = i - 1; first >= 0 && i - first <= MAX_BACK; first--) {
+		if (insns[first].address < free || is_call(&insns[first]) || !goes_on(&insns[first]))
+			break;
+		if (insns[first].address + insns[first].len != insns[first + 1].address ||
+		    is_target(p, insns[first + 1].address))
+			break;
+		if (!try_window(p, first, i, c))
+			return UB_REFUSED_NOT;
+	}
+	return UB_REFUSED_TARGET;
+}
+
+static int plan_one(struct planner *p, u64 address, u32 point)
+{
+	struct ub_plan *plan = p->plan;
+	struct ub_plan_result *result = &plan->results[point];
+	struct ub_plan_window *last =
+		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
+	const struct ub_elf_segment *segment = ub_elf_segment_at(p->elf, address);
+	u64 free = last ? last->address + last->len : 0;
+	struct candidate c;
+	enum ub_refusal refusal, other;
+	s64 i;
+	int err;
+
+	if (!segment || !segment->executable) {
+		result->refusal = UB_REFUSED_NO_CODE;
+		return 0;
+	}
+	if (address < free) {
+		if (mark(plan, last, address, point)) {
+			result->tactic = UB_TACTIC_INSIDE;
+			result->window = plan->nr_windows - 1;
+		} else {
+			result->refusal = UB_REFUSED_NO_INSN;
+		}
+		return 0;
+	}
+	err = load_function(p, address);
+	if (err)
+		return err;
+	i = p->flow.function ? ub_flow_find(&p->flow, address) : -1;
+	if (i < 0) {
+		result->refusal = UB_REFUSED_NO_INSN;
+		return 0;
+	}
+	refusal = try_window(p, i, i, &c);
+	if (!refusal) {
+		result->tactic = c.nr == 1 && p->flow.insns[i].len >= JUMP_LEN ? UB_TACTIC_JUMP :
+										 UB_TACTIC_WINDOW;
+		err = add_window(p, &c, result->tactic);
+	} else if (refusal != UB_REFUSED_UNMOVABLE || ub_relocatable(&p->flow.insns[i])) {
+		if (!try_backward(p, i, free, &c)) {
+			result->tactic = UB_TACTIC_BACKWARD;
+			err = add_window(p, &c, UB_TACTIC_BACKWARD);
+		} else if (last && p->last_index >= 0) {
+			err = extend_window(p, last, i, &other);
+			if (!other)
+				result->tactic = UB_TACTIC_INSIDE;
+		}
+	}
+	if (err)
+		return err;
+	if (!result->tactic) {
+		result->refusal = refusal;
+		return 0;
+	}
+	result->window = plan->nr_windows - 1;
+	if (!mark(plan, &plan->windows[result->window], address, point))
+		return -EINVAL;
+	return 0;
+}
+
+int ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
+		 const struct ub_plan_options *options, struct ub_plan *plan)
+{
+	struct planner p = {
+		.elf = elf,
+		.options = options,
+		.plan = plan,
+		.addresses = addresses,
+		.nr_addresses = nr,
+		.last_index = -1,
+	};
+	int err = 0;
+
+	*plan = (struct ub_plan){ .nr_results = nr };
+	plan->results = calloc(nr ? nr : 1, sizeof(plan->results[0]));
+	if (!plan->results)
+		return -ENOMEM;
+	for (u32 i = 0; i < nr && !err; i++)
+		err = plan_one(&p, addresses[i], i);
+	ub_flow_insns_free(&p.flow);
+	if (err)
+		ub_plan_free(plan);
+	return err;
+}
+
+void ub_plan_free(struct ub_plan *plan)
+{
+	free(plan->windows);
+	free(plan->insns);
+	free(plan->results);
+	*plan = (struct ub_plan){};
+}
+
+const char *ub_tactic_name(enum ub_tactic tactic)
+{
+	static const char *const names[UB_NR_TACTICS] = {
+		[UB_TACTIC_NONE] = "refused",
+		[UB_TACTIC_JUMP] = "one instruction of 5 bytes or more",
+		[UB_TACTIC_WINDOW] = "several instructions",
+		[UB_TACTIC_BACKWARD] = "with instructions before it",
+		[UB_TACTIC_INSIDE] = "within another probe's window",
+		[UB_TACTIC_ISLAND] = "short jump to padding",
+		[UB_TACTIC_PUN] = "overlapping jump",
+	};
+
+	return tactic < UB_NR_TACTICS ? names[tactic] : "?";
+}
+
+const char *ub_refusal_text(enum ub_refusal refusal)
+{
+	static const char *const texts[UB_NR_REFUSALS] = {
+		[UB_REFUSED_NOT] = "nothing speaks against it",
+		[UB_REFUSED_NO_CODE] = "it is not in an executable part of the file",
+		[UB_REFUSED_NO_INSN] = "no instruction starts there",
+		[UB_REFUSED_UNMOVABLE] = "the instruction works only where it is",
+		[UB_REFUSED_TARGET] = "it is shorter than a jump, and the instruction behind it is jumped to",
+		[UB_REFUSED_CALL] = "it is shorter than a jump, and a call returns behind it",
+		[UB_REFUSED_END] = "it is shorter than a jump, and the code ends behind it",
+		[UB_REFUSED_UNKNOWN_JUMPS] =
+			"it is shorter than a jump, in a function with jumps that can't be followed",
+		[UB_REFUSED_SAVED_IPS] =
+			"it is shorter than a jump, in a runtime that keeps instruction pointers out of sight",
+	};
+
+	return refusal < UB_NR_REFUSALS ? texts[refusal] : "?";
+}

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Trampolines.
+ *
+ * A probe runs between two instructions of code that knows nothing of it, so it may change nothing:
+ * not the 128 bytes below rsp (leaf functions keep variables there), no register, not the flags unless
+ * they are dead by the calling convention (function entries), no vector register (programs and helpers
+ * are compiled without). Everything it needs is on the target's stack, below the red zone:
+ *
+ *   rsp -> struct pt_regs   as the kernel lays it out; holds what the program reads and what is
+ *			     restored afterwards
+ *	    struct ub_run
+ *	    slot, guard, flags
+ *	    red zone	     128 bytes
+ *	    the code's own stack
+ *
+ * What it costs is mostly stores, so only what somebody needs is stored: registers that the compiled
+ * program or the probe itself overwrite, and the words of pt_regs that the program reads (the verifier knows).
+ *
+ * The thread's slot (agent/layout.h) holds its hit counters, so that a hit is one plain increment that no
+ * other thread races with and whose cache line no other thread wants; a signal handler that hits in between
+ * is no race, since the increment is one instruction. It also holds the guard: the stack pointer of
+ * the innermost active probe. Nested hits, from signal handlers, run as they do in the kernel; the guard tells
+ * the surgeon that a thread is still inside while its ip is elsewhere (a handler, the vDSO). It is compared with the
+ * stack pointer, so a siglongjmp out of a handler leaves no thread disabled.
+ *
+ * The frame is not aligned to 16: nothing that runs on it uses vector registers.
+ */
+#include <hook/x86_64/trampoline.h>
+
+#include <stddef.h>
+
+#include <agent/data.h>
+
+#define RED_ZONE 128
+#define PT_REGS_SIZE 168
+#define RUN PT_REGS_SIZE
+#define SLOT (RUN + (s32)sizeof(struct ub_run))
+#define OLD_GUARD (SLOT + 8)
+#define FLAGS (SLOT + 16)
+#define FRAME ((SLOT + 24 + 15) / 16 * 16 + RED_ZONE)
+
+/* Words of struct pt_regs (arch/x86/include/asm/ptrace.h). */
+enum {
+	PT_R15, PT_R14, PT_R13, PT_R12, PT_BP, PT_BX, PT_R11, PT_R10, PT_R9, PT_R8, PT_AX, PT_CX,
+	PT_DX, PT_SI, PT_DI, PT_ORIG_AX, PT_IP, PT_CS, PT_FLAGS, PT_SP, PT_SS, PT_NR,
+};
+
+static const u8 pt_word[16] = {
+	[UB_RAX] = PT_AX, [UB_RCX] = PT_CX, [UB_RDX] = PT_DX, [UB_RBX] = PT_BX,
+	[UB_RSP] = PT_SP, [UB_RBP] = PT_BP, [UB_RSI] = PT_SI, [UB_RDI] = PT_DI,
+	[UB_R8] = PT_R8, [UB_R9] = PT_R9, [UB_R10] = PT_R10, [UB_R11] = PT_R11,
+	[UB_R12] = PT_R12, [UB_R13] = PT_R13, [UB_R14] = PT_R14, [UB_R15] = PT_R15,
+};
+
+#define BIT(n) (1u << (n))
+#define CALLER_SAVED                                                                               \
+	(BIT(UB_RAX) | BIT(UB_RCX) | BIT(UB_RDX) | BIT(UB_RSI) | BIT(UB_RDI) | BIT(UB_R8) |        \
+	 BIT(UB_R9) | BIT(UB_R10) | BIT(UB_R11))
+/* The probe's own: saved first and restored last. */
+#define SCRATCH (BIT(UB_RAX) | BIT(UB_RCX) | BIT(UB_RDX))
+
+#define USER_CS 0x33
+#define USER_DS 0x2b
+
+struct needs {
+	u32 restore; /* registers, by hardware number */
+	u64 words;   /* of pt_regs that some program reads */
+	bool context; /* some program gets a ctx that it looks at */
+	bool run;    /* some program or helper looks at its ub_run */
+};
+
+static struct needs find_needs(const struct ub_trampoline_point *point)
+{
+	struct needs needs = { .restore = SCRATCH };
+
+	for (u32 i = 0; i < point->nr_links; i++) {
+		const struct ub_trampoline_link *link = &point->links[i];
+
+		needs.restore |= link->code->clobbers;
+		if (link->code->calls_helpers)
+			needs.restore |= CALLER_SAVED;
+		if (link->code->calls_helpers || link->code->nr_relocs)
+			needs.run = true;
+		if (link->ctx.words || link->ctx.escapes || link->ctx.written || needs.run)
+			needs.context = true;
+		needs.words |= link->ctx.escapes || link->ctx.written ? (1ull << PT_NR) - 1 :
+									link->ctx.words;
+	}
+	if (needs.context)
+		needs.restore |= BIT(UB_RDI);
+	if (needs.run)
+		needs.restore |= BIT(UB_RSI);
+	needs.restore &= ~(BIT(UB_RSP) | BIT(UB_RBP) | BIT(UB_RBX) | BIT(UB_R12) | BIT(UB_R13) |
+			   BIT(UB_R14) | BIT(UB_R15));
+	return needs;
+}
+
+static void rdfsbase_key(struct ub_emit *emit, bool has_fsgsbase)
+{
+	static const u8 rdfsbase[] = { 0xf3, 0x48, 0x0f, 0xae, 0xc0 }; /* rdfsbase %rax */
+	/* glibc and musl keep the address of the TCB in its first word. */
+	static const u8 self[] = { 0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0 }; /* mov %fs:0,%rax */
+	static const u8 inc[] = { 0x48, 0xff, 0xc0 };
+
+	if (has_fsgsbase)
+		ub_emit_bytes(emit, rdfsbase, sizeof(rdfsbase));
+	else
+		ub_emit_bytes(emit, self, sizeof(self));
+	ub_emit_bytes(emit, inc, sizeof(inc));
+}
+
+/* rcx = address of the slot that the key in rax hashes to; rdx = data. */
+static void hash_slot(struct ub_emit *emit, u32 bits)
+{
+	static const u8 multiply[] = { 0x69, 0xc8, 0xb1, 0x79, 0x37, 0x9e }; /* imul $..,%eax,%ecx */
+	const u8 right[] = { 0xc1, 0xe9, (u8)(32 - bits) };		  /* shr $n,%ecx */
+	static const u8 left[] = { 0xc1, 0xe1, UB_SLOT_SHIFT };		  /* shl $6,%ecx */
+	static const u8 address[] = { 0x48, 0x8d, 0x8c, 0x0a };		  /* lea d(%rdx,%rcx),%rcx */
+
+	ub_emit_bytes(emit, multiply, sizeof(multiply));
+	ub_emit_bytes(emit, right, sizeof(right));
+	ub_emit_bytes(emit, left, sizeof(left));
+	ub_emit_bytes(emit, address, sizeof(address));
+	ub_emit_u32(emit, UB_DATA_SLOTS);
+}
+
+/* Stores the words that describe more than a register. */
+static void fill_context(struct ub_emit *emit, const struct ub_trampoline_point *point, u64 words)
+{
+	if (words & 1ull << PT_ORIG_AX)
+		ub_emit_store_imm(emit, -1, UB_RSP, PT_ORIG_AX * 8);
+	if (words & 1ull << PT_CS)
+		ub_emit_store_imm(emit, USER_CS, UB_RSP, PT_CS * 8);
+	if (words & 1ull << PT_SS)
+		ub_emit_store_imm(emit, USER_DS, UB_RSP, PT_SS * 8);
+	if (words & 1ull << PT_IP) {
+		if (point->is_return)
+			ub_emit_load(emit, UB_RAX, UB_RSP, FRAME);
+		else
+			ub_emit_set(emit, UB_RAX, point->ip);
+		ub_emit_store(emit, UB_RAX, UB_RSP, PT_IP * 8);
+	}
+	if (words & 1ull << PT_SP) {
+		ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (point->is_return ? 8 : 0));
+		ub_emit_store(emit, UB_RAX, UB_RSP, PT_SP * 8);
+	}
+}
+
+#define FIELD(name) (RUN + (s32)offsetof(struct ub_run, name))
+
+static void fill_run(struct ub_emit *emit, const struct ub_trampoline_point *point)
+{
+	ub_emit_store(emit, UB_RSP, UB_RSP, FIELD(ctx));
+	ub_emit_store(emit, UB_RDX, UB_RSP, FIELD(process));
+	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_calls));
+	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_target));
+	ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+	ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
+	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(stack_low));
+	ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (point->is_return ? 8 : 0));
+	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(user_sp));
+	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(call_callback));
+	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(program));
+}
+
+/* Calls one link's program; rcx = slot. */
+static void call_link(struct ub_emit *emit, const struct ub_trampoline_link *link,
+		      const struct needs *needs, bool first)
+{
+	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
+	ub_emit_inc_mem(emit, UB_RAX,
+			(s32)(link->counters * sizeof(struct ub_hit_counters)), false);
+	if (needs->run) {
+		ub_emit_set(emit, UB_RAX, link->info);
+		ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(link));
+		ub_emit_set(emit, UB_RAX, link->maps);
+		ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(maps));
+		if (!first) {
+			ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_calls));
+			ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+			ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
+		}
+		ub_emit_lea(emit, UB_RSI, UB_RSP, RUN);
+	}
+	if (needs->context)
+		ub_emit_lea(emit, UB_RDI, UB_RSP, 0);
+	ub_emit_call(emit, link->program);
+}
+
+void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold)
+{
+	static const u8 save_flags[] = { 0x9f, 0x0f, 0x90, 0xc0 };	/* lahf; seto %al */
+	static const u8 restore_flags[] = { 0x04, 0x7f, 0x9e };		/* add $127,%al; sahf */
+	static const u8 push_pop[] = { 0x9c, 0x58 };			/* pushfq; pop %rax */
+	static const u8 compare[] = { 0x48, 0x39, 0x01 };		/* cmp %rax,(%rcx) */
+	const struct needs needs = find_needs(point);
+	u32 disabled, child;
+
+	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
+	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
+	if (needs.words & 1ull << PT_FLAGS) {
+		ub_emit_bytes(emit, push_pop, sizeof(push_pop));
+		ub_emit_store(emit, UB_RAX, UB_RSP, PT_FLAGS * 8);
+	}
+	if (point->keep_flags) {
+		ub_emit_bytes(emit, save_flags, sizeof(save_flags));
+		ub_emit_store(emit, UB_RAX, UB_RSP, FLAGS);
+	}
+	ub_emit_store(emit, UB_RCX, UB_RSP, PT_CX * 8);
+	ub_emit_store(emit, UB_RDX, UB_RSP, PT_DX * 8);
+	ub_emit_set(emit, UB_RDX, space->data);
+	ub_emit_cmp32_mem_imm8(emit, UB_RDX, offsetof(struct ub_process, enabled), 0);
+	disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
+	ub_emit_cmp32_mem_imm8(emit, UB_RDX, UB_DATA_FORK, 0);
+	child = ub_emit_jcc_forward(emit, UB_CC_Z);
+
+	rdfsbase_key(emit, space->has_fsgsbase);
+	hash_slot(emit, space->slot_bits);
+	ub_emit_bytes(emit, compare, sizeof(compare));
+	cold->slow = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	cold->back = ub_emit_here(emit);
+	cold->point = point;
+
+	ub_emit_store(emit, UB_RCX, UB_RSP, SLOT);
+	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);
+	ub_emit_store(emit, UB_RAX, UB_RSP, OLD_GUARD);
+	ub_emit_store(emit, UB_RSP, UB_RCX, UB_SLOT_GUARD);
+	for (u32 i = 0; i < 16; i++)
+		if (((needs.restore & ~SCRATCH) & BIT(i)) ||
+		    (i != UB_RSP && !(SCRATCH & BIT(i)) && (needs.words & 1ull << pt_word[i])))
+			ub_emit_store(emit, i, UB_RSP, pt_word[i] * 8);
+	fill_context(emit, point, needs.words);
+	if (needs.run)
+		fill_run(emit, point);
+
+	for (u32 i = 0; i < point->nr_links; i++) {
+		if (i)
+			ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+		call_link(emit, &point->links[i], &needs, !i);
+	}
+
+	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+	ub_emit_load(emit, UB_RAX, UB_RSP, OLD_GUARD);
+	ub_emit_store(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);
+	for (u32 i = 0; i < 16; i++)
+		if ((needs.restore & ~SCRATCH) & BIT(i))
+			ub_emit_load(emit, i, UB_RSP, pt_word[i] * 8);
+
+	ub_emit_land(emit, disabled);
+	ub_emit_land(emit, child);
+	cold->out = ub_emit_here(emit);
+	if (point->keep_flags) {
+		ub_emit_load(emit, UB_RAX, UB_RSP, FLAGS);
+		ub_emit_bytes(emit, restore_flags, sizeof(restore_flags));
+	}
+	ub_emit_load(emit, UB_RDX, UB_RSP, PT_DX * 8);
+	ub_emit_load(emit, UB_RCX, UB_RSP, PT_CX * 8);
+	ub_emit_load(emit, UB_RAX, UB_RSP, PT_AX * 8);
+	ub_emit_lea(emit, UB_RSP, UB_RSP, FRAME);
+}
+
+void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			const struct ub_trampoline_cold *cold)
+{
+	static const u8 test[] = { 0x48, 0x85, 0xc9 }; /* test %rcx,%rcx */
+
+	ub_emit_land(emit, cold->slow);
+	ub_emit_call(emit, space->slot_function);
+	ub_emit_bytes(emit, test, sizeof(test));
+	ub_emit_jcc(emit, UB_CC_NZ, cold->back);
+	for (u32 i = 0; i < cold->point->nr_links; i++) {
+		ub_emit_set(emit, UB_RCX,
+			    space->shared_counters +
+				    cold->point->links[i].counters * sizeof(struct ub_hit_counters));
+		ub_emit_inc_mem(emit, UB_RCX, offsetof(struct ub_hit_counters, misses), true);
+	}
+	ub_emit_jmp(emit, cold->out);
+}
+
+u32 ub_trampoline_bound(u32 nr_links)
+{
+	return 640 + nr_links * 112;
+}

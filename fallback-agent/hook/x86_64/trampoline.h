@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The code between a probed instruction and the programs of its links.
+ */
+#ifndef UB_HOOK_TRAMPOLINE_H
+#define UB_HOOK_TRAMPOLINE_H
+
+#include <common/types.h>
+#include <hook/x86_64/emit.h>
+#include <jit/jit.h>
+
+/* One program to call. Addresses are the target's. */
+struct ub_trampoline_link {
+	const struct ub_code *code;
+	struct ub_ctx_use ctx;
+	u64 program;  /* where code was placed */
+	u64 info;     /* struct ub_link_info */
+	u64 maps;     /* table of struct ub_map pointers */
+	u32 counters; /* number of the link's struct ub_hit_counters */
+};
+
+/* What all trampolines of an image have in common. */
+struct ub_trampoline_space {
+	u64 data;	     /* address of the data part */
+	u64 slot_function;   /* ub_agent_slot in the same code part */
+	u32 slot_bits;	     /* log2 of the number of thread slots */
+	u64 shared_counters; /* of threads without a slot */
+	bool has_fsgsbase;
+};
+
+struct ub_trampoline_point {
+	u64 ip;		 /* of the probed instruction */
+	bool is_return;	 /* before a ret: ctx shows the caller's state right after it */
+	bool keep_flags; /* the code may still need its flags */
+	u32 nr_links;
+	const struct ub_trampoline_link *links; /* in order */
+};
+
+/* What is emitted last, behind the window's code: filled by ub_trampoline_probe(). */
+struct ub_trampoline_cold {
+	u32 slow;    /* where the jump to the slow path stands */
+	u64 back;    /* where it comes back to */
+	u64 out;     /* where it gives up */
+	const struct ub_trampoline_point *point;
+};
+
+/* Emits the programs' calls; registers, flags and stack are as before afterwards. */
+void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold);
+void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			const struct ub_trampoline_cold *cold);
+
+/* At most this many bytes for a probe with @nr_links, cold part included. */
+u32 ub_trampoline_bound(u32 nr_links);
+
+#endif

@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The daemon's promises that need no target: one per user, started by the first client, gone after
+ * the last; every link gone with its client, with the daemon, with the target; hostile clients.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <client/client.h>
+#include <common/cleanup.h>
+#include <daemon/daemon.h>
+#include <daemon/procfs.h>
+#include <daemon/protocol.h>
+
+#include "fake.h"
+
+#define DEADLINE_MS 60000
+
+static char run_dir[64];
+
+static u64 now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
+}
+
+#define wait_until(condition)                                                                      \
+	do {                                                                                       \
+		u64 until_ = now_ms() + DEADLINE_MS;                                               \
+		while (!(condition)) {                                                             \
+			if (now_ms() > until_)                                                     \
+				fail_msg("never: %s", #condition);                                 \
+			usleep(5000);                                                              \
+		}                                                                                  \
+	} while (0)
+
+static bool exists(const char *fmt, ...) __printf_like(1, 2);
+static bool exists(const char *fmt, ...)
+{
+	char path[PATH_MAX];
+	va_list args;
+	int n = snprintf(path, sizeof(path), "%s/", run_dir);
+
+	va_start(args, fmt);
+	vsnprintf(path + n, sizeof(path) - (size_t)n, fmt, args);
+	va_end(args);
+	return access(path, F_OK) == 0;
+}
+
+/* A zombie that nobody has waited for yet is dead. */
+static bool alive(pid_t pid)
+{
+	struct ub_proc_status status;
+
+	return ub_proc_status(pid, &status) == 0 && status.state != 'Z' && status.state != 'X';
+}
+
+/* The daemon's guard and the daemon itself, from what a connection says. */
+static pid_t guard_pid(void)
+{
+	_cleanup_free_ char *answer = NULL;
+	const char *at;
+
+	if (ub_client_ask("{\"cmd\":\"ping\"}", &answer, NULL))
+		return 0;
+	at = strstr(answer, "\"guard\":");
+	return at ? atoi(at + 8) : 0;
+}
+
+static pid_t daemon_pid(pid_t guard)
+{
+	char path[64], text[64] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", guard, guard);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	fclose(file);
+	return atoi(text);
+}
+
+static pid_t start_target(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		for (;;)
+			pause();
+	}
+	return pid;
+}
+
+static void end_target(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* Attaches a link to @pid: its descriptor or -errno. */
+static int attach(pid_t pid, u64 offset)
+{
+	struct fake_attach attr = { .pid = pid, .offset = offset };
+	struct stat st;
+	int fd;
+
+	if (stat("/proc/self/exe", &st))
+		return -errno;
+	attr.dev = st.st_dev;
+	attr.ino = st.st_ino;
+	fd = (int)syscall(SYS_bpf, FAKE_ATTACH, &attr, sizeof(attr));
+	return fd < 0 ? -errno : fd;
+}
+
+/* A client process of its own: runs @body, then waits to be killed. *@said: what body returned. */
+static pid_t start_client(int (*body)(pid_t target), pid_t target, int *said)
+{
+	int fds[2], value;
+	pid_t pid;
+
+	assert_int_equal(pipe(fds), 0);
+	pid = fork();
+	if (pid == 0) {
+		value = ub_client_enter(NULL);
+		if (!value)
+			value = body(target);
+		if (write(fds[1], &value, sizeof(value)) != sizeof(value))
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(fds[1]);
+	assert_int_equal(read(fds[0], &value, sizeof(value)), sizeof(value));
+	close(fds[0]);
+	*said = value;
+	return pid;
+}
+
+static int nothing(pid_t target)
+{
+	return 0;
+}
+
+static int attach_one(pid_t target)
+{
+	return attach(target, 1);
+}
+
+static int attach_two(pid_t target)
+{
+	int fd = attach(target, 1);
+
+	return fd < 0 ? fd : attach(target, 2);
+}
+
+static void all_gone(pid_t guard, pid_t daemon)
+{
+	wait_until(!alive(guard) && !alive(daemon));
+	wait_until(!exists("socket"));
+}
+
+static void test_starts_and_leaves(void **state)
+{
+	int said;
+	pid_t client = start_client(nothing, 0, &said);
+	pid_t guard = guard_pid(), daemon = daemon_pid(guard);
+
+	assert_int_equal(said, 0);
+	assert_true(guard > 0 && daemon > 0 && alive(guard) && alive(daemon));
+	end_target(client);
+	all_gone(guard, daemon);
+	assert_int_equal(ub_client_connect_running(NULL), -ENOENT);
+}
+
+static void test_two_clients_one_daemon(void **state)
+{
+	int said;
+	pid_t first = start_client(nothing, 0, &said), second;
+	pid_t guard = guard_pid(), daemon = daemon_pid(guard);
+
+	second = start_client(nothing, 0, &said);
+	assert_int_equal(guard_pid(), guard);
+	end_target(first);
+	usleep(600000);
+	assert_true(alive(daemon));
+	end_target(second);
+	all_gone(guard, daemon);
+}
+
+static void test_many_start_at_once(void **state)
+{
+	pid_t pids[16];
+	int status, failed = 0;
+
+	for (int i = 0; i < 16; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0)
+			_exit(ub_client_enter(NULL) ? 1 : guard_pid() > 0 ? 0 : 2);
+	}
+	for (int i = 0; i < 16; i++) {
+		waitpid(pids[i], &status, 0);
+		failed += status != 0;
+	}
+	assert_int_equal(failed, 0);
+	wait_until(!exists("socket"));
+}
+
+static int add_some(pid_t target)
+{
+	u64 value = 41;
+	int fd;
+
+	if (syscall(SYS_bpf, FAKE_ADD, &value, sizeof(value)) || value != 42)
+		return 1;
+	if (syscall(SYS_bpf, FAKE_ADD, NULL, 8) != -1 || errno != EFAULT)
+		return 2;
+	if (syscall(SYS_bpf, 9999, &value, 8) != -1 || errno != EINVAL)
+		return 3;
+	fd = (int)syscall(SYS_bpf, FAKE_FILE, &value, 8);
+	if (fd < 0 || !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
+		return 4;
+	return close(fd);
+}
+
+static void test_calls(void **state)
+{
+	int said;
+	pid_t client = start_client(add_some, 0, &said);
+
+	assert_int_equal(said, 0);
+	end_target(client);
+	wait_until(!exists("socket"));
+}
+
+static int add_in_child(pid_t target)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(add_some(0));
+	waitpid(pid, &status, 0);
+	return status ? status : add_some(0);
+}
+
+static void test_calls_of_a_forked_child(void **state)
+{
+	int said;
+	pid_t client = start_client(add_in_child, 0, &said);
+
+	assert_int_equal(said, 0);
+	end_target(client);
+	wait_until(!exists("socket"));
+}
+
+static void test_client_killed(void **state)
+{
+	pid_t target = start_target(), client;
+	int said;
+
+	client = start_client(attach_two, target, &said);
+	assert_true(said >= 0);
+	assert_true(exists("patched.%d", target));
+	end_target(client);
+	wait_until(!exists("patched.%d", target));
+	wait_until(!exists("socket"));
+	end_target(target);
+}
+
+static void test_daemon_killed(void **state)
+{
+	pid_t target = start_target(), client, guard, daemon;
+	int said;
+
+	client = start_client(attach_one, target, &said);
+	assert_true(said >= 0);
+	guard = guard_pid();
+	daemon = daemon_pid(guard);
+	kill(daemon, SIGKILL);
+	wait_until(!exists("patched.%d", target));
+	wait_until(!alive(guard));
+	end_target(client);
+	/* And again. */
+	client = start_client(attach_one, target, &said);
+	assert_true(said >= 0);
+	assert_true(exists("patched.%d", target));
+	end_target(client);
+	wait_until(!exists("patched.%d", target));
+	wait_until(!exists("socket"));
+	end_target(target);
+}
+
+static void test_guard_killed_then_daemon(void **state)
+{
+	pid_t target = start_target(), client, guard, daemon;
+	int said;
+
+	client = start_client(attach_one, target, &said);
+	assert_true(said >= 0);
+	guard = guard_pid();
+	daemon = daemon_pid(guard);
+	kill(guard, SIGKILL);
+	wait_until(guard_pid() != guard && guard_pid() > 0);
+	guard = guard_pid();
+	kill(daemon, SIGKILL);
+	wait_until(!exists("patched.%d", target));
+	wait_until(!alive(guard));
+	end_target(client);
+	end_target(target);
+}
+
+static void test_daemon_terminated(void **state)
+{
+	pid_t target = start_target(), client, guard, daemon;
+	int said;
+
+	client = start_client(attach_one, target, &said);
+	guard = guard_pid();
+	daemon = daemon_pid(guard);
+	kill(daemon, SIGTERM);
+	wait_until(!exists("patched.%d", target));
+	wait_until(!alive(guard) && !alive(daemon));
+	end_target(client);
+	end_target(target);
+}
+
+static void test_target_killed(void **state)
+{
+	pid_t target = start_target(), client;
+	_cleanup_free_ char *answer = NULL;
+	char text[64];
+	int said;
+
+	client = start_client(attach_one, target, &said);
+	assert_true(said >= 0);
+	snprintf(text, sizeof(text), "\"pid\":%d,\"comm\"", target);
+	assert_int_equal(ub_client_ask("{\"cmd\":\"attached\"}", &answer, NULL), 0);
+	assert_non_null(strstr(answer, text));
+	end_target(target);
+	for (bool listed = true; listed; usleep(5000)) {
+		free(TAKE_PTR(answer));
+		assert_int_equal(ub_client_ask("{\"cmd\":\"attached\"}", &answer, NULL), 0);
+		listed = strstr(answer, text) != NULL;
+	}
+	end_target(client);
+	wait_until(!exists("socket"));
+}
+
+static int attach_bad_things(pid_t target)
+{
+	if (attach(0x3fffffff, 1) != -ESRCH)
+		return 1;
+	if (attach(target, 0xbad) != -EOPNOTSUPP)
+		return 2;
+	if (attach(daemon_pid(guard_pid()), 1) != -EINVAL)
+		return 3;
+	return 0;
+}
+
+static void test_refusals_leave_nothing(void **state)
+{
+	pid_t target = start_target(), client;
+	int said;
+
+	client = start_client(attach_bad_things, target, &said);
+	assert_int_equal(said, 0);
+	assert_false(exists("patched.%d", target));
+	end_target(client);
+	end_target(target);
+	wait_until(!exists("socket"));
+}
+
+static void test_detach_request(void **state)
+{
+	pid_t target = start_target(), client;
+	_cleanup_free_ char *answer = NULL;
+	char request[64];
+	int said;
+
+	client = start_client(attach_two, target, &said);
+	snprintf(request, sizeof(request), "{\"cmd\":\"detach\",\"pid\":%d}", target);
+	assert_int_equal(ub_client_ask(request, &answer, NULL), 0);
+	assert_non_null(strstr(answer, "\"links\":2"));
+	assert_false(exists("patched.%d", target));
+	end_target(client);
+	end_target(target);
+	wait_until(!exists("socket"));
+}
+
+static u32 random_state = 12345;
+
+static u32 next_random(void)
+{
+	random_state = random_state * 1664525 + 1013904223;
+	return random_state >> 8;
+}
+
+/* Messages of all sizes, types and contents, with and without descriptors; the daemon answers or
+ * hangs up, and goes on serving others. */
+static void test_hostile_client(void **state)
+{
+	int said;
+	pid_t client = start_client(nothing, 0, &said);
+	pid_t guard = guard_pid(), daemon = daemon_pid(guard);
+	static u8 bytes[70000];
+
+	for (int i = 0; i < 400; i++) {
+		int sock = ub_client_connect_running(NULL);
+		struct ub_msg msg = { .version = UB_PROTOCOL_VERSION, .type = UB_MSG_HELLO };
+
+		assert_true(sock >= 0);
+		if (next_random() % 2) {
+			msg.words[0] = next_random() % 6;
+			msg.words[1] = next_random() % 3 ? 0 : next_random();
+			if (ub_msg_send(sock, &msg, NULL, 0, next_random() % 4 ? -1 : 0))
+				assert_true(errno);
+		}
+		for (int j = 0; j < 8; j++) {
+			size_t size = next_random() % (next_random() % 8 ? 200 : sizeof(bytes));
+
+			for (size_t k = 0; k < size; k++)
+				bytes[k] = (u8)next_random();
+			msg.type = next_random() % 12;
+			for (int k = 0; k < 8; k++)
+				msg.words[k] = next_random() % 2 ? next_random() : 0;
+			if (msg.type == UB_MSG_CALL)
+				msg.words[0] = SYS_bpf;
+			if (next_random() % 3 && size >= sizeof(msg))
+				memcpy(bytes, &msg, sizeof(msg));
+			if (send(sock, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+			    errno != EAGAIN && errno != EMSGSIZE)
+				break;
+		}
+		close(sock);
+	}
+	assert_true(alive(daemon));
+	assert_int_equal(guard_pid(), guard);
+	end_target(client);
+	all_gone(guard, daemon);
+}
+
+/* A client that neither reads nor leaves does not keep the daemon from others. */
+static void test_client_that_does_not_read(void **state)
+{
+	struct ub_msg msg = {
+		.version = UB_PROTOCOL_VERSION, .type = UB_MSG_HELLO, .words = { UB_HELLO_ASK }
+	};
+	int said, sock;
+	pid_t client = start_client(nothing, 0, &said);
+
+	sock = ub_client_connect_running(NULL);
+	assert_int_equal(ub_msg_send(sock, &msg, NULL, 0, -1), 0);
+	msg.type = UB_MSG_ASK;
+	for (int i = 0; i < 5000; i++) {
+		struct iovec iov = { &msg, sizeof(msg) };
+		struct msghdr head = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+		if (sendmsg(sock, &head, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN)
+			break;
+	}
+	assert_true(guard_pid() > 0);
+	close(sock);
+	end_target(client);
+	wait_until(!exists("socket"));
+}
+
+static int count_fds(pid_t pid)
+{
+	char path[64];
+	int nr = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	for (int fd = 0; fd < 200; fd++) {
+		char name[128];
+
+		snprintf(name, sizeof(name), "%s/%d", path, fd);
+		nr += access(name, F_OK) == 0;
+	}
+	return nr;
+}
+
+static int attach_and_detach_often(pid_t target)
+{
+	for (int i = 0; i < 300; i++) {
+		int fd = attach(target, 1);
+
+		if (fd < 0)
+			return fd;
+		close(fd);
+	}
+	return 0;
+}
+
+static void test_descriptors_stay_few(void **state)
+{
+	pid_t target = start_target(), client;
+	pid_t daemon, keeper;
+	int said, before;
+
+	keeper = start_client(nothing, 0, &said);
+	daemon = daemon_pid(guard_pid());
+	wait_until(count_fds(daemon) > 0);
+	before = count_fds(daemon);
+	client = start_client(attach_and_detach_often, target, &said);
+	assert_int_equal(said, 0);
+	end_target(client);
+	wait_until(!exists("patched.%d", target));
+	wait_until(count_fds(daemon) <= before);
+	end_target(keeper);
+	end_target(target);
+	wait_until(!exists("socket"));
+}
+
+int main(int argc, char **argv)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_starts_and_leaves),
+		cmocka_unit_test(test_two_clients_one_daemon),
+		cmocka_unit_test(test_many_start_at_once),
+		cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_calls_of_a_forked_child),
+		cmocka_unit_test(test_client_killed),
+		cmocka_unit_test(test_daemon_killed),
+		cmocka_unit_test(test_guard_killed_then_daemon),
+		cmocka_unit_test(test_daemon_terminated),
+		cmocka_unit_test(test_target_killed),
+		cmocka_unit_test(test_refusals_leave_nothing),
+		cmocka_unit_test(test_detach_request),
+		cmocka_unit_test(test_hostile_client),
+		cmocka_unit_test(test_client_that_does_not_read),
+		cmocka_unit_test(test_descriptors_stay_few),
+	};
+	char command[128];
+	int failed;
+
+	if (argc == 3 && !strcmp(argv[1], "--daemon"))
+		return ub_daemon_main(atoi(argv[2]));
+	strcpy(run_dir, "/tmp/ubpf-test-XXXXXX");
+	if (!mkdtemp(run_dir) || setenv("UBPF_RUN_DIR", run_dir, 1))
+		return 1;
+	if (argc == 2)
+		cmocka_set_test_filter(argv[1]);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	snprintf(command, sizeof(command), "rm -rf %s", run_dir);
+	return system(command) || failed ? 1 : 0;
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+#include "harness.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <common/cleanup.h>
+#include <interpreter/interpreter.h>
+#include <jit/jit.h>
+#include <jit/x86_64/compile.h>
+
+const char *const vm_engine_names[VM_NR_ENGINES] = { "interpreter", "jit", "jit without bmi2",
+						     "kernel" };
+
+static u64 helper_ktime(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, void *run)
+{
+	return 1;
+}
+
+static u64 helper_cpu(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, void *run)
+{
+	return ((struct ub_run *)run)->cpu = 0;
+}
+
+static u64 helper_loop(u64 nr, u64 callback, u64 ctx, u64 flags, u64 r5, void *run)
+{
+	u32 i;
+
+	if (flags)
+		return (u64)-EINVAL;
+	if ((u32)nr > 8u << 20)
+		return (u64)-E2BIG;
+	for (i = 0; i < (u32)nr; i++) {
+		if (ub_run_callback(run, callback, i, ctx, 0, 0))
+			return i + 1;
+	}
+	return i;
+}
+
+const ub_helper_fn vm_helpers[256] = {
+	[BPF_FUNC_ktime_get_ns] = helper_ktime,
+	[BPF_FUNC_get_smp_processor_id] = helper_cpu,
+	[BPF_FUNC_loop] = helper_loop,
+};
+
+static int run_interpreter(const struct vm_case *test, struct vm_outcome *out, struct ub_reason *why)
+{
+	struct ub_run run = { .cpu = UB_CPU_UNKNOWN };
+	struct ub_interpret_options options = {
+		.check = true,
+		.helpers = vm_helpers,
+		.max_insns = 1u << 26,
+	};
+	struct ub_program *program;
+	int err;
+
+	err = ub_program_from_insns(test->insns, test->nr, &program, why);
+	if (err)
+		return err;
+	run.ctx = out->memory;
+	err = ub_interpret(program, out->memory, test->memory_size, &run, &options, &out->r0, why);
+	ub_program_free(program);
+	return err;
+}
+
+static int run_jit(const struct vm_case *test, bool bmi2, struct vm_outcome *out,
+		   struct ub_reason *why)
+{
+	_cleanup_free_ struct bpf_insn *insns = calloc(test->nr + 2, sizeof(*insns));
+	struct ub_run run = { .cpu = UB_CPU_UNKNOWN };
+	struct ub_jitted *jitted;
+	struct ub_program *program;
+	struct ub_code code;
+	int err;
+
+	if (!insns)
+		return -ENOMEM;
+	/* Compiled programs get r1 only: the length comes as a constant. */
+	insns[0] = (struct bpf_insn) {
+		.code = BPF_LD | BPF_IMM | BPF_DW,
+		.dst_reg = 2,
+		.imm = (s32)test->memory_size,
+	};
+	memcpy(insns + 2, test->insns, test->nr * sizeof(*insns));
+	err = ub_program_from_insns(insns, test->nr + 2, &program, why);
+	if (err)
+		return err;
+	err = jit_compile_x86_64(program, bmi2, &code, why);
+	ub_program_free(program);
+	if (err)
+		return err;
+	err = ub_jitted_create(&code, (const u64 *)vm_helpers, NULL, &jitted, why);
+	ub_code_free(&code);
+	if (err)
+		return err;
+	run.ctx = out->memory;
+	out->r0 = ub_jitted_run(jitted, out->memory, &run);
+	ub_jitted_destroy(jitted);
+	return 0;
+}
+
+static int sys_bpf(int cmd, union bpf_attr *attr)
+{
+	return (int)syscall(SYS_bpf, cmd, attr, sizeof(*attr));
+}
+
+/* The map that memory and result travel in: result at 0, memory at 16. */
+static int kernel_map(void)
+{
+	static int fd = -2;
+
+	if (fd == -2) {
+		union bpf_attr attr = {
+			.map_type = BPF_MAP_TYPE_ARRAY,
+			.key_size = 4,
+			.value_size = 16 + HARNESS_MAX_MEMORY,
+			.max_entries = 1,
+		};
+
+		fd = sys_bpf(BPF_MAP_CREATE, &attr);
+	}
+	return fd;
+}
+
+bool vm_kernel_available(void)
+{
+	return !geteuid() && kernel_map() >= 0;
+}
+
+/*
+ * main: r6 = the map's value; r1 = its memory, r2 = length; call the case; value[0] = r0; return 0.
+ * The kernel gives only 32 bits of a result.
+ */
+static u32 wrap(const struct vm_case *test, struct bpf_insn *insns)
+{
+	const struct bpf_insn head[] = {
+		{ BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, kernel_map() },
+		{ 0 },
+		{ BPF_ALU64 | BPF_MOV | BPF_X, 2, 10, 0, 0 },
+		{ BPF_ALU64 | BPF_ADD | BPF_K, 2, 0, 0, -8 },
+		{ BPF_ST | BPF_MEM | BPF_DW, 10, 0, -8, 0 },
+		{ BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_lookup_elem },
+		{ BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 6, 0 },
+		{ BPF_ALU64 | BPF_MOV | BPF_X, 6, 0, 0, 0 },
+		{ BPF_ALU64 | BPF_MOV | BPF_X, 1, 0, 0, 0 },
+		{ BPF_ALU64 | BPF_ADD | BPF_K, 1, 0, 0, 16 },
+		{ BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, (s32)test->memory_size },
+		{ BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, 3 },
+		{ BPF_STX | BPF_MEM | BPF_DW, 6, 0, 0, 0 },
+		{ BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0 },
+		{ BPF_JMP | BPF_EXIT },
+	};
+
+	memcpy(insns, head, sizeof(head));
+	memcpy(insns + ub_array_size(head), test->insns, test->nr * sizeof(*insns));
+	return ub_array_size(head) + test->nr;
+}
+
+/* Linux 6.18 does not survive the freeing of very many programs at once. */
+static void let_kernel_breathe(void)
+{
+	static u32 loads;
+
+	if (++loads % 32 == 0)
+		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+}
+
+/* The interesting line of a verifier log: the one before the statistics. */
+static void last_line(char *log, struct ub_reason *why)
+{
+	char *stats = strstr(log, "processed "), *end = stats ? stats : log + strlen(log), *start;
+
+	while (end > log && end[-1] == '\n')
+		end--;
+	*end = 0;
+	start = strrchr(log, '\n');
+	ub_reason_set(why, 0, "%s", start ? start + 1 : log);
+}
+
+static int kernel_load(const struct bpf_insn *insns, u32 nr, struct ub_reason *why)
+{
+	static char log[1 << 20];
+	union bpf_attr attr = {
+		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
+		.insns = (u64)insns,
+		.insn_cnt = nr,
+		.license = (u64) "GPL",
+	};
+	int fd;
+
+	let_kernel_breathe();
+	fd = sys_bpf(BPF_PROG_LOAD, &attr);
+	if (fd >= 0)
+		return fd;
+	log[0] = 0;
+	attr.log_buf = (u64)log;
+	attr.log_size = sizeof(log);
+	attr.log_level = 1;
+	fd = sys_bpf(BPF_PROG_LOAD, &attr);
+	if (fd >= 0)
+		return fd;
+	fd = -errno;
+	last_line(log, why);
+	return fd;
+}
+
+static int run_kernel(const struct vm_case *test, struct vm_outcome *out, struct ub_reason *why)
+{
+	_cleanup_free_ struct bpf_insn *insns = calloc(test->nr + 32, sizeof(*insns));
+	_cleanup_free_ u8 *value = calloc(1, 16 + HARNESS_MAX_MEMORY);
+	_cleanup_close_ int fd = -1;
+	u8 packet[64] = { 0 };
+	u32 key = 0;
+	union bpf_attr attr = { .map_fd = kernel_map(), .key = (u64)&key, .value = (u64)value };
+
+	if (!insns || !value)
+		return -ENOMEM;
+	fd = kernel_load(insns, wrap(test, insns), why);
+	if (fd < 0)
+		return fd;
+	memcpy(value + 16, out->memory, HARNESS_MAX_MEMORY);
+	if (sys_bpf(BPF_MAP_UPDATE_ELEM, &attr))
+		return -errno;
+	attr = (union bpf_attr) { 0 };
+	attr.test.prog_fd = fd;
+	attr.test.data_in = (u64)packet;
+	attr.test.data_size_in = sizeof(packet);
+	if (sys_bpf(BPF_PROG_TEST_RUN, &attr))
+		return ub_reason_set(why, -errno, "BPF_PROG_TEST_RUN: %s", strerror(errno));
+	attr = (union bpf_attr) { .map_fd = kernel_map(), .key = (u64)&key, .value = (u64)value };
+	if (sys_bpf(BPF_MAP_LOOKUP_ELEM, &attr))
+		return -errno;
+	memcpy(&out->r0, value, 8);
+	memcpy(out->memory, value + 16, HARNESS_MAX_MEMORY);
+	return 0;
+}
+
+int vm_run(enum vm_engine engine, const struct vm_case *test, struct vm_outcome *out,
+	   struct ub_reason *why)
+{
+	why->text[0] = 0;
+	memcpy(out->memory, test->memory, sizeof(out->memory));
+	out->r0 = 0;
+	switch (engine) {
+	case VM_INTERPRETER:
+		return run_interpreter(test, out, why);
+	case VM_JIT:
+		return run_jit(test, true, out, why);
+	case VM_JIT_PLAIN:
+		return run_jit(test, false, out, why);
+	default:
+		return run_kernel(test, out, why);
+	}
+}
+
+bool vm_outcome_differs(const struct vm_case *test, const struct vm_outcome *a,
+			const struct vm_outcome *b)
+{
+	return a->r0 != b->r0 || memcmp(a->memory, b->memory, test->memory_size);
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT
+/*
+ * syscall(), ioctl() and epoll_ctl(), as the executable (or the preloaded library) gives them to every
+ * library in the process: until ub_interpose_start() exactly libc's, from then on the calls that the
+ * userspace kernel knows are sent to the daemon, which reads and writes this process's memory itself
+ * or, where it may not, has it copied here while this thread waits.
+ *
+ * One connection per process, one call on it at a time. A child that forked off finds out by its pid
+ * and opens a connection of its own, to the same session.
+ */
+#include "interpose.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <client/client.h>
+#include <common/cleanup.h>
+#include <daemon/protocol.h>
+
+#include "private.h"
+
+/* Out of the way of descriptors that a tool counts on being the next. */
+#define FIRST_FD 200
+
+/* perf's ioctls are all of type '$'. */
+#define IS_PERF_IOCTL(request) (((request) & 0xff00) == ('$' << 8))
+
+long ub_raw_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
+long ub_interposed_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
+long ub_interposed_error(long value);
+
+static struct {
+	bool active;
+	int sock; /* -1: the daemon is gone */
+	pid_t pid;
+	u64 session;
+	pthread_mutex_t lock;
+	u8 data[UB_MSG_MAX_DATA];
+} state = { .sock = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void ub_interpose_start(int sock, u64 session)
+{
+	int high = fcntl(sock, F_DUPFD_CLOEXEC, FIRST_FD);
+
+	if (high >= 0) {
+		close(sock);
+		sock = high;
+	}
+	state.sock = sock;
+	state.session = session;
+	state.pid = getpid();
+	__atomic_store_n(&state.active, true, __ATOMIC_RELEASE);
+}
+
+bool ub_client_lost(void)
+{
+	return state.active && state.sock < 0;
+}
+
+static void lose_connection(void)
+{
+	close(state.sock);
+	state.sock = -1;
+}
+
+/* The parent's connection is the parent's: replies on it would be stolen. */
+static void reconnect_in_child(void)
+{
+	int sock;
+
+	pthread_mutex_init(&state.lock, NULL);
+	if (state.sock >= 0)
+		lose_connection();
+	state.pid = getpid();
+	sock = client_join(state.session, NULL);
+	if (sock >= 0)
+		state.sock = sock;
+}
+
+/* Copies within this process without ever faulting: 0 or -EFAULT. */
+static int copy_own(u64 address, void *local, size_t size, bool write)
+{
+	struct iovec here = { local, size };
+	struct iovec there = { (void *)(uintptr_t)address, size };
+	long n = ub_raw_syscall(write ? SYS_process_vm_writev : SYS_process_vm_readv, state.pid,
+				(long)&here, 1, (long)&there, 1, 0);
+
+	return n == (long)size ? 0 : -EFAULT;
+}
+
+static int serve_copy(const struct ub_msg *msg, size_t size)
+{
+	struct ub_msg answer = { .version = UB_PROTOCOL_VERSION, .type = UB_MSG_COPIED };
+	bool write = msg->type == UB_MSG_WRITE;
+	u64 wanted = msg->words[1];
+	int err;
+
+	if (wanted > sizeof(state.data) || (write && size != wanted))
+		return -EBADMSG;
+	err = copy_own(msg->words[0], state.data, wanted, write);
+	answer.words[0] = (u64)(s64)err;
+	return ub_msg_send(state.sock, &answer, state.data, err || write ? 0 : wanted, -1);
+}
+
+/* 0 and *reply and *fd, or -errno: the connection is of no use any more. */
+static int exchange(const struct ub_msg *call, struct ub_msg *reply, int *fd)
+{
+	size_t size;
+	int err;
+
+	err = ub_msg_send(state.sock, call, NULL, 0, -1);
+	while (!err) {
+		err = ub_msg_recv(state.sock, reply, state.data, sizeof(state.data), &size, fd);
+		if (err || reply->type == UB_MSG_REPLY)
+			break;
+		if (*fd >= 0)
+			close(*fd);
+		*fd = -1;
+		err = reply->type == UB_MSG_READ || reply->type == UB_MSG_WRITE ?
+			      serve_copy(reply, size) :
+			      -EBADMSG;
+	}
+	return err;
+}
+
+/* The value a system call returns: a result or -errno. *@pass: let the real kernel have it. */
+static long call_daemon(long nr, const long args[6], bool *pass)
+{
+	struct ub_msg reply, call = {
+		.version = UB_PROTOCOL_VERSION,
+		.type = UB_MSG_CALL,
+		.words = { (u64)nr },
+	};
+	int fd = -1, err;
+
+	*pass = false;
+	for (int i = 0; i < 6; i++)
+		call.words[1 + i] = (u64)args[i];
+	if (state.pid != getpid())
+		reconnect_in_child();
+	pthread_mutex_lock(&state.lock);
+	err = state.sock < 0 ? -ENOTCONN : exchange(&call, &reply, &fd);
+	if (err && state.sock >= 0)
+		lose_connection();
+	pthread_mutex_unlock(&state.lock);
+	/* What a process under a seccomp listener sees when its supervisor is gone. */
+	if (err)
+		return -ENOSYS;
+	*pass = reply.words[1] & 1;
+	if (fd < 0)
+		return (long)(s64)reply.words[0];
+	/* It came with close-on-exec set. */
+	if (!((reply.words[1] >> 32) & O_CLOEXEC))
+		fcntl(fd, F_SETFD, 0);
+	return fd;
+}
+
+long ub_interposed_error(long value)
+{
+	if ((unsigned long)value >= (unsigned long)-4095L) {
+		errno = (int)-value;
+		return -1;
+	}
+	return value;
+}
+
+long ub_interposed_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6)
+{
+	const long args[6] = { a1, a2, a3, a4, a5, a6 };
+	bool ours = __atomic_load_n(&state.active, __ATOMIC_ACQUIRE) &&
+		    (nr != SYS_ioctl || IS_PERF_IOCTL(a2));
+
+	if (ours) {
+		int saved = errno;
+		bool pass;
+		long value = call_daemon(nr, args, &pass);
+
+		errno = saved;
+		if (!pass)
+			return ub_interposed_error(value);
+	}
+	return ub_interposed_error(ub_raw_syscall(nr, a1, a2, a3, a4, a5, a6));
+}
+
+__attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, ...)
+{
+	va_list args;
+	long arg;
+
+	va_start(args, request);
+	arg = va_arg(args, long);
+	va_end(args);
+	return (int)ub_interposed_syscall(SYS_ioctl, fd, (long)request, arg, 0, 0, 0);
+}
+
+__attribute__((visibility("default"))) int epoll_ctl(int epfd, int op, int fd,
+						     struct epoll_event *event)
+{
+	return (int)ub_interposed_syscall(SYS_epoll_ctl, epfd, op, fd, (long)event, 0, 0);
+}

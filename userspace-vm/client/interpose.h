@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * In-process interposition: this process's calls to bpf(2) and its companions, made through libc,
+ * sent to the daemon over a socket.
+ */
+#ifndef UB_CLIENT_INTERPOSE_H
+#define UB_CLIENT_INTERPOSE_H
+
+#include <common/types.h>
+
+/* From now on calls go to the daemon at the other end of @sock, which has said hello and becomes
+ * interpose's own. @session: for children that fork off and make calls themselves. */
+void ub_interpose_start(int sock, u64 session);
+
+#endif

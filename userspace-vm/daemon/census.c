@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Links without a pid count in every process of the user that maps their file, now and as they come.
+ * Linux learns of a new mapping from mmap itself; here /proc is looked through, four times a second
+ * while such links exist. What one look costs is kept down by remembering processes that were looked
+ * at: a process is looked at in its first few rounds (it may be between fork, exec and dlopen) and then
+ * once a second.
+ */
+#include "targets.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <common/cleanup.h>
+#include <daemon/procfs.h>
+
+#define ROUND_MS	250
+#define FIRST_ROUNDS	8
+#define KNOWN_AGAIN_MS 1000
+#define REFUSED_AGAIN_MS 5000
+
+struct known {
+	pid_t pid;
+	u32 rounds;
+	u64 again_ms;
+};
+
+struct census {
+	struct targets *targets;
+	u64 next_ms;
+	u32 nr_known;
+	u32 capacity;
+	struct known *known; /* by pid */
+};
+
+static bool is_everywhere(const struct link *link)
+{
+	return link->enabled && link->pid < 0 && !link->session->only_pids;
+}
+
+static bool any_everywhere(const struct targets *targets)
+{
+	for (const struct link *link = targets->links; link; link = link->next) {
+		if (is_everywhere(link))
+			return true;
+	}
+	return false;
+}
+
+struct look {
+	struct targets *targets;
+	pid_t pid;
+};
+
+static int matches(void *opaque, const struct ub_proc_file *file)
+{
+	const struct look *look = opaque;
+
+	for (const struct link *link = look->targets->links; link; link = link->next) {
+		/* The inode is enough to look closer, which target_update() does. */
+		if (is_everywhere(link) && link->ino == file->ino)
+			return 1;
+	}
+	return 0;
+}
+
+static bool may_be_target(const struct targets *targets, pid_t pid)
+{
+	struct ub_proc_status status;
+	pid_t self = getpid();
+
+	if (pid == self || pid == targets->daemon->guard_pid || ub_proc_status(pid, &status))
+		return false;
+	/* Our own children are surgeons. */
+	if (status.parent == self || !status.has_memory)
+		return false;
+	for (const struct link *link = targets->links; link; link = link->next) {
+		if (is_everywhere(link) && link->session->uid == status.uid)
+			return true;
+	}
+	return false;
+}
+
+static void refused(struct target *target, int err, const struct ub_reason *why)
+{
+	target->refused_until_ms = now_ms() + REFUSED_AGAIN_MS;
+	if (target->counted_refused)
+		return;
+	target->counted_refused = true;
+	for (struct link *link = target->targets->links; link; link = link->next) {
+		if (is_everywhere(link) && link_covers(link, target))
+			link->nr_refused++;
+	}
+	daemon_log(target->targets->daemon, "pid %d refused: %s: %s", target->pid, strerror(-err),
+		   why->text);
+}
+
+/* Whether the process holds a link that it did not hold before. */
+static bool visit(struct census *census, pid_t pid)
+{
+	struct targets *targets = census->targets;
+	struct look look = { targets, pid };
+	struct ub_reason why = {};
+	struct target *target;
+	u32 before;
+	int err;
+
+	if (!may_be_target(targets, pid) || ub_proc_files(pid, matches, &look) != 1)
+		return false;
+	target = target_get(targets, pid);
+	if (!target || now_ms() < target->refused_until_ms || now_ms() < target->retry_at_ms)
+		return false;
+	before = target->nr_links;
+	err = target_update(target, &why);
+	if (err == -EOPNOTSUPP && target->image == NULL)
+		target->dirty = true; /* the tick tells the links apart */
+	else if (err && err != -ENOENT && err != -ESRCH)
+		refused(target, err, &why);
+	return target->nr_links > before;
+}
+
+static int by_pid(const void *a, const void *b)
+{
+	pid_t x = ((const struct known *)a)->pid, y = ((const struct known *)b)->pid;
+
+	return x < y ? -1 : x > y;
+}
+
+static const struct known *find_known(const struct census *census, pid_t pid)
+{
+	struct known key = { .pid = pid };
+
+	return census->nr_known ? bsearch(&key, census->known, census->nr_known, sizeof(key), by_pid) :
+				  NULL;
+}
+
+/* The processes of this round replace those of the last. */
+static bool remember(struct known **list, u32 *nr, u32 *capacity, struct known entry)
+{
+	if (*nr == *capacity) {
+		u32 more = *capacity ? *capacity * 2 : 256;
+		struct known *grown = reallocarray(*list, more, sizeof(*grown));
+
+		if (!grown)
+			return false;
+		*list = grown;
+		*capacity = more;
+	}
+	(*list)[(*nr)++] = entry;
+	return true;
+}
+
+static u32 look_around(struct census *census, bool at_all)
+{
+	struct known *seen = NULL;
+	u32 nr = 0, capacity = 0, attached = 0;
+	u64 now = now_ms();
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+
+	if (!proc)
+		return 0;
+	while ((entry = readdir(proc))) {
+		pid_t pid = (pid_t)atoi(entry->d_name);
+		const struct known *old;
+		struct known next = { .pid = pid };
+
+		if (pid <= 0)
+			continue;
+		old = find_known(census, pid);
+		if (old)
+			next = *old;
+		if (at_all || next.rounds < FIRST_ROUNDS || now >= next.again_ms) {
+			attached += visit(census, pid);
+			next.rounds++;
+			next.again_ms = now + KNOWN_AGAIN_MS;
+		}
+		if (!remember(&seen, &nr, &capacity, next))
+			break;
+	}
+	closedir(proc);
+	free(census->known);
+	census->known = seen;
+	census->nr_known = nr;
+	census->capacity = capacity;
+	if (nr)
+		qsort(seen, nr, sizeof(*seen), by_pid);
+	return attached;
+}
+
+u32 census_take(struct census *census)
+{
+	if (!any_everywhere(census->targets))
+		return 0;
+	census->next_ms = now_ms() + ROUND_MS;
+	return look_around(census, true);
+}
+
+void census_tick(struct census *census)
+{
+	if (!any_everywhere(census->targets)) {
+		census->nr_known = 0;
+		return;
+	}
+	if (now_ms() < census->next_ms)
+		return;
+	census->next_ms = now_ms() + ROUND_MS;
+	look_around(census, false);
+}
+
+struct census *census_new(struct targets *targets)
+{
+	struct census *census = calloc(1, sizeof(*census));
+
+	if (census)
+		census->targets = targets;
+	return census;
+}
+
+void census_free(struct census *census)
+{
+	if (!census)
+		return;
+	free(census->known);
+	free(census);
+}

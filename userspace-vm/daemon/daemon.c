@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The daemon's life. It is started by a client that holds the run directory's lock and hands it a
+ * socket that listens already, so nobody waits for it to come up. It ends when it has no client and
+ * no object: it takes the same lock, sees that nobody is waiting in the socket's queue, removes the
+ * socket and exits; a client that comes later starts the next one.
+ */
+#include <daemon/daemon.h>
+
+#include "private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <common/cleanup.h>
+#include <daemon/procfs.h>
+
+#include "targets.h"
+
+#define IDLE_CHECK_MS	 200
+#define FIRST_CLIENT_MS 10000 /* a starved machine may take its time between fork and hello */
+
+void daemon_log(struct ub_daemon *daemon, const char *fmt, ...)
+{
+	struct timespec now;
+	va_list args;
+
+	if (!daemon->log)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	fprintf(daemon->log, "%lld.%06ld ", (long long)now.tv_sec, now.tv_nsec / 1000);
+	va_start(args, fmt);
+	vfprintf(daemon->log, fmt, args);
+	va_end(args);
+	fputc('\n', daemon->log);
+	fflush(daemon->log);
+}
+
+static bool accept_one(struct ub_daemon *daemon)
+{
+	_cleanup_close_ int sock = -1;
+	int err;
+
+	sock = accept4(daemon->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (sock < 0)
+		return false;
+	err = connection_new(daemon, sock);
+	if (err)
+		daemon_log(daemon, "connection refused: %s", strerror(-err));
+	else
+		sock = -1;
+	return true;
+}
+
+static void on_connect(void *opaque, u32 events)
+{
+	accept_one(opaque);
+}
+
+static bool is_idle(const struct ub_daemon *daemon)
+{
+	return !daemon->connections && !daemon->listeners && !targets_busy(daemon->targets) &&
+	       ub_kernel_objects(daemon->kernel) == 0;
+}
+
+/* Whether the daemon may go: nobody can be connecting while we hold the lock. */
+static bool try_to_leave(struct ub_daemon *daemon)
+{
+	_cleanup_close_ int lock = ub_run_dir_lock(daemon->run_dir, false);
+	char path[PATH_MAX + 8];
+
+	if (lock == -EWOULDBLOCK || accept_one(daemon))
+		return false;
+	snprintf(path, sizeof(path), "%s/socket", daemon->run_dir);
+	unlink(path);
+	return true;
+}
+
+static void on_idle_timer(void *opaque)
+{
+	struct ub_daemon *daemon = opaque;
+
+	daemon->idle_timer = NULL;
+	if (daemon->connections || daemon->listeners)
+		return;
+	if (is_idle(daemon) && try_to_leave(daemon))
+		ub_loop_stop(daemon->loop);
+	else
+		daemon_check_idle(daemon);
+}
+
+/* Objects can outlive connections (their files were passed on), so go on looking. */
+void daemon_check_idle(struct ub_daemon *daemon)
+{
+	if (daemon->connections || daemon->listeners)
+		return;
+	/* The first client may have been waited for longer. */
+	ub_timer_remove(daemon->idle_timer);
+	daemon->idle_timer = ub_loop_after(daemon->loop, IDLE_CHECK_MS, on_idle_timer, daemon);
+}
+
+static void on_signal(void *opaque, u32 events)
+{
+	struct ub_daemon *daemon = opaque;
+	struct signalfd_siginfo info;
+
+	if (read(daemon->signal_fd, &info, sizeof(info)) == sizeof(info))
+		ub_loop_stop(daemon->loop);
+}
+
+static void watch_guard(struct ub_daemon *daemon);
+
+static void on_guard_gone(void *opaque, u32 events)
+{
+	struct ub_daemon *daemon = opaque;
+	int err;
+
+	ub_watch_remove(daemon->guard_watch);
+	daemon->guard_watch = NULL;
+	if (daemon->guard_fd >= 0)
+		close(daemon->guard_fd);
+	daemon->guard_fd = -1;
+	waitpid(daemon->guard_pid, NULL, WNOHANG);
+	err = guard_replace(daemon->run_dir, -1, &daemon->guard_fd, &daemon->guard_pid);
+	daemon_log(daemon, "guard gone, new guard: %s", err ? strerror(-err) : "started");
+	if (!err)
+		watch_guard(daemon);
+}
+
+static void watch_guard(struct ub_daemon *daemon)
+{
+	daemon->guard_watch =
+		ub_loop_watch(daemon->loop, daemon->guard_fd, EPOLLHUP, on_guard_gone, daemon);
+}
+
+static int find_run_dir(struct ub_daemon *daemon)
+{
+	struct sockaddr_un address = {};
+	socklen_t len = sizeof(address);
+	const char *given = getenv("UBPF_RUN_DIR");
+	char *slash;
+
+	if (given) {
+		snprintf(daemon->run_dir, sizeof(daemon->run_dir), "%s", given);
+		return 0;
+	}
+	if (getsockname(daemon->listen_fd, (struct sockaddr *)&address, &len))
+		return -errno;
+	slash = strrchr(address.sun_path, '/');
+	if (address.sun_family != AF_UNIX || !slash)
+		return -EINVAL;
+	snprintf(daemon->run_dir, sizeof(daemon->run_dir), "%.*s", (int)(slash - address.sun_path),
+		 address.sun_path);
+	return 0;
+}
+
+static int watch_signals(struct ub_daemon *daemon)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL))
+		return -errno;
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (daemon->signal_fd < 0)
+		return -errno;
+	daemon->signal_watch =
+		ub_loop_watch(daemon->loop, daemon->signal_fd, EPOLLIN, on_signal, daemon);
+	return daemon->signal_watch ? 0 : -errno;
+}
+
+static int daemon_init(struct ub_daemon *daemon)
+{
+	struct rlimit files;
+	const char *log = getenv("UBPF_DAEMON_LOG");
+	int err;
+
+	prctl(PR_SET_NAME, "ubpf-daemon");
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	if (log)
+		daemon->log = fopen(log, "ae");
+	fcntl(daemon->listen_fd, F_SETFD, FD_CLOEXEC);
+	fcntl(daemon->listen_fd, F_SETFL, O_NONBLOCK);
+	daemon->uid = getuid();
+	daemon->nr_cpus = ub_proc_possible_cpus();
+	daemon->loop = ub_loop_new();
+	if (!daemon->loop)
+		return -errno;
+	err = watch_signals(daemon);
+	if (err)
+		return err;
+	daemon->targets = targets_new(daemon);
+	if (!daemon->targets)
+		return -ENOMEM;
+	daemon->kernel = ub_kernel_new(daemon->loop, &targets_kernel_ops, daemon->targets,
+				       daemon->nr_cpus);
+	if (!daemon->kernel)
+		return -ENOMEM;
+	watch_guard(daemon);
+	daemon->listen_watch =
+		ub_loop_watch(daemon->loop, daemon->listen_fd, EPOLLIN, on_connect, daemon);
+	daemon->idle_timer = ub_loop_after(daemon->loop, FIRST_CLIENT_MS, on_idle_timer, daemon);
+	return daemon->listen_watch ? 0 : -errno;
+}
+
+/* Links first, while the clients' objects stand; then everything else. */
+static void daemon_deinit(struct ub_daemon *daemon)
+{
+	if (daemon->targets)
+		targets_detach_all(daemon->targets);
+	while (daemon->listeners)
+		listener_free(daemon->listeners);
+	while (daemon->connections)
+		connection_free(daemon->connections);
+	if (daemon->kernel)
+		ub_kernel_free(daemon->kernel);
+	targets_free(daemon->targets);
+	ub_watch_remove(daemon->listen_watch);
+	ub_watch_remove(daemon->signal_watch);
+	ub_watch_remove(daemon->guard_watch);
+	if (daemon->signal_fd >= 0)
+		close(daemon->signal_fd);
+	if (daemon->guard_fd >= 0)
+		close(daemon->guard_fd);
+	close(daemon->listen_fd);
+	ub_loop_free(daemon->loop);
+	if (daemon->log)
+		fclose(daemon->log);
+}
+
+int ub_daemon_main(int listen_fd)
+{
+	struct ub_daemon daemon = {
+		.listen_fd = listen_fd, .signal_fd = -1, .guard_fd = -1
+	};
+	int err;
+
+	err = find_run_dir(&daemon);
+	if (err)
+		return EXIT_FAILURE;
+	err = guard_start(daemon.run_dir, &daemon.guard_fd, &daemon.guard_pid);
+	if (err)
+		return err < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	err = daemon_init(&daemon);
+	if (!err)
+		err = ub_loop_run(daemon.loop);
+	daemon_deinit(&daemon);
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
+}

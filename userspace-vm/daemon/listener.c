@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Calls that arrive as seccomp user notifications.
+ *
+ * A notification is answered before the next is taken and never kept: while it is out, its thread
+ * can only be killed, so a kept one would take Ctrl-C away from the user. For the same reason a
+ * caller can't be stopped for surgery before its reply: targets.c puts that off and
+ * targets_release() brings the stop and the reply into the right order.
+ *
+ * The memory of the caller is read by tid; NOTIF_ID_VALID afterwards (caller.c) says whether it was
+ * still the caller's. A reply that can't be delivered is undone by closing its descriptor.
+ */
+#include "private.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/seccomp.h>
+
+#include <common/cleanup.h>
+#include <daemon/procfs.h>
+
+#include "targets.h"
+
+/* A process under the listener, kept so that a call does not have to read /proc. */
+struct process {
+	struct process *next;
+	struct listener *listener;
+	struct ub_watch *watch;
+	struct caller caller;
+	pid_t last_tid; /* a thread known to be of this process */
+};
+
+struct listener {
+	struct listener *next;
+	struct ub_daemon *daemon;
+	struct session *session;
+	struct ub_watch *watch;
+	struct process *processes;
+	int fd;
+};
+
+static void process_free(struct process *process)
+{
+	struct process **at;
+
+	for (at = &process->listener->processes; *at != process; at = &(*at)->next)
+		;
+	*at = process->next;
+	ub_watch_remove(process->watch);
+	caller_deinit(&process->caller);
+	free(process);
+}
+
+static void on_process_exit(void *opaque, u32 events)
+{
+	process_free(opaque);
+}
+
+static struct process *process_new(struct listener *listener, pid_t tid)
+{
+	struct process *process = calloc(1, sizeof(*process));
+	struct ub_proc_status status;
+	int pidfd;
+
+	if (!process || ub_proc_status(tid, &status)) {
+		free(process);
+		return NULL;
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, status.tgid, 0);
+	if (pidfd < 0) {
+		free(process);
+		return NULL;
+	}
+	caller_init(&process->caller, status.tgid, pidfd, status.uid, status.gid,
+		    listener->session->id);
+	process->caller.listener_fd = listener->fd;
+	process->last_tid = tid;
+	process->listener = listener;
+	process->watch =
+		ub_loop_watch(listener->daemon->loop, pidfd, EPOLLIN, on_process_exit, process);
+	if (!process->watch) {
+		caller_deinit(&process->caller);
+		free(process);
+		return NULL;
+	}
+	process->next = listener->processes;
+	listener->processes = process;
+	return process;
+}
+
+/* tgkill() with signal 0 says whether a thread is (still) of a process. */
+static struct process *process_of(struct listener *listener, pid_t tid)
+{
+	struct ub_proc_status status;
+	struct process *process;
+
+	for (process = listener->processes; process; process = process->next) {
+		if (process->last_tid == tid &&
+		    syscall(SYS_tgkill, process->caller.base.pid, tid, 0) == 0)
+			return process;
+	}
+	if (ub_proc_status(tid, &status))
+		return NULL;
+	for (process = listener->processes; process; process = process->next) {
+		if (process->caller.base.pid == status.tgid) {
+			process->last_tid = tid;
+			return process;
+		}
+	}
+	return process_new(listener, tid);
+}
+
+static void send_value(struct listener *listener, u64 id, s64 value, bool pass)
+{
+	struct seccomp_notif_resp response = { .id = id };
+
+	if (pass)
+		response.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+	else if (value < 0)
+		response.error = (s32)value;
+	else
+		response.val = value;
+	/* ENOENT: the caller died, and with it whatever was to be undone. */
+	ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_SEND, &response);
+}
+
+static void send_reply(struct listener *listener, u64 id, struct ub_reply *reply)
+{
+	struct seccomp_notif_addfd add = {
+		.id = id,
+		.flags = SECCOMP_ADDFD_FLAG_SEND,
+		.srcfd = (u32)reply->fd,
+		.newfd_flags = reply->fd_flags,
+	};
+
+	if (reply->fd < 0) {
+		send_value(listener, id, reply->value, reply->pass);
+		return;
+	}
+	if (ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 && errno != ENOENT)
+		send_value(listener, id, errno == EMFILE ? -EMFILE : -ENFILE, false);
+	close(reply->fd);
+	reply->fd = -1;
+}
+
+static void serve(struct listener *listener, const struct seccomp_notif *notif)
+{
+	struct ub_daemon *daemon = listener->daemon;
+	struct ub_call call = { .nr = notif->data.nr };
+	struct process *process = process_of(listener, (pid_t)notif->pid);
+	struct ub_reply reply;
+
+	if (!process) {
+		send_value(listener, notif->id, -EPERM, false);
+		return;
+	}
+	memcpy(call.args, notif->data.args, sizeof(call.args));
+	process->caller.tid = (pid_t)notif->pid;
+	process->caller.base.call_id = notif->id;
+	daemon_call(daemon, &process->caller, &call, true, &reply);
+	targets_before_reply(daemon->targets);
+	send_reply(listener, notif->id, &reply);
+	targets_release(daemon->targets);
+}
+
+void listener_free(struct listener *listener)
+{
+	struct ub_daemon *daemon = listener->daemon;
+	struct listener **at;
+
+	for (at = &daemon->listeners; *at != listener; at = &(*at)->next)
+		;
+	*at = listener->next;
+	while (listener->processes)
+		process_free(listener->processes);
+	ub_watch_remove(listener->watch);
+	close(listener->fd);
+	session_put(listener->session);
+	free(listener);
+	daemon_check_idle(daemon);
+}
+
+static void on_notification(void *opaque, u32 events)
+{
+	struct listener *listener = opaque;
+	struct seccomp_notif notif;
+
+	if (events & EPOLLIN) {
+		/* The kernel wants it zeroed. */
+		memset(&notif, 0, sizeof(notif));
+		if (ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, &notif) == 0)
+			serve(listener, &notif);
+		/* Else it went away between poll and receive. */
+		return;
+	}
+	if (events & (EPOLLHUP | EPOLLERR))
+		listener_free(listener);
+}
+
+int listener_new(struct ub_daemon *daemon, struct session *session, int fd)
+{
+	struct listener *listener;
+	u64 none = 0;
+
+	/* Any other kind of file answers ENOTTY or EINVAL here, and would make RECV wait for ever. */
+	if (ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &none) == 0 || errno != ENOENT)
+		return -EINVAL;
+	listener = calloc(1, sizeof(*listener));
+	if (!listener)
+		return -ENOMEM;
+	listener->daemon = daemon;
+	listener->session = session;
+	listener->fd = fd;
+	listener->watch = ub_loop_watch(daemon->loop, fd, EPOLLIN, on_notification, listener);
+	if (!listener->watch) {
+		free(listener);
+		return -errno;
+	}
+	session_get(session);
+	listener->next = daemon->listeners;
+	daemon->listeners = listener;
+	return 0;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parts of the daemon and how they hold together.
+ *
+ *   daemon.c      start, idle exit, orderly end      guard.c    the parent that cleans up after a crash
+ *   connection.c  a client's socket (calls, asks)    listener.c a seccomp listener (calls)
+ *   caller.c      memory of a calling process        session.c  who the clients are
+ *   targets.c     processes that are operated on     attach.c   links, and which target has which
+ *   census.c      finds targets as they come         events.c   records that targets produce
+ *   request.c     JSON requests
+ */
+#ifndef UB_DAEMON_PRIVATE_H
+#define UB_DAEMON_PRIVATE_H
+
+#include <limits.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include <common/loop.h>
+#include <common/reason.h>
+#include <daemon/protocol.h>
+#include <kernel/kernel.h>
+
+struct connection;
+struct listener;
+struct targets;
+
+/* One running loader or tool, with the processes that it starts. Freed when its last connection,
+ * listener and link are gone. */
+struct session {
+	struct session *next;
+	struct ub_daemon *daemon;
+	u64 id;
+	u32 refs;
+	pid_t pid; /* of the process that said hello */
+	uid_t uid;
+	gid_t gid;
+	char comm[16];
+	char command[256];
+	u64 started; /* seconds since the epoch */
+	bool only_pids; /* a link without a pid means these processes */
+	u32 nr_pids;
+	pid_t *pids;
+	u32 nr_excluded; /* taken out by `detach PID`, until attached by name again */
+	pid_t *excluded;
+	struct connection *notes; /* where lines for people go, or NULL */
+};
+
+struct ub_daemon {
+	struct ub_loop *loop;
+	struct ub_kernel *kernel;
+	struct targets *targets;
+	struct connection *connections;
+	struct listener *listeners;
+	struct session *sessions;
+	u64 next_session;
+	uid_t uid;
+	u32 nr_cpus;
+	int listen_fd;
+	struct ub_watch *listen_watch;
+	int signal_fd;
+	struct ub_watch *signal_watch;
+	int guard_fd; /* hangs up when the guard dies */
+	struct ub_watch *guard_watch;
+	pid_t guard_pid;
+	struct ub_timer *idle_timer;
+	char run_dir[PATH_MAX];
+	FILE *log;
+};
+
+void daemon_log(struct ub_daemon *daemon, const char *fmt, ...) __printf_like(2, 3);
+/* Something ended: see whether the daemon is still needed. */
+void daemon_check_idle(struct ub_daemon *daemon);
+
+/* --- guard.c ------------------------------------------------------------------------------------ */
+
+/* Forks: returns 0 in the daemon, with *@guard_fd and *@guard_pid; in the parent only returns when the
+ * daemon is gone and cleaned up after, with 1. -errno on failure. */
+int __must_check guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid);
+/* A new guard for this daemon, whose old one was killed. 0 or -errno. */
+int __must_check guard_replace(const char *run_dir, int close_fd, int *guard_fd, pid_t *guard_pid);
+
+/* --- caller.c ----------------------------------------------------------------------------------- */
+
+/* A process that makes calls, as the transports keep it. */
+struct caller {
+	struct ub_caller base;
+	pid_t tid;   /* the calling thread, whose memory is read */
+	int sock;    /* where the client can be asked to copy, or -1 */
+	int listener_fd; /* where call_id can be checked, or -1 */
+};
+
+/* @pidfd becomes the caller's. */
+void caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid, u64 session);
+void caller_deinit(struct caller *caller);
+
+/* --- connection.c ------------------------------------------------------------------------------- */
+
+int __must_check connection_new(struct ub_daemon *daemon, int sock);
+void connection_free(struct connection *connection);
+void connection_note(struct connection *connection, const char *text);
+
+/* Lets the kernel answer @call of @caller and has the links that went with it gone; what a transport
+ * does between receiving and replying. @held: the caller can't be stopped before the reply. */
+void daemon_call(struct ub_daemon *daemon, struct caller *caller, const struct ub_call *call,
+		 bool held, struct ub_reply *reply);
+
+/* --- listener.c --------------------------------------------------------------------------------- */
+
+/* Serves the seccomp listener @fd, which becomes its own. 0 or -errno (then @fd is the caller's). */
+int __must_check listener_new(struct ub_daemon *daemon, struct session *session, int fd);
+void listener_free(struct listener *listener);
+
+/* --- session.c ---------------------------------------------------------------------------------- */
+
+struct session *session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid);
+struct session *session_find(struct ub_daemon *daemon, u64 id);
+void session_get(struct session *session);
+void session_put(struct session *session);
+int __must_check session_set_pids(struct session *session, const s32 *pids, u32 nr);
+void session_exclude(struct session *session, pid_t pid);
+void session_include(struct session *session, pid_t pid);
+bool session_excludes(const struct session *session, pid_t pid);
+bool session_names(const struct session *session, pid_t pid);
+void session_note(struct session *session, const char *fmt, ...) __printf_like(2, 3);
+
+/* --- request.c ---------------------------------------------------------------------------------- */
+
+/* Answers one line of JSON; the answer is malloc'ed, NULL without memory. */
+char *request_answer(struct ub_daemon *daemon, const char *text, size_t size);
+
+#endif

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+#include <daemon/procfs.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <common/cleanup.h>
+
+/* Reads at most @size - 1 bytes of /proc/@pid/@name; their number or -errno. */
+static ssize_t read_file(pid_t pid, const char *name, char *text, size_t size)
+{
+	_cleanup_close_ int fd = -1;
+	char path[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, size - 1);
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	return n;
+}
+
+/* The text after "\n@name:" in @text, or "". */
+static const char *field(const char *text, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *at = text; (at = strstr(at, name)); at += len) {
+		if (at > text && at[-1] == '\n' && at[len] == ':')
+			return at + len + 1;
+	}
+	return "";
+}
+
+int ub_proc_status(pid_t pid, struct ub_proc_status *status)
+{
+	struct ub_proc_status out = {};
+	char text[4096];
+
+	/* A reader may be told ENOENT (no such process) or ESRCH (it ended meanwhile). */
+	if (pid <= 0 || read_file(pid, "status", text, sizeof(text)) <= 0)
+		return -ESRCH;
+	if (sscanf(text, "Name:\t%15[^\n]", out.comm) != 1)
+		out.comm[0] = '\0';
+	sscanf(field(text, "State"), " %c", &out.state);
+	sscanf(field(text, "Tgid"), "%d", &out.tgid);
+	sscanf(field(text, "PPid"), "%d", &out.parent);
+	sscanf(field(text, "TracerPid"), "%d", &out.tracer);
+	sscanf(field(text, "Uid"), "%u", &out.uid);
+	sscanf(field(text, "Gid"), "%u", &out.gid);
+	out.has_memory = field(text, "VmSize")[0] != '\0';
+	if (out.tgid <= 0)
+		return -ESRCH;
+	*status = out;
+	return 0;
+}
+
+int ub_proc_start_time(pid_t pid, u64 *ticks)
+{
+	char text[1024];
+	const char *at;
+	unsigned long long start;
+
+	if (pid <= 0 || read_file(pid, "stat", text, sizeof(text)) <= 0)
+		return -ESRCH;
+	/* The name may hold anything, so count from the last parenthesis; field 22. */
+	at = strrchr(text, ')');
+	if (!at ||
+	    sscanf(at + 1,
+		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+		   &start) != 1)
+		return -ESRCH;
+	*ticks = start;
+	return 0;
+}
+
+void ub_proc_command(pid_t pid, char *text, size_t size)
+{
+	ssize_t n = read_file(pid, "cmdline", text, size);
+
+	if (n < 0)
+		n = 0;
+	text[n] = '\0';
+	while (n > 0 && !text[n - 1])
+		n--;
+	for (ssize_t i = 0; i < n; i++) {
+		if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+			text[i] = ' ';
+	}
+}
+
+int ub_proc_files(pid_t pid, int (*fn)(void *opaque, const struct ub_proc_file *file), void *opaque)
+{
+	_cleanup_fclose_ FILE *maps = NULL;
+	_cleanup_free_ char *line = NULL;
+	struct ub_proc_file last = {};
+	size_t capacity = 0;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	maps = fopen(path, "re");
+	if (!maps)
+		return -errno;
+	while (getline(&line, &capacity, maps) > 0) {
+		struct ub_proc_file file;
+		unsigned int major, minor;
+		unsigned long ino;
+		int name = 0, err;
+
+		if (sscanf(line, "%*x-%*x %*4s %*x %x:%x %lu %n", &major, &minor, &ino, &name) < 3 ||
+		    !ino)
+			continue;
+		file.dev = makedev(major, minor);
+		file.ino = ino;
+		if (file.dev == last.dev && file.ino == last.ino)
+			continue;
+		line[strcspn(line, "\n")] = '\0';
+		file.path = line + name;
+		err = fn(opaque, &file);
+		if (err)
+			return err;
+		last = file;
+	}
+	return 0;
+}
+
+struct wanted_file {
+	pid_t pid;
+	dev_t dev;
+	ino_t ino;
+};
+
+static int is_wanted(void *opaque, const struct ub_proc_file *file)
+{
+	const struct wanted_file *wanted = opaque;
+	char path[4200];
+	struct stat st;
+
+	if (file->ino != wanted->ino)
+		return 0;
+	if (file->dev == wanted->dev)
+		return 1;
+	/* btrfs and overlayfs: maps shows the file system's device, stat() the subvolume's. */
+	snprintf(path, sizeof(path), "/proc/%d/root%s", wanted->pid, file->path);
+	return stat(path, &st) == 0 && st.st_dev == wanted->dev && st.st_ino == wanted->ino;
+}
+
+int ub_proc_maps_file(pid_t pid, dev_t dev, ino_t ino)
+{
+	struct wanted_file wanted = { pid, dev, ino };
+
+	return ub_proc_files(pid, is_wanted, &wanted);
+}
+
+u32 ub_proc_possible_cpus(void)
+{
+	_cleanup_fclose_ FILE *file = fopen("/sys/devices/system/cpu/possible", "re");
+	unsigned int first, last = 0;
+	u32 highest = 0;
+
+	/* "0-3" or "0,2-5": CPUs are numbered up to the highest. */
+	while (file && fscanf(file, "%u", &first) == 1) {
+		int sep = fgetc(file);
+
+		last = first;
+		if (sep == '-' && fscanf(file, "%u", &last) == 1)
+			sep = fgetc(file);
+		if (last > highest)
+			highest = last;
+		if (sep != ',')
+			return highest + 1;
+	}
+	return highest ? highest + 1 : (u32)sysconf(_SC_NPROCESSORS_CONF);
+}

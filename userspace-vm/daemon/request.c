@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+/*
+ * JSON requests of commands: {"cmd": ...}, answered {"ok": true, ...} or {"ok": false, "error": ...}.
+ *
+ *   {"cmd":"list"}                        sessions with their links, and attached processes
+ *   {"cmd":"attached"}                    attached processes only
+ *   {"cmd":"detach","pid":N[,"session":S]}  takes a process out of all sessions, or one
+ *   {"cmd":"detach","all":true}           takes every process out
+ *   {"cmd":"include","pid":N[,"session":S]} undoes a detach
+ *   {"cmd":"ping"}
+ */
+#include "targets.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <common/cleanup.h>
+#include <daemon/procfs.h>
+
+static struct json_object *failed(const char *error)
+{
+	struct json_object *answer = json_object_new_object();
+
+	json_object_object_add(answer, "ok", json_object_new_boolean(false));
+	json_object_object_add(answer, "error", json_object_new_string(error));
+	return answer;
+}
+
+static void add_int(struct json_object *object, const char *key, s64 value)
+{
+	json_object_object_add(object, key, json_object_new_int64(value));
+}
+
+static void add_text(struct json_object *object, const char *key, const char *value)
+{
+	json_object_object_add(object, key, json_object_new_string(value));
+}
+
+static struct json_object *link_json(struct targets *targets, const struct link *link)
+{
+	struct json_object *object = json_object_new_object();
+	struct json_object *pids = json_object_new_array();
+	u64 hits, misses;
+
+	link_counters(targets, link, &hits, &misses);
+	add_int(object, "id", link->id);
+	add_int(object, "prog_id", link->prog_id);
+	add_text(object, "program", link->program ? link->program->name : "");
+	add_text(object, "path", link->path);
+	add_int(object, "offset", (s64)link->offset);
+	json_object_object_add(object, "return", json_object_new_boolean(link->is_return));
+	add_int(object, "cookie", (s64)link->cookie);
+	add_int(object, "pid", link->pid);
+	add_int(object, "hits", (s64)hits);
+	add_int(object, "misses", (s64)misses);
+	add_int(object, "refused", link->nr_refused);
+	for (const struct target *target = targets->list; target; target = target->next) {
+		if (target_has(target, link->id))
+			json_object_array_add(pids, json_object_new_int(target->pid));
+	}
+	json_object_object_add(object, "attached", pids);
+	return object;
+}
+
+static struct json_object *sessions_json(struct ub_daemon *daemon)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (const struct session *session = daemon->sessions; session; session = session->next) {
+		struct json_object *object = json_object_new_object();
+		struct json_object *links = json_object_new_array();
+
+		add_int(object, "id", (s64)session->id);
+		add_int(object, "pid", session->pid);
+		add_int(object, "uid", session->uid);
+		add_text(object, "comm", session->comm);
+		add_text(object, "command", session->command);
+		add_int(object, "started", (s64)session->started);
+		for (const struct link *link = daemon->targets->links; link; link = link->next) {
+			if (link->session == session)
+				json_object_array_add(links, link_json(daemon->targets, link));
+		}
+		json_object_object_add(object, "links", links);
+		json_object_array_add(list, object);
+	}
+	return list;
+}
+
+static struct json_object *targets_json(struct ub_daemon *daemon)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (const struct target *target = daemon->targets->list; target; target = target->next) {
+		struct json_object *object;
+		struct json_object *ids;
+		struct ub_proc_status status = {};
+
+		if (!target->image && !target->leaving)
+			continue;
+		object = json_object_new_object();
+		ids = json_object_new_array();
+		if (ub_proc_status(target->pid, &status))
+			status.comm[0] = '\0';
+		add_int(object, "pid", target->pid);
+		add_text(object, "comm", status.comm);
+		add_text(object, "state", target->image ? "attached" : "leaving");
+		add_int(object, "since", (s64)target->attached_at);
+		add_int(object, "image", target->generation);
+		add_int(object, "pause_ns", (s64)target->last_pause_ns);
+		for (u32 i = 0; i < target->nr_links; i++)
+			json_object_array_add(ids, json_object_new_int64(target->links[i]));
+		json_object_object_add(object, "links", ids);
+		json_object_array_add(list, object);
+	}
+	return list;
+}
+
+static struct json_object *succeeded(void)
+{
+	struct json_object *answer = json_object_new_object();
+
+	json_object_object_add(answer, "ok", json_object_new_boolean(true));
+	return answer;
+}
+
+static struct json_object *list(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct json_object *answer = succeeded();
+
+	json_object_object_add(answer, "sessions", sessions_json(daemon));
+	json_object_object_add(answer, "processes", targets_json(daemon));
+	return answer;
+}
+
+static struct json_object *attached(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct json_object *answer = succeeded();
+
+	json_object_object_add(answer, "processes", targets_json(daemon));
+	return answer;
+}
+
+/* The session that the request names, *all if it names none; NULL and !*all: no such session. */
+static struct session *session_of(struct ub_daemon *daemon, struct json_object *request, bool *all)
+{
+	struct json_object *value;
+
+	*all = !json_object_object_get_ex(request, "session", &value);
+	return *all ? NULL : session_find(daemon, (u64)json_object_get_int64(value));
+}
+
+static struct json_object *detach(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct session *session;
+	struct json_object *answer, *value;
+	bool every_session;
+	int nr = 0;
+
+	session = session_of(daemon, request, &every_session);
+	if (!every_session && !session)
+		return failed("no such session");
+	if (json_object_object_get_ex(request, "pid", &value)) {
+		nr = targets_exclude(daemon->targets, session, json_object_get_int(value));
+	} else if (json_object_object_get_ex(request, "all", &value) &&
+		   json_object_get_boolean(value)) {
+		nr = targets_exclude_all(daemon->targets, session);
+	} else {
+		return failed("detach wants a pid or all");
+	}
+	answer = succeeded();
+	add_int(answer, "links", nr);
+	return answer;
+}
+
+static struct json_object *include(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct session *session;
+	struct json_object *value;
+	bool every_session;
+	pid_t pid;
+
+	session = session_of(daemon, request, &every_session);
+	if (!every_session && !session)
+		return failed("no such session");
+	if (!json_object_object_get_ex(request, "pid", &value))
+		return failed("include wants a pid");
+	pid = json_object_get_int(value);
+	for (struct session *each = daemon->sessions; each; each = each->next) {
+		if (every_session || each == session)
+			session_include(each, pid);
+	}
+	return succeeded();
+}
+
+static struct json_object *ping(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct json_object *answer = succeeded();
+
+	add_int(answer, "objects", ub_kernel_objects(daemon->kernel));
+	add_int(answer, "guard", daemon->guard_pid);
+	return answer;
+}
+
+static const struct {
+	const char *name;
+	struct json_object *(*answer)(struct ub_daemon *daemon, struct json_object *request);
+} commands[] = {
+	{ "list", list }, { "attached", attached }, { "detach", detach },
+	{ "include", include }, { "ping", ping },
+};
+
+static struct json_object *answer_to(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct json_object *value;
+	const char *name;
+
+	if (!json_object_is_type(request, json_type_object) ||
+	    !json_object_object_get_ex(request, "cmd", &value))
+		return failed("a request is {\"cmd\": ...}");
+	name = json_object_get_string(value);
+	for (size_t i = 0; i < ub_array_size(commands); i++) {
+		if (name && !strcmp(name, commands[i].name))
+			return commands[i].answer(daemon, request);
+	}
+	return failed("unknown command");
+}
+
+char *request_answer(struct ub_daemon *daemon, const char *text, size_t size)
+{
+	struct json_tokener *tokener = json_tokener_new();
+	struct json_object *request, *answer;
+	char *out;
+
+	if (!tokener)
+		return NULL;
+	request = json_tokener_parse_ex(tokener, text, (int)size);
+	answer = answer_to(daemon, request);
+	out = strdup(json_object_to_json_string_ext(answer, JSON_C_TO_STRING_PLAIN));
+	json_object_put(answer);
+	json_object_put(request);
+	json_tokener_free(tokener);
+	return out;
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+
+#include <jit/analysis.h>
+
+bool jit_inlines_lookup(const struct bpf_insn *insn, const struct facts *fact,
+			const struct ub_program *program)
+{
+	const struct ub_map_attr *map;
+
+	if (fact->op != UB_OP_CALL || insn->imm != BPF_FUNC_map_lookup_elem || !fact->const_map)
+		return false;
+	map = &program->maps[fact->const_map - 1];
+	return map->key_size == 4 && map->max_entries &&
+	       (map->type == BPF_MAP_TYPE_ARRAY || map->type == BPF_MAP_TYPE_PERCPU_ARRAY);
+}
+
+static u16 call_reads(const struct bpf_insn *insn, const struct facts *fact,
+		      const struct ub_program *program)
+{
+	if (fact->op == UB_OP_CALL_LOCAL)
+		return CALL_ARGS;
+	switch (insn->imm) {
+	case BPF_FUNC_map_lookup_elem:
+		return REG_BIT(2) | (jit_inlines_lookup(insn, fact, program) ? 0 : REG_BIT(1));
+	case BPF_FUNC_tail_call:
+		return REG_BIT(1) | REG_BIT(2) | REG_BIT(3);
+	case BPF_FUNC_get_smp_processor_id:
+	case BPF_FUNC_get_current_pid_tgid:
+	case BPF_FUNC_get_current_uid_gid:
+	case BPF_FUNC_ktime_get_ns:
+		return 0;
+	default:
+		return CALL_ARGS;
+	}
+}
+
+u16 jit_reads(const struct bpf_insn *insn, const struct facts *fact,
+	      const struct ub_program *program)
+{
+	u16 dst = REG_BIT(insn->dst_reg), src = REG_BIT(insn->src_reg);
+
+	switch (ub_isa_ops[fact->op].form) {
+	case UB_FORM_ALU_REG:
+		return BPF_OP(insn->code) == BPF_MOV ? src : dst | src;
+	case UB_FORM_ALU_IMM:
+		return BPF_OP(insn->code) == BPF_MOV ? 0 : dst;
+	case UB_FORM_NEG:
+	case UB_FORM_END:
+	case UB_FORM_JUMP_IMM:
+	case UB_FORM_STORE_IMM:
+		return dst;
+	case UB_FORM_JUMP_REG:
+	case UB_FORM_STORE:
+	case UB_FORM_STORE_REL:
+		return dst | src;
+	case UB_FORM_ATOMIC:
+		return dst | src | (insn->imm == BPF_CMPXCHG ? REG_BIT(0) : 0);
+	case UB_FORM_LOAD:
+	case UB_FORM_LOAD_ACQ:
+		return src;
+	case UB_FORM_CALL:
+		return call_reads(insn, fact, program);
+	case UB_FORM_EXIT:
+		return REG_BIT(0);
+	default:
+		return 0;
+	}
+}
+
+u16 jit_writes(const struct bpf_insn *insn, const struct facts *fact)
+{
+	switch (ub_isa_ops[fact->op].form) {
+	case UB_FORM_ALU_REG:
+	case UB_FORM_ALU_IMM:
+	case UB_FORM_NEG:
+	case UB_FORM_END:
+	case UB_FORM_LOAD:
+	case UB_FORM_LOAD_ACQ:
+	case UB_FORM_LD_IMM64:
+		return REG_BIT(insn->dst_reg);
+	case UB_FORM_ATOMIC:
+		if (insn->imm == BPF_CMPXCHG)
+			return REG_BIT(0);
+		return insn->imm & BPF_FETCH ? REG_BIT(insn->src_reg) : 0;
+	case UB_FORM_CALL:
+		return CALL_ARGS | REG_BIT(0);
+	default:
+		return 0;
+	}
+}
+
+static bool jumps(enum ub_form form)
+{
+	return form == UB_FORM_JA || form == UB_FORM_JA32 || form == UB_FORM_JUMP_REG ||
+	       form == UB_FORM_JUMP_IMM || form == UB_FORM_MAY_GOTO;
+}
+
+static bool falls_through(enum ub_form form)
+{
+	return form != UB_FORM_JA && form != UB_FORM_JA32 && form != UB_FORM_EXIT;
+}
+
+static int check_insn(const struct ub_program *program, u32 pc, const struct facts *fact,
+		      struct ub_reason *why)
+{
+	const struct bpf_insn *insn = &program->insns[pc];
+
+	if (program->aux && program->aux[pc].flags & UB_INSN_MAY_FAULT)
+		return ub_reason_set(why, -EOPNOTSUPP,
+				     "insn %u: load through a pointer that may fault can't be compiled",
+				     pc);
+	switch (fact->op) {
+	case UB_OP_LD_MAP_FD:
+	case UB_OP_LD_MAP_VALUE:
+		if ((u32)insn->imm >= program->nr_maps)
+			return ub_reason_set(why, -EINVAL, "insn %u: there is no map #%u", pc,
+					     (u32)insn->imm);
+		return 0;
+	case UB_OP_CALL:
+		if (insn->imm <= 0 || insn->imm > UINT16_MAX)
+			return ub_reason_set(why, -EINVAL, "insn %u: there is no helper #%d", pc,
+					     insn->imm);
+		return 0;
+	case UB_OP_INVALID:
+	case UB_OP_CALL_KFUNC:
+	case UB_OP_LD_BTF_ID:
+	case UB_OP_LD_MAP_IDX:
+	case UB_OP_LD_MAP_IDX_VALUE:
+		return ub_reason_set(why, -EINVAL, "insn %u: opcode %02x can't be compiled", pc,
+				     insn->code);
+	default:
+		if (ub_isa_ops[fact->op].form == UB_FORM_PACKET)
+			return ub_reason_set(why, -EINVAL, "insn %u: opcode %02x can't be compiled",
+					     pc, insn->code);
+		return 0;
+	}
+}
+
+static int decode(const struct ub_program *program, struct facts *facts, struct ub_reason *why)
+{
+	u32 sub = 0;
+
+	for (u32 pc = 0; pc < program->nr_insns; pc++) {
+		struct facts *fact = &facts[pc];
+
+		while (sub + 1 < program->nr_subprogs && program->subprogs[sub + 1].start <= pc)
+			sub++;
+		fact->subprog = sub;
+		fact->op = ub_isa_decode(&program->insns[pc]);
+		if (program->aux && program->aux[pc].flags & UB_INSN_DEAD)
+			fact->flags |= FACT_DEAD;
+		if (ub_isa_ops[fact->op].form == UB_FORM_LD_IMM64) {
+			if (pc + 1 >= program->nr_insns)
+				return ub_reason_set(why, -EINVAL, "insn %u: invalid bpf_ld_imm64 insn",
+						     pc);
+			facts[pc + 1].flags |= FACT_SECOND;
+			facts[pc + 1].subprog = sub;
+		}
+		if (!(fact->flags & FACT_DEAD)) {
+			int err = check_insn(program, pc, fact, why);
+
+			if (err)
+				return err;
+		}
+		if (facts[pc + (pc + 1 < program->nr_insns)].flags & FACT_SECOND)
+			pc++;
+	}
+	return 0;
+}
+
+static int find_targets(const struct ub_program *program, struct facts *facts,
+			struct ub_reason *why)
+{
+	for (u32 i = 0; i < program->nr_subprogs; i++)
+		facts[program->subprogs[i].start].flags |= FACT_TARGET;
+	for (u32 pc = 0; pc < program->nr_insns; pc++) {
+		enum ub_form form = ub_isa_ops[facts[pc].op].form;
+		s64 target;
+
+		if (facts[pc].flags & (FACT_SECOND | FACT_DEAD) ||
+		    (!jumps(form) && facts[pc].op != UB_OP_CALL_LOCAL))
+			continue;
+		target = ub_isa_target(&program->insns[pc], pc);
+		if (target < 0 || target >= program->nr_insns ||
+		    facts[target].flags & FACT_SECOND)
+			return ub_reason_set(why, -EINVAL,
+					     "insn %u: jump out of range from insn %u to %lld", pc, pc,
+					     (long long)target);
+		facts[target].flags |= FACT_TARGET;
+	}
+	return 0;
+}
+
+/* Which map r1 is at each call: known from the verifier, or from the straight code before it. */
+static void find_const_maps(const struct ub_program *program, struct facts *facts)
+{
+	u8 known[16] = { 0 }; /* 1 + map index, by register */
+
+	for (u32 pc = 0; pc < program->nr_insns; pc++) {
+		const struct bpf_insn *insn = &program->insns[pc];
+		struct facts *fact = &facts[pc];
+		u8 moved = 0;
+
+		if (fact->flags & FACT_SECOND)
+			continue;
+		if (fact->flags & FACT_TARGET) {
+			for (u32 r = 0; r < ub_array_size(known); r++)
+				known[r] = 0;
+		}
+		if (fact->op == UB_OP_CALL) {
+			fact->const_map = known[1];
+			if (program->aux && program->aux[pc].const_map &&
+			    program->aux[pc].const_map <= program->nr_maps)
+				fact->const_map = program->aux[pc].const_map;
+		}
+		if (fact->op == UB_OP_LD_MAP_FD && !(fact->flags & FACT_DEAD))
+			moved = insn->imm + 1;
+		else if (fact->op == UB_OP_MOV64_REG)
+			moved = known[insn->src_reg];
+		for (u16 r = 0, written = jit_writes(insn, fact); written; r++, written >>= 1) {
+			if (written & 1)
+				known[r] = moved;
+		}
+	}
+}
+
+static u16 live_before(const struct ub_program *program, const struct facts *facts, u32 pc)
+{
+	const struct facts *fact = &facts[pc];
+	const struct bpf_insn *insn = &program->insns[pc];
+
+	if (fact->flags & FACT_DEAD)
+		return fact->live_after;
+	return (fact->live_after & ~jit_writes(insn, fact)) | jit_reads(insn, fact, program);
+}
+
+/* Backwards over the program until nothing changes: once, and once more per nesting of loops. */
+static void find_live(const struct ub_program *program, struct facts *facts)
+{
+	bool changed;
+
+	do {
+		u16 before = 0; /* of the instruction that follows in memory */
+
+		changed = false;
+		for (u32 pc = program->nr_insns; pc-- > 0;) {
+			struct facts *fact = &facts[pc];
+			enum ub_form form = ub_isa_ops[fact->op].form;
+			u16 after;
+
+			if (fact->flags & FACT_SECOND)
+				continue;
+			after = fact->flags & FACT_DEAD || falls_through(form) ? before : 0;
+			if (jumps(form) && !(fact->flags & FACT_DEAD)) {
+				s64 target = ub_isa_target(&program->insns[pc], pc);
+
+				after |= live_before(program, facts, target);
+			}
+			if (after != fact->live_after) {
+				/* What a backward jump saw of this one is out of date. */
+				changed = true;
+				fact->live_after = after;
+			}
+			before = live_before(program, facts, pc);
+		}
+	} while (changed);
+}
+
+/* Constants and copies that nobody reads, typically the map of an inlined lookup. */
+static void find_unused(const struct ub_program *program, struct facts *facts)
+{
+	for (u32 pc = 0; pc < program->nr_insns; pc++) {
+		struct facts *fact = &facts[pc];
+
+		if (fact->flags & (FACT_SECOND | FACT_DEAD))
+			continue;
+		switch (fact->op) {
+		case UB_OP_LD_IMM64:
+		case UB_OP_LD_MAP_FD:
+		case UB_OP_LD_MAP_VALUE:
+		case UB_OP_LD_FUNC:
+		case UB_OP_MOV64_REG:
+		case UB_OP_MOV64_IMM:
+		case UB_OP_MOV32_REG:
+		case UB_OP_MOV32_IMM:
+			if (!(fact->live_after & REG_BIT(program->insns[pc].dst_reg)))
+				fact->flags |= FACT_DEAD;
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+int jit_analyse(const struct ub_program *program, struct facts *facts, struct ub_reason *why)
+{
+	int err;
+
+	err = decode(program, facts, why);
+	if (err)
+		return err;
+	err = find_targets(program, facts, why);
+	if (err)
+		return err;
+	find_const_maps(program, facts);
+	find_live(program, facts);
+	find_unused(program, facts);
+	return 0;
+}

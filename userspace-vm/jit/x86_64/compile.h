@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The compiler's state, shared by its parts: compile.c (passes, frames), alu.c, memory.c, control.c.
+ */
+#ifndef UB_JIT_X86_64_COMPILE_H
+#define UB_JIT_X86_64_COMPILE_H
+
+#include <jit/analysis.h>
+#include <jit/jit.h>
+#include <jit/x86_64/encode.h>
+
+#define RUN_REG R12
+#define SCRATCH R11  /* these three never hold a BPF register's value across instructions */
+#define SCRATCH2 R10
+#define SCRATCH3 R9
+
+/* Bytes that one BPF instruction (or a subprogram's prologue) takes at most. */
+#define MAX_INSN_BYTES 192
+
+/* A jump or local call whose length is decided when all code is there. */
+struct branch {
+	u32 at;	    /* of its first byte, laid out with all branches long */
+	u32 target; /* BPF instruction */
+	u8 kind;    /* 0x10 | condition, BRANCH_JMP or BRANCH_CALL */
+	bool is_short;
+};
+
+#define BRANCH_JMP 0x00
+#define BRANCH_CALL 0x01
+#define BRANCH_CC 0x10
+
+/* A subprogram's frame. */
+struct frame_shape {
+	bool has_rbp;	 /* push %rbp; mov %rsp, %rbp */
+	bool saves_run;	 /* r12 comes from our caller: main program and callbacks */
+	bool loops;	 /* has a may_goto: 8 bytes below the BPF stack count */
+	u8 nr_saved;
+	u8 saved[5];
+	u32 stack;	 /* bytes of sub $N, %rsp */
+	u32 depth;	 /* of the BPF stack, rounded */
+};
+
+struct compiler {
+	const struct ub_program *program;
+	struct ub_reason *why;
+	struct facts *facts;
+	struct bytes out;
+	u8 *buf;
+	u32 capacity;
+	u32 *insn_at;	    /* where each instruction begins, long layout */
+	u32 *branches_before; /* how many branches precede each instruction */
+	struct branch *branches;
+	u32 nr_branches, max_branches;
+	struct ub_reloc *relocs;
+	u32 nr_relocs, max_relocs;
+	struct frame_shape frames[UB_MAX_SUBPROGS];
+	u16 clobbers;
+	bool bmi2;
+	bool needs_run;
+	bool calls_helpers;
+};
+
+static inline u8 hw_reg(u8 bpf_reg)
+{
+	static const u8 regs[16] = { RAX, RDI, RSI, RDX, RCX, R8, RBX, R13, R14, R15, RBP, R10 };
+
+	return regs[bpf_reg & 15];
+}
+
+static inline u32 code_len(const struct compiler *c)
+{
+	return c->out.at - c->buf;
+}
+
+/* Says that hardware register @reg is written. */
+static inline void clobber(struct compiler *c, u8 reg)
+{
+	c->clobbers |= 1u << reg;
+}
+
+/* Whether BPF register @r may be read after instruction @pc. */
+static inline bool live_after(const struct compiler *c, u32 pc, u8 r)
+{
+	return c->facts[pc].live_after & REG_BIT(r);
+}
+
+/* Whether @n instructions after @pc are reached only through it, so that it may swallow them. */
+bool straight(const struct compiler *c, u32 pc, u32 n);
+
+int __must_check add_branch(struct compiler *c, u8 kind, u32 target);
+/* @offset of the field to relocate. */
+int __must_check add_reloc(struct compiler *c, enum ub_reloc_kind kind, u16 index, s64 addend,
+			   u32 offset);
+
+/* Each emits the instruction at @pc and says how many instructions that took care of (> 0), or
+ * -errno. */
+int emit_alu(struct compiler *c, u32 pc);
+int emit_memory(struct compiler *c, u32 pc);
+int emit_control(struct compiler *c, u32 pc);
+
+void emit_prologue(struct compiler *c, u32 subprog);
+/* Undoes the prologue, up to but without the ret. */
+void emit_unwind(struct compiler *c, const struct frame_shape *frame);
+
+/* Chooses the short form for every branch that reaches, and moves code together: *out gets the
+ * final bytes, relocations and offsets. */
+int __must_check shorten_branches(struct compiler *c, struct ub_code *out);
+
+/* ub_jit_compile() for a CPU with or without BMI2. */
+int __must_check jit_compile_x86_64(const struct ub_program *program, bool bmi2, struct ub_code *code,
+				    struct ub_reason *why);
+
+#endif

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Where things lie in a map's shared memory. Hosted: runs in the daemon only, on a checked attr; what it
+ * finds goes into the private descriptors of all processes.
+ */
+#include <map/pool.h>
+
+#define PAGE 4096ull
+#define CPU_ALIGN 128ull /* per-CPU values: two cache lines, for the adjacent-line prefetcher */
+
+static u64 round_up_pow2(u64 x)
+{
+	u64 p = 1;
+
+	while (p < x)
+		p <<= 1;
+	return p;
+}
+
+u64 ub_pool_layout(struct ub_map *map, u64 nr_new, u64 nr_extra, u64 nr_heads, u64 node_stride)
+{
+	u64 n = nr_new + nr_extra;
+	u64 at = sizeof(struct ub_pool_header) + map->nr_cpus * sizeof(struct ub_pool_cpu);
+	u64 words = n;
+
+	map->type_words[UB_W_NR_NODES] = n;
+	map->type_words[UB_W_NODE_STRIDE] = node_stride;
+	for (u32 level = 0; level < 3; level++) {
+		words = (words + 63) / 64;
+		map->type_words[UB_W_BITMAP0 + level] = at;
+		at += words * 8;
+	}
+	at = ub_round_up(at, 64);
+	map->type_words[UB_W_HEADS] = at;
+	at = ub_round_up(at + nr_heads * 8, 64);
+	map->type_words[UB_W_NODES] = at;
+	return at + n * node_stride;
+}
+
+/* Nothing but zeroes is the right format, except for what must not be found free. */
+void ub_pool_format(const struct ub_map *map, u32 nr_new)
+{
+	u64 n = map->type_words[UB_W_NR_NODES], used_from = nr_new, words = n;
+
+	for (u32 level = 0; level < 3; level++) {
+		u64 *bits = (u64 *)(map->shared + map->type_words[UB_W_BITMAP0 + level]);
+
+		words = (words + 63) / 64;
+		for (u64 i = used_from; i < words * 64; i++)
+			bits[i / 64] |= 1ull << i % 64;
+		/* A word counts as full above only if it is wholly behind the end. */
+		used_from = (used_from + 63) / 64;
+	}
+	for (u64 i = nr_new; i < n; i++) {
+		ub_pool_node(map, (u32)i)->state = UB_NODE_EXTRA;
+		ub_pool_hint(map, (u32)i, true, (u32)(i - nr_new) % map->nr_cpus);
+	}
+	for (u32 cpu = 0; cpu < map->nr_cpus; cpu++)
+		ub_pool_cpu(map, cpu)->word = (u32)((nr_new + 63) / 64 * cpu / map->nr_cpus);
+}
+
+static void bind_percpu(struct ub_map *map, u64 at, u64 n)
+{
+	map->elem_stride = ub_round_up((u64)map->attr.value_size, 8);
+	map->value_stride = ub_round_up(n * map->elem_stride, CPU_ALIGN);
+	map->values_offset = ub_round_up(at, CPU_ALIGN);
+	map->shared_size = map->values_offset + map->value_stride * map->nr_cpus;
+}
+
+static void bind_array(struct ub_map *map)
+{
+	map->mask = round_up_pow2(map->attr.max_entries) - 1;
+	if (map->attr.type == BPF_MAP_TYPE_PERCPU_ARRAY) {
+		bind_percpu(map, 0, map->attr.max_entries);
+		return;
+	}
+	map->elem_stride = ub_round_up((u64)map->attr.value_size, 8);
+	map->shared_size = map->elem_stride * map->attr.max_entries;
+}
+
+static void bind_hash(struct ub_map *map)
+{
+	bool percpu = map->attr.type == BPF_MAP_TYPE_PERCPU_HASH ||
+		      map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+	bool lru = map->attr.type == BPF_MAP_TYPE_LRU_HASH ||
+		   map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+	u64 head = sizeof(struct ub_node) + ub_round_up((u64)map->attr.key_size, 8);
+	u64 value = ub_round_up((u64)map->attr.value_size, 8);
+	u64 extra = percpu ? 0 : UB_POOL_EXTRA_PER_CPU * map->nr_cpus;
+	u64 buckets = round_up_pow2(map->attr.max_entries);
+	u64 end;
+
+	map->mask = buckets - 1;
+	if (!(map->attr.flags & BPF_F_ZERO_SEED))
+		map->type_words[UB_W_SEED] = ub_mix64(map->attr.id + 0x9e3779b97f4a7c15ull);
+	end = ub_pool_layout(map, map->attr.max_entries, extra, buckets,
+			     head + (percpu ? 0 : value) + (lru ? 8 : 0));
+	if (percpu) {
+		bind_percpu(map, end, map->attr.max_entries);
+		return;
+	}
+	map->elem_stride = map->type_words[UB_W_NODE_STRIDE];
+	map->values_offset = map->type_words[UB_W_NODES] + head;
+	map->shared_size = end;
+}
+
+static void bind_queue(struct ub_map *map)
+{
+	/* One more than there is room for: a queue's first node is a dummy. The others are for pushes that
+	 * were interrupted. */
+	u64 extra = 1 + UB_POOL_EXTRA_PER_CPU * map->nr_cpus;
+
+	map->shared_size = ub_pool_layout(map, map->attr.max_entries + extra, 0, 0,
+					  sizeof(struct ub_node) +
+						  ub_round_up((u64)map->attr.value_size, 8));
+	map->elem_stride = map->type_words[UB_W_NODE_STRIDE];
+	map->values_offset = map->type_words[UB_W_NODES] + sizeof(struct ub_node);
+}
+
+static void bind_ring(struct ub_map *map)
+{
+	map->mask = map->attr.max_entries - 1;
+	map->values_offset = 2 * PAGE;
+	map->shared_size = 2 * PAGE + 2ull * map->attr.max_entries;
+}
+
+void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus, void *shared)
+{
+	*map = (struct ub_map){ .attr = *attr, .nr_cpus = nr_cpus, .shared = shared };
+	switch (attr->type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+		bind_hash(map);
+		break;
+	case BPF_MAP_TYPE_RINGBUF:
+	case BPF_MAP_TYPE_USER_RINGBUF:
+		bind_ring(map);
+		break;
+	default:
+		bind_array(map);
+		break;
+	}
+	map->shared_size = ub_round_up(map->shared_size, PAGE);
+}
+
+u64 ub_map_shared_size(const struct ub_map_attr *attr, u32 nr_cpus)
+{
+	struct ub_map map;
+
+	ub_map_bind(&map, attr, nr_cpus, NULL);
+	return map.shared_size;
+}
+
+void ub_map_format(struct ub_map *map)
+{
+	switch (map->attr.type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+		ub_pool_format(map, map->attr.max_entries);
+		break;
+	default:
+		break;
+	}
+}

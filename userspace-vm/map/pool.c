@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+#include <map/pool.h>
+
+#define MAX_TRIES 256
+
+static u64 *bitmap(const struct ub_map *map, u32 level)
+{
+	return (u64 *)(map->shared + map->type_words[UB_W_BITMAP0 + level]);
+}
+
+static u64 nr_words(const struct ub_map *map, u32 level)
+{
+	u64 n = map->type_words[UB_W_NR_NODES];
+
+	for (u32 i = 0; i <= level; i++)
+		n = (n + 63) / 64;
+	return n;
+}
+
+static u32 owner_of(const struct ub_run *run)
+{
+	return run && run->process ? (u32)run->process->tgid_pid : 0;
+}
+
+/* Takes @index if it is free and of the wanted role. */
+static bool claim(const struct ub_map *map, u32 index, bool extra, struct ub_run *run)
+{
+	struct ub_node *node = ub_pool_node(map, index);
+	u64 state = ub_atomic_load(&node->state);
+
+	if (state & UB_NODE_USED || !!(state & UB_NODE_EXTRA) != extra)
+		return false;
+	return ub_atomic_cas(&node->state, state,
+			     (u64)owner_of(run) << 32 |
+				     ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) |
+				     (state & UB_NODE_EXTRA) | UB_NODE_USED);
+}
+
+/*
+ * Word @word of @level has become full: says so one level up. It may have got a free bit again
+ * meanwhile, by somebody who saw the summary bit still clear; so look again afterwards.
+ */
+static void mark_full(const struct ub_map *map, u64 word, u32 level)
+{
+	for (; level < 2; level++) {
+		u64 *below = &bitmap(map, level)[word];
+		u64 *above = &bitmap(map, level + 1)[word / 64];
+		u64 bit = 1ull << word % 64;
+		u64 now = __atomic_or_fetch(above, bit, __ATOMIC_SEQ_CST);
+
+		if (~ub_atomic_load(below)) {
+			__atomic_fetch_and(above, ~bit, __ATOMIC_SEQ_CST);
+			return;
+		}
+		if (~now)
+			return;
+		word /= 64;
+	}
+}
+
+static u32 take_in_word(const struct ub_map *map, u64 word, struct ub_run *run)
+{
+	u64 *at = &bitmap(map, 0)[word];
+	u64 seen = ub_atomic_load(at);
+
+	while (~seen) {
+		u32 bit = (u32)__builtin_ctzll(~seen);
+		u64 index = word * 64 + bit;
+		u64 old = __atomic_fetch_or(at, 1ull << bit, __ATOMIC_SEQ_CST);
+
+		seen = old | 1ull << bit;
+		if (!~seen && ~old)
+			mark_full(map, word, 0);
+		if (old >> bit & 1)
+			continue;
+		if (index < map->type_words[UB_W_NR_NODES] && claim(map, (u32)index, false, run))
+			return (u32)index;
+	}
+	return UB_NO_NODE;
+}
+
+/* A word of the lowest level that may have a free bit, searched for near @near; -1: none. */
+static s64 find_word(const struct ub_map *map, u64 near)
+{
+	u64 n2 = nr_words(map, 2), start = near / 4096;
+	u64 *level1 = bitmap(map, 1), *level2 = bitmap(map, 2);
+	u64 free1 = ~ub_atomic_load(&level1[near / 64]);
+
+	if (free1)
+		return (s64)(near / 64 * 64 + (u64)__builtin_ctzll(free1));
+	for (u64 i = 0; i < n2; i++) {
+		u64 at = start + i < n2 ? start + i : start + i - n2;
+		u64 free2 = ~ub_atomic_load(&level2[at]);
+
+		while (free2) {
+			u64 word1 = at * 64 + (u64)__builtin_ctzll(free2);
+
+			if (word1 >= nr_words(map, 1))
+				break;
+			free1 = ~ub_atomic_load(&level1[word1]);
+			if (free1)
+				return (s64)(word1 * 64 + (u64)__builtin_ctzll(free1));
+			/* Somebody was interrupted before it said that this word is full. */
+			__atomic_fetch_or(&level2[at], 1ull << word1 % 64, __ATOMIC_SEQ_CST);
+			if (~ub_atomic_load(&level1[word1]))
+				__atomic_fetch_and(&level2[at], ~(1ull << word1 % 64),
+						   __ATOMIC_SEQ_CST);
+			free2 &= free2 - 1;
+		}
+	}
+	return -1;
+}
+
+/* Looks at some words directly, where a thread was stopped before it cleared their summary bits. */
+static u32 take_unsummarised(const struct ub_map *map, struct ub_run *run)
+{
+	u64 n = nr_words(map, 0);
+	u64 at = __atomic_fetch_add(&ub_pool_header(map)->cursor, 32, __ATOMIC_RELAXED) % n;
+
+	for (u32 i = 0; i < 32 && i < n; i++, at = at + 1 < n ? at + 1 : 0) {
+		if (~ub_atomic_load(&bitmap(map, 0)[at])) {
+			u32 index = take_in_word(map, at, run);
+
+			if (index != UB_NO_NODE)
+				return index;
+		}
+	}
+	return UB_NO_NODE;
+}
+
+u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
+{
+	struct ub_pool_cpu *cpu = ub_pool_cpu(map, ub_run_cpu(run));
+	u64 n = nr_words(map, 0);
+	u64 word = __atomic_load_n(&cpu->word, __ATOMIC_RELAXED);
+
+	if (word >= n)
+		word = 0;
+	for (u32 i = 0; i < MAX_TRIES; i++) {
+		u32 index = take_in_word(map, word, run);
+		s64 next;
+
+		if (index != UB_NO_NODE) {
+			if (i)
+				__atomic_store_n(&cpu->word, (u32)word, __ATOMIC_RELAXED);
+			return index;
+		}
+		next = find_word(map, word);
+		if (next < 0 || (u64)next >= n)
+			break;
+		if (!~ub_atomic_load(&bitmap(map, 0)[next]))
+			mark_full(map, (u64)next, 0);
+		word = (u64)next;
+	}
+	return take_unsummarised(map, run);
+}
+
+u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run)
+{
+	u32 first = ub_run_cpu(run) % map->nr_cpus;
+
+	for (u32 i = 0; i < map->nr_cpus; i++) {
+		u32 at = first + i < map->nr_cpus ? first + i : first + i - map->nr_cpus;
+		struct ub_pool_cpu *cpu = ub_pool_cpu(map, at);
+
+		for (u32 slot = 0; slot < UB_POOL_SLOTS; slot++) {
+			u32 hint = __atomic_load_n(&cpu->extra[slot], __ATOMIC_RELAXED);
+
+			if (!hint || hint > map->type_words[UB_W_NR_NODES])
+				continue;
+			if (claim(map, hint - 1, true, run))
+				return hint - 1;
+		}
+	}
+	return UB_NO_NODE;
+}
+
+static bool is_free_extra(const struct ub_map *map, u32 hint)
+{
+	u64 state;
+
+	if (!hint || hint > map->type_words[UB_W_NR_NODES])
+		return false;
+	state = ub_atomic_load(&ub_pool_node(map, hint - 1)->state);
+	return !(state & UB_NODE_USED) && state & UB_NODE_EXTRA;
+}
+
+/* Slots whose node has been taken are free for another hint: nobody clears them when taking. */
+static void hint_extra(const struct ub_map *map, u32 index, u32 first)
+{
+	for (u32 i = 0; i < map->nr_cpus; i++) {
+		struct ub_pool_cpu *cpu = ub_pool_cpu(map, (first + i) % map->nr_cpus);
+
+		for (u32 slot = 0; slot < UB_POOL_SLOTS; slot++) {
+			u32 hint = __atomic_load_n(&cpu->extra[slot], __ATOMIC_RELAXED);
+
+			if (hint == index + 1)
+				return;
+			if (is_free_extra(map, hint))
+				continue;
+			if (__atomic_compare_exchange_n(&cpu->extra[slot], &hint, index + 1, false,
+							__ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+				return;
+		}
+	}
+}
+
+void ub_pool_hint(const struct ub_map *map, u32 index, bool extra, u32 cpu)
+{
+	u64 word = index / 64;
+	struct ub_pool_cpu *mine = ub_pool_cpu(map, cpu);
+
+	if (extra) {
+		hint_extra(map, index, cpu % map->nr_cpus);
+		return;
+	}
+	__atomic_fetch_and(&bitmap(map, 0)[word], ~(1ull << index % 64), __ATOMIC_SEQ_CST);
+	for (u32 level = 1; level < 3; level++) {
+		u64 *above = &bitmap(map, level)[word / 64];
+
+		if (ub_atomic_load(above) >> word % 64 & 1)
+			__atomic_fetch_and(above, ~(1ull << word % 64), __ATOMIC_SEQ_CST);
+		word /= 64;
+	}
+	if (__atomic_load_n(&mine->word, __ATOMIC_RELAXED) != index / 64)
+		__atomic_store_n(&mine->word, index / 64, __ATOMIC_RELAXED);
+}
+
+bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
+{
+	struct ub_node *node = ub_pool_node(map, index);
+
+	if (!ub_atomic_cas(&node->state, state,
+			   ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) |
+				   (extra ? UB_NODE_EXTRA : 0)))
+		return false;
+	ub_pool_hint(map, index, extra, ub_run_cpu(run));
+	return true;
+}
