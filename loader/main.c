@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <daemon/daemon.h>
+
 #include "output.h"
 
 const char *argp_program_version = "ubpf-run 0.1.0";
@@ -171,6 +173,9 @@ int main(int argc, char **argv)
 	struct top top = { 0 };
 	const struct command *command;
 
+	/* How the client starts the daemon (client/start.c): not for people. */
+	if (argc == 3 && !strcmp(argv[1], "--daemon"))
+		return ub_daemon_main((int)strtol(argv[2], NULL, 10));
 	argp_err_exit_status = UB_EXIT_USAGE;
 	/* A reader that went away (head) is an error of write, not the end of the targets' clean-up. */
 	signal(SIGPIPE, SIG_IGN);

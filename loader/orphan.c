@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <common/cleanup.h>
+#include <surgeon/surgeon.h>
 
 #define MAPPING_NAME "memfd:ubpf-run"
 
@@ -32,6 +33,5 @@ int ub_orphan_clean(const struct ub_target *target, struct ub_reason *why)
 
 	if (found <= 0)
 		return found;
-	return ub_reason_set(why, -EOPNOTSUPP, "process %d holds probes that this build can't remove",
-			     target->pid);
+	return ub_surgeon_repair(target->pid, why);
 }
