@@ -27,6 +27,8 @@ struct ub_elf_function {
 	u64 lsda;     /* address of its exception table, or 0 */
 	bool gap;     /* no function: what lies between two, bounds and contents unknown */
 	bool scanned; /* its own jumps are in `targets` */
+	bool has_tables;    /* it jumps through a table of its own */
+	bool loops_to_start; /* it jumps to its own first instruction */
 	bool unknown_jumps; /* it jumps through a table that was not understood */
 };
 

@@ -74,6 +74,8 @@ static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 		}
 		if (insn.target)
 			ub_elf_add_target(elf, insn.target);
+		if (insn.target == function->start && insn.flow != UB_FLOW_CALL)
+			function->loops_to_start = true;
 		if (insn.flags & UB_DECODED_LEA_RIP) {
 			const struct ub_elf_segment *segment = ub_elf_segment_at(elf, insn.mem);
 
@@ -90,6 +92,7 @@ static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 		at += insn.len;
 		size -= insn.len;
 	}
+	function->has_tables = table_jump;
 	function->unknown_jumps = table_jump && !nr_tables && elf->position_independent;
 	if (function->lsda)
 		ub_eh_frame_landing_pads(elf, function->start, function->lsda);

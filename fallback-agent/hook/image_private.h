@@ -7,8 +7,9 @@
  * by NEW, with every thread stopped:
  *   1. map NEW's parts, in order, at their addresses (MAP_FIXED_NOREPLACE: somebody may have
  *	taken the gap since; then -EAGAIN and the image is built again);
- *   2. for every thread ip and every ip saved in a signal frame: OLD->moves_out, then NEW->moves_in
- *	(ub_moves_find(); an ip that neither knows stays as it is);
+ *   2. for every thread ip and every ip saved in a signal frame: NEW->moves_in (ub_moves_find(); an ip that it
+ *	does not know stays as it is). OLD->moves_out only if there is no NEW: with one, threads leave OLD's
+ *	trampolines by themselves, else a hit could be counted twice;
  *   3. check that memory holds OLD's bytes (site.new) at OLD's sites, and the file's bytes (site.old)
  *	at NEW's sites where no OLD site lies; anything else is somebody else's: -EBUSY;
  *   4. write site.old to OLD's sites, site.new to NEW's; only where both give different bytes;
@@ -61,6 +62,7 @@ struct ub_site {
 struct ub_move {
 	u64 from;
 	u64 to;
+	bool resumes; /* moves_out: code in the image jumps to `to` by itself */
 };
 
 /* A USDT semaphore: a u16 in the target to which count is added, and taken away at the end. */
@@ -69,8 +71,8 @@ struct ub_semaphore {
 	u32 count;
 };
 
-/* Private to hook/. */
-struct ub_image_build;
+/* Private to hook/: where the counters and the event ring are. */
+struct ub_image_counting;
 
 struct ub_image {
 	pid_t pid;
@@ -101,7 +103,7 @@ struct ub_image {
 	u64 data_address;
 	struct ub_process *process; /* in the data part mapped here */
 
-	struct ub_image_build *build;
+	struct ub_image_counting *counting;
 };
 
 /* The move for @ip, or @ip itself. */

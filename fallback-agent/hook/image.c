@@ -1,0 +1,636 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <agent/data.h>
+#include <common/cleanup.h>
+#include <hook/image_build.h>
+
+#define PAGE 4096ull
+#define ZONE_SPAN (1ull << 30) /* modules within this of each other share code */
+
+int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size)
+{
+	u32 larger = *capacity ? *capacity : 16;
+	void *grown;
+
+	if (needed <= *capacity)
+		return 0;
+	while (larger < needed)
+		larger *= 2;
+	grown = realloc(*array, larger * size);
+	if (!grown)
+		return -ENOMEM;
+	*array = grown;
+	*capacity = larger;
+	return 0;
+}
+
+static void build_deinit(struct ub_image_build *build)
+{
+	for (u32 i = 0; i < build->nr_files; i++) {
+		struct ub_image_file *file = &build->files[i];
+
+		ub_modules_free(file->modules, file->nr_modules);
+		free(file->hooks);
+		free(file->addresses);
+		free(file->first_hook);
+		ub_plan_free(&file->plan);
+	}
+	free(build->files);
+	for (u32 i = 0; i < build->nr_zones; i++) {
+		ub_emit_free(&build->zones[i].emit);
+		free(build->zones[i].programs);
+	}
+	free(build->zones);
+	free(build->maps);
+	free(build->map_addresses);
+	free(build->map_tables);
+	free(build->infos);
+	ub_address_space_free(&build->space);
+}
+
+void ub_image_free(struct ub_image *image)
+{
+	if (!image)
+		return;
+	for (u32 i = 0; i < image->nr_parts; i++) {
+		if (image->parts[i].here)
+			munmap(image->parts[i].here, image->parts[i].size);
+		if (image->parts[i].owned && image->parts[i].fd >= 0)
+			close(image->parts[i].fd);
+	}
+	free(image->parts);
+	free(image->sites);
+	free(image->moves_in);
+	free(image->moves_out);
+	free(image->semaphores);
+	if (image->counting)
+		free(image->counting->link_ids);
+	free(image->counting);
+	free(image);
+}
+
+static void image_cleanup(struct ub_image **image)
+{
+	ub_image_free(*image);
+}
+
+/* --- which files, which instructions --------------------------------------------------------- */
+
+static int find_file(struct ub_image_build *build, const struct ub_point *point,
+		     struct ub_image_file **out, struct ub_reason *why)
+{
+	const struct ub_image_request *request = build->request;
+	struct ub_image_file *grown, file = { .dev = point->dev, .ino = point->ino };
+	int err;
+
+	for (u32 i = 0; i < build->nr_files; i++) {
+		if (build->files[i].dev == point->dev && build->files[i].ino == point->ino) {
+			*out = &build->files[i];
+			return 0;
+		}
+	}
+	err = ub_modules_find(request->pid, &build->space, point->dev, point->ino, &file.modules,
+			      &file.nr_modules, why);
+	if (err)
+		return err;
+	grown = realloc(build->files, (build->nr_files + 1) * sizeof(build->files[0]));
+	if (!grown) {
+		ub_modules_free(file.modules, file.nr_modules);
+		return -ENOMEM;
+	}
+	build->files = grown;
+	build->files[build->nr_files] = file;
+	*out = &build->files[build->nr_files++];
+	return 0;
+}
+
+static int add_hook(struct ub_image_file *file, u64 address, u32 link, bool is_return)
+{
+	int err = ub_image_grow((void **)&file->hooks, &file->hooks_capacity, file->nr_hooks + 1,
+				sizeof(file->hooks[0]));
+
+	if (!err)
+		file->hooks[file->nr_hooks++] = (struct ub_hook){ address, link, is_return };
+	return err;
+}
+
+static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *why)
+{
+	const struct ub_image_link *link = &build->request->links[index];
+	struct ub_image_file *file;
+	_cleanup_free_ u64 *returns = NULL;
+	struct ub_elf *elf;
+	u32 nr_returns = 0;
+	u64 address;
+	int err;
+
+	err = find_file(build, &link->point, &file, why);
+	if (err)
+		return err;
+	elf = file->modules[0].elf;
+	if (ub_elf_address(elf, link->point.offset, &address))
+		return ub_reason_set(why, -EINVAL, "%s: file offset 0x%" PRIx64 " is not code",
+				     file->modules[0].name, link->point.offset);
+	if (link->point.kind == UB_POINT_ENTRY)
+		return add_hook(file, address, index, false);
+	err = ub_returns_find(elf, address, &returns, &nr_returns, why);
+	if (err)
+		return ub_reason_prefix(why, err, "%s: return of 0x%" PRIx64,
+					file->modules[0].name, link->point.offset);
+	for (u32 i = 0; i < nr_returns && !err; i++)
+		err = add_hook(file, returns[i], index, true);
+	return err;
+}
+
+static int compare_hooks(const void *a, const void *b)
+{
+	const struct ub_hook *x = a;
+	const struct ub_hook *y = b;
+
+	if (x->address != y->address)
+		return x->address < y->address ? -1 : 1;
+	if (x->is_return != y->is_return)
+		return x->is_return ? 1 : -1;
+	return x->link < y->link ? -1 : x->link > y->link;
+}
+
+/* Where threads that are still in the trampolines of what is there now will come back to: nothing new
+ * may lie across. */
+static int current_stops(const struct ub_image *current, const struct ub_module *module, u64 **stops,
+			 u32 *nr)
+{
+	u64 *found;
+	u32 count = 0;
+
+	*stops = NULL;
+	*nr = 0;
+	if (!current || !current->nr_moves_out)
+		return 0;
+	found = malloc(current->nr_moves_out * sizeof(u64));
+	if (!found)
+		return -ENOMEM;
+	for (u32 i = 0; i < current->nr_moves_out; i++) {
+		u64 to = current->moves_out[i].to;
+
+		if (to >= module->low && to < module->high && current->moves_out[i].resumes)
+			found[count++] = to - module->bias;
+	}
+	*stops = found;
+	*nr = count;
+	return 0;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+	const u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
+		     struct ub_reason *why)
+{
+	const struct ub_module *module = &file->modules[0];
+	_cleanup_free_ u64 *stops = NULL;
+	struct ub_plan_options options = {};
+	int err;
+
+	qsort(file->hooks, file->nr_hooks, sizeof(file->hooks[0]), compare_hooks);
+	file->addresses = calloc(file->nr_hooks + 1, sizeof(u64));
+	file->first_hook = calloc(file->nr_hooks + 1, sizeof(u32));
+	if (!file->addresses || !file->first_hook)
+		return -ENOMEM;
+	for (u32 i = 0; i < file->nr_hooks; i++) {
+		if (i && file->hooks[i].address == file->hooks[i - 1].address)
+			continue;
+		file->first_hook[file->nr_addresses] = i;
+		file->addresses[file->nr_addresses++] = file->hooks[i].address;
+	}
+	file->first_hook[file->nr_addresses] = file->nr_hooks;
+
+	err = current_stops(build->request->current, module, &stops, &options.nr_stops);
+	if (err)
+		return err;
+	if (stops)
+		qsort(stops, options.nr_stops, sizeof(u64), compare_u64);
+	options.stops = stops;
+	options.single_instruction = module->elf->is_go;
+	build->image->single_instruction |= options.single_instruction;
+	err = ub_plan_make(module->elf, file->addresses, file->nr_addresses, &options, &file->plan);
+	if (err)
+		return err;
+	for (u32 i = 0; i < file->nr_addresses; i++) {
+		const struct ub_hook *hook = &file->hooks[file->first_hook[i]];
+		const struct ub_elf_segment *segment;
+
+		if (file->plan.results[i].tactic)
+			continue;
+		segment = ub_elf_segment_at(module->elf, file->addresses[i]);
+		return ub_reason_set(why, -EOPNOTSUPP, "%s: the %sinstruction at offset 0x%" PRIx64 " can't be hooked: %s",
+				     module->name, hook->is_return ? "return " : "",
+				     segment ? file->addresses[i] - segment->address + segment->offset :
+					       file->addresses[i],
+				     ub_refusal_text(file->plan.results[i].refusal));
+	}
+	return 0;
+}
+
+/* --- where the code goes --------------------------------------------------------------------- */
+
+static int compare_zones(const void *a, const void *b)
+{
+	const struct ub_image_zone *x = a;
+	const struct ub_image_zone *y = b;
+
+	return x->low < y->low ? -1 : x->low > y->low;
+}
+
+static int find_zones(struct ub_image_build *build, struct ub_reason *why)
+{
+	u32 nr = 0, kept = 0;
+	u64 bound;
+
+	for (u32 i = 0; i < build->nr_files; i++)
+		nr += build->files[i].nr_modules;
+	build->zones = calloc(nr + 1, sizeof(build->zones[0]));
+	if (!build->zones)
+		return -ENOMEM;
+	for (u32 i = 0; i < build->nr_files; i++) {
+		for (u32 m = 0; m < build->files[i].nr_modules; m++) {
+			const struct ub_module *module = &build->files[i].modules[m];
+
+			build->zones[build->nr_zones++] = (struct ub_image_zone){
+				.low = module->low, .high = module->high
+			};
+		}
+	}
+	qsort(build->zones, build->nr_zones, sizeof(build->zones[0]), compare_zones);
+	for (u32 i = 1; i < build->nr_zones; i++) {
+		struct ub_image_zone *last = &build->zones[kept];
+		const struct ub_image_zone *next = &build->zones[i];
+
+		if (next->high - last->low < ZONE_SPAN) {
+			if (next->high > last->high)
+				last->high = next->high;
+		} else {
+			build->zones[++kept] = *next;
+		}
+	}
+	build->nr_zones = build->nr_zones ? kept + 1 : 0;
+
+	bound = ub_image_zone_bound(build);
+	for (u32 i = 0; i < build->nr_zones; i++) {
+		struct ub_image_zone *zone = &build->zones[i];
+		int err = ub_address_space_find(&build->space, zone->low, zone->high, bound,
+						&zone->address);
+
+		if (err)
+			return ub_reason_set(why, err,
+					     "no room for %" PRIu64 " bytes of code within reach of 0x%" PRIx64 " in process %d",
+					     bound, zone->low, build->request->pid);
+		zone->bound = bound;
+		err = ub_address_space_take(&build->space, zone->address, zone->address + bound);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* --- what is there now ----------------------------------------------------------------------- */
+
+static const struct ub_site *site_at(const struct ub_image *image, u64 address)
+{
+	u32 low = 0, high = image ? image->nr_sites : 0;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+		const struct ub_site *site = &image->sites[middle];
+
+		if (address >= site->address && address < site->address + site->len)
+			return site;
+		if (site->address < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
+/* Memory at the new sites must hold the file's bytes, or what we wrote there. */
+static int check_memory(const struct ub_image_build *build, struct ub_reason *why)
+{
+	const struct ub_image *image = build->image;
+	_cleanup_close_ int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", image->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return ub_reason_set(why, -errno, "can't read the memory of process %d: %s",
+				     image->pid, strerror(errno));
+	for (u32 i = 0; i < image->nr_sites; i++) {
+		const struct ub_site *site = &image->sites[i];
+		u8 bytes[UB_SITE_BYTES];
+
+		if (pread(fd, bytes, site->len, (off_t)site->address) != site->len)
+			return ub_reason_set(why, -ESRCH, "can't read the code of process %d at 0x%" PRIx64,
+					     image->pid, site->address);
+		for (u32 k = 0; k < site->len; k++) {
+			const struct ub_site *ours =
+				site_at(build->request->current, site->address + k);
+			u8 expected = ours ? ours->new[site->address + k - ours->address] :
+					     site->old[k];
+
+			if (bytes[k] == expected)
+				continue;
+			return ub_reason_set(why, -EBUSY,
+					     "the code at 0x%" PRIx64 " in process %d differs from its file: %s",
+					     site->address, image->pid,
+					     bytes[k] == 0xcc ? "a debugger's breakpoint or a kernel uprobe is there" :
+								"somebody else patched it");
+		}
+	}
+	return 0;
+}
+
+/* --- semaphores ------------------------------------------------------------------------------ */
+
+static int add_semaphore(struct ub_image *image, u64 address)
+{
+	struct ub_semaphore *grown;
+
+	for (u32 i = 0; i < image->nr_semaphores; i++) {
+		if (image->semaphores[i].address == address) {
+			image->semaphores[i].count++;
+			return 0;
+		}
+	}
+	grown = realloc(image->semaphores,
+			(image->nr_semaphores + 1) * sizeof(image->semaphores[0]));
+	if (!grown)
+		return -ENOMEM;
+	image->semaphores = grown;
+	image->semaphores[image->nr_semaphores++] = (struct ub_semaphore){ address, 1 };
+	return 0;
+}
+
+static int find_semaphores(struct ub_image_build *build, struct ub_reason *why)
+{
+	for (u32 i = 0; i < build->request->nr_links; i++) {
+		const struct ub_point *point = &build->request->links[i].point;
+		struct ub_image_file *file;
+		int err;
+
+		if (!point->ref_ctr_offset)
+			continue;
+		err = find_file(build, point, &file, why);
+		for (u32 m = 0; !err && m < file->nr_modules; m++) {
+			const struct ub_module *module = &file->modules[m];
+			const struct ub_elf_segment *segment = NULL;
+
+			for (u32 s = 0; s < module->elf->nr_segments; s++) {
+				segment = &module->elf->segments[s];
+				if (segment->writable && segment->size >= 2 &&
+				    point->ref_ctr_offset - segment->offset <= segment->size - 2)
+					break;
+				segment = NULL;
+			}
+			if (!segment)
+				return ub_reason_set(why, -EINVAL,
+						     "%s: no writable data at offset 0x%" PRIx64
+						     ", where the semaphore should be",
+						     module->name, point->ref_ctr_offset);
+			err = add_semaphore(build->image, module->bias + segment->address +
+								  (point->ref_ctr_offset - segment->offset));
+		}
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* --- the whole ------------------------------------------------------------------------------- */
+
+static int check_request(const struct ub_image_request *request, struct ub_reason *why)
+{
+	if (!request->nr_links || !request->nr_cpus)
+		return ub_reason_set(why, -EINVAL, "an image needs links and CPUs");
+	for (u32 i = 0; i < request->nr_links; i++) {
+		const struct ub_image_link *link = &request->links[i];
+
+		if (!link->program || !link->code)
+			return ub_reason_set(why, -EINVAL, "link %u has no program", link->link_id);
+		for (u32 k = 0; k < link->nr_maps; k++)
+			if (link->maps[k] >= request->nr_maps)
+				return ub_reason_set(why, -EINVAL, "link %u: no map number %u",
+						     link->link_id, link->maps[k]);
+	}
+	return 0;
+}
+
+static int start_image(struct ub_image_build *build)
+{
+	const struct ub_image_request *request = build->request;
+	struct ub_image *image = calloc(1, sizeof(*image));
+
+	if (!image)
+		return -ENOMEM;
+	build->image = image;
+	image->pid = request->pid;
+	image->generation = request->generation;
+	image->counting = calloc(1, sizeof(*image->counting));
+	if (!image->counting)
+		return -ENOMEM;
+	image->counting->link_ids = calloc(request->nr_links, sizeof(u32));
+	if (!image->counting->link_ids)
+		return -ENOMEM;
+	image->counting->nr_links = request->nr_links;
+	for (u32 i = 0; i < request->nr_links; i++)
+		image->counting->link_ids[i] = request->links[i].link_id;
+	return 0;
+}
+
+/* The function whose entry or return a link probes, for bpf_get_func_ip(). */
+static void fill_func_ips(struct ub_image_build *build)
+{
+	u8 *data = (u8 *)build->image->process;
+	struct ub_link_info *infos = (struct ub_link_info *)(data + build->infos_offset);
+
+	for (u32 f = 0; f < build->nr_files; f++) {
+		const struct ub_image_file *file = &build->files[f];
+
+		for (u32 i = 0; i < file->nr_hooks; i++) {
+			const struct ub_hook *hook = &file->hooks[i];
+			const struct ub_point *point = &build->request->links[hook->link].point;
+			u64 address;
+
+			if (!ub_elf_address(file->modules[0].elf, point->offset, &address))
+				infos[hook->link].func_ip = address + file->modules[0].bias;
+		}
+	}
+}
+
+static int add_site_table(struct ub_image_build *build, struct ub_reason *why)
+{
+	struct ub_image *image = build->image;
+	u64 room = ub_image_site_table_bound(build), address;
+	struct ub_part table;
+	int err;
+
+	err = ub_address_space_find(&build->space, image->data_address, image->data_address, room,
+				    &address);
+	if (err)
+		return ub_reason_set(why, err, "no room for the site table in process %d",
+				     image->pid);
+	err = ub_image_add_site_table(build, address, room, why);
+	if (err)
+		return err;
+	/* First to be mapped, last to go: whatever else is there, it names it. */
+	table = image->parts[image->nr_parts - 1];
+	memmove(image->parts + 1, image->parts, (image->nr_parts - 1) * sizeof(table));
+	image->parts[0] = table;
+	return 0;
+}
+
+static int build_image(struct ub_image_build *build, struct ub_reason *why)
+{
+	const struct ub_image_request *request = build->request;
+	int err;
+
+	err = ub_address_space_read(request->pid, &build->space, why);
+	for (u32 i = 0; i < request->nr_links && !err; i++)
+		err = add_link(build, i, why);
+	for (u32 i = 0; i < build->nr_files && !err; i++)
+		err = plan_file(build, &build->files[i], why);
+	if (!err)
+		err = find_semaphores(build, why);
+	if (!err)
+		err = find_zones(build, why);
+	if (!err)
+		err = ub_image_lay_out_data(build, why);
+	if (!err)
+		err = ub_image_fill_data(build, why);
+	if (err)
+		return err;
+	fill_func_ips(build);
+	build->image->counting->nr_slots = 1u << build->slot_bits;
+	build->image->counting->counters_offset = build->counters_offset;
+	build->image->counting->counters_stride = build->counters_stride;
+	err = ub_image_emit(build, why);
+	if (!err)
+		err = add_site_table(build, why);
+	if (!err)
+		err = check_memory(build, why);
+	return err;
+}
+
+int ub_image_build(const struct ub_image_request *request, struct ub_image **out,
+		   struct ub_reason *why)
+{
+	struct ub_image_build build = { .request = request };
+	_cleanup_(image_cleanup) struct ub_image *image = NULL;
+	int err = check_request(request, why);
+
+	if (err)
+		return err;
+	err = start_image(&build);
+	image = build.image;
+	if (!err)
+		err = build_image(&build, why);
+	build_deinit(&build);
+	if (err)
+		return err;
+	*out = TAKE_PTR(image);
+	return 0;
+}
+
+/* --- afterwards ------------------------------------------------------------------------------ */
+
+void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses)
+{
+	const struct ub_image_counting *counting = image->counting;
+	const u8 *data = (const u8 *)image->process;
+	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
+
+	*hits = *misses = 0;
+	for (u32 link = 0; link < counting->nr_links; link++) {
+		if (counting->link_ids[link] != link_id)
+			continue;
+		for (u32 slot = 0; slot <= counting->nr_slots; slot++) {
+			const struct ub_hit_counters *counters;
+
+			if (slot < counting->nr_slots && !ub_read_once(slots[slot].key))
+				continue;
+			counters = (const struct ub_hit_counters *)(data + counting->counters_offset +
+								    slot * counting->counters_stride) +
+				   link;
+			*hits += ub_read_once(counters->hits);
+			*misses += ub_read_once(counters->misses);
+		}
+	}
+}
+
+struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size)
+{
+	*data_size = image->counting->events_size;
+	return image->counting->events;
+}
+
+void ub_image_enable(struct ub_image *image, bool enabled)
+{
+	__atomic_store_n(&image->process->enabled, enabled, __ATOMIC_SEQ_CST);
+}
+
+u64 ub_moves_find(const struct ub_move *moves, u32 nr, u64 ip)
+{
+	u32 low = 0, high = nr;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (moves[middle].from == ip)
+			return moves[middle].to;
+		if (moves[middle].from < ip)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return ip;
+}
+
+bool ub_image_inside(const struct ub_image *image, u64 ip)
+{
+	for (u32 i = 0; i < image->nr_parts; i++)
+		if (image->parts[i].kind == UB_PART_CODE &&
+		    ip - image->parts[i].address < image->parts[i].size)
+			return true;
+	return false;
+}
+
+bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, bool on_altstack)
+{
+	const u8 *data = (const u8 *)image->process;
+	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
+
+	for (u32 i = 0; i < image->counting->nr_slots; i++) {
+		u64 guard;
+
+		if (ub_read_once(slots[i].key) != fs_base + 1)
+			continue;
+		guard = ub_read_once(slots[i].guard);
+		return guard && (on_altstack || sp <= guard);
+	}
+	return false;
+}
+
+struct ub_site_state *ub_image_state(const struct ub_image *image)
+{
+	return (struct ub_site_state *)((u8 *)image->process + UB_DATA_STATE);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The builder's own state: what is known of an image while it is made, in the order in which it becomes known.
+ */
+#ifndef UB_HOOK_IMAGE_BUILD_H
+#define UB_HOOK_IMAGE_BUILD_H
+
+#include <hook/image_private.h>
+#include <hook/module.h>
+#include <hook/plan.h>
+#include <hook/x86_64/trampoline.h>
+
+/* One link at one address of one file: a return link has one per ret. */
+struct ub_hook {
+	u64 address; /* in the file */
+	u32 link;    /* index into the request's links */
+	bool is_return;
+};
+
+/* One file, with everything wanted in it; mapped at one or more places. */
+struct ub_image_file {
+	dev_t dev;
+	ino_t ino;
+	u32 nr_modules;
+	struct ub_module *modules;
+	u32 nr_hooks;
+	u32 hooks_capacity;
+	struct ub_hook *hooks; /* sorted by address, entries before returns, then in attach order */
+	u32 nr_addresses;
+	u64 *addresses; /* of hooks, unique */
+	u32 *first_hook; /* of each address; nr_addresses + 1 */
+	struct ub_plan plan;
+};
+
+/* Code within reach of some modules: one part with an agent, the programs and the trampolines. */
+struct ub_image_zone {
+	u64 low;
+	u64 high;
+	u64 address;
+	u64 bound;	/* bytes at most */
+	struct ub_emit emit;
+	u64 *programs;	/* address of each link's program here, 0 = not placed yet */
+};
+
+struct ub_image_build {
+	const struct ub_image_request *request;
+	struct ub_image *image;
+	struct ub_address_space space;
+
+	u32 nr_files;
+	struct ub_image_file *files;
+	u32 nr_zones;
+	struct ub_image_zone *zones;
+
+	struct ub_map *maps;	/* bound for the target */
+	u64 *map_addresses;	/* of the target's struct ub_map */
+	u64 *map_tables;	/* of each link's table of pointers to them */
+	u64 *infos;		/* of each link's struct ub_link_info */
+
+	/* Data part. */
+	u32 slot_bits;
+	u64 data_size;
+	u64 counters_offset;
+	u64 counters_stride;
+	u64 infos_offset;
+	u64 maps_offset;
+	u64 tables_offset;
+	u64 events_address;
+	u64 events_size;
+
+	u32 sites_capacity;
+	u32 moves_in_capacity;
+	u32 moves_out_capacity;
+};
+
+/* What remains of the builder in a finished image: where its counters are. */
+struct ub_image_counting {
+	u32 nr_links;
+	u32 nr_slots;
+	u32 *link_ids;
+	u64 counters_offset;
+	u64 counters_stride;
+	struct ub_event_ring *events;
+	u32 events_size;
+};
+
+int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
+
+/* image_code.c: emits zones, sites and moves. */
+int __must_check ub_image_emit(struct ub_image_build *build, struct ub_reason *why);
+u64 ub_image_zone_bound(const struct ub_image_build *build);
+
+/* image_data.c: sizes, addresses and contents of the shared parts. */
+int __must_check ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why);
+int __must_check ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why);
+int __must_check ub_image_add_part(struct ub_image *image, const struct ub_part *part);
+/* A sealed memfd with @size bytes of @bytes in it. */
+int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, u64 rounded);
+
+/* vdso.c */
+void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);
+
+/* site_table.c */
+int __must_check ub_image_add_site_table(struct ub_image_build *build, u64 address, u64 room,
+					 struct ub_reason *why);
+u64 ub_image_site_table_bound(const struct ub_image_build *build);
+
+/* returns.c: the instructions before which the function at @address has returned. 0; -EOPNOTSUPP with @why. *addresses is freed
+ * with free(). */
+int __must_check ub_returns_find(struct ub_elf *elf, u64 address, u64 **addresses, u32 *nr,
+				 struct ub_reason *why);
+
+#endif

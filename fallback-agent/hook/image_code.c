@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Emission: for each zone the agent, the programs and, for each window of each module in reach, the
+ * trampoline. Along the way the sites and the moves of instruction pointers come out.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <agent/blob.h>
+#include <agent/layout.h>
+#include <common/cleanup.h>
+#include <helper/helper.h>
+#include <hook/image_build.h>
+#include <hook/relocate.h>
+
+#define PAGE 4096ull
+#define MAX_POINTS (2 * 16) /* of one window: two for each instruction */
+
+static int add_move(struct ub_move **moves, u32 *nr, u32 *capacity, u64 from, u64 to,
+		    bool resumes)
+{
+	int err = ub_image_grow((void **)moves, capacity, *nr + 1, sizeof(**moves));
+
+	if (!err)
+		(*moves)[(*nr)++] = (struct ub_move){ from, to, resumes };
+	return err;
+}
+
+static int add_move_in(struct ub_image_build *build, u64 from, u64 to)
+{
+	struct ub_image *image = build->image;
+
+	return add_move(&image->moves_in, &image->nr_moves_in, &build->moves_in_capacity, from, to,
+			false);
+}
+
+static int add_move_out(struct ub_image_build *build, u64 from, u64 to, bool resumes)
+{
+	struct ub_image *image = build->image;
+
+	return add_move(&image->moves_out, &image->nr_moves_out, &build->moves_out_capacity, from,
+			to, resumes);
+}
+
+/* --- programs -------------------------------------------------------------------------------- */
+
+static void helper_addresses(u64 agent, u64 *helpers)
+{
+	for (u32 id = 0; id < UB_MAX_HELPER; id++)
+		helpers[id] = id < UB_AGENT_HELPERS && ub_agent_helpers[id] ?
+				      agent + ub_agent_helpers[id] - 1 :
+				      0;
+}
+
+/* Whether two links may share one placed program: same code, same maps. */
+static bool same_program(const struct ub_image_link *a, const struct ub_image_link *b)
+{
+	return a->code == b->code && a->nr_maps == b->nr_maps &&
+	       (!a->nr_maps || !memcmp(a->maps, b->maps, a->nr_maps * sizeof(a->maps[0])));
+}
+
+static int place_program(struct ub_image_build *build, struct ub_image_zone *zone, u32 link_index,
+			 const u64 *helpers, struct ub_reason *why)
+{
+	const struct ub_image_request *request = build->request;
+	const struct ub_image_link *link = &request->links[link_index];
+	_cleanup_free_ struct ub_map *maps = NULL;
+	_cleanup_free_ u64 *addresses = NULL;
+	_cleanup_free_ u8 *bytes = NULL;
+	struct ub_code_space space;
+	int err;
+
+	/* Links of one program mostly follow each other. */
+	for (u32 i = link_index, tries = 0; i-- > 0 && tries < 64; tries++) {
+		if (zone->programs[i] && same_program(&request->links[i], link)) {
+			zone->programs[link_index] = zone->programs[i];
+			return 0;
+		}
+	}
+	ub_emit_align(&zone->emit, 64);
+	maps = calloc(link->nr_maps + 1, sizeof(maps[0]));
+	addresses = calloc(link->nr_maps + 1, sizeof(addresses[0]));
+	bytes = malloc(link->code->size ? link->code->size : 1);
+	if (!maps || !addresses || !bytes)
+		return -ENOMEM;
+	for (u32 i = 0; i < link->nr_maps; i++) {
+		maps[i] = build->maps[link->maps[i]];
+		addresses[i] = build->map_addresses[link->maps[i]];
+	}
+	space = (struct ub_code_space){
+		.base = ub_emit_here(&zone->emit),
+		.helpers = helpers,
+		.maps = maps,
+		.map_addresses = addresses,
+	};
+	err = ub_code_place(link->code, &space, bytes, why);
+	if (err)
+		return err;
+	zone->programs[link_index] = space.base;
+	ub_emit_bytes(&zone->emit, bytes, link->code->size);
+	return zone->emit.error;
+}
+
+/* --- windows --------------------------------------------------------------------------------- */
+
+struct window {
+	struct ub_image_build *build;
+	struct ub_image_zone *zone;
+	const struct ub_image_file *file;
+	const struct ub_module *module;
+	const struct ub_plan_window *plan;
+	const struct ub_trampoline_space *space;
+	u32 nr_points;
+	struct ub_trampoline_point points[MAX_POINTS];
+	struct ub_trampoline_cold cold[MAX_POINTS];
+};
+
+static bool is_entry(const struct window *w, u64 address)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);
+
+	return function && !function->gap && function->start == address &&
+	       !function->loops_to_start;
+}
+
+/* Emits the probe for the hooks [@from, @to), all at one address and of one kind. */
+static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
+{
+	struct ub_image_build *build = w->build;
+	struct ub_trampoline_point *point = &w->points[w->nr_points];
+	struct ub_trampoline_link *links = calloc(to - from, sizeof(*links));
+
+	if (!links)
+		return -ENOMEM;
+	for (u32 i = from; i < to; i++) {
+		const u32 index = w->file->hooks[i].link;
+		const struct ub_image_link *link = &build->request->links[index];
+
+		links[i - from] = (struct ub_trampoline_link){
+			.code = link->code,
+			.ctx = link->program->ctx,
+			.program = w->zone->programs[index],
+			.info = build->infos[index],
+			.maps = build->map_tables[index],
+			.counters = index,
+		};
+		/* Who has not been verified may read anything. */
+		if (!link->program->aux)
+			links[i - from].ctx.escapes = true;
+	}
+	*point = (struct ub_trampoline_point){
+		.ip = ip,
+		.is_return = w->file->hooks[from].is_return,
+		.keep_flags = !is_entry(w, ip - w->module->bias),
+		.nr_links = to - from,
+		.links = links,
+	};
+	ub_trampoline_probe(&w->zone->emit, w->space, point, &w->cold[w->nr_points]);
+	w->nr_points++;
+	return 0;
+}
+
+static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
+{
+	struct ub_emit *emit = &w->zone->emit;
+	const u64 bias = w->module->bias;
+	const u64 ip = insn->decoded.address + bias;
+	struct ub_decoded moved = insn->decoded;
+	int err;
+
+	if (ip != w->plan->address + bias) {
+		err = add_move_in(w->build, ip, ub_emit_here(emit));
+		if (err)
+			return err;
+	}
+	if (insn->point >= 0) {
+		const struct ub_image_file *file = w->file;
+		u32 from = file->first_hook[insn->point];
+		const u32 end = file->first_hook[insn->point + 1];
+
+		err = add_move_out(w->build, ub_emit_here(emit), ip, false);
+		while (!err && from < end) {
+			u32 to = from + 1;
+
+			while (to < end && file->hooks[to].is_return == file->hooks[from].is_return)
+				to++;
+			err = emit_probe(w, ip, from, to);
+			from = to;
+		}
+		if (err)
+			return err;
+	}
+	err = add_move_out(w->build, ub_emit_here(emit), ip, false);
+	if (err)
+		return err;
+	moved.address += bias;
+	moved.target += bias;
+	moved.mem += bias;
+	return ub_relocate(emit, &moved, insn->bytes);
+}
+
+static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
+{
+	struct ub_image_build *build = w->build;
+	struct ub_image *image = build->image;
+	const u64 address = w->plan->address + w->module->bias;
+	const s64 distance = (s64)(trampoline - (address + 5));
+	const s32 rel = (s32)distance;
+	struct ub_elf_segment *segment;
+	struct ub_site *site;
+	u64 available = 0;
+	const u8 *bytes;
+	int err;
+
+	err = ub_image_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 1,
+			    sizeof(image->sites[0]));
+	if (err)
+		return err;
+	segment = ub_elf_segment_at(w->module->elf, w->plan->address);
+	bytes = ub_elf_bytes(w->module->elf, w->plan->address, &available);
+	if (rel != distance || !segment || !bytes || available < 5)
+		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
+	site = &image->sites[image->nr_sites++];
+	*site = (struct ub_site){
+		.address = address,
+		.len = 5,
+		.dev = w->module->dev,
+		.ino = w->module->ino,
+		.offset = w->plan->address - segment->address + segment->offset,
+	};
+	memcpy(site->old, bytes, 5);
+	site->new[0] = 0xe9;
+	memcpy(site->new + 1, &rel, sizeof(rel));
+	return 0;
+}
+
+static int emit_window(struct window *w, struct ub_reason *why)
+{
+	struct ub_emit *emit = &w->zone->emit;
+	u64 trampoline;
+	int err = 0;
+
+	ub_emit_align(emit, 16);
+	trampoline = ub_emit_here(emit);
+	for (u32 i = 0; i < w->plan->nr_insns && !err; i++)
+		err = emit_insn(w, &w->file->plan.insns[w->plan->first_insn + i]);
+	if (!err && w->plan->resume) {
+		err = add_move_out(w->build, ub_emit_here(emit),
+				   w->plan->resume + w->module->bias, true);
+		ub_emit_jmp(emit, w->plan->resume + w->module->bias);
+	}
+	for (u32 i = 0; i < w->nr_points; i++) {
+		ub_trampoline_cold(emit, w->space, &w->cold[i]);
+		free((void *)w->points[i].links);
+	}
+	w->nr_points = 0;
+	if (!err)
+		err = emit->error;
+	return err ? err : add_site(w, trampoline, why);
+}
+
+static int emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
+		       const struct ub_image_file *file, const struct ub_module *module,
+		       const struct ub_trampoline_space *space, struct ub_reason *why)
+{
+	_cleanup_free_ struct window *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	*w = (struct window){ build, zone, file, module, NULL, space };
+	for (u32 i = 0; i < file->plan.nr_windows; i++) {
+		int err;
+
+		w->plan = &file->plan.windows[i];
+		err = emit_window(w, why);
+		if (err)
+			return ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
+						(unsigned long long)w->plan->address);
+	}
+	return 0;
+}
+
+u64 ub_image_zone_bound(const struct ub_image_build *build)
+{
+	const struct ub_image_request *request = build->request;
+	u64 bound = ub_agent_blob_size + PAGE;
+
+	for (u32 i = 0; i < request->nr_links; i++)
+		if (!i || !same_program(&request->links[i - 1], &request->links[i]))
+			bound += request->links[i].code->size + 128;
+	for (u32 f = 0; f < build->nr_files; f++) {
+		const struct ub_image_file *file = &build->files[f];
+		u64 size = 0;
+
+		size += file->plan.nr_insns * 64ull + file->plan.nr_windows * 32ull;
+		size += file->nr_addresses * 2ull * ub_trampoline_bound(0);
+		size += file->nr_hooks * (u64)(ub_trampoline_bound(1) - ub_trampoline_bound(0));
+		bound += size * file->nr_modules;
+	}
+	return ub_round_up(bound, PAGE);
+}
+
+static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
+		     struct ub_reason *why)
+{
+	struct ub_trampoline_space space = {
+		.data = build->image->data_address,
+		.slot_bits = build->slot_bits,
+		.shared_counters = build->image->data_address + build->counters_offset +
+				   ((u64)build->counters_stride << build->slot_bits),
+		.has_fsgsbase = !!(getauxval(AT_HWCAP2) & 2),
+	};
+	struct ub_emit *emit = &zone->emit;
+	u64 helpers[UB_MAX_HELPER];
+	int err = 0;
+
+	zone->programs = calloc(build->request->nr_links + 1, sizeof(u64));
+	if (!zone->programs)
+		return -ENOMEM;
+	emit->address = zone->address;
+	ub_emit_bytes(emit, ub_agent_blob, ub_agent_blob_size);
+	helper_addresses(zone->address, helpers);
+	space.slot_function = zone->address + ub_agent_slot_offset;
+	for (u32 i = 0; i < build->request->nr_links && !err; i++)
+		err = place_program(build, zone, i, helpers, why);
+	for (u32 f = 0; f < build->nr_files && !err; f++) {
+		const struct ub_image_file *file = &build->files[f];
+
+		for (u32 m = 0; m < file->nr_modules && !err; m++) {
+			const struct ub_module *module = &file->modules[m];
+
+			if (module->low >= zone->low && module->high <= zone->high)
+				err = emit_module(build, zone, file, module, &space, why);
+		}
+	}
+	if (!err)
+		err = emit->error;
+	if (!err && emit->size > zone->bound)
+		err = ub_reason_set(why, -ENOSPC, "trampolines are larger than was reckoned");
+	return err;
+}
+
+static int compare_moves(const void *a, const void *b)
+{
+	const struct ub_move *x = a;
+	const struct ub_move *y = b;
+
+	return x->from < y->from ? -1 : x->from > y->from;
+}
+
+static int compare_sites(const void *a, const void *b)
+{
+	const struct ub_site *x = a;
+	const struct ub_site *y = b;
+
+	return x->address < y->address ? -1 : x->address > y->address;
+}
+
+/* Several instructions may have the same place in the copy (nops leave nothing): the last one counts, and
+ * all are equivalent there. */
+static void sort_moves(struct ub_move *moves, u32 *nr)
+{
+	u32 kept = 0;
+
+	if (!*nr)
+		return;
+	qsort(moves, *nr, sizeof(*moves), compare_moves);
+	for (u32 i = 1; i < *nr; i++) {
+		if (moves[i].from != moves[kept].from)
+			kept++;
+		moves[kept] = moves[i];
+	}
+	*nr = kept + 1;
+}
+
+int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
+{
+	struct ub_image *image = build->image;
+
+	for (u32 i = 0; i < build->nr_zones; i++) {
+		struct ub_image_zone *zone = &build->zones[i];
+		struct ub_part part = {
+			.kind = UB_PART_CODE,
+			.address = zone->address,
+			.prot = PROT_READ | PROT_EXEC,
+			.flags = MAP_PRIVATE,
+			.owned = true,
+		};
+		int err = emit_zone(build, zone, why);
+
+		if (err)
+			return err;
+		part.size = ub_round_up((u64)zone->emit.size, PAGE);
+		part.fd = ub_image_sealed(UB_NAME_PREFIX "code", zone->emit.bytes, zone->emit.size,
+					  part.size);
+		if (part.fd < 0)
+			return ub_reason_set(why, part.fd, "can't make memory for code: %s",
+					     strerror(-part.fd));
+		err = ub_image_add_part(image, &part);
+		if (err) {
+			close(part.fd);
+			return err;
+		}
+	}
+	sort_moves(image->moves_in, &image->nr_moves_in);
+	sort_moves(image->moves_out, &image->nr_moves_out);
+	qsort(image->sites, image->nr_sites, sizeof(image->sites[0]), compare_sites);
+	return 0;
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <agent/data.h>
+#include <common/cleanup.h>
+#include <hook/image_build.h>
+#include <map/event_ring.h>
+
+#define PAGE 4096ull
+#define SLOT_BITS 12 /* 4096 threads with counters of their own */
+#define MAX_DATA (1ull << 33)
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+/* Kernels before 6.3 do not know the flags about execution, later ones may insist on one. */
+static int memfd(const char *name, bool executable)
+{
+	const u32 flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int fd = memfd_create(name, flags | (executable ? MFD_EXEC : MFD_NOEXEC_SEAL));
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create(name, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+int ub_image_sealed(const char *name, const void *bytes, u64 size, u64 rounded)
+{
+	_cleanup_close_ int fd = memfd(name, !strcmp(name, UB_NAME_PREFIX "code"));
+	u64 done = 0;
+
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, (off_t)rounded))
+		return -errno;
+	while (done < size) {
+		ssize_t n = pwrite(fd, (const u8 *)bytes + done, size - done, (off_t)done);
+
+		if (n < 0)
+			return -errno;
+		done += (u64)n;
+	}
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+int ub_image_add_part(struct ub_image *image, const struct ub_part *part)
+{
+	struct ub_part *grown =
+		realloc(image->parts, (image->nr_parts + 1) * sizeof(image->parts[0]));
+
+	if (!grown)
+		return -ENOMEM;
+	image->parts = grown;
+	image->parts[image->nr_parts++] = *part;
+	return 0;
+}
+
+/* A shared part: made, mapped here and added to the image. */
+static int shared_part(struct ub_image *image, enum ub_part_kind kind, const char *name,
+		       u64 address, u64 size, u8 **here)
+{
+	_cleanup_close_ int fd = memfd(name, false);
+	struct ub_part part = {
+		.kind = kind,
+		.address = address,
+		.size = size,
+		.prot = PROT_READ | PROT_WRITE,
+		.flags = MAP_SHARED,
+		.owned = true,
+	};
+	void *mapped;
+	int err;
+
+	if (fd < 0)
+		return fd;
+	if (ftruncate(fd, (off_t)size))
+		return -errno;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW))
+		return -errno;
+	mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (mapped == MAP_FAILED)
+		return -errno;
+	part.fd = fd;
+	part.here = mapped;
+	err = ub_image_add_part(image, &part);
+	if (err) {
+		munmap(mapped, size);
+		return err;
+	}
+	TAKE_FD(fd);
+	*here = mapped;
+	return 0;
+}
+
+/* --- layout ---------------------------------------------------------------------------------- */
+
+/* An address for @size bytes near the first zone, which nobody else gets. */
+static int take(struct ub_image_build *build, u64 size, u64 *address)
+{
+	const struct ub_image_zone *zone = &build->zones[0];
+	int err = ub_address_space_find(&build->space, zone->low, zone->high, size, address);
+
+	/* Data need not be near: anywhere will do. */
+	for (u64 at = 1ull << 32; err == -ENOSPC && at < 1ull << 46; at <<= 1)
+		err = ub_address_space_find(&build->space, at, at, size, address);
+	if (!err)
+		err = ub_address_space_take(&build->space, *address, *address + size);
+	return err;
+}
+
+int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
+{
+	const struct ub_image_request *request = build->request;
+	u64 nr_slots, offset, address;
+	int err;
+
+	build->slot_bits = SLOT_BITS;
+	nr_slots = 1ull << build->slot_bits;
+	build->counters_stride =
+		ub_round_up(request->nr_links * sizeof(struct ub_hit_counters), 64ull);
+
+	offset = UB_DATA_SLOTS + nr_slots * UB_SLOT_SIZE;
+	build->infos_offset = offset;
+	offset += ub_round_up(request->nr_links * sizeof(struct ub_link_info), 64ull);
+	build->maps_offset = offset;
+	offset += ub_round_up(request->nr_maps * sizeof(struct ub_map), 64ull);
+	build->tables_offset = offset;
+	for (u32 i = 0; i < request->nr_links; i++)
+		offset += request->links[i].nr_maps * sizeof(u64);
+	build->counters_offset = ub_round_up(offset, PAGE);
+	/* One more than there are slots: threads without one share it. */
+	build->data_size = ub_round_up(
+		build->counters_offset + (nr_slots + 1) * build->counters_stride, PAGE);
+	if (build->data_size > MAX_DATA)
+		return ub_reason_set(why, -E2BIG, "%u links on one process are too many",
+				     request->nr_links);
+
+	build->maps = calloc(request->nr_maps + 1, sizeof(build->maps[0]));
+	build->map_addresses = calloc(request->nr_maps + 1, sizeof(u64));
+	build->map_tables = calloc(request->nr_links + 1, sizeof(u64));
+	build->infos = calloc(request->nr_links + 1, sizeof(u64));
+	if (!build->maps || !build->map_addresses || !build->map_tables || !build->infos)
+		return -ENOMEM;
+
+	err = take(build, PAGE + build->data_size, &address);
+	if (err)
+		return ub_reason_set(why, err, "no room for %llu bytes of data in process %d",
+				     (unsigned long long)build->data_size, request->pid);
+	build->image->data_address = address + PAGE;
+	build->events_size = ub_round_up(ub_event_ring_size(UB_EVENT_RING_SIZE), PAGE);
+	err = take(build, build->events_size, &build->events_address);
+	if (err)
+		return ub_reason_set(why, err, "no room for the event ring in process %d",
+				     request->pid);
+
+	offset = build->tables_offset;
+	for (u32 i = 0; i < request->nr_links; i++) {
+		build->infos[i] = build->image->data_address + build->infos_offset +
+				  i * sizeof(struct ub_link_info);
+		build->map_tables[i] = build->image->data_address + offset;
+		offset += request->links[i].nr_maps * sizeof(u64);
+	}
+	for (u32 i = 0; i < request->nr_maps; i++) {
+		const struct ub_image_map *map = &request->maps[i];
+		u64 size = ub_map_shared_size(&map->attr, request->nr_cpus);
+
+		build->map_addresses[i] = build->image->data_address + build->maps_offset +
+					  i * sizeof(struct ub_map);
+		address = 0;
+		if (size) {
+			err = take(build, size, &address);
+			if (err)
+				return ub_reason_set(why, err,
+						     "no room for a map of %llu bytes in process %d",
+						     (unsigned long long)size, request->pid);
+		}
+		ub_map_bind(&build->maps[i], &map->attr, request->nr_cpus,
+			    (void *)(uintptr_t)address); // NOLINT: the target's address
+	}
+	return 0;
+}
+
+/* --- contents -------------------------------------------------------------------------------- */
+
+/* What the process calls itself: the last of its NSpid. */
+static u32 own_tgid(pid_t pid)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[64], line[256];
+	u32 own = (u32)pid;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		char *at;
+
+		if (strncmp(line, "NSpid:", 6))
+			continue;
+		at = strrchr(line, '\t');
+		if (at)
+			own = (u32)strtoul(at + 1, NULL, 10);
+		break;
+	}
+	return own;
+}
+
+static void fill_process(struct ub_image_build *build, struct ub_process *process)
+{
+	const struct ub_image_request *request = build->request;
+	const u32 own = own_tgid(request->pid);
+
+	*process = (struct ub_process){
+		.size = sizeof(*process),
+		.nr_cpus = request->nr_cpus,
+		.tgid_pid = request->tgid_in_client ? request->tgid_in_client : (u64)request->pid,
+		.uid_gid = request->uid_gid,
+		.own_tgid = own,
+		.enabled = 1,
+		.generation = request->generation,
+		.has_fsgsbase = !!(getauxval(AT_HWCAP2) & 2),
+		.events = (struct ub_event_ring *)(uintptr_t)build->events_address,
+		.fork_page = build->image->data_address - PAGE,
+	};
+	process->own_pidns_same = process->tgid_pid == own;
+	ub_vdso_find(&build->space, process);
+}
+
+int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
+{
+	const struct ub_image_request *request = build->request;
+	struct ub_image *image = build->image;
+	struct ub_image_counting *counting = image->counting;
+	struct ub_part fork = {
+		.kind = UB_PART_FORK,
+		.address = image->data_address - PAGE,
+		.size = PAGE,
+		.prot = PROT_READ | PROT_WRITE,
+		.flags = MAP_PRIVATE | MAP_ANONYMOUS,
+		.fd = -1,
+	};
+	struct ub_data_header *header;
+	struct ub_link_info *infos;
+	u8 *data, *events;
+	int err;
+
+	err = ub_image_add_part(image, &fork);
+	if (!err)
+		err = shared_part(image, UB_PART_DATA, UB_NAME_PREFIX "data", image->data_address,
+				  build->data_size, &data);
+	if (!err)
+		err = shared_part(image, UB_PART_EVENTS, UB_NAME_PREFIX "events",
+				  build->events_address, build->events_size, &events);
+	if (err)
+		return ub_reason_set(why, err, "can't make shared memory: %s", strerror(-err));
+	ub_event_ring_format((struct ub_event_ring *)events, UB_EVENT_RING_SIZE);
+	counting->events = (struct ub_event_ring *)events;
+	counting->events_size = UB_EVENT_RING_SIZE;
+
+	image->process = (struct ub_process *)data;
+	fill_process(build, image->process);
+	header = (struct ub_data_header *)(data + UB_DATA_HEADER);
+	header->slots_end = image->data_address + UB_DATA_SLOTS +
+			    ((u64)UB_SLOT_SIZE << build->slot_bits);
+	header->counters = image->data_address + build->counters_offset;
+	header->counters_stride = build->counters_stride;
+
+	infos = (struct ub_link_info *)(data + build->infos_offset);
+	for (u32 i = 0; i < request->nr_links; i++) {
+		const struct ub_image_link *link = &request->links[i];
+		u64 *table = (u64 *)(data + (build->map_tables[i] - image->data_address));
+
+		infos[i].cookie = link->cookie;
+		infos[i].link_id = link->link_id;
+		infos[i].prog_id = link->prog_id;
+		for (u32 k = 0; k < link->nr_maps; k++)
+			table[k] = build->map_addresses[link->maps[k]];
+	}
+	if (request->nr_maps)
+		memcpy(data + build->maps_offset, build->maps,
+		       request->nr_maps * sizeof(build->maps[0]));
+	for (u32 i = 0; i < request->nr_maps; i++) {
+		struct ub_part part = {
+			.kind = UB_PART_MAP,
+			.address = (u64)(uintptr_t)build->maps[i].shared,
+			.size = ub_map_shared_size(&request->maps[i].attr, request->nr_cpus),
+			.prot = PROT_READ | PROT_WRITE,
+			.flags = MAP_SHARED,
+			.fd = request->maps[i].fd,
+		};
+
+		if (!part.size)
+			continue;
+		err = ub_image_add_part(image, &part);
+		if (err)
+			return err;
+	}
+	return 0;
+}
