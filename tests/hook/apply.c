@@ -50,8 +50,13 @@ int apply_image(const struct ub_image *image)
 {
 	int err = 0;
 
-	for (u32 i = 0; i < image->nr_parts && !err; i++)
+	for (u32 i = 0; i < image->nr_parts && !err; i++) {
 		err = map_part(&image->parts[i]);
+		while (err && i--)
+			munmap((void *)(uintptr_t)image->parts[i].address, image->parts[i].size);
+		if (err)
+			return err == -EEXIST ? -EAGAIN : err;
+	}
 	for (u32 i = 0; i < image->nr_semaphores && !err; i++)
 		*(u16 *)(uintptr_t)image->semaphores[i].address += (u16)image->semaphores[i].count;
 	for (u32 i = 0; i < image->nr_sites && !err; i++) {
