@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bytes in the target's text. Before anything is written, everything is compared: memory must hold what
+ * we believe it to hold. Writes go through the /proc/PID/mem that was opened before the stop: it means that memory for
+ * ever, so a program that has been executed since is never hit.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+
+#include <agent/layout.h>
+#include <surgeon/target.h>
+
+#define PAGE 4096ull
+
+static const struct ub_site *find_site(const struct ub_image *image, u64 address)
+{
+	u32 low = 0, high = image ? image->nr_sites : 0;
+
+	while (low < high) {
+		u32 mid = (low + high) / 2;
+
+		if (image->sites[mid].address == address)
+			return &image->sites[mid];
+		if (image->sites[mid].address < address)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
+}
+
+/* Bytes which @image holds in [address, address + len), laid over @bytes. */
+static void overlay(const struct ub_image *image, u64 address, u32 len, bool new_bytes, u8 *bytes)
+{
+	for (u32 low = 0, high = image ? image->nr_sites : 0; low < high;) {
+		u32 mid = (low + high) / 2;
+		const struct ub_site *site = &image->sites[mid];
+
+		if (site->address + site->len <= address) {
+			low = mid + 1;
+			continue;
+		}
+		if (mid > low && image->sites[mid - 1].address + image->sites[mid - 1].len > address) {
+			high = mid;
+			continue;
+		}
+		for (; mid < image->nr_sites && image->sites[mid].address < address + len; mid++) {
+			site = &image->sites[mid];
+			for (u32 i = 0; i < site->len; i++) {
+				if (site->address + i - address < len)
+					bytes[site->address + i - address] =
+						new_bytes ? site->new[i] : site->old[i];
+			}
+		}
+		return;
+	}
+}
+
+/* Reads sites' bytes, many at a time. */
+static int read_sites(struct ub_target *t, const struct ub_site *sites, u32 nr, u8 *bytes)
+{
+	enum { BATCH = 128 };
+	struct iovec here[BATCH], there[BATCH];
+
+	for (u32 i = 0; i < nr; i += BATCH) {
+		u32 n = nr - i < BATCH ? nr - i : BATCH;
+		size_t want = 0;
+		int err;
+
+		for (u32 k = 0; k < n; k++) {
+			here[k] = (struct iovec){ bytes + (i + k) * UB_SITE_BYTES, sites[i + k].len };
+			there[k] = (struct iovec){ (void *)sites[i + k].address, sites[i + k].len };
+			want += sites[i + k].len;
+		}
+		if (process_vm_readv(t->alive, here, n, there, n, 0) == (ssize_t)want)
+			continue;
+		for (u32 k = 0; k < n; k++) {
+			err = ub_target_read(t, sites[i + k].address, here[k].iov_base, here[k].iov_len);
+			if (err)
+				return err;
+		}
+	}
+	return 0;
+}
+
+static int check_sites(struct ub_target *t, const struct ub_image *image, const struct ub_image *over,
+		       bool expect_new, u8 *bytes, struct ub_reason *why)
+{
+	int err;
+
+	if (!image || !image->nr_sites)
+		return 0;
+	err = read_sites(t, image->sites, image->nr_sites, bytes);
+	if (err == -ESRCH)
+		return ub_reason_set(why, err, "process %d is gone", t->pid);
+	if (err)
+		return ub_reason_set(why, -EBUSY,
+				     "process %d: the code to be probed is not mapped any more", t->pid);
+	for (u32 i = 0; i < image->nr_sites; i++) {
+		const struct ub_site *site = &image->sites[i];
+		u8 expected[UB_SITE_BYTES];
+
+		memcpy(expected, expect_new ? site->new : site->old, site->len);
+		if (!expect_new)
+			overlay(over, site->address, site->len, true, expected);
+		if (memcmp(bytes + i * UB_SITE_BYTES, expected, site->len))
+			return ub_refuse_bytes(t, site, bytes + i * UB_SITE_BYTES, why);
+	}
+	return 0;
+}
+
+int ub_sites_check(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
+		   struct ub_reason *why)
+{
+	u32 nr = 1;
+	u8 *bytes;
+	int err;
+
+	if (old && old->nr_sites > nr)
+		nr = old->nr_sites;
+	if (new && new->nr_sites > nr)
+		nr = new->nr_sites;
+	bytes = malloc((size_t)nr * UB_SITE_BYTES);
+	if (!bytes)
+		return -ENOMEM;
+	err = check_sites(t, old, NULL, true, bytes, why);
+	if (!err)
+		err = check_sites(t, new, old, false, bytes, why);
+	free(bytes);
+	return err ? err : ub_fault(t, UB_FAULT_checked);
+}
+
+/* Where /proc/PID/mem refuses what ptrace may (proc_mem.force_override). */
+static int poke(struct ub_target *t, u64 address, const u8 *bytes, u32 len)
+{
+	for (u32 i = 0; i < t->nr_threads; i++) {
+		u64 start = address & ~7ull, words[UB_SITE_BYTES / 8 + 2];
+		u32 nr = (address + len - start + 7) / 8;
+
+		if (t->threads[i].state != UB_THREAD_STOPPED)
+			continue;
+		if (ub_target_read(t, start, words, nr * 8))
+			return -EFAULT;
+		memcpy((u8 *)words + (address - start), bytes, len);
+		for (u32 k = 0; k < nr; k++) {
+			if (ptrace(PTRACE_POKETEXT, t->threads[i].tid, start + 8 * k, words[k]))
+				return -errno;
+		}
+		return 0;
+	}
+	return -EACCES;
+}
+
+static int write_bytes(struct ub_target *t, u64 address, const u8 *bytes, u32 len)
+{
+	u8 same[UB_SITE_BYTES];
+	int err;
+
+	/* Across two pages a write can be cut in half by a SIGKILL. Own copies of both pages beforehand, so that
+	 * nothing is left to wait for in between. */
+	if ((address & (PAGE - 1)) + len > PAGE && !ub_target_read(t, address, same, len)) {
+		err = ub_target_write(t, address, same, len);
+		if (err && err != -EFAULT)
+			return err;
+	}
+	err = ub_target_write(t, address, bytes, len);
+	return err && err != -ESRCH ? poke(t, address, bytes, len) : err;
+}
+
+int ub_sites_write(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
+		   struct ub_reason *why)
+{
+	int err = 0;
+
+	/* What stays patched at the same place with the same length is overwritten once: NEW below. */
+	for (u32 i = 0; old && i < old->nr_sites && !err; i++) {
+		const struct ub_site *site = &old->sites[i], *next = find_site(new, site->address);
+		u8 bytes[UB_SITE_BYTES];
+
+		if (next && next->len >= site->len)
+			continue;
+		memcpy(bytes, site->old, site->len);
+		overlay(new, site->address, site->len, true, bytes);
+		err = write_bytes(t, site->address, bytes, site->len);
+		if (!err)
+			err = ub_fault(t, UB_FAULT_writing);
+	}
+	for (u32 i = 0; new && i < new->nr_sites && !err; i++) {
+		err = write_bytes(t, new->sites[i].address, new->sites[i].new, new->sites[i].len);
+		if (!err)
+			err = ub_fault(t, UB_FAULT_writing);
+	}
+	if (err)
+		return ub_reason_set(why, err, "cannot write to the text of process %d: %s", t->pid,
+				     strerror(-err));
+	return ub_fault(t, UB_FAULT_written);
+}
+
+/* Whether memory holds the site's new bytes, or is torn between new and old at a page border. */
+static bool holds_new(const struct ub_site *site, const u8 *bytes)
+{
+	u32 first = PAGE - (site->address & (PAGE - 1));
+
+	if (!memcmp(bytes, site->new, site->len))
+		return true;
+	return first < site->len && !memcmp(bytes, site->new, first) &&
+	       !memcmp(bytes + first, site->old + first, site->len - first);
+}
+
+int ub_sites_restore(struct ub_target *t, const struct ub_image *image, u32 *restored)
+{
+	u8 bytes[UB_SITE_BYTES];
+	int err = 0;
+
+	for (u32 i = 0; i < image->nr_sites && !err; i++) {
+		const struct ub_site *site = &image->sites[i];
+
+		err = ub_target_read(t, site->address, bytes, site->len);
+		if (err == -ESRCH)
+			return err;
+		if (err || !holds_new(site, bytes) || !memcmp(bytes, site->old, site->len)) {
+			err = 0; /* unmapped since, restored already, or overwritten by others */
+			continue;
+		}
+		err = write_bytes(t, site->address, site->old, site->len);
+		if (!err && restored)
+			(*restored)++;
+		if (!err)
+			err = ub_fault(t, UB_FAULT_restoring);
+	}
+	return err ? err : ub_fault(t, UB_FAULT_restored);
+}
+
+int ub_sites_put_back(struct ub_target *t, const struct ub_image *image)
+{
+	u8 bytes[UB_SITE_BYTES];
+	int err = 0;
+
+	for (u32 i = 0; i < image->nr_sites && !err; i++) {
+		const struct ub_site *site = &image->sites[i];
+
+		err = ub_target_read(t, site->address, bytes, site->len);
+		if (err == -ESRCH)
+			return err;
+		if (!err && !memcmp(bytes, site->old, site->len))
+			err = write_bytes(t, site->address, site->new, site->len);
+	}
+	return err;
+}
+
+/* --- progress, as the target itself keeps it ---------------------------------------------------- */
+
+static u64 state_address(const struct ub_image *image)
+{
+	const struct ub_site_state *here = ub_image_state(image);
+
+	for (u32 i = 0; here && i < image->nr_parts; i++) {
+		const struct ub_part *part = &image->parts[i];
+		u64 offset = (const u8 *)here - part->here;
+
+		if (part->here && (const u8 *)here >= part->here && offset < part->size)
+			return part->address + offset;
+	}
+	return image->data_address + UB_DATA_STATE;
+}
+
+bool ub_stage_known(const struct ub_target *t, const struct ub_image *image)
+{
+	const struct ub_mapping *m = ub_target_mapping(t, state_address(image));
+
+	return m && strstr(ub_mapping_name(t, m), UB_NAME_PREFIX);
+}
+
+static int write_state(struct ub_target *t, const struct ub_image *image,
+		       const struct ub_site_state *state)
+{
+	return ub_target_write(t, state_address(image), state, sizeof(*state));
+}
+
+int ub_stage_get(struct ub_target *t, const struct ub_image *image, struct ub_site_state *state)
+{
+	return ub_target_read(t, state_address(image), state, sizeof(*state));
+}
+
+void ub_stage_set(struct ub_target *t, const struct ub_image *image, enum ub_site_stage stage)
+{
+	struct ub_site_state state = { .stage = stage };
+
+	if (ub_stage_get(t, image, &state))
+		return;
+	state.stage = stage;
+	if (write_state(t, image, &state))
+		return; /* gone: nothing to keep track of */
+}
+
+/* --- semaphores --------------------------------------------------------------------------------- */
+
+/* One semaphore by @delta, so that whoever comes after a SIGKILL at any instant knows whether it was done:
+ * `before` is written, then the semaphore, then `next`. */
+static int count(struct ub_target *t, const struct ub_image *image, u32 i, bool add,
+		 struct ub_site_state *state)
+{
+	const struct ub_semaphore *semaphore = &image->semaphores[i];
+	u16 value, changed;
+	int err;
+
+	err = ub_target_read(t, semaphore->address, &value, sizeof(value));
+	if (err)
+		return err == -EFAULT ? 0 : err; /* its library was unloaded */
+	state->next = i;
+	state->before = value;
+	err = write_state(t, image, state);
+	if (err)
+		return err;
+	changed = add ? value + semaphore->count :
+		  value >= semaphore->count ? value - semaphore->count : 0;
+	err = ub_target_write(t, semaphore->address, &changed, sizeof(changed));
+	if (err)
+		return err;
+	state->next = add ? i + 1 : i;
+	state->before = 0x10000; /* done */
+	err = write_state(t, image, state);
+	return err ? err : ub_fault(t, UB_FAULT_semaphores);
+}
+
+int ub_semaphores_add(struct ub_target *t, const struct ub_image *image)
+{
+	struct ub_site_state state = { .stage = UB_STAGE_SEMAPHORES, .before = 0x10000 };
+	int err = 0;
+
+	if (!image || !image->nr_semaphores)
+		return 0;
+	err = write_state(t, image, &state);
+	for (u32 i = 0; i < image->nr_semaphores && !err; i++)
+		err = count(t, image, i, true, &state);
+	return err;
+}
+
+int ub_semaphores_take(struct ub_target *t, const struct ub_image *image)
+{
+	struct ub_site_state state;
+	u16 value;
+	u32 nr;
+	int err;
+
+	if (!image || !image->nr_semaphores || !ub_stage_known(t, image))
+		return 0;
+	err = ub_stage_get(t, image, &state);
+	if (err)
+		return err == -EFAULT ? 0 : err;
+	switch (state.stage) {
+	case UB_STAGE_LIVE:
+		nr = image->nr_semaphores;
+		break;
+	case UB_STAGE_SEMAPHORES:
+	case UB_STAGE_UNCOUNTING:
+		/* Interrupted: was the one in work done? */
+		nr = state.next;
+		if (nr < image->nr_semaphores && state.before <= 0xffff &&
+		    !ub_target_read(t, image->semaphores[nr].address, &value, sizeof(value))) {
+			bool changed = value != (u16)state.before;
+
+			if (state.stage == UB_STAGE_SEMAPHORES ? changed : !changed)
+				nr++;
+		}
+		break;
+	default:
+		return 0;
+	}
+	if (nr > image->nr_semaphores)
+		nr = image->nr_semaphores;
+	state = (struct ub_site_state){ UB_STAGE_UNCOUNTING, nr, 0x10000, { 0 } };
+	err = write_state(t, image, &state);
+	while (nr && !err)
+		err = count(t, image, --nr, false, &state);
+	return err;
+}
+
+int ub_semaphores_put_back(struct ub_target *t, const struct ub_image *image)
+{
+	struct ub_site_state state;
+	u32 first;
+	int err;
+
+	if (!image->nr_semaphores)
+		return 0;
+	err = ub_stage_get(t, image, &state);
+	if (err || state.stage != UB_STAGE_UNCOUNTING)
+		return err;
+	first = state.next;
+	state.stage = UB_STAGE_SEMAPHORES;
+	for (u32 i = first; i < image->nr_semaphores && !err; i++)
+		err = count(t, image, i, true, &state);
+	if (!err)
+		ub_stage_set(t, image, UB_STAGE_LIVE);
+	return err;
+}

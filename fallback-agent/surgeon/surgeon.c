@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The order of things, and who may die when.
+ *
+ * A stop of a target is the business of one process that does nothing else: forked for it, signals blocked, the plan
+ * complete in its memory, gone afterwards. The caller waits for it. Each surgeon makes exactly one stop:
+ *
+ *   take in	seize; compare bytes; map NEW; move instruction pointers; write sites; count semaphores;
+ *		then, if OLD is there, take it out in the same stop; release
+ *   take out	seize; restore bytes; uncount; if nobody is inside: unmap, give up copied pages; release
+ *
+ * Taking out is told by the state of the target alone (bytes at the sites, names of mappings, marks on
+ * descriptors), so it may follow on anything: it removes a live image, finishes a removal that was
+ * interrupted, or undoes half an attach. That makes the rules short:
+ *
+ *   - The surgeon is killed. Its tracees go on by themselves, wherever they were (remote.c). The caller sees that no
+ *     result came and sends another one to take out what the first left: NEW for an attach, which then
+ *     has failed, OLD for a detach, which then has succeeded.
+ *   - The caller is killed. The surgeon finishes. Who cleans up later finds the site table in the target.
+ *   - Both are killed. The same; ub_surgeon_repair().
+ *   - The target is killed, exits or executes: every step says -ESRCH, and nothing is left to be undone.
+ *   - A thread is inside what should be unmapped, or its registers can't be had: released, tried again after
+ *     a while by the next surgeon, some fifty times; then the mapping stays, harmless, and the caller is told.
+ *
+ * The order within a stop follows from "killed at any instant": code is mapped before an ip points to it; an ip
+ * leaves a window before the window is overwritten, and comes back to it only after it is restored; a site's jump is
+ * written when all that it leads to is there; the site table is unmapped last.
+ *
+ * Nothing is written to any file that the target might hold while it is stopped: it may own the terminal, or be
+ * the reader of our pipe.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <common/cleanup.h>
+#include <surgeon/operation.h>
+
+#define DEADLINE_MS	 5000 /* of one stop */
+#define MAX_TRIES	 60   /* stops until a mapping is left for later */
+#define MAX_DEATHS	 3    /* surgeons killed under one operation */
+#define SURGEON_LIFE_MS	 30000
+
+/* --- in the surgeon ------------------------------------------------------------------------------- */
+
+static int refuse_seccomp(const struct ub_target *t, struct ub_reason *why)
+{
+	if (!t->seccomp || ub_have_capability(CAP_SYS_ADMIN_NR))
+		return 0;
+	return ub_reason_set(why, -EOPNOTSUPP,
+			     "process %d is under a seccomp filter, which would kill it for our system calls: run "
+			     "this as root (CAP_SYS_ADMIN), so that the filter can be suspended meanwhile",
+			     t->pid);
+}
+
+static int refuse_shadow_stack(const struct ub_target *t, struct ub_reason *why)
+{
+	char path[96], line[256];
+	_cleanup_fclose_ FILE *status = NULL;
+
+	snprintf(path, sizeof(path), "%s/status", t->proc);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof(line), status)) {
+		if (!strncmp(line, "x86_Thread_features:", 20) && strstr(line, "shstk"))
+			return ub_reason_set(why, -EOPNOTSUPP,
+					     "process %d runs with a shadow stack, which this version cannot operate on",
+					     t->pid);
+	}
+	return 0;
+}
+
+/* With all threads stopped: everything of @image goes, @keep stays or comes back. 1: a thread is inside. */
+int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct ub_image *keep,
+		struct ub_ips *ips, struct ub_reason *why)
+{
+	struct ub_report *report = t->report;
+	int err;
+
+	if (ub_stage_known(t, image))
+		ub_stage_set(t, image, UB_STAGE_REMOVING);
+	err = ub_sites_restore(t, image, &report->nr_restored);
+	if (!err && keep)
+		err = ub_sites_put_back(t, keep);
+	if (err)
+		return ub_reason_set(why, err, "cannot restore the text of process %d: %s", t->pid,
+				     strerror(-err));
+	/* With something in its place, threads leave by themselves: a hit might be counted twice else. */
+	if (!t->replaced)
+		ub_ips_move_out(t, ips, image, keep);
+	if (!ub_quiescent(t, ips, image, &report->surgery.left))
+		return 1;
+	if (ub_stage_known(t, image))
+		ub_stage_set(t, image, UB_STAGE_REMOVED);
+	if (t->seccomp && !t->suspended) {
+		ub_reason_set(&report->surgery.left, 0,
+			      "process %d has put itself under a seccomp filter, so its bytes are "
+			      "restored and the mapping stays until it exits",
+			      t->pid);
+		report->hopeless = 1;
+		return 1;
+	}
+	if (!t->host_in_use) {
+		err = ub_remote_begin(t, why);
+		if (err == -EBUSY) {
+			report->surgery.left = *why;
+			return 1;
+		}
+		if (err)
+			return err;
+	}
+	err = ub_unmap_parts(t, image, why);
+	if (!err)
+		err = ub_fault(t, UB_FAULT_unmapped);
+	if (!err)
+		err = ub_close_leaked(t);
+	if (!err)
+		ub_drop_copies(t, image);
+	return err;
+}
+
+static int take_in(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
+		   struct ub_ips *ips, struct ub_reason *why)
+{
+	int err;
+
+	err = ub_sites_check(t, old, new, why);
+	if (!err)
+		err = ub_remote_begin(t, why);
+	if (err)
+		return err;
+	err = ub_map_parts(t, new, why);
+	if (err)
+		return err;
+	ub_stage_set(t, new, UB_STAGE_WRITING);
+	err = ub_ips_move_in(t, ips, new, why);
+	if (!err)
+		err = ub_sites_write(t, old, new, why);
+	if (!err)
+		err = ub_semaphores_add(t, new);
+	if (!err && old)
+		err = ub_semaphores_take(t, old);
+	if (err)
+		return err;
+	ub_stage_set(t, new, UB_STAGE_LIVE);
+	return ub_fault(t, UB_FAULT_live);
+}
+
+/* One attach or change: all or nothing. */
+static int operate_in(struct ub_target *t, const struct ub_operation *op, struct ub_ips *ips,
+		      struct ub_reason *why)
+{
+	struct ub_reason undo_why = { "" };
+	int err, undone;
+
+	err = take_in(t, op->old, op->new, ips, why);
+	if (err) {
+		t->report->retry = (err == -EBUSY && !t->host) || (err == -EAGAIN && !t->taken);
+		if (!t->report->changed || err == -ESRCH || ub_target_read_mappings(t))
+			return err;
+		undone = ub_semaphores_take(t, op->new);
+		if (!undone && op->old)
+			undone = ub_semaphores_put_back(t, op->old);
+		if (!undone)
+			undone = ub_take_out(t, op->new, op->old, ips, &undo_why);
+		t->report->again = undone != 0 && undone != -ESRCH;
+		return err;
+	}
+	if (op->old) {
+		t->replaced = true;
+		undone = ub_take_out(t, op->old, NULL, ips, &undo_why);
+		t->report->again = undone != 0;
+	}
+	return 0;
+}
+
+static int operate_out(struct ub_target *t, const struct ub_operation *op, struct ub_ips *ips,
+		       struct ub_reason *why)
+{
+	int err = ub_semaphores_take(t, op->old);
+
+	if (!err)
+		err = ub_take_out(t, op->old, op->new, ips, why);
+	if (err == 1) {
+		t->report->again = 1;
+		err = 0;
+	}
+	return err;
+}
+
+static int operate(struct ub_target *t, const struct ub_operation *op, struct ub_reason *why)
+{
+	bool in = op->kind == UB_OPERATION_IN;
+	struct ub_ips ips = { 0 };
+	int err;
+
+	err = ub_target_open(t, op->pid, op->pidfd, why);
+	if (!err && ub_target_read_mappings(t))
+		err = ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
+	if (!err && in)
+		err = refuse_seccomp(t, why);
+	if (!err && in)
+		err = refuse_shadow_stack(t, why);
+	if (!err)
+		err = ub_remote_prepare(t, op->old, op->new, why);
+	if (err)
+		return err;
+	ub_watchdog_start(t->report, DEADLINE_MS);
+	err = ub_seize(t, why);
+	if (err)
+		return err;
+	/* Stacks and libraries may have come since. */
+	if (ub_target_read_mappings(t))
+		return ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
+	err = ub_ips_collect(t, &ips);
+	if (!err)
+		err = in ? operate_in(t, op, &ips, why) : operate_out(t, op, &ips, why);
+	ub_ips_free(&ips);
+	if (t->execed || ub_target_gone(t))
+		err = ub_reason_set(why, -ESRCH, "process %d has exited or executed another program",
+				    t->pid);
+	ub_remote_end(t);
+	(void)ub_fault(t, UB_FAULT_remote_end);
+	ub_release(t);
+	(void)ub_fault(t, UB_FAULT_released);
+	return err;
+}
+
+/* The surgeon's whole life. */
+static void __attribute__((noreturn)) surgeon(const struct ub_operation *op,
+					      struct ub_report *report)
+{
+	struct ub_target t = { .mem = -1, .report = report, .replaced = op->replaced };
+	struct ub_reason why = { "" };
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	report->err = op->kind == UB_OPERATION_REPAIR ? ub_repair_stopped(&t, op, &why) :
+							operate(&t, op, &why);
+	ub_watchdog_stop();
+	report->why = why;
+	report->interrupted_ns = t.interrupted_ns;
+	report->resumed_ns = ub_now_ns();
+	report->done = 1;
+	_exit(0);
+}
+
+/* --- in the caller -------------------------------------------------------------------------------- */
+
+static int wait_for(pid_t pid, int pidfd)
+{
+	u64 deadline = ub_now_ns() + SURGEON_LIFE_MS * 1000000ull;
+	int status;
+
+	for (;;) {
+		pid_t got = waitpid(pid, &status, pidfd >= 0 ? WNOHANG : 0);
+
+		if (got == pid || (got < 0 && errno != EINTR))
+			return 0;
+		if (pidfd < 0)
+			continue;
+		poll(&(struct pollfd){ pidfd, POLLIN, 0 }, 1, 1000);
+		if (ub_now_ns() > deadline)
+			kill(pid, SIGKILL);
+	}
+}
+
+/* One stop. 0: the surgeon came to an end, see *report; -EINTR: it was killed. */
+static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
+{
+	_cleanup_close_ int pidfd = -1;
+	u64 reaped_ns;
+	pid_t pid;
+
+	report->done = report->again = report->retry = report->hopeless = 0;
+	report->err = -EINTR;
+	report->why.text[0] = '\0';
+	report->interrupted_ns = 0;
+	pid = fork();
+	if (pid < 0)
+		return ub_reason_set(&report->why, -errno, "cannot fork: %s", strerror(errno));
+	if (!pid)
+		surgeon(op, report);
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	wait_for(pid, pidfd);
+	reaped_ns = ub_now_ns();
+	if (!report->done)
+		return -EINTR;
+	/* Many threads are released by the exit: their pause ends with it. */
+	if (report->surgery.nr_threads > UB_MAX_DETACHES)
+		report->resumed_ns = reaped_ns;
+	if (report->interrupted_ns && report->resumed_ns - report->interrupted_ns > report->surgery.pause_ns)
+		report->surgery.pause_ns = report->resumed_ns - report->interrupted_ns;
+	return 0;
+}
+
+static void back_off(u32 try)
+{
+	/* 0.1 ms at first, 5 ms at last: some 200 ms in all. */
+	usleep(try < 7 ? 100u << (try < 6 ? try : 6) : 5000);
+}
+
+/* Takes @op->old out, with as many stops as it needs. */
+static int take_out_completely(const struct ub_operation *op, struct ub_report *report,
+			       struct ub_surgery *result, struct ub_reason *why)
+{
+	u32 deaths = 0;
+	int err = 0;
+
+	for (u32 try = 0; try < MAX_TRIES; try++) {
+		err = run_surgeon(op, report);
+		if (err == -EINTR && ++deaths < MAX_DEATHS)
+			continue;
+		if (err) {
+			if (why)
+				*why = report->why;
+			return err == -EINTR ?
+				       ub_reason_set(why, err, "the surgeon of process %d was killed again and again",
+						     op->pid) :
+				       err;
+		}
+		if (report->err == -ESRCH) {
+			result->removal = UB_REMOVED_GONE;
+			return 0;
+		}
+		if (report->err) {
+			if (why)
+				*why = report->why;
+			return report->err;
+		}
+		if (!report->again) {
+			result->removal = UB_REMOVED_CLEAN;
+			return 0;
+		}
+		if (report->hopeless)
+			break;
+		back_off(try);
+	}
+	result->removal = UB_REMOVED_LATER;
+	result->left = report->surgery.left;
+	return 0;
+}
+
+static struct ub_report *new_report(void)
+{
+	struct ub_report *report = mmap(NULL, ub_round_up(sizeof(*report), 4096), PROT_READ | PROT_WRITE,
+					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return report == MAP_FAILED ? NULL : report;
+}
+
+static void free_report(struct ub_report **report)
+{
+	if (*report)
+		munmap(*report, ub_round_up(sizeof(**report), 4096));
+}
+
+static void copy_result(struct ub_surgery *result, const struct ub_report *report)
+{
+	result->pause_ns = report->surgery.pause_ns;
+	result->nr_threads = report->surgery.nr_threads;
+}
+
+/* Takes in @new, and on success all of @old out. */
+static int replace(const struct ub_operation *op, struct ub_report *report, struct ub_surgery *result,
+		   struct ub_reason *why)
+{
+	struct ub_operation undo = *op, collect = *op;
+	struct ub_surgery ignored = { 0 };
+	int err;
+
+	undo.kind = collect.kind = UB_OPERATION_OUT;
+	undo.old = op->new;
+	undo.new = op->old;
+	collect.new = NULL;
+	collect.replaced = true;
+	for (u32 try = 0;; try++) {
+		report->changed = 0;
+		err = run_surgeon(op, report);
+		if (err == -EINTR && !report->changed && report->err == -EINTR)
+			ub_reason_set(&report->why, err, "the surgeon of process %d was killed", op->pid);
+		if (!err)
+			err = report->err;
+		if (!report->retry || try >= MAX_TRIES)
+			break;
+		back_off(try);
+	}
+	if (err) {
+		if (why)
+			*why = report->why;
+		if (err == -EINTR)
+			ub_reason_set(why, err, "the surgeon of process %d was killed; what it did was undone",
+				      op->pid);
+		if ((!report->done || report->again) && report->changed &&
+		    take_out_completely(&undo, report, &ignored, NULL) && why)
+			ub_reason_prefix(why, err, "not everything could be undone");
+		return err;
+	}
+	result->removal = UB_REMOVED_CLEAN;
+	if (report->again)
+		return take_out_completely(&collect, report, result, why);
+	return 0;
+}
+
+int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_image *new,
+		       struct ub_surgery *result, struct ub_reason *why)
+{
+	_cleanup_(free_report) struct ub_report *report = NULL;
+	struct ub_surgery ignored;
+	struct ub_operation op = {
+		.kind = new ? UB_OPERATION_IN : UB_OPERATION_OUT,
+		.pid = pid,
+		.pidfd = pidfd,
+		.old = old,
+		.new = new,
+	};
+	int err;
+
+	if (!result)
+		result = &ignored;
+	*result = (struct ub_surgery){ 0 };
+	if (!old && !new)
+		return 0;
+	err = ub_refuse(pid, pidfd, why);
+	if (err == -ESRCH && !new) {
+		result->removal = UB_REMOVED_GONE;
+		return 0;
+	}
+	if (err)
+		return err;
+	report = new_report();
+	if (!report)
+		return ub_reason_set(why, -ENOMEM, "out of memory");
+	ub_fault_arm(report);
+	err = new ? replace(&op, report, result, why) :
+		    take_out_completely(&op, report, result, why);
+	copy_result(result, report);
+	return err;
+}
+
+int ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old, struct ub_surgery *result,
+		       struct ub_reason *why)
+{
+	return ub_surgeon_replace(pid, pidfd, old, NULL, result, why);
+}
+
+int ub_surgeon_find(pid_t pid, struct ub_reason *why)
+{
+	struct ub_target t = { .mem = -1, .pid = pid };
+	char proc[64];
+	int found = 0;
+
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	if (ub_target_proc(&t) || ub_target_read_mappings(&t))
+		return ub_reason_set(why, errno == EACCES ? -EPERM : -ESRCH,
+				     "cannot look into process %d: %s", pid,
+				     errno == EACCES ? "not permitted" : "it is gone");
+	for (u32 i = 0; i < t.nr_mappings; i++)
+		found |= ub_mapping_is_trace(&t, &t.mappings[i]);
+	ub_target_close(&t);
+	return found;
+}
+
+int ub_surgeon_repair(pid_t pid, struct ub_reason *why)
+{
+	_cleanup_(free_report) struct ub_report *report = new_report();
+	struct ub_operation op = { .kind = UB_OPERATION_REPAIR, .pid = pid, .pidfd = -1 };
+	struct ub_surgery result = { 0 };
+	int err;
+
+	if (!report)
+		return ub_reason_set(why, -ENOMEM, "out of memory");
+	err = ub_refuse(pid, -1, why);
+	if (err)
+		return err;
+	ub_fault_arm(report);
+	err = take_out_completely(&op, report, &result, why);
+	if (err)
+		return err;
+	if (result.removal == UB_REMOVED_LATER)
+		return ub_reason_set(why, -EAGAIN, "bytes are restored, but a mapping stays: %s",
+				     result.left.text);
+	return report->nr_restored;
+}

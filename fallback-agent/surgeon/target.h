@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Private to surgeon/: a target on the table, and what each file here does to it. Everything in here
+ * runs in the surgeon's own short-lived process, except where it says [caller].
+ */
+#ifndef UB_SURGEON_TARGET_H
+#define UB_SURGEON_TARGET_H
+
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include <common/reason.h>
+#include <hook/image_private.h>
+#include <surgeon/fault.h>
+#include <surgeon/surgeon.h>
+
+#define UB_MAX_XSTATE 16384
+
+/* --- threads ---------------------------------------------------------------------------------- */
+
+enum ub_thread_state {
+	UB_THREAD_SEIZED,  /* ours, running */
+	UB_THREAD_STOPPED, /* in a ptrace stop; regs are valid */
+	UB_THREAD_BLOCKED, /* in the kernel and can't leave it without stopping: pc and sp are valid */
+	UB_THREAD_GONE,	   /* exited, or never ran user code (io_uring workers) */
+};
+
+struct ub_thread {
+	pid_t tid;
+	pid_t process; /* differs from the target's pid for another process in the same memory */
+	enum ub_thread_state state;
+	bool unconsumed; /* in a signal-delivery stop that wait() has not taken: see seize.c */
+	int signal;	 /* of that stop */
+	bool foreign;	 /* a forked child that was ours from birth */
+	bool changed;	 /* regs were changed and must be written back */
+	u64 pc, sp;
+	struct user_regs_struct regs;
+};
+
+struct ub_mapping {
+	u64 start, end, offset;
+	u64 inode;
+	u32 prot; /* PROT_* */
+	bool shared;
+	u32 name; /* offset in ub_target.names */
+};
+
+struct ub_target {
+	pid_t pid;
+	int pidfd;
+	int mem;	/* /proc/PID/mem, of this memory for ever: reads 0 after exec or exit */
+	char proc[64];	/* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a zombie */
+	pid_t alive;	/* that thread */
+	bool seccomp;	/* under a filter, and */
+	bool suspended; /* the filter is suspended while we trace */
+	bool replaced;	/* an image that goes has been replaced by one that stays */
+	bool taken;	/* an address was taken: the image must be built again */
+	bool execed;	/* seen to execute another program */
+
+	struct ub_thread *threads;
+	u32 nr_threads, room;
+	u64 interrupted_ns; /* when the first thread was told to stop */
+
+	struct ub_mapping *mappings;
+	u32 nr_mappings;
+	char *names;
+
+	/* remote system calls: remote.c */
+	struct ub_thread *host;
+	u64 gadget;   /* syscall; ret */
+	u64 restorer; /* mov $15, %eax; syscall */
+	u64 scratch;  /* memory for the frame and arguments */
+	u64 frame;
+	bool host_in_use;
+	u64 saved_mask;
+
+	struct ub_report *report;
+};
+
+/* Shared with the caller; says how it ended even if the surgeon was killed before the end. */
+struct ub_report {
+	volatile u32 done;
+	volatile u32 changed; /* from here on the target may hold something of ours */
+	volatile u32 again;	/* somebody must take out what is left */
+	volatile u32 retry;	/* nothing could be done, and nothing was: try the same again */
+	volatile u32 hopeless;	/* what is left stays as long as the target lives */
+	int err;
+	struct ub_surgery surgery;
+	struct ub_reason why;
+	u64 interrupted_ns;
+	u64 resumed_ns;
+	u32 nr_restored; /* repair: sites */
+	/* For whoever finishes after us: see memory.c. */
+	u32 nr_tried;	    /* parts that may be mapped */
+	u64 unmarked_pair;  /* address of the two descriptors, while they bear no mark yet */
+	/* fault injection */
+	u32 fault_kind;
+	u32 fault_nth;
+	char fault_point[32];
+	pid_t caller;
+};
+
+u64 ub_now_ns(void);
+
+/* --- target.c --------------------------------------------------------------------------------- */
+
+/* Opens what is needed of @pid before anything is stopped. -ESRCH. */
+int __must_check ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *why);
+void ub_target_close(struct ub_target *t);
+/* Fills proc and alive from pid. */
+int __must_check ub_target_proc(struct ub_target *t);
+/* Reads /proc/PID/maps. */
+int __must_check ub_target_read_mappings(struct ub_target *t);
+const struct ub_mapping *ub_target_mapping(const struct ub_target *t, u64 address);
+/* Whether it is code or a site table of ours: what only a target holds. */
+bool ub_mapping_is_trace(const struct ub_target *t, const struct ub_mapping *m);
+const char *ub_mapping_name(const struct ub_target *t, const struct ub_mapping *m);
+/* Exactly @size bytes: 0, -ESRCH if the memory is gone (exit, exec), -EFAULT. */
+int __must_check ub_target_read(const struct ub_target *t, u64 address, void *into, size_t size);
+int __must_check ub_target_write(const struct ub_target *t, u64 address, const void *from,
+				 size_t size);
+/* Whether the memory that was opened is still the process's. */
+bool ub_target_gone(const struct ub_target *t);
+
+/* --- refuse.c --------------------------------------------------------------------------------- */
+
+/* [caller] 0, or why @pid can't be operated on, in one line. */
+int __must_check ub_refuse(pid_t pid, int pidfd, struct ub_reason *why);
+/* After PTRACE_SEIZE of @tid failed with @err: the same, knowing more. */
+int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
+/* After site bytes at @address were not what they should be. */
+int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *found,
+		    struct ub_reason *why);
+/* Reads number after "KEY:" of a /proc status file; @base 10 or 16. -ENOENT. */
+int ub_proc_status(const char *proc, const char *key, int base, u64 *value);
+/* comm of a process, "?" if gone. */
+void ub_proc_comm(pid_t pid, char comm[32]);
+bool ub_have_capability(int capability);
+
+/* --- seize.c ---------------------------------------------------------------------------------- */
+
+/* Stops every thread that runs in the target's memory. All released again on failure. */
+int __must_check ub_seize(struct ub_target *t, struct ub_reason *why);
+/* Lets all of them go on, with the registers in @t. */
+int ub_release(struct ub_target *t);
+/* Installs the watchdog: after @ms in one operation the surgeon gives up. */
+void ub_watchdog_start(struct ub_report *report, u32 ms);
+void ub_watchdog_stop(void);
+
+/* --- restart.c -------------------------------------------------------------------------------- */
+
+/* Has system calls restarted that our stop made return EINTR. */
+void ub_restart_interrupted(struct ub_target *t);
+/* Registers with which a thread that nobody traces any more carries on by itself. */
+void ub_restart_by_hand(struct user_regs_struct *regs);
+
+/* --- remote.c --------------------------------------------------------------------------------- */
+
+/* Finds gadgets; nothing stopped yet. @avoid: images whose sites and parts are not to be used. */
+int __must_check ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
+				   const struct ub_image *avoid_too, struct ub_reason *why);
+/* Chooses a thread and turns it into one that can be orphaned at any time. */
+int __must_check ub_remote_begin(struct ub_target *t, struct ub_reason *why);
+/* @result: what the system call returned, -errno included. -ESRCH, -ETIMEDOUT. */
+int __must_check ub_remote_call(struct ub_target *t, long nr, u64 a, u64 b, u64 c, u64 d, u64 e,
+				u64 f, s64 *result);
+/* Address in the target for arguments, UB_REMOTE_ARGUMENTS bytes. */
+u64 ub_remote_arguments(const struct ub_target *t);
+void ub_remote_end(struct ub_target *t);
+/* Moves a stopped thread, at once, the host too. */
+int __must_check ub_thread_set_ip(struct ub_target *t, struct ub_thread *thread, u64 ip);
+
+#define UB_REMOTE_ARGUMENTS 8192
+
+/* --- memory.c --------------------------------------------------------------------------------- */
+
+/* Maps @image's parts, all or nothing. -EAGAIN: an address was taken meanwhile. */
+int __must_check ub_map_parts(struct ub_target *t, const struct ub_image *image,
+			      struct ub_reason *why);
+/* Unmaps those of @image's parts that are there (recognised by name); 0 if none is left. */
+int __must_check ub_unmap_parts(struct ub_target *t, const struct ub_image *image,
+				struct ub_reason *why);
+/* Closes descriptors that an interrupted operation left: ours, by name and mark. */
+int ub_close_leaked(struct ub_target *t);
+/* Whether any part of @image is mapped in @t (mappings freshly read). */
+bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image);
+
+/* --- patch.c ---------------------------------------------------------------------------------- */
+
+/* Where the bytes stand. */
+int __must_check ub_sites_check(struct ub_target *t, const struct ub_image *old,
+				const struct ub_image *new, struct ub_reason *why);
+/* Writes OLD's file bytes and NEW's new bytes. */
+int __must_check ub_sites_write(struct ub_target *t, const struct ub_image *old,
+				const struct ub_image *new, struct ub_reason *why);
+/* Puts the file's bytes back at those of @image's sites that hold its bytes. @restored may be NULL. */
+int __must_check ub_sites_restore(struct ub_target *t, const struct ub_image *image, u32 *restored);
+/* Writes the new bytes of those of @image's sites that hold the file's. */
+int __must_check ub_sites_put_back(struct ub_target *t, const struct ub_image *image);
+int __must_check ub_semaphores_put_back(struct ub_target *t, const struct ub_image *image);
+int __must_check ub_semaphores_add(struct ub_target *t, const struct ub_image *image);
+int __must_check ub_semaphores_take(struct ub_target *t, const struct ub_image *image);
+/* Whether the state that the image keeps in the target is mapped. */
+bool ub_stage_known(const struct ub_target *t, const struct ub_image *image);
+void ub_stage_set(struct ub_target *t, const struct ub_image *image, enum ub_site_stage stage);
+int ub_stage_get(struct ub_target *t, const struct ub_image *image, struct ub_site_state *state);
+
+/* --- quiesce.c -------------------------------------------------------------------------------- */
+
+/* An ip that a thread will continue at: its own, or one saved in a signal frame. */
+struct ub_ip {
+	u64 ip;
+	u64 where; /* address of the saved one, 0: in the thread's registers */
+	u32 thread;
+};
+
+struct ub_ips {
+	struct ub_ip *ips;
+	u32 nr, room;
+};
+
+int __must_check ub_ips_collect(struct ub_target *t, struct ub_ips *ips);
+void ub_ips_free(struct ub_ips *ips);
+/* Moves every ip that lies inside bytes that @new overwrites to their relocated copy. -EAGAIN: it is
+ * that of a blocked thread. */
+int __must_check ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const struct ub_image *new,
+				struct ub_reason *why);
+/* After @image's bytes are gone: moves what can be moved out of its code, but not into @keep's bytes. */
+void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *image,
+		     const struct ub_image *keep);
+/* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
+bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
+		      const struct ub_thread *thread, bool elsewhere);
+/* Whether nobody is or will return inside @image; else @left says who. */
+bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub_image *image,
+		  struct ub_reason *left);
+
+/* --- cow.c ------------------------------------------------------------------------------------ */
+
+/* Opens the file behind a mapping, as the target sees it. -1 with errno. */
+int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m);
+/* Gives up private copies of text pages of @image's sites that equal the file again. */
+void ub_drop_copies(struct ub_target *t, const struct ub_image *image);
+
+/* --- fault.c ---------------------------------------------------------------------------------- */
+
+#define UB_FAULT_POINTS                                                                            \
+	X(seize) X(stopped) X(remote_begin) X(remote_entry) X(remote_exit) X(socketpair) X(passed)     \
+	X(received) X(mapping) X(mapped) X(checked) X(moved) X(writing) X(written) X(semaphores)       \
+	X(live) X(resumed) X(restoring) X(restored) X(quiescent) X(unmapping) X(unmapped) X(dropped)   \
+	X(remote_end) X(released)
+
+enum ub_fault_id {
+#define X(name) UB_FAULT_##name,
+	UB_FAULT_POINTS
+#undef X
+};
+
+/* Passes a fault point: 0, or -EIO if the step is to fail. */
+int ub_fault(struct ub_target *t, enum ub_fault_id id);
+/* [caller] Copies what was set into @report. */
+void ub_fault_arm(struct ub_report *report);
+
+#endif
