@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Links made by libbpf: the same calls for every backend that answers bpf(2) and perf_event_open(2).
+ * Links made by libbpf: the same calls for every backend that answers bpf(2) and
+ * perf_event_open(2).
  */
 #ifndef UB_LOADER_LIBBPF_LINK_H
 #define UB_LOADER_LIBBPF_LINK_H

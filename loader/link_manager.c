@@ -29,12 +29,13 @@ struct ub_link_manager *ub_link_manager_new(const struct ub_backend *backend,
 	struct ub_link_manager *manager = calloc(1, sizeof(*manager));
 
 	if (manager)
-		*manager = (struct ub_link_manager){ .backend = backend, .programs = programs };
+		*manager = (struct ub_link_manager) { .backend = backend, .programs = programs };
 	return manager;
 }
 
 void ub_link_manager_on_link(struct ub_link_manager *manager,
-			     void (*fn)(void *opaque, const struct ub_target *target, const char *line),
+			     void (*fn)(void *opaque, const struct ub_target *target,
+					const char *line),
 			     void *opaque)
 {
 	manager->on_link = fn;
@@ -88,10 +89,10 @@ static void remove_entry(struct ub_link_manager *manager, struct entry **at,
 	*at = entry->next;
 	ub_target_close(&entry->seen.target);
 	if (outcome) {
-		*outcome = (struct ub_detach_outcome){
-			.result = gone	       ? UB_DETACH_GONE :
-				  report.clean ? UB_DETACH_CLEAN :
-						 UB_DETACH_LEFT,
+		*outcome = (struct ub_detach_outcome) {
+			.result = gone		 ? UB_DETACH_GONE
+				  : report.clean ? UB_DETACH_CLEAN
+						 : UB_DETACH_LEFT,
 			.target = entry->seen.target,
 			.left = report.left,
 		};
@@ -215,8 +216,8 @@ void ub_link_manager_detach(struct ub_link_manager *manager, pid_t pid,
 	if (*at)
 		remove_entry(manager, at, outcome);
 	else if (outcome)
-		*outcome = (struct ub_detach_outcome){ .result = UB_WAS_NOT_ATTACHED,
-						       .target = { .pid = pid, .pidfd = -1 } };
+		*outcome = (struct ub_detach_outcome) { .result = UB_WAS_NOT_ATTACHED,
+							.target = { .pid = pid, .pidfd = -1 } };
 }
 
 bool ub_link_manager_reap(struct ub_link_manager *manager, struct ub_detach_outcome *outcome)

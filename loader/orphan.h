@@ -7,8 +7,8 @@
 
 #include "target.h"
 
-/* Whether @target holds something of a userspace session, living or dead: looks at its mappings' names. -EACCES if it may
- * not be looked at. */
+/* Whether @target holds something of a userspace session, living or dead: looks at its mappings'
+ * names. -EACCES if it may not be looked at. */
 int __must_check ub_orphan_find(const struct ub_target *target, struct ub_reason *why);
 
 /* Removes it, unless a living daemon owns it. Number of sites restored, or -errno. */

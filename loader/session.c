@@ -42,8 +42,8 @@ static void watch_exit(struct ub_session *session, const struct ub_target *targe
 		return; /* the tick reaps too, only later */
 	exit_watch->session = session;
 	exit_watch->pid = target->pid;
-	exit_watch->watch = ub_loop_watch(session->loop, target->pidfd, EPOLLIN, on_exit_of_target,
-					  exit_watch);
+	exit_watch->watch =
+		ub_loop_watch(session->loop, target->pidfd, EPOLLIN, on_exit_of_target, exit_watch);
 	exit_watch->next = session->exit_watches;
 	session->exit_watches = exit_watch;
 }
@@ -65,7 +65,8 @@ static void unwatch_exit(struct ub_session *session, pid_t pid)
 	}
 }
 
-/* A count under a pid belongs to the process that had it when it was counted: a new owner starts at 0. */
+/* A count under a pid belongs to the process that had it when it was counted: a new owner starts at
+ * 0. */
 static void forget_former_owner(struct ub_session *session, const struct ub_target *target)
 {
 	const struct ub_bundled *bundled = session->programs->bundled;
@@ -237,8 +238,8 @@ static int prepare(struct ub_session *session, struct ub_reason *why)
 	err = block_signals(session, why);
 	if (err)
 		return err;
-	err = ub_programs_load(options->program, options->args, options->nr_args, &session->programs,
-			       why);
+	err = ub_programs_load(options->program, options->args, options->nr_args,
+			       &session->programs, why);
 	if (err)
 		return err;
 	session->manager = ub_link_manager_new(options->backend, session->programs);

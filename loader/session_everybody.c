@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * `run` without a pid: every process within reach. A backend that can attach a file for all processes gets one
- * link per probe and distinct file that somebody maps; with any other, processes are attached one by one as
- * they are found, and those that can't be are passed over.
+ * `run` without a pid: every process within reach. A backend that can attach a file for all
+ * processes gets one link per probe and distinct file that somebody maps; with any other, processes
+ * are attached one by one as they are found, and those that can't be are passed over.
  */
 #include "session_private.h"
 
 #include <ctype.h>
 #include <dirent.h>
-#include <stdlib.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -41,7 +41,7 @@ static bool is_new_file(struct search *search, const char *path)
 		if (search->files[i].dev == st.st_dev && search->files[i].ino == st.st_ino)
 			return false;
 	}
-	search->files[search->nr_files++] = (struct seen_file){ st.st_dev, st.st_ino };
+	search->files[search->nr_files++] = (struct seen_file) { st.st_dev, st.st_ino };
 	return true;
 }
 
@@ -59,8 +59,8 @@ static void attach_file_of(struct search *search, pid_t pid)
 	    is_new_file(search, file.path) &&
 	    !session->options->backend->attach_everywhere(search->probe, &file, offset, &link,
 							  &search->first_failure)) {
-		struct ub_backend_link **more = realloc(
-			session->everybody, (session->nr_everybody + 1) * sizeof(*more));
+		struct ub_backend_link **more =
+			realloc(session->everybody, (session->nr_everybody + 1) * sizeof(*more));
 
 		if (more) {
 			session->everybody = more;

@@ -76,23 +76,27 @@ static int check_kind(const struct ub_target *target, const struct proc_stat *st
 	char exe[64];
 
 	if (target->pid == getpid())
-		return ub_reason_set(why, -EINVAL,
-				     "process %d is ubpf-run itself, which does not attach to itself",
-				     target->pid);
+		return ub_reason_set(
+			why, -EINVAL,
+			"process %d is ubpf-run itself, which does not attach to itself",
+			target->pid);
 	if (stat->flags & PF_KTHREAD)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "process %d (%s) is a kernel thread: it has no user code to attach to",
-				     target->pid, stat->comm);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d (%s) is a kernel thread: it has no user code to attach to",
+			target->pid, stat->comm);
 	if (stat->state == 'Z' || stat->state == 'X')
-		return ub_reason_set(why, -ESRCH,
-				     "process %d (%s) is a zombie: it has ended already, only its parent "
-				     "has not looked yet",
-				     target->pid, stat->comm);
+		return ub_reason_set(
+			why, -ESRCH,
+			"process %d (%s) is a zombie: it has ended already, only its parent "
+			"has not looked yet",
+			target->pid, stat->comm);
 	snprintf(exe, sizeof(exe), "/proc/%d/exe", target->pid);
 	if (ub_elf_check(exe, NULL) == -EOPNOTSUPP)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "process %d (%s) is a 32-bit process: only x86-64 is supported",
-				     target->pid, stat->comm);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d (%s) is a 32-bit process: only x86-64 is supported",
+			target->pid, stat->comm);
 	return 0;
 }
 
@@ -112,8 +116,8 @@ int ub_target_open(pid_t pid, struct ub_target *target, struct ub_reason *why)
 	if (tgid < 0)
 		return ub_reason_set(why, -ESRCH, "no process %d", pid);
 	if (tgid != pid)
-		return ub_reason_set(why, -EINVAL, "%d is a thread of process %ld: name the process",
-				     pid, tgid);
+		return ub_reason_set(why, -EINVAL,
+				     "%d is a thread of process %ld: name the process", pid, tgid);
 	pidfd = pidfd_open(pid);
 	if (pidfd < 0)
 		return ub_reason_set(why, -errno, "no process %d: %s", pid, strerror(errno));
@@ -165,15 +169,17 @@ static int permission_denied(const struct ub_target *target, struct ub_reason *w
 		owner = target->uid;
 	describe_user(owner, who, sizeof(who));
 	if (owner != geteuid())
-		return ub_reason_set(why, -EPERM,
-				     "no permission for process %d (%s): it belongs to %s; run ubpf-run as "
-				     "that user or as root",
-				     target->pid, target->comm, who);
-	return ub_reason_set(why, -EPERM,
-			     "no permission for process %d (%s) though it belongs to you (%s): it is not "
-			     "dumpable, more privileged, or a security module forbids ptrace; run ubpf-run "
-			     "as root",
-			     target->pid, target->comm, who);
+		return ub_reason_set(
+			why, -EPERM,
+			"no permission for process %d (%s): it belongs to %s; run ubpf-run as "
+			"that user or as root",
+			target->pid, target->comm, who);
+	return ub_reason_set(
+		why, -EPERM,
+		"no permission for process %d (%s) though it belongs to you (%s): it is not "
+		"dumpable, more privileged, or a security module forbids ptrace; run ubpf-run "
+		"as root",
+		target->pid, target->comm, who);
 }
 
 int ub_target_may_trace(const struct ub_target *target, struct ub_reason *why)
@@ -193,16 +199,17 @@ int ub_target_may_trace(const struct ub_target *target, struct ub_reason *why)
 		struct proc_stat stat = { .comm = "?" };
 
 		(void)!read_stat((pid_t)tracer, &stat);
-		return ub_reason_set(why, -EBUSY,
-				     "process %d (%s) is traced already, by process %ld (%s): detach that "
-				     "first",
-				     target->pid, target->comm, tracer, stat.comm);
+		return ub_reason_set(
+			why, -EBUSY,
+			"process %d (%s) is traced already, by process %ld (%s): detach that "
+			"first",
+			target->pid, target->comm, tracer, stat.comm);
 	}
 	return 0;
 }
 
-/* Whether the file name @base is that of library @name: "libc" is libc.so.6 and libc-2.36.so, but not
- * libcrypto.so.3; a name with ".so" in it is meant literally. */
+/* Whether the file name @base is that of library @name: "libc" is libc.so.6 and libc-2.36.so, but
+ * not libcrypto.so.3; a name with ".so" in it is meant literally. */
 static bool is_library(const char *base, const char *name)
 {
 	size_t size = strlen(name);
@@ -240,8 +247,8 @@ static int name_file(const struct ub_target *target, const char *shown, struct u
 	bool same = same_mount_namespace(target);
 	int n;
 
-	n = same ? snprintf(named.path, sizeof(named.path), "%s", shown) :
-		   snprintf(named.path, sizeof(named.path), "/proc/%d/root%s", target->pid, shown);
+	n = same ? snprintf(named.path, sizeof(named.path), "%s", shown)
+		 : snprintf(named.path, sizeof(named.path), "/proc/%d/root%s", target->pid, shown);
 	if (n >= (int)sizeof(named.path))
 		return ub_reason_set(why, -ENAMETOOLONG, "the path %s is too long", shown);
 	snprintf(named.shown, sizeof(named.shown), "%s", shown);
@@ -261,10 +268,10 @@ static int executable(const struct ub_target *target, struct ub_target_file *fil
 	snprintf(link, sizeof(link), "/proc/%d/exe", target->pid);
 	n = readlink(link, path, sizeof(path) - 1);
 	if (n < 0)
-		return errno == EACCES || errno == EPERM ?
-			       permission_denied(target, why) :
-			       ub_reason_set(why, -errno, "process %d has no executable file: %s",
-					     target->pid, strerror(errno));
+		return errno == EACCES || errno == EPERM
+			       ? permission_denied(target, why)
+			       : ub_reason_set(why, -errno, "process %d has no executable file: %s",
+					       target->pid, strerror(errno));
 	path[n] = '\0';
 	return name_file(target, path, file, why);
 }
@@ -328,9 +335,10 @@ int ub_target_find_file(const struct ub_target *target, const char *name, const 
 		return 0;
 	}
 	if (symbol)
-		return ub_reason_set(why, -ENOENT,
-				     "process %d (%s) maps no '%s', and its executable %s defines no '%s'",
-				     target->pid, target->comm, name, exe.shown, symbol);
-	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'", target->pid, target->comm,
-			     name);
+		return ub_reason_set(
+			why, -ENOENT,
+			"process %d (%s) maps no '%s', and its executable %s defines no '%s'",
+			target->pid, target->comm, name, exe.shown, symbol);
+	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'", target->pid,
+			     target->comm, name);
 }

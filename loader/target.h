@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What can be known about a process without touching it: who it is, whether it can be a target, which
- * files it maps. Everything comes from /proc and a pidfd.
+ * What can be known about a process without touching it: who it is, whether it can be a target,
+ * which files it maps. Everything comes from /proc and a pidfd.
  */
 #ifndef UB_LOADER_TARGET_H
 #define UB_LOADER_TARGET_H
@@ -20,17 +20,17 @@ struct ub_target {
 	char comm[16];
 };
 
-/* Opens process @pid and refuses what can never be a target of either backend, with @why: no such process,
- * a thread's id, a kernel thread, a zombie, a 32-bit program, this very process. 0 or -ESRCH, -EINVAL,
- * -EOPNOTSUPP, -EPERM. */
+/* Opens process @pid and refuses what can never be a target of either backend, with @why: no such
+ * process, a thread's id, a kernel thread, a zombie, a 32-bit program, this very process. 0 or
+ * -ESRCH, -EINVAL, -EOPNOTSUPP, -EPERM. */
 int __must_check ub_target_open(pid_t pid, struct ub_target *target, struct ub_reason *why);
 void ub_target_close(struct ub_target *target);
 
 /* Whether the process exited (zombies included). */
 bool ub_target_is_gone(const struct ub_target *target);
 
-/* 0 if this process may operate on @target by ptrace, as far as can be told without trying; else -EPERM
- * or -EBUSY and @why names the owner or the tracer and what would help. */
+/* 0 if this process may operate on @target by ptrace, as far as can be told without trying; else
+ * -EPERM or -EBUSY and @why names the owner or the tracer and what would help. */
 int __must_check ub_target_may_trace(const struct ub_target *target, struct ub_reason *why);
 
 struct ub_target_file {
@@ -39,10 +39,10 @@ struct ub_target_file {
 };
 
 /*
- * The file that @name means in the target: "" its executable; a path, in its mount namespace; else a library
- * that it maps, "libc" standing for libc.so.6, libc-2.36.so or musl's loader. @symbol (may be NULL): where no
- * such library is mapped, the executable will do if it defines that function (static programs). -ENOENT, -EACCES,
- * -ESRCH.
+ * The file that @name means in the target: "" its executable; a path, in its mount namespace; else
+ * a library that it maps, "libc" standing for libc.so.6, libc-2.36.so or musl's loader. @symbol
+ * (may be NULL): where no such library is mapped, the executable will do if it defines that
+ * function (static programs). -ENOENT, -EACCES, -ESRCH.
  */
 int __must_check ub_target_find_file(const struct ub_target *target, const char *name,
 				     const char *symbol, struct ub_target_file *file,
