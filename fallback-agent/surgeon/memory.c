@@ -363,6 +363,7 @@ static int map_batch(struct ub_target *t, const struct ub_image *image, u32 firs
 		if (err == -EAGAIN) {
 			/* Not ours: it must not be taken for ours when this is undone. */
 			t->report->nr_tried = i;
+			t->taken = true;
 			ub_reason_set(why, err, "address %lx in process %d was taken meanwhile",
 				      image->parts[i].address, t->pid);
 		}

@@ -19,6 +19,7 @@ struct ub_operation {
 	int pidfd;
 	const struct ub_image *old;
 	const struct ub_image *new;
+	bool replaced; /* old has been replaced by another image that stays */
 };
 
 /* An image read from a target's site table. */

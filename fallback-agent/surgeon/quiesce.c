@@ -190,20 +190,14 @@ static int set_ip(struct ub_target *t, struct ub_ip *ip, u64 to)
 	return err == -ESRCH && thread->state != UB_THREAD_STOPPED ? 0 : err;
 }
 
-static u64 moved_out(const struct ub_image *old, u64 ip)
-{
-	return old ? ub_moves_find(old->moves_out, old->nr_moves_out, ip) : ip;
-}
-
-int ub_ips_move(struct ub_target *t, struct ub_ips *ips, const struct ub_image *old,
-		const struct ub_image *new, struct ub_reason *why)
+int ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const struct ub_image *new,
+		   struct ub_reason *why)
 {
 	for (u32 i = 0; i < ips->nr; i++) {
-		u64 ip = ips->ips[i].ip, out = moved_out(old, ip), to;
+		u64 ip = ips->ips[i].ip, to = ub_moves_find(new->moves_in, new->nr_moves_in, ip);
 		int err;
 
-		to = new ? ub_moves_find(new->moves_in, new->nr_moves_in, out) : out;
-		if (to == out) /* nothing of NEW is there: moved out later, when OLD's bytes are gone */
+		if (to == ip)
 			continue;
 		err = set_ip(t, &ips->ips[i], to);
 		if (err)
@@ -214,13 +208,25 @@ int ub_ips_move(struct ub_target *t, struct ub_ips *ips, const struct ub_image *
 	return ub_fault(t, UB_FAULT_moved);
 }
 
-void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *old)
+/* Whether @ip lies within the bytes that @image overwrites, behind their start. */
+static bool within_site(const struct ub_image *image, u64 ip)
 {
-	for (u32 i = 0; old && i < ips->nr; i++) {
-		u64 to = moved_out(old, ips->ips[i].ip);
+	for (u32 i = 0; image && i < image->nr_sites; i++) {
+		if (ip > image->sites[i].address && ip - image->sites[i].address < image->sites[i].len)
+			return true;
+	}
+	return false;
+}
+
+void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *image,
+		     const struct ub_image *keep)
+{
+	for (u32 i = 0; i < ips->nr; i++) {
+		u64 ip = ips->ips[i].ip;
+		u64 to = ub_moves_find(image->moves_out, image->nr_moves_out, ip);
 
 		/* Whoever can't be moved leaves by itself. */
-		if (to != ips->ips[i].ip && set_ip(t, &ips->ips[i], to))
+		if (to != ip && !within_site(keep, to) && set_ip(t, &ips->ips[i], to))
 			continue;
 	}
 }

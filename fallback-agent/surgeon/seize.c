@@ -51,30 +51,48 @@
 #define PF_USER_WORKER 0x00004000
 #define PF_KTHREAD     0x00200000
 
-#define TICK_US	      2000
-#define MAX_REAPED    4096
+#define TICK_US	   2000
+#define REAP_TICKS 10
+#define MAX_TRACED 32768
 
 /* --- watchdog ----------------------------------------------------------------------------------- */
 
 static struct ub_report *watched;
 static u64 deadline_ns;
-static volatile sig_atomic_t ticks;
-static pid_t reaped[MAX_REAPED];
-static volatile u32 nr_reaped;
+static u32 ticks;
+/* What a signal handler may look at: tids that were seized, negative once they are reaped. */
+static pid_t traced[MAX_TRACED];
+static volatile u32 nr_traced;
+
+static void note_traced(pid_t tid)
+{
+	if (nr_traced < MAX_TRACED) {
+		traced[nr_traced] = tid;
+		nr_traced++;
+	}
+}
+
+/* One at a time and with WNOWAIT: a tracer's waitid() takes stops too, whatever it asks for. */
+static void reap_dead(void)
+{
+	for (u32 i = 0; i < nr_traced; i++) {
+		siginfo_t info = { 0 };
+
+		if (traced[i] <= 0 ||
+		    waitid(P_PID, traced[i], &info, WEXITED | WNOHANG | WNOWAIT | __WALL) ||
+		    !info.si_pid || info.si_code == CLD_TRAPPED || info.si_code == CLD_STOPPED)
+			continue;
+		waitid(P_PID, traced[i], &info, WEXITED | WNOHANG | __WALL);
+		traced[i] = -traced[i];
+	}
+}
 
 static void on_tick(int signo)
 {
 	int saved = errno;
-	siginfo_t info;
 
-	ticks++;
-	for (;;) {
-		info.si_pid = 0;
-		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | __WALL) || !info.si_pid)
-			break;
-		if (nr_reaped < MAX_REAPED)
-			reaped[nr_reaped++] = info.si_pid;
-	}
+	if (++ticks % REAP_TICKS == 0)
+		reap_dead();
 	if (watched && ub_now_ns() > deadline_ns) {
 		/* Whatever was begun is undone, or finished, by the caller's next surgeon. */
 		watched->err = -ETIMEDOUT;
@@ -191,8 +209,10 @@ static int seize_thread(struct ub_target *t, pid_t process, pid_t tid, struct ub
 	char state;
 	int err;
 
-	if (!ptrace(PTRACE_SEIZE, tid, 0, seize_options(t)))
+	if (!ptrace(PTRACE_SEIZE, tid, 0, seize_options(t))) {
+		note_traced(tid);
 		return add_thread(t, process, tid, UB_THREAD_SEIZED);
+	}
 	err = errno;
 	if (err == ESRCH)
 		return 0;
@@ -307,15 +327,6 @@ static int seize_children(struct ub_target *t, const struct ub_thread *parent, s
 
 /* --- waiting ------------------------------------------------------------------------------------ */
 
-static bool was_reaped(pid_t tid)
-{
-	for (u32 i = 0; i < nr_reaped; i++) {
-		if (reaped[i] == tid)
-			return true;
-	}
-	return false;
-}
-
 static void thread_is_gone(struct ub_thread *thread)
 {
 	thread->state = UB_THREAD_GONE;
@@ -410,10 +421,6 @@ static int look(struct ub_target *t, u32 i, bool block)
 	struct ub_thread *thread = &t->threads[i];
 	siginfo_t info = { 0 };
 
-	if (was_reaped(thread->tid)) {
-		thread_is_gone(thread);
-		return 0;
-	}
 	if (waitid(P_PID, thread->tid, &info,
 		   WSTOPPED | WEXITED | WNOWAIT | __WALL | (block ? 0 : WNOHANG))) {
 		if (errno == ECHILD)
@@ -526,7 +533,7 @@ int ub_seize(struct ub_target *t, struct ub_reason *why)
 {
 	int err, nr;
 
-	nr_reaped = 0;
+	nr_traced = 0;
 	t->nr_threads = 0;
 	t->execed = false;
 	t->host = NULL;

@@ -90,7 +90,9 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 	if (err)
 		return ub_reason_set(why, err, "cannot restore the text of process %d: %s", t->pid,
 				     strerror(-err));
-	ub_ips_move_out(t, ips, image);
+	/* With something in its place, threads leave by themselves: a hit might be counted twice else. */
+	if (!t->replaced)
+		ub_ips_move_out(t, ips, image, keep);
 	if (!ub_quiescent(t, ips, image, &report->surgery.left))
 		return 1;
 	if (ub_stage_known(t, image))
@@ -136,7 +138,7 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 	if (err)
 		return err;
 	ub_stage_set(t, new, UB_STAGE_WRITING);
-	err = ub_ips_move(t, ips, old, new, why);
+	err = ub_ips_move_in(t, ips, new, why);
 	if (!err)
 		err = ub_sites_write(t, old, new, why);
 	if (!err)
@@ -158,7 +160,7 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 
 	err = take_in(t, op->old, op->new, ips, why);
 	if (err) {
-		t->report->retry = err == -EBUSY && !t->host;
+		t->report->retry = (err == -EBUSY && !t->host) || (err == -EAGAIN && !t->taken);
 		if (!t->report->changed || err == -ESRCH || ub_target_read_mappings(t))
 			return err;
 		undone = ub_semaphores_take(t, op->new);
@@ -170,6 +172,7 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 		return err;
 	}
 	if (op->old) {
+		t->replaced = true;
 		undone = ub_take_out(t, op->old, NULL, ips, &undo_why);
 		t->report->again = undone != 0;
 	}
@@ -232,7 +235,7 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 static void __attribute__((noreturn)) surgeon(const struct ub_operation *op,
 					      struct ub_report *report)
 {
-	struct ub_target t = { .mem = -1, .report = report };
+	struct ub_target t = { .mem = -1, .report = report, .replaced = op->replaced };
 	struct ub_reason why = { "" };
 	sigset_t all;
 
@@ -376,6 +379,7 @@ static int replace(const struct ub_operation *op, struct ub_report *report, stru
 	undo.old = op->new;
 	undo.new = op->old;
 	collect.new = NULL;
+	collect.replaced = true;
 	for (u32 try = 0;; try++) {
 		report->changed = 0;
 		err = run_surgeon(op, report);

@@ -54,6 +54,8 @@ struct ub_target {
 	pid_t alive;	/* that thread */
 	bool seccomp;	/* under a filter, and */
 	bool suspended; /* the filter is suspended while we trace */
+	bool replaced;	/* an image that goes has been replaced by one that stays */
+	bool taken;	/* an address was taken: the image must be built again */
 	bool execed;	/* seen to execute another program */
 
 	struct ub_thread *threads;
@@ -220,11 +222,13 @@ struct ub_ips {
 
 int __must_check ub_ips_collect(struct ub_target *t, struct ub_ips *ips);
 void ub_ips_free(struct ub_ips *ips);
-/* Moves every ip out of @old's code and into @new's. */
-int __must_check ub_ips_move(struct ub_target *t, struct ub_ips *ips, const struct ub_image *old,
-			     const struct ub_image *new, struct ub_reason *why);
-/* After OLD's bytes are gone: moves the rest out of it, as far as possible. */
-void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *old);
+/* Moves every ip that lies inside bytes that @new overwrites to their relocated copy. -EAGAIN: it is
+ * that of a blocked thread. */
+int __must_check ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const struct ub_image *new,
+				struct ub_reason *why);
+/* After @image's bytes are gone: moves what can be moved out of its code, but not into @keep's bytes. */
+void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *image,
+		     const struct ub_image *keep);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
 bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		      const struct ub_thread *thread, bool elsewhere);

@@ -39,7 +39,8 @@ struct ub_exec_options {
 	bool no_listener;  /* use the preload library even where a listener can be had */
 };
 
-/* Runs @argv under the userspace kernel as `ubpf-run exec` does; returns its exit status (128 + signal), or -errno. */
+/* Becomes @argv under the userspace kernel, as `ubpf-run exec` does: executes it in this process, so
+ * that terminal, job control, signals and exit status are its own. Returns only on failure: -errno. */
 int __must_check ub_client_exec(char *const *argv, const struct ub_exec_options *options,
 				struct ub_reason *why);
 

@@ -123,9 +123,9 @@ bool link_covers(const struct link *link, const struct target *target)
 
 static int check_pid(struct targets *targets, pid_t pid, pid_t *tgid, struct ub_reason *why)
 {
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 
-	if (ub_proc_status(pid, &status))
+	if (ub_procfs_status(pid, &status))
 		return ub_reason_set(why, -ESRCH, "no process %d", pid);
 	if (status.state == 'Z' || status.state == 'X')
 		return ub_reason_set(why, -ESRCH, "process %d (%s) has ended and waits for its parent",

@@ -55,7 +55,7 @@ struct look {
 	pid_t pid;
 };
 
-static int matches(void *opaque, const struct ub_proc_file *file)
+static int matches(void *opaque, const struct ub_procfs_file *file)
 {
 	const struct look *look = opaque;
 
@@ -69,10 +69,10 @@ static int matches(void *opaque, const struct ub_proc_file *file)
 
 static bool may_be_target(const struct targets *targets, pid_t pid)
 {
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 	pid_t self = getpid();
 
-	if (pid == self || pid == targets->daemon->guard_pid || ub_proc_status(pid, &status))
+	if (pid == self || pid == targets->daemon->guard_pid || ub_procfs_status(pid, &status))
 		return false;
 	/* Our own children are surgeons. */
 	if (status.parent == self || !status.has_memory)
@@ -108,7 +108,7 @@ static bool visit(struct census *census, pid_t pid)
 	u32 before;
 	int err;
 
-	if (!may_be_target(targets, pid) || ub_proc_files(pid, matches, &look) != 1)
+	if (!may_be_target(targets, pid) || ub_procfs_files(pid, matches, &look) != 1)
 		return false;
 	target = target_get(targets, pid);
 	if (!target || now_ms() < target->refused_until_ms || now_ms() < target->retry_at_ms)

@@ -203,7 +203,7 @@ static int daemon_init(struct ub_daemon *daemon)
 	fcntl(daemon->listen_fd, F_SETFD, FD_CLOEXEC);
 	fcntl(daemon->listen_fd, F_SETFL, O_NONBLOCK);
 	daemon->uid = getuid();
-	daemon->nr_cpus = ub_proc_possible_cpus();
+	daemon->nr_cpus = ub_procfs_possible_cpus();
 	daemon->loop = ub_loop_new();
 	if (!daemon->loop)
 		return -errno;

@@ -59,9 +59,9 @@ static int repair_round(void)
 		return 0;
 	while ((entry = readdir(proc))) {
 		pid_t pid = (pid_t)atoi(entry->d_name);
-		struct ub_proc_status status;
+		struct ub_procfs_status status;
 
-		if (pid <= 0 || pid == getpid() || ub_proc_status(pid, &status) ||
+		if (pid <= 0 || pid == getpid() || ub_procfs_status(pid, &status) ||
 		    !status.has_memory || (getuid() && status.uid != getuid()))
 			continue;
 		if (ub_surgeon_find(pid, NULL) == 1 && ub_surgeon_repair(pid, NULL) < 0)

@@ -66,10 +66,10 @@ static void on_process_exit(void *opaque, u32 events)
 static struct process *process_new(struct listener *listener, pid_t tid)
 {
 	struct process *process = calloc(1, sizeof(*process));
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 	int pidfd;
 
-	if (!process || ub_proc_status(tid, &status)) {
+	if (!process || ub_procfs_status(tid, &status)) {
 		free(process);
 		return NULL;
 	}
@@ -98,7 +98,7 @@ static struct process *process_new(struct listener *listener, pid_t tid)
 /* tgkill() with signal 0 says whether a thread is (still) of a process. */
 static struct process *process_of(struct listener *listener, pid_t tid)
 {
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 	struct process *process;
 
 	for (process = listener->processes; process; process = process->next) {
@@ -106,7 +106,7 @@ static struct process *process_of(struct listener *listener, pid_t tid)
 		    syscall(SYS_tgkill, process->caller.base.pid, tid, 0) == 0)
 			return process;
 	}
-	if (ub_proc_status(tid, &status))
+	if (ub_procfs_status(tid, &status))
 		return NULL;
 	for (process = listener->processes; process; process = process->next) {
 		if (process->caller.base.pid == status.tgid) {
@@ -182,6 +182,9 @@ void listener_free(struct listener *listener)
 		process_free(listener->processes);
 	ub_watch_remove(listener->watch);
 	close(listener->fd);
+	/* Its end tells the process that prints our notes to go. */
+	if (listener->session->notes)
+		connection_free(listener->session->notes);
 	session_put(listener->session);
 	free(listener);
 	daemon_check_idle(daemon);

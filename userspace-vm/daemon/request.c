@@ -94,13 +94,13 @@ static struct json_object *targets_json(struct ub_daemon *daemon)
 	for (const struct target *target = daemon->targets->list; target; target = target->next) {
 		struct json_object *object;
 		struct json_object *ids;
-		struct ub_proc_status status = {};
+		struct ub_procfs_status status = {};
 
 		if (!target->image && !target->leaving)
 			continue;
 		object = json_object_new_object();
 		ids = json_object_new_array();
-		if (ub_proc_status(target->pid, &status))
+		if (ub_procfs_status(target->pid, &status))
 			status.comm[0] = '\0';
 		add_int(object, "pid", target->pid);
 		add_text(object, "comm", status.comm);

@@ -15,7 +15,7 @@
 struct session *session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid)
 {
 	struct session *session = calloc(1, sizeof(*session));
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 
 	if (!session)
 		return NULL;
@@ -26,9 +26,9 @@ struct session *session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_
 	session->uid = uid;
 	session->gid = gid;
 	session->started = (u64)time(NULL);
-	if (ub_proc_status(pid, &status) == 0)
+	if (ub_procfs_status(pid, &status) == 0)
 		memcpy(session->comm, status.comm, sizeof(session->comm));
-	ub_proc_command(pid, session->command, sizeof(session->command));
+	ub_procfs_command(pid, session->command, sizeof(session->command));
 	session->next = daemon->sessions;
 	daemon->sessions = session;
 	return session;

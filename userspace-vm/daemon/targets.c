@@ -177,11 +177,11 @@ static void on_process_end(void *opaque, u32 events)
 struct target *target_get(struct targets *targets, pid_t pid)
 {
 	struct target *target = target_find(targets, pid);
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 
 	if (target)
 		return target;
-	if (ub_proc_status(pid, &status) || status.tgid != pid) {
+	if (ub_procfs_status(pid, &status) || status.tgid != pid) {
 		errno = ESRCH;
 		return NULL;
 	}
@@ -282,7 +282,7 @@ static int wanted_links(struct target *target, struct link ***out, u32 *nr_out)
 			continue;
 		mapped = target_has(target, link->id) ?
 				 1 :
-				 ub_proc_maps_file(target->pid, link->dev, link->ino);
+				 ub_procfs_maps_file(target->pid, link->dev, link->ino);
 		if (mapped < 0) {
 			free(wanted);
 			return mapped == -ENOENT ? -ESRCH : mapped;
@@ -541,7 +541,7 @@ void targets_before_reply(struct targets *targets)
 {
 	struct target *target = targets->deferred;
 	struct surgery_thread *surgery;
-	struct ub_proc_status status;
+	struct ub_procfs_status status;
 	u64 until;
 
 	targets->deferred = NULL;
@@ -566,7 +566,7 @@ void targets_before_reply(struct targets *targets)
 	targets->surgery = surgery;
 	until = now_ms() + SEIZE_WAIT_MS;
 	while (!surgery->done && now_ms() < until) {
-		if (ub_proc_status(target->pid, &status) || status.tracer)
+		if (ub_procfs_status(target->pid, &status) || status.tracer)
 			break;
 		sleep_us(50);
 	}
@@ -656,7 +656,7 @@ static bool needs_update(const struct target *target)
 		return true;
 	for (struct link *link = target->targets->links; link; link = link->next) {
 		if (is_wanted(target, link) && !target_has(target, link->id) &&
-		    ub_proc_maps_file(target->pid, link->dev, link->ino) == 1)
+		    ub_procfs_maps_file(target->pid, link->dev, link->ino) == 1)
 			return true;
 	}
 	return false;

@@ -59,6 +59,9 @@ enum {
 	UB_HELPER_MIGHT_SLEEP = 1 << 3,
 	UB_HELPER_TRACING = 1 << 4, /* only kprobe, tracepoint, raw_tracepoint, perf_event types */
 	UB_HELPER_PKT = 1 << 5,	    /* only networking types */
+	UB_HELPER_KPROBE = 1 << 6,  /* only kprobe type: uprobes and kprobes */
+	UB_HELPER_WRITES_MEM = 1 << 7, /* the FIXED_MEM argument is written (uninitialised before) */
+	UB_HELPER_FENTRY = 1 << 8,  /* only BPF_PROG_TYPE_TRACING */
 };
 
 struct ub_helper {
@@ -70,6 +73,17 @@ struct ub_helper {
 	u32 flags;
 	ub_helper_fn fn;  /* NULL where only the prototype is known */
 };
+
+/*
+ * Implementations, for whoever makes a table of them in another address space: one extern per UB_HELPER()
+ * line of helpers.def. UB_HELPER_PROTO() lines have none.
+ */
+#define UB_HELPER(id, name, ret, a1, a2, a3, a4, a5, mem, flags)                                   \
+	u64 ub_helper_##name(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, void *run);
+#define UB_HELPER_PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags)
+#include <helper/helpers.def>
+#undef UB_HELPER
+#undef UB_HELPER_PROTO
 
 /* The helper with this id, or NULL: the verifier then says "unknown func". */
 const struct ub_helper *ub_helper_by_id(u32 id);

@@ -17,7 +17,7 @@
 enum ub_event_kind {
 	UB_EVENT_RINGBUF = 1, /* to map_id's ring buffer */
 	UB_EVENT_PERF = 2,    /* to map_id's perf event array, entry cpu */
-	UB_EVENT_PRINTK = 3,  /* a line of trace_pipe */
+	UB_EVENT_PRINTK = 3,  /* a line of trace_pipe, with its newline, without NUL */
 	UB_EVENT_SIGNAL = 4,  /* reserved */
 };
 
@@ -28,6 +28,7 @@ struct ub_event {
 	u32 cpu;  /* perf: index into the array */
 	u64 tid;  /* of the producer, as the process itself sees it */
 	const void *data; /* the reader's own copy */
+	u32 wakeup; /* BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP or 0, for whoever wakes the client */
 };
 
 struct ub_event_ring;
@@ -54,8 +55,11 @@ int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 		  bool (*is_alive)(void *opaque, u64 tid), void *opaque);
 /* Records lost for want of space so far. */
 u64 ub_event_lost(const struct ub_event_ring *ring);
-/* [daemon] About to sleep: producers wake us through the futex word. Returns true if there is
- * something to read already. */
+/* The same by map: up to UB_EVENT_LOST_MAPS of them. False behind the last; *count may be scribbled on. */
+#define UB_EVENT_LOST_MAPS 32
+bool ub_event_lost_of(const struct ub_event_ring *ring, u32 slot, u32 *map_id, u64 *count);
+/* [daemon] About to sleep: producers wake us through the futex word: it holds 1 until one did, then 0, with a
+ * FUTEX_WAKE (not private). Returns true if there is something to read already. */
 bool ub_event_prepare_sleep(struct ub_event_ring *ring);
 u32 *ub_event_futex(struct ub_event_ring *ring);
 void ub_event_awake(struct ub_event_ring *ring);

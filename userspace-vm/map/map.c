@@ -73,3 +73,18 @@ void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu)
 		return NULL;
 	}
 }
+
+long ub_map_push(struct ub_map *map, const void *value, u64 flags)
+{
+	return -EOPNOTSUPP;
+}
+
+long ub_map_pop(struct ub_map *map, void *value)
+{
+	return -EOPNOTSUPP;
+}
+
+long ub_map_peek(struct ub_map *map, void *value)
+{
+	return -EOPNOTSUPP;
+}

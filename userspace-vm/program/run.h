@@ -45,7 +45,9 @@ struct ub_process {
 	s64 rseq_offset;
 	struct ub_event_ring *events; /* this process's ring to the daemon, or NULL */
 	u64 safe_ranges;    /* address of struct ub_safe_ranges: memory that can't go away, or 0 */
-	u64 fork_page;	    /* [w] address of a MADV_WIPEONFORK page: word 0 nonzero in the parent, or 0 */
+	u64 fork_page;	    /* [w] address of a private anonymous MADV_WIPEONFORK page, or 0. Word 0 is 1 in the
+			     * process it was made for, 0 in a forked child until a helper noticed, then 2 with
+			     * the child's own tgid in word 1 */
 	u32 has_fsgsbase;   /* AT_HWCAP2 bit 1: rdfsbase may be used; without it tid_offset and rseq are not */
 	u32 vm_sharers;	    /* nonzero: processes made by vfork or clone(CLONE_VM) run this memory too, so
 			     * tgid_pid and tid_offset are not to be trusted: ask the kernel */
@@ -53,7 +55,20 @@ struct ub_process {
 	u32 numa_node;	    /* unused: the node comes from the CPU number's segment */
 	u64 cgroup_id;	    /* bpf_get_current_cgroup_id(), 0 = unknown */
 	u64 boot_offset_ns; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC when the image was built */
-	u64 reserved[12];
+	u64 pidns_dev;	    /* st_dev and st_ino of /proc/PID/ns/pid, or 0: not known, helpers look */
+	u64 pidns_ino;
+	u64 reserved[10];
+};
+
+/* Memory of the process that is never unmapped nor protected while the image is there: may be read by plain
+ * loads. Sorted or not; few. */
+struct ub_safe_ranges {
+	u32 nr;
+	u32 pad;
+	struct {
+		u64 start;
+		u64 end;
+	} range[];
 };
 
 /* One attachment of one program to one probe point: constants of the link. */

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the surgeon's tests share: victims, images with an empty program, and the checks that every case ends with.
+ */
+#ifndef UB_TEST_INJECT_H
+#define UB_TEST_INJECT_H
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/types.h>
+
+#include <hook/image.h>
+#include <surgeon/fault.h>
+#include <surgeon/surgeon.h>
+
+#include "residue.h"
+
+/* Fails the test with a message. */
+#define check(condition, ...)                                                                      \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                            \
+			fprintf(stderr, __VA_ARGS__);                                              \
+			fputc('\n', stderr);                                                       \
+			exit(1);                                                                   \
+		}                                                                                  \
+	} while (0)
+
+void skip(const char *reason) __attribute__((noreturn));
+
+struct victim {
+	pid_t pid;
+	int pidfd;
+	int in, out; /* its stdin and stdout */
+};
+
+/* Starts tests/lib's ubpf-victim with these arguments, up to NULL, and waits until it is ready. */
+void victim_start(struct victim *v, const char *arg, ...);
+/* Starts any function in a forked child of the test. */
+void victim_fork(struct victim *v, void (*fn)(void *), void *opaque);
+/* Runs any program. */
+void victim_exec(struct victim *v, const char *const *argv);
+/* One command of an interactive victim; returns its answer (static buffer). */
+const char *victim_ask(struct victim *v, const char *command);
+const char *victim_line(struct victim *v);
+/* Kills it, and fails if it had died before. */
+void victim_end(struct victim *v);
+/* Kills it, whatever happened. */
+void victim_reap(struct victim *v);
+bool victim_alive(const struct victim *v);
+/* Its state by /proc: R, S, D, T, Z. */
+char victim_state(const struct victim *v);
+
+/* An image that runs an empty program at these functions of @file (NULL: libc), up to NULL. */
+struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char *file,
+			  const char *symbol, ...);
+u64 image_hits(const struct ub_image *image);
+
+/* ub_surgeon_replace() that must succeed; a removal must end clean. */
+void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
+		  struct ub_surgery *result);
+/* Takes a snapshot; later, that nothing is left (patiently). */
+struct ub_residue *before(struct victim *v, unsigned int flags);
+void must_be_clean(struct victim *v, struct ub_residue *snapshot, unsigned int flags);
+
+/* Path of tests/lib's victim: $UBPF_BUILD/tests/lib/NAME, or next to this test. */
+const char *victim_path(const char *name);
+u64 monotonic_ns(void);
+/* Sleeps until @done() or 30 s are over. */
+bool wait_until(bool (*done)(void *), void *opaque);
+
+#endif

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Helpers that read and write the process's memory. A program gives any address; the process must
+ * not notice. Plain loads are used only where the memory can't go away in the middle: the page that
+ * the stack pointer of the probed code is in, the page of our own frame, and ranges that the daemon
+ * listed as never unmapped. All else goes through process_vm_readv(2) on the process itself, which
+ * fails with EFAULT instead of faulting. Looking first and loading then would be a race with
+ * munmap(2). Freestanding.
+ */
+#include <helper/internal.h>
+
+#define PAGE 4096ull
+#define USER_TOP 0x00007ffffffff000ull
+#define STR_CHUNK 256
+
+struct kernel_iovec {
+	u64 base;
+	u64 len;
+};
+
+static bool is_within(u64 address, u64 size, u64 start, u64 end)
+{
+	return address >= start && address < end && size <= end - address;
+}
+
+static bool is_safe(const struct ub_run *run, u64 address, u64 size)
+{
+	const struct ub_safe_ranges *ranges;
+	u64 frame = (u64)__builtin_frame_address(0) & ~(PAGE - 1);
+	u64 sp = run->user_sp & ~(PAGE - 1);
+
+	if (is_within(address, size, frame, frame + PAGE))
+		return true;
+	if (sp && is_within(address, size, sp, sp + PAGE))
+		return true;
+	if (!run->process || !run->process->safe_ranges)
+		return false;
+	ranges = (const void *)run->process->safe_ranges;
+	for (u32 i = 0; i < ranges->nr; i++) {
+		if (is_within(address, size, ranges->range[i].start, ranges->range[i].end))
+			return true;
+	}
+	return false;
+}
+
+int ub_memory_read(struct ub_run *run, void *into, u64 address, u64 size)
+{
+	struct kernel_iovec local = { (u64)into, size }, remote = { address, size };
+
+	if (!size)
+		return 0;
+	if (address >= USER_TOP || size > USER_TOP - address)
+		return -EFAULT;
+	if (is_safe(run, address, size)) {
+		ub_mem_copy(into, (const void *)address, size);
+		return 0;
+	}
+	if (sys_call(run, SYS_process_vm_readv, ub_run_own_pid(run), (u64)&local, 1, (u64)&remote,
+		     1, 0) != (long)size)
+		return -EFAULT;
+	return 0;
+}
+
+static long read_or_zero(struct ub_run *run, u64 to, u64 size, u64 from)
+{
+	int err = ub_memory_read(run, (void *)to, from, (u32)size);
+
+	if (err)
+		ub_mem_zero((void *)to, (u32)size);
+	return err;
+}
+
+/* Nothing behind the NUL is written. */
+long ub_memory_read_string(struct ub_run *run, char *to, u64 size, u64 from)
+{
+	char chunk[STR_CHUNK];
+	u64 done = 0;
+
+	size = (u32)size;
+	if (!size)
+		return 0;
+	while (done < size) {
+		u64 n = PAGE - (from + done) % PAGE;
+
+		n = n < STR_CHUNK ? n : STR_CHUNK;
+		n = n < size - done ? n : size - done;
+		if (ub_memory_read(run, chunk, from + done, n)) {
+			ub_mem_zero(to, size);
+			return -EFAULT;
+		}
+		for (u64 i = 0; i < n; i++) {
+			to[done + i] = chunk[i];
+			if (!chunk[i])
+				return (long)(done + i + 1);
+		}
+		done += n;
+	}
+	to[size - 1] = 0;
+	return (long)size;
+}
+
+HELPER(probe_read)
+{
+	return (u64)read_or_zero(run_, r1, r2, r3);
+}
+
+HELPER(probe_read_user)
+{
+	return (u64)read_or_zero(run_, r1, r2, r3);
+}
+
+/* A program's own memory (maps, stack) is the process's: the same reading serves. */
+HELPER(probe_read_kernel)
+{
+	return (u64)read_or_zero(run_, r1, r2, r3);
+}
+
+HELPER(copy_from_user)
+{
+	return (u64)read_or_zero(run_, r1, r2, r3);
+}
+
+HELPER(probe_read_str)
+{
+	return (u64)ub_memory_read_string(run_, (char *)r1, r2, r3);
+}
+
+HELPER(probe_read_user_str)
+{
+	return (u64)ub_memory_read_string(run_, (char *)r1, r2, r3);
+}
+
+HELPER(probe_read_kernel_str)
+{
+	return (u64)ub_memory_read_string(run_, (char *)r1, r2, r3);
+}
+
+HELPER(probe_write_user)
+{
+	struct kernel_iovec local = { r2, (u32)r3 }, remote = { r1, (u32)r3 };
+
+	if (r1 >= USER_TOP || remote.len > USER_TOP - r1)
+		return (u64)-EFAULT;
+	if (sys_call(run_, SYS_process_vm_writev, ub_run_own_pid(run_), (u64)&local, 1,
+		     (u64)&remote, 1, 0) != (long)remote.len)
+		return (u64)-EFAULT;
+	return 0;
+}

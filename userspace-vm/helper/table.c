@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+/* The table of helpers as this process knows them. Hosted: the agent has its own, made of symbols. */
+#include <helper/helper.h>
+
+#define PROTO(id_, name_, ret_, a1_, a2_, a3_, a4_, a5_, mem_, flags_, fn_)                        \
+	[id_] = { .id = (id_),                                                                     \
+		  .name = #name_,                                                                  \
+		  .ret = UB_RET_##ret_,                                                            \
+		  .args = { UB_ARG_##a1_, UB_ARG_##a2_, UB_ARG_##a3_, UB_ARG_##a4_, UB_ARG_##a5_ }, \
+		  .mem_size = (mem_),                                                              \
+		  .flags = (flags_),                                                               \
+		  .fn = (fn_) },
+#define UB_HELPER(id, name, ret, a1, a2, a3, a4, a5, mem, flags)                                   \
+	PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, ub_helper_##name)
+#define UB_HELPER_PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags)                             \
+	PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, NULL)
+
+static const struct ub_helper helpers[UB_MAX_HELPER] = {
+#include <helper/helpers.def>
+};
+
+#undef UB_HELPER
+#undef UB_HELPER_PROTO
+
+/* The numbers are the kernel's. */
+#define UB_HELPER(id, name, ...)                                                                   \
+	_Static_assert((id) == BPF_FUNC_##name && (id) < UB_MAX_HELPER, "id of " #name);
+#define UB_HELPER_PROTO UB_HELPER
+#include <helper/helpers.def>
+
+const struct ub_helper *ub_helper_by_id(u32 id)
+{
+	if (id >= UB_MAX_HELPER || !helpers[id].name)
+		return NULL;
+	return &helpers[id];
+}
+
+static bool is_tracing(enum bpf_prog_type type)
+{
+	switch (type) {
+	case BPF_PROG_TYPE_KPROBE:
+	case BPF_PROG_TYPE_TRACEPOINT:
+	case BPF_PROG_TYPE_RAW_TRACEPOINT:
+	case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
+	case BPF_PROG_TYPE_PERF_EVENT:
+	case BPF_PROG_TYPE_TRACING:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool ub_helper_allowed(const struct ub_helper *helper, enum bpf_prog_type type)
+{
+	if (helper->flags & UB_HELPER_KPROBE)
+		return type == BPF_PROG_TYPE_KPROBE ||
+		       (helper->id == BPF_FUNC_get_func_ip && type == BPF_PROG_TYPE_TRACING);
+	if (helper->flags & UB_HELPER_FENTRY)
+		return type == BPF_PROG_TYPE_TRACING;
+	if (helper->flags & UB_HELPER_TRACING)
+		return is_tracing(type);
+	if (helper->flags & UB_HELPER_PKT)
+		return type != BPF_PROG_TYPE_UNSPEC && !is_tracing(type);
+	return type != BPF_PROG_TYPE_UNSPEC;
+}

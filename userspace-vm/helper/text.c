@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+/* Helpers on strings, and trace_pipe. Freestanding. */
+#include <helper/internal.h>
+
+#include <map/event_ring.h>
+
+#define LINE_MAX 1024	/* MAX_BPRINTF_BUF */
+#define MAX_VARARGS 12	/* MAX_BPRINTF_VARARGS */
+#define PR_GET_NAME 16
+#define CLOCK_MONOTONIC_NR 1
+
+/* Sends what stands in @text as a line of trace_pipe: "comm-tid [cpu] flags time: bpf_trace_printk: text". */
+static void print_line(struct ub_run *run, const char *text, u64 length)
+{
+	struct ub_event_ring *ring = run->process ? run->process->events : NULL;
+	char comm[16] = { 0 }, head[80], fmt[64];
+	u64 now, args[5];
+	char *to;
+	long n;
+
+	if (!ring)
+		return;
+	if (sys_call(run, SYS_prctl, PR_GET_NAME, (u64)comm, 0, 0, 0, 0))
+		comm[0] = '?';
+	now = ub_helper_ktime_get_ns(0, 0, 0, 0, 0, run);
+	args[0] = (u64)comm;
+	args[1] = ub_run_tid(run);
+	args[2] = ub_run_cpu(run);
+	args[3] = now / 1000000000;
+	args[4] = now % 1000000000 / 1000;
+	ub_mem_copy(fmt, "%16s-%-7d [%03d] ...11 %5lu.%06lu: bpf_trace_printk: ", 55);
+	n = ub_format(run, head, sizeof(head), fmt, sizeof(fmt), args, 5);
+	if (n < 0 || n >= (long)sizeof(head))
+		return;
+	to = ub_event_reserve(ring, UB_EVENT_PRINTK, 0, ub_run_cpu(run), (u32)((u64)n + length + 1),
+			      run);
+	if (!to)
+		return;
+	ub_mem_copy(to, head, (u64)n);
+	ub_mem_copy(to + n, text, length);
+	to[(u64)n + length] = '\n';
+	ub_event_commit(to, false, 0, run);
+}
+
+static u64 print(struct ub_run *run, const char *fmt, u64 fmt_size, const u64 *args, u32 nr)
+{
+	char text[LINE_MAX];
+	long n = ub_format(run, text, sizeof(text), fmt, fmt_size, args, nr);
+
+	if (n < 0)
+		return (u64)n;
+	if (n >= (long)sizeof(text))
+		n = sizeof(text) - 1;
+	print_line(run, text, (u64)n);
+	return (u64)n;
+}
+
+HELPER(trace_printk)
+{
+	u64 args[3] = { r3, r4, r5 };
+
+	return print(run_, (const char *)r1, (u32)r2, args, 3);
+}
+
+HELPER(trace_vprintk)
+{
+	u64 size = (u32)r4;
+
+	if (size & 7 || size > MAX_VARARGS * 8 || (size && !r3))
+		return (u64)-EINVAL;
+	return print(run_, (const char *)r1, (u32)r2, (const u64 *)r3, (u32)size / 8);
+}
+
+HELPER(snprintf)
+{
+	u64 size = (u32)r5;
+	long n;
+
+	if (size & 7 || size > MAX_VARARGS * 8 || (size && !r4))
+		return (u64)-EINVAL;
+	n = ub_format(run_, (char *)r1, r1 ? (u32)r2 : 0, (const char *)r3, UINT32_MAX,
+		      (const u64 *)r4, (u32)size / 8);
+	return (u64)(n < 0 ? n : n + 1);
+}
+
+HELPER(strncmp)
+{
+	const u8 *a = (const u8 *)r1, *b = (const u8 *)r3;
+
+	for (u64 i = 0; i < (u32)r2; i++) {
+		if (a[i] != b[i])
+			return (u64)(s64)(a[i] < b[i] ? -1 : 1);
+		if (!a[i])
+			break;
+	}
+	return 0;
+}
+
+static u32 digit_of(u8 c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 32;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10u : 99;
+}
+
+/* As __bpf_strtoull(): bytes consumed or -errno. */
+static long parse(const char *buf, u64 size, u64 flags, u64 *value, bool *negative)
+{
+	u32 base = flags & 0x1f;
+	char text[64];
+	u64 at = 0, n, i = 0, digits = 0, result = 0;
+	bool overflow = false;
+
+	if (!buf || !size || (base && base != 8 && base != 10 && base != 16) || flags & ~0x1full)
+		return -EINVAL;
+	while (at < size && (buf[at] == ' ' || (buf[at] >= '\t' && buf[at] <= '\r')))
+		at++;
+	*negative = at < size && buf[at] == '-';
+	at += *negative;
+	if (at == size)
+		return -EINVAL;
+	n = size - at < sizeof(text) - 1 ? size - at : sizeof(text) - 1;
+	ub_mem_copy(text, buf + at, n);
+	text[n] = 0;
+	if (!base)
+		base = text[0] != '0' ? 10 :
+		       (text[1] | 32) == 'x' && digit_of((u8)text[2]) < 16 ? 16 : 8;
+	if (base == 16 && text[0] == '0' && (text[1] | 32) == 'x')
+		i = 2;
+	for (; digit_of((u8)text[i]) < base; i++, digits++) {
+		u64 next;
+
+		if (__builtin_mul_overflow(result, (u64)base, &next) ||
+		    __builtin_add_overflow(next, (u64)digit_of((u8)text[i]), &next))
+			overflow = true;
+		result = next;
+	}
+	if (overflow)
+		return -ERANGE;
+	if (!digits)
+		return -EINVAL;
+	*value = result;
+	return (long)(at + i);
+}
+
+HELPER(strtol)
+{
+	u64 value = 0;
+	bool negative = false;
+	long used = parse((const char *)r1, r2, r3, &value, &negative);
+
+	*(s64 *)r4 = 0;
+	if (used < 0)
+		return (u64)used;
+	if (negative ? (s64)-value > 0 : (s64)value < 0)
+		return (u64)-ERANGE;
+	*(s64 *)r4 = negative ? (s64)-value : (s64)value;
+	return (u64)used;
+}
+
+HELPER(strtoul)
+{
+	u64 value = 0;
+	bool negative = false;
+	long used = parse((const char *)r1, r2, r3, &value, &negative);
+
+	*(u64 *)r4 = 0;
+	if (used < 0)
+		return (u64)used;
+	if (negative)
+		return (u64)-EINVAL;
+	*(u64 *)r4 = value;
+	return (u64)used;
+}

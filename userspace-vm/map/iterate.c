@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#include <map/iterate.h>
+
+#include <map/array.h>
+#include <map/hash.h>
+
+#define MAX_STEPS 65536 /* in one bucket: no honest one is that long */
+
+bool ub_map_iterable(const struct ub_map *map)
+{
+	switch (map->attr.type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_ARRAY:
+	case BPF_MAP_TYPE_PERCPU_ARRAY:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool next_in_hash(struct ub_map *map, struct ub_map_iter *iter, const void **key,
+			 void **value, struct ub_run *run)
+{
+	u32 cpu = map->value_stride ? ub_run_cpu(run) % map->nr_cpus : 0;
+
+	for (; iter->bucket <= map->mask; iter->bucket++, iter->link = 0, iter->steps = 0) {
+		if (!iter->link)
+			iter->link = ub_atomic_load(&ub_pool_heads(map)[iter->bucket]);
+		while (!ub_link_is_end(iter->link) && ++iter->steps < MAX_STEPS) {
+			u32 index = ub_link_target(iter->link) - 1;
+
+			if (index >= map->type_words[UB_W_NR_NODES])
+				break;
+			iter->link = ub_atomic_load(&ub_pool_node(map, index)->next);
+			if (iter->link & UB_LINK_MARK)
+				continue;
+			*key = ub_pool_node(map, index)->key;
+			*value = ub_pool_value(map, index, cpu);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool ub_map_iterate(struct ub_map *map, struct ub_map_iter *iter, const void **key, void **value,
+		    struct ub_run *run)
+{
+	u32 cpu = map->value_stride ? ub_run_cpu(run) % map->nr_cpus : 0;
+
+	if (map->attr.type != BPF_MAP_TYPE_ARRAY && map->attr.type != BPF_MAP_TYPE_PERCPU_ARRAY)
+		return next_in_hash(map, iter, key, value, run);
+	if (iter->bucket >= map->attr.max_entries)
+		return false;
+	iter->index = (u32)iter->bucket++;
+	*key = &iter->index;
+	*value = ub_array_value(map, iter->index, cpu);
+	return true;
+}
