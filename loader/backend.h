@@ -13,7 +13,7 @@
 #include <common/reason.h>
 
 #include "program.h"
-#include "target.h"
+#include "tracee.h"
 
 struct ub_backend_link;
 
@@ -32,9 +32,9 @@ struct ub_backend {
 	int (*enter)(struct ub_reason *why);
 
 	/* Required. Attaches @probe to @target alone, at @offset of @file, and gives a link that
-	 * attach's undo and detach destroy. The process has been checked by ub_target_open(). */
-	int (*attach)(const struct ub_probe *probe, const struct ub_target *target,
-		      const struct ub_target_file *file, u64 offset, struct ub_backend_link **out,
+	 * attach's undo and detach destroy. The process has been checked by ub_tracee_open(). */
+	int (*attach)(const struct ub_probe *probe, const struct ub_tracee *target,
+		      const struct ub_tracee_file *file, u64 offset, struct ub_backend_link **out,
 		      struct ub_reason *why);
 
 	/* Required. Destroys a link: after it, the program does not run for it any more. Can't
@@ -43,16 +43,16 @@ struct ub_backend {
 
 	/* Optional. Attaches @probe at @offset of @file in every process, now and later; without
 	 * it, processes are attached one by one. */
-	int (*attach_everywhere)(const struct ub_probe *probe, const struct ub_target_file *file,
+	int (*attach_everywhere)(const struct ub_probe *probe, const struct ub_tracee_file *file,
 				 u64 offset, struct ub_backend_link **out, struct ub_reason *why);
 
 	/* Optional. Refuses a process that this backend can't operate on, with a reason that people
 	 * understand, before anything is done. */
-	int (*check_target)(const struct ub_target *target, struct ub_reason *why);
+	int (*check_target)(const struct ub_tracee *target, struct ub_reason *why);
 
 	/* Optional. What is left in @target after the last detach; without it, removals are clean.
 	 */
-	void (*report_removal)(const struct ub_target *target, struct ub_removal_report *report);
+	void (*report_removal)(const struct ub_tracee *target, struct ub_removal_report *report);
 };
 
 extern const struct ub_backend ub_backend_kernel;

@@ -291,22 +291,22 @@ static u32 show_detached(const struct ub_options *options, struct json_object *a
 /* For a pid that no session had: what an earlier run may have left there. */
 static int detach_orphan(pid_t pid)
 {
-	struct ub_target target = { .pidfd = -1 };
+	struct ub_tracee target = { .pidfd = -1 };
 	struct ub_reason why = { 0 };
-	int n, err = ub_target_open(pid, &target, &why);
+	int n, err = ub_tracee_open(pid, &target, &why);
 
 	if (err)
 		return failed(&why, err);
 	n = ub_orphan_clean(&target, &why);
 	if (n < 0) {
-		ub_target_close(&target);
+		ub_tracee_close(&target);
 		return failed(&why, n);
 	}
 	if (n)
 		printf("process %d (%s): removed what an earlier run had left\n", pid, target.comm);
 	else
 		printf("process %d (%s) is not attached\n", pid, target.comm);
-	ub_target_close(&target);
+	ub_tracee_close(&target);
 	return UB_EXIT_OK;
 }
 

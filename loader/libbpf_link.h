@@ -8,11 +8,11 @@
 
 #include "backend.h"
 
-int __must_check ub_libbpf_attach(const struct ub_probe *probe, const struct ub_target *target,
-				  const struct ub_target_file *file, u64 offset,
+int __must_check ub_libbpf_attach(const struct ub_probe *probe, const struct ub_tracee *target,
+				  const struct ub_tracee_file *file, u64 offset,
 				  struct ub_backend_link **out, struct ub_reason *why);
 int __must_check ub_libbpf_attach_everywhere(const struct ub_probe *probe,
-					     const struct ub_target_file *file, u64 offset,
+					     const struct ub_tracee_file *file, u64 offset,
 					     struct ub_backend_link **out, struct ub_reason *why);
 void ub_libbpf_detach(struct ub_backend_link *link);
 

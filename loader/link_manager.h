@@ -20,7 +20,7 @@ struct ub_link_manager;
 
 /* A process under this session, as others see it. */
 struct ub_attachment {
-	struct ub_target target;
+	struct ub_tracee target;
 	enum ub_attach_state state;
 	u32 nr_links;
 	u64 number; /* 1 for the session's first attach, counting up */
@@ -35,7 +35,7 @@ enum ub_detach_result {
 
 struct ub_detach_outcome {
 	enum ub_detach_result result;
-	struct ub_target target; /* for messages; its pidfd is closed */
+	struct ub_tracee target; /* for messages; its pidfd is closed */
 	struct ub_reason left;	 /* for UB_DETACH_LEFT */
 };
 
@@ -48,13 +48,13 @@ void ub_link_manager_free(struct ub_link_manager *manager);
 /* Called with one line for each link that is made: "uprobe libc:malloc at /lib/libc.so.6 +
  * 0x9d3a0". */
 void ub_link_manager_on_link(struct ub_link_manager *manager,
-			     void (*fn)(void *opaque, const struct ub_target *target,
+			     void (*fn)(void *opaque, const struct ub_tracee *target,
 					const char *line),
 			     void *opaque);
 
 /* Where @probe goes in @target: which file of its, and which offset there. */
-int __must_check ub_probe_locate(const struct ub_probe *probe, const struct ub_target *target,
-				 struct ub_target_file *file, u64 *offset, struct ub_reason *why);
+int __must_check ub_probe_locate(const struct ub_probe *probe, const struct ub_tracee *target,
+				 struct ub_tracee_file *file, u64 *offset, struct ub_reason *why);
 
 /* Attaches all programs to process @pid, or none: 0; -EALREADY if it is attached; else what failed,
  * with

@@ -33,7 +33,7 @@ static struct json_object *success(const struct ub_session *session)
 	return answer;
 }
 
-static struct json_object *process_object(const struct ub_target *target)
+static struct json_object *process_object(const struct ub_tracee *target)
 {
 	struct json_object *object = json_object_new_object();
 

@@ -48,12 +48,12 @@ static bool is_new_file(struct search *search, const char *path)
 static void attach_file_of(struct search *search, pid_t pid)
 {
 	struct ub_session *session = search->session;
-	struct ub_target target = { .pidfd = -1 };
+	struct ub_tracee target = { .pidfd = -1 };
 	struct ub_backend_link *link;
-	struct ub_target_file file;
+	struct ub_tracee_file file;
 	u64 offset;
 
-	if (ub_target_open(pid, &target, NULL))
+	if (ub_tracee_open(pid, &target, NULL))
 		return;
 	if (!ub_probe_locate(search->probe, &target, &file, &offset, &search->first_failure) &&
 	    is_new_file(search, file.path) &&
@@ -69,7 +69,7 @@ static void attach_file_of(struct search *search, pid_t pid)
 			session->options->backend->detach(link);
 		}
 	}
-	ub_target_close(&target);
+	ub_tracee_close(&target);
 }
 
 static void attach_process(struct search *search, pid_t pid)

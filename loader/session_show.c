@@ -19,7 +19,7 @@ static struct json_object *event(const struct ub_session *session, const char *n
 	return object;
 }
 
-static void add_target(struct json_object *object, const struct ub_target *target)
+static void add_target(struct json_object *object, const struct ub_tracee *target)
 {
 	json_object_object_add(object, "pid", json_object_new_int(target->pid));
 	json_object_object_add(object, "comm", json_object_new_string(target->comm));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "target.h"
+#include "tracee.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -70,7 +70,7 @@ static long read_status(pid_t pid, const char *key)
 	return -1;
 }
 
-static int check_kind(const struct ub_target *target, const struct proc_stat *stat,
+static int check_kind(const struct ub_tracee *target, const struct proc_stat *stat,
 		      struct ub_reason *why)
 {
 	char exe[64];
@@ -100,9 +100,9 @@ static int check_kind(const struct ub_target *target, const struct proc_stat *st
 	return 0;
 }
 
-int ub_target_open(pid_t pid, struct ub_target *target, struct ub_reason *why)
+int ub_tracee_open(pid_t pid, struct ub_tracee *target, struct ub_reason *why)
 {
-	struct ub_target opened = { .pid = pid, .pidfd = -1 };
+	struct ub_tracee opened = { .pid = pid, .pidfd = -1 };
 	_cleanup_close_ int pidfd = -1;
 	struct proc_stat stat;
 	char path[64];
@@ -135,14 +135,14 @@ int ub_target_open(pid_t pid, struct ub_target *target, struct ub_reason *why)
 	return 0;
 }
 
-void ub_target_close(struct ub_target *target)
+void ub_tracee_close(struct ub_tracee *target)
 {
 	if (target->pidfd >= 0)
 		close(target->pidfd);
 	target->pidfd = -1;
 }
 
-bool ub_target_is_gone(const struct ub_target *target)
+bool ub_tracee_is_gone(const struct ub_tracee *target)
 {
 	struct pollfd pfd = { .fd = target->pidfd, .events = POLLIN };
 
@@ -160,7 +160,7 @@ static void describe_user(uid_t uid, char *text, size_t size)
 		snprintf(text, size, "uid %u", uid);
 }
 
-static int permission_denied(const struct ub_target *target, struct ub_reason *why)
+static int permission_denied(const struct ub_tracee *target, struct ub_reason *why)
 {
 	uid_t owner = (uid_t)read_status(target->pid, "Uid");
 	char who[128];
@@ -182,7 +182,7 @@ static int permission_denied(const struct ub_target *target, struct ub_reason *w
 		target->pid, target->comm, who);
 }
 
-int ub_target_may_trace(const struct ub_target *target, struct ub_reason *why)
+int ub_tracee_may_trace(const struct ub_tracee *target, struct ub_reason *why)
 {
 	long tracer = read_status(target->pid, "TracerPid");
 	_cleanup_close_ int mem = -1;
@@ -191,7 +191,7 @@ int ub_target_may_trace(const struct ub_target *target, struct ub_reason *why)
 	snprintf(path, sizeof(path), "/proc/%d/mem", target->pid);
 	mem = open(path, O_RDWR | O_CLOEXEC);
 	if (mem < 0) {
-		if (ub_target_is_gone(target))
+		if (ub_tracee_is_gone(target))
 			return ub_reason_set(why, -ESRCH, "process %d has ended", target->pid);
 		return permission_denied(target, why);
 	}
@@ -226,7 +226,7 @@ static bool is_library(const char *base, const char *name)
 	       strstr(base + size, ".so");
 }
 
-static bool same_mount_namespace(const struct ub_target *target)
+static bool same_mount_namespace(const struct ub_tracee *target)
 {
 	char path[64];
 	struct stat mine, theirs, my_root, their_root;
@@ -240,10 +240,10 @@ static bool same_mount_namespace(const struct ub_target *target)
 }
 
 /* Fills *file for the path @shown in the target's mount namespace. */
-static int name_file(const struct ub_target *target, const char *shown, struct ub_target_file *file,
+static int name_file(const struct ub_tracee *target, const char *shown, struct ub_tracee_file *file,
 		     struct ub_reason *why)
 {
-	struct ub_target_file named;
+	struct ub_tracee_file named;
 	bool same = same_mount_namespace(target);
 	int n;
 
@@ -259,7 +259,7 @@ static int name_file(const struct ub_target *target, const char *shown, struct u
 	return 0;
 }
 
-static int executable(const struct ub_target *target, struct ub_target_file *file,
+static int executable(const struct ub_tracee *target, struct ub_tracee_file *file,
 		      struct ub_reason *why)
 {
 	char link[64], path[PATH_MAX];
@@ -277,7 +277,7 @@ static int executable(const struct ub_target *target, struct ub_target_file *fil
 }
 
 /* Looks among the mapped files. 1 found, 0 not, or -errno. */
-static int mapped_library(const struct ub_target *target, const char *name, char path[PATH_MAX],
+static int mapped_library(const struct ub_tracee *target, const char *name, char path[PATH_MAX],
 			  struct ub_reason *why)
 {
 	_cleanup_fclose_ FILE *maps = NULL;
@@ -310,10 +310,10 @@ static int mapped_library(const struct ub_target *target, const char *name, char
 	return 0;
 }
 
-int ub_target_find_file(const struct ub_target *target, const char *name, const char *symbol,
-			struct ub_target_file *file, struct ub_reason *why)
+int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const char *symbol,
+			struct ub_tracee_file *file, struct ub_reason *why)
 {
-	struct ub_target_file exe;
+	struct ub_tracee_file exe;
 	char path[PATH_MAX];
 	int found, err;
 
