@@ -198,6 +198,9 @@ static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct
 			break;
 		}
 		link_append(targets, link);
+		daemon_log(targets->daemon, "link %u: %s+0x%llx%s pid %d (%llx:%llu)", link->id, link->path,
+			   (unsigned long long)link->offset, link->is_return ? " return" : "", link->pid,
+			   (unsigned long long)link->dev, (unsigned long long)link->ino);
 		if (link->pid > 0)
 			session_include(session, link->pid);
 		everywhere |= link->pid < 0 && !session->only_pids;

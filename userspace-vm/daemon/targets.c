@@ -502,6 +502,9 @@ int target_update(struct target *target, struct ub_reason *why)
 	if (err <= 0) {
 		if (!err)
 			target->dirty = false;
+		else
+			daemon_log(target->targets->daemon, "pid %d: no image: %s: %s", target->pid,
+				   strerror(-err), change.why.text);
 		if (why)
 			*why = change.why;
 		change_deinit(&change);
