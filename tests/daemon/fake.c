@@ -16,7 +16,8 @@
 #include <kernel/kernel.h>
 #include <surgeon/surgeon.h>
 
-/* --- kernel ------------------------------------------------------------------------------------- */
+/* --- kernel -------------------------------------------------------------------------------------
+ */
 
 struct fake_link {
 	struct ub_kernel *kernel;
@@ -39,7 +40,7 @@ struct ub_kernel *ub_kernel_new(struct ub_loop *loop, const struct ub_kernel_ops
 {
 	struct ub_kernel *kernel = calloc(1, sizeof(*kernel));
 
-	*kernel = (struct ub_kernel){ .loop = loop, .ops = ops, .opaque = opaque };
+	*kernel = (struct ub_kernel) { .loop = loop, .ops = ops, .opaque = opaque };
 	return kernel;
 }
 
@@ -176,7 +177,8 @@ u32 ub_kernel_objects(const struct ub_kernel *kernel)
 	return nr;
 }
 
-/* --- images ------------------------------------------------------------------------------------- */
+/* --- images -------------------------------------------------------------------------------------
+ */
 
 struct ub_image {
 	u32 nr;
@@ -224,7 +226,8 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 {
 }
 
-/* --- surgeon ------------------------------------------------------------------------------------ */
+/* --- surgeon ------------------------------------------------------------------------------------
+ */
 
 static void name(char *path, size_t size, pid_t pid)
 {
@@ -273,7 +276,8 @@ int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 	return access(path, F_OK) == 0;
 }
 
-/* --- event rings -------------------------------------------------------------------------------- */
+/* --- event rings --------------------------------------------------------------------------------
+ */
 
 struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size)
 {
