@@ -163,6 +163,10 @@ u32 ub_kernel_map_id(const struct ub_kernel_map *map)
 	return 0;
 }
 
+void ub_kernel_session_end(struct ub_kernel *kernel, u64 session)
+{
+}
+
 u32 ub_kernel_objects(const struct ub_kernel *kernel)
 {
 	u32 nr = 0;
@@ -286,7 +290,21 @@ int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 	return 0;
 }
 
-u64 ub_event_lost(const struct ub_event_ring *ring)
+bool ub_event_lost_of(const struct ub_event_ring *ring, u32 slot, u32 *map_id, u64 *count)
 {
-	return 0;
+	return false;
+}
+
+bool ub_event_prepare_sleep(struct ub_event_ring *ring)
+{
+	return false;
+}
+
+u32 *ub_event_futex(struct ub_event_ring *ring)
+{
+	return NULL;
+}
+
+void ub_event_awake(struct ub_event_ring *ring)
+{
 }

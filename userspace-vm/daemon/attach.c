@@ -141,14 +141,17 @@ static int check_pid(struct targets *targets, pid_t pid, pid_t *tgid, struct ub_
 static int update_named(struct targets *targets, pid_t pid, struct ub_reason *why)
 {
 	struct target *target = target_get(targets, pid);
+	struct ub_reason ours = {};
 	int err;
 
 	if (!target)
 		return ub_reason_set(why, -errno, "process %d: %s", pid, strerror(errno));
 	target->dirty = true;
-	err = target_update(target, why);
-	/* Not mapped any more between our look and the plan: the tick tries again. */
-	if (err == -ENOENT)
+	err = target_update(target, &ours);
+	if (why)
+		*why = ours;
+	/* Unmapped between our look and the plan: the tick tries again. */
+	if (err == -ENOENT && !ours.text[0])
 		return 0;
 	return err;
 }
@@ -301,12 +304,32 @@ static void log_line(void *opaque, u64 session_id, const char *text)
 		daemon_log(targets->daemon, "%s", text);
 }
 
+/* An inner map or a program of a PROG_ARRAY changed: what is injected has to follow. */
+static void map_changed(void *opaque, struct ub_kernel_map *map)
+{
+	struct targets *targets = opaque;
+
+	for (const struct link *link = targets->links; link; link = link->next) {
+		bool uses = false;
+
+		for (u32 i = 0; i < link->nr_maps && !uses; i++)
+			uses = link->maps[i] == map;
+		for (struct target *target = targets->list; uses && target; target = target->next) {
+			if (!target_has(target, link->id))
+				continue;
+			target->stale = true;
+			target->dirty = true;
+		}
+	}
+}
+
 const struct ub_kernel_ops targets_kernel_ops = {
 	.attach = attach,
 	.detach = detach,
 	.enable = enable,
 	.counters = counters,
 	.log = log_line,
+	.map_changed = map_changed,
 };
 
 static int exclude(struct targets *targets, struct session *only, struct target *target, pid_t pid)

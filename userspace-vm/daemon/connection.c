@@ -40,7 +40,7 @@ void connection_free(struct connection *connection)
 	if (connection->session) {
 		if (connection->session->notes == connection)
 			connection->session->notes = NULL;
-		session_put(connection->session);
+		session_leave(connection->session);
 	}
 	ub_watch_remove(connection->watch);
 	caller_deinit(&connection->caller);
@@ -92,7 +92,7 @@ static int begin_session(struct connection *connection, const struct ub_msg *msg
 		session = session_find(daemon, msg->words[2]);
 		if (!session || session->uid != peer->uid)
 			return -ENOENT;
-		session_get(session);
+		session_enter(session);
 	} else {
 		if (nr > size / sizeof(s32))
 			return -EBADMSG;
@@ -104,6 +104,8 @@ static int begin_session(struct connection *connection, const struct ub_msg *msg
 			session_put(session);
 			return err;
 		}
+		session_enter(session);
+		session_put(session);
 	}
 	connection->session = session;
 	connection->caller.base.session = session->id;

@@ -185,7 +185,7 @@ void listener_free(struct listener *listener)
 	/* Its end tells the process that prints our notes to go. */
 	if (listener->session->notes)
 		connection_free(listener->session->notes);
-	session_put(listener->session);
+	session_leave(listener->session);
 	free(listener);
 	daemon_check_idle(daemon);
 }
@@ -226,7 +226,7 @@ int listener_new(struct ub_daemon *daemon, struct session *session, int fd)
 		free(listener);
 		return -errno;
 	}
-	session_get(session);
+	session_enter(session);
 	listener->next = daemon->listeners;
 	daemon->listeners = listener;
 	return 0;

@@ -32,6 +32,7 @@ struct session {
 	struct ub_daemon *daemon;
 	u64 id;
 	u32 refs;
+	u32 users; /* connections and listeners: without one, the session is over */
 	pid_t pid; /* of the process that said hello */
 	uid_t uid;
 	gid_t gid;
@@ -117,6 +118,9 @@ struct session *session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_
 struct session *session_find(struct ub_daemon *daemon, u64 id);
 void session_get(struct session *session);
 void session_put(struct session *session);
+/* A connection or listener of the session comes, goes. */
+void session_enter(struct session *session);
+void session_leave(struct session *session);
 int __must_check session_set_pids(struct session *session, const s32 *pids, u32 nr);
 void session_exclude(struct session *session, pid_t pid);
 void session_include(struct session *session, pid_t pid);

@@ -62,6 +62,19 @@ void session_put(struct session *session)
 	free(session);
 }
 
+void session_enter(struct session *session)
+{
+	session_get(session);
+	session->users++;
+}
+
+void session_leave(struct session *session)
+{
+	if (--session->users == 0 && session->daemon->kernel)
+		ub_kernel_session_end(session->daemon->kernel, session->id);
+	session_put(session);
+}
+
 int session_set_pids(struct session *session, const s32 *pids, u32 nr)
 {
 	if (!nr)

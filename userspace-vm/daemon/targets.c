@@ -40,6 +40,7 @@
 #define REFUSED_AGAIN_MS 5000
 #define SEIZE_WAIT_MS	 500
 #define DETACH_ALL_MS	 3000
+#define MAX_PLANS	 5
 
 u64 now_ms(void)
 {
@@ -403,7 +404,7 @@ static int change_prepare(struct change *change, struct target *target)
 	err = wanted_links(target, &links, &nr);
 	if (err)
 		return err;
-	if (nr == target->nr_links) {
+	if (nr == target->nr_links && !target->stale) {
 		bool same = true;
 
 		for (u32 i = 0; same && i < nr; i++)
@@ -411,6 +412,8 @@ static int change_prepare(struct change *change, struct target *target)
 		if (same)
 			return 0;
 	}
+	if (nr == 0 && !target->image)
+		return 0;
 	if (nr == 0) {
 		/* Counting stops at once, whatever becomes of the bytes. */
 		ub_image_enable(target->image, false);
@@ -480,6 +483,7 @@ static void change_finish(struct change *change)
 	if (!target->image)
 		target->attached_at = 0;
 	target->dirty = false;
+	target->stale = false;
 	target->retry_ms = 0;
 	events_target_changed(targets->events, target);
 	daemon_log(targets->daemon, "pid %d: image %u with %u links, %u threads paused for %llu us",
@@ -488,7 +492,7 @@ static void change_finish(struct change *change)
 	change_deinit(change);
 }
 
-int target_update(struct target *target, struct ub_reason *why)
+static int update_once(struct target *target, struct ub_reason *why)
 {
 	struct change change;
 	int err;
@@ -515,6 +519,19 @@ int target_update(struct target *target, struct ub_reason *why)
 	if (why)
 		*why = change.why;
 	change_finish(&change);
+	return err;
+}
+
+int target_update(struct target *target, struct ub_reason *why)
+{
+	int err;
+
+	/* Somebody else may map the memory that was planned on: then another plan is needed. */
+	for (int i = 0; i < MAX_PLANS; i++) {
+		err = update_once(target, why);
+		if (err != -EAGAIN)
+			break;
+	}
 	return err;
 }
 

@@ -62,6 +62,7 @@ struct target {
 	u32 *links;
 	struct leaving *leaving;
 	bool dirty; /* the image may not be the one that is wanted */
+	bool stale; /* it holds the right links, and something in it changed */
 	u32 generation;
 	u64 retry_at_ms;
 	u32 retry_ms;
@@ -73,7 +74,7 @@ struct target {
 	u64 last_pause_ns;
 	struct ub_event_reader *reader;
 	struct ub_event_ring *ring; /* what the reader reads */
-	u64 lost; /* of the ring, told so far */
+	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
 };
 
 struct targets {

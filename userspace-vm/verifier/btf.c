@@ -27,7 +27,7 @@ static const char *type_name(const struct btf *btf, const struct btf_type *t)
 }
 
 /* Function infos name each subprogram, in order. */
-int ub_verify_btf(struct env *env)
+int ub_verifier_btf_check(struct env *env)
 {
 	const struct ub_verify_request *req = env->req;
 

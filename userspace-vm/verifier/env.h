@@ -473,7 +473,7 @@ int ub_stack_depth_check(struct env *env);
 u32 ub_cfg_successors(const struct env *env, u32 insn, u32 succ[2]);
 int ub_subprog_find(const struct env *env, u32 start);
 u32 ub_subprog_of(const struct env *env, u32 insn);
-int ub_verify_btf(struct env *env);
+int ub_verifier_btf_check(struct env *env);
 int ub_btf_prepare_args(struct env *env, u32 subprog);
 void ub_btf_map_fields(const struct ub_verifier_map *map, struct map_fields *fields);
 

@@ -104,7 +104,7 @@ static int run(struct env *env, struct ub_program **out)
 	memcpy(env->insns, env->req->insns, env->nr_insns * sizeof(*env->insns));
 	err = ub_subprogs_find(env);
 	err = err ?: ub_subprogs_check(env);
-	err = err ?: ub_verify_btf(env);
+	err = err ?: ub_verifier_btf_check(env);
 	err = err ?: ub_resolve_maps(env);
 	err = err ?: ub_cfg_check(env);
 	err = err ?: ub_cfg_live_registers(env);
