@@ -227,18 +227,30 @@ static u32 smod32(u32 a, u32 b)
 	return b == (u32)-1 ? 0 : (u32)((s32)a % (s32)b);
 }
 
+/* Whether @map is one of the running program's. */
+static bool is_map(const struct state *s, const struct ub_map *map)
+{
+	const struct decoded *code = s->frames[s->depth].code;
+
+	for (u32 i = 0; code->maps && i < code->program->nr_maps; i++) {
+		if (code->maps[i] == map)
+			return true;
+	}
+	return false;
+}
+
 /* The program that bpf_tail_call(ctx, map, index) leads to, or NULL: the call does nothing. */
-static const struct ub_interpret_target *tail_target(struct ub_run *run, const struct ub_map *map,
+static const struct ub_interpret_target *tail_target(const struct state *s, const struct ub_map *map,
 						     u32 index)
 {
 	const struct ub_interpret_target *target;
 
-	if (!map || !map->inner || index >= map->attr.max_entries ||
-	    run->tail_calls >= UB_MAX_TAIL_CALLS)
+	if (!map || (s->check && !is_map(s, map)) || !map->inner || index >= map->attr.max_entries ||
+	    s->run->tail_calls >= UB_MAX_TAIL_CALLS)
 		return NULL;
 	target = (const void *)ub_read_once(map->inner[index]);
 	if (target)
-		run->tail_calls++;
+		s->run->tail_calls++;
 	return target;
 }
 
@@ -357,7 +369,7 @@ do_MAY_GOTO:
 do_CALL:
 	if (insn->imm == BPF_FUNC_tail_call) {
 		const struct ub_interpret_target *target =
-			tail_target(s->run, (const struct ub_map *)regs[2], (u32)regs[3]);
+			tail_target(s, (const struct ub_map *)regs[2], (u32)regs[3]);
 
 		if (!target)
 			NEXT;
