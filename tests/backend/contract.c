@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include <common/cleanup.h>
+#include <daemon/daemon.h>
 
 #include "link_manager.h"
 #include "map_dump.h"
@@ -462,6 +463,9 @@ int main(int argc, char **argv)
 	struct ub_reason why = { 0 };
 	int err, failed;
 
+	/* The client starts the daemon by executing the program that it is in. */
+	if (argc == 3 && !strcmp(argv[1], "--daemon"))
+		return ub_daemon_main((int)strtol(argv[2], NULL, 10));
 	backend = argc == 2 ? ub_backend_find(argv[1]) : NULL;
 	if (!backend) {
 		fprintf(stderr, "usage: contract kernel|userspace\n");

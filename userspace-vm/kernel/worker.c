@@ -30,6 +30,7 @@
 
 #define TEST_RUN_LIMIT_MS 1000
 #define NS_PER_S	  1000000000ull
+#define MAX_WORKERS	  256 /* each is a process */
 
 struct ub_worker {
 	struct ub_kernel *kernel;
@@ -53,6 +54,7 @@ struct ub_worker {
 static int enter_sandbox(void)
 {
 	const u32 pid = (u32)getpid();
+	struct rlimit none = { 0, 0 };
 #define ALLOW(nr)                                                                                  \
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 #define ALLOW_FIRST(nr, value)                                                                     \
@@ -80,6 +82,8 @@ static int enter_sandbox(void)
 	};
 	struct sock_fprog program = { ub_array_size(filter), filter };
 
+	setrlimit(RLIMIT_CORE, &none);
+	setrlimit(RLIMIT_FSIZE, &none);
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 			       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) ?
 		       -errno :
@@ -90,7 +94,6 @@ static int enter_sandbox(void)
 static void drop_everything(int keep, pid_t parent)
 {
 	static const int fatal[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
-	struct rlimit none = { 0, 0 };
 	sigset_t all;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -108,8 +111,6 @@ static void drop_everything(int keep, pid_t parent)
 	else
 		close(0);
 	syscall(__NR_close_range, 1, ~0u, 0);
-	setrlimit(RLIMIT_CORE, &none);
-	setrlimit(RLIMIT_FSIZE, &none);
 	prctl(PR_SET_NAME, "ubpf-run-worker");
 }
 
@@ -260,6 +261,7 @@ static void reap(pid_t pid)
 
 static void free_worker(struct ub_worker *worker)
 {
+	worker->kernel->nr_workers--;
 	ub_watch_remove(worker->notify_watch);
 	ub_watch_remove(worker->death_watch);
 	if (worker->pid > 0) {
@@ -311,6 +313,11 @@ int ub_worker_start(struct ub_kprog *prog, u64 period_ns, u64 cookie, u32 cpu, s
 
 	if (!worker)
 		return -ENOMEM;
+	if (prog->object.kernel->nr_workers >= MAX_WORKERS) {
+		free(worker);
+		return ub_reason_set(why, -ENOSPC, "%u programs run on clocks already", MAX_WORKERS);
+	}
+	prog->object.kernel->nr_workers++;
 	*worker = (struct ub_worker){ .kernel = prog->object.kernel, .prog = prog,
 				      .session = prog->object.session, .pidfd = -1 };
 	worker->notify = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
