@@ -57,6 +57,8 @@ struct ub_image_build {
 	u64 *map_tables;	/* of each link's table of pointers to them */
 	u64 *infos;		/* of each link's struct ub_link_info */
 
+	bool self_pointer; /* see struct ub_trampoline_space */
+
 	/* Data part. */
 	u32 slot_bits;
 	u64 data_size;
@@ -96,6 +98,9 @@ int __must_check ub_image_fill_data(struct ub_image_build *build, struct ub_reas
 int __must_check ub_image_add_part(struct ub_image *image, const struct ub_part *part);
 /* A sealed memfd with @size bytes of @bytes in it. */
 int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, u64 rounded);
+
+/* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and build->self_pointer. */
+void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
 
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);

@@ -312,7 +312,9 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 		.slot_bits = build->slot_bits,
 		.shared_counters = build->image->data_address + build->counters_offset +
 				   ((u64)build->counters_stride << build->slot_bits),
-		.has_fsgsbase = !!(getauxval(AT_HWCAP2) & 2),
+		.self_pointer = build->self_pointer,
+		.has_rseq = build->image->process->has_rseq,
+		.rseq_cpu = (s32)build->image->process->rseq_offset + 4,
 	};
 	struct ub_emit *emit = &zone->emit;
 	u64 helpers[UB_MAX_HELPER];

@@ -240,6 +240,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 	};
 	process->own_pidns_same = process->tgid_pid == own;
 	ub_vdso_find(&build->space, process);
+	ub_runtime_find(build, process);
 }
 
 int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)

@@ -327,3 +327,15 @@ int ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev, 
 	*nr = count;
 	return 0;
 }
+
+int ub_modules_find_mapping(pid_t pid, const struct ub_address_space *space,
+			    const struct ub_mapping *mapping, struct ub_module **modules, u32 *nr)
+{
+	char path[PATH_MAX + 32];
+	struct stat stat;
+
+	path_in_target(pid, mapping, path, sizeof(path));
+	if (lstat(path, &stat) || stat.st_ino != mapping->ino)
+		return -ENOENT;
+	return ub_modules_find(pid, space, stat.st_dev, stat.st_ino, modules, nr, NULL);
+}

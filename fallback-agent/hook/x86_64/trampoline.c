@@ -96,18 +96,27 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 	return needs;
 }
 
-static void rdfsbase_key(struct ub_emit *emit, bool has_fsgsbase)
+/* rax = the thread's key. rdfsbase is right everywhere, but takes as long as the rest of a hit. */
+static void load_key(struct ub_emit *emit, const struct ub_trampoline_space *space)
 {
 	static const u8 rdfsbase[] = { 0xf3, 0x48, 0x0f, 0xae, 0xc0 }; /* rdfsbase %rax */
-	/* glibc and musl keep the address of the TCB in its first word. */
 	static const u8 self[] = { 0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0 }; /* mov %fs:0,%rax */
 	static const u8 inc[] = { 0x48, 0xff, 0xc0 };
 
-	if (has_fsgsbase)
-		ub_emit_bytes(emit, rdfsbase, sizeof(rdfsbase));
-	else
+	if (space->self_pointer)
 		ub_emit_bytes(emit, self, sizeof(self));
+	else
+		ub_emit_bytes(emit, rdfsbase, sizeof(rdfsbase));
 	ub_emit_bytes(emit, inc, sizeof(inc));
+}
+
+/* mov %fs:(disp),%eax */
+static void load_fs32(struct ub_emit *emit, s32 disp)
+{
+	static const u8 load[] = { 0x64, 0x8b, 0x04, 0x25 };
+
+	ub_emit_bytes(emit, load, sizeof(load));
+	ub_emit_u32(emit, (u32)disp);
 }
 
 /* rcx = address of the slot that the key in rax hashes to; rdx = data. */
@@ -149,13 +158,28 @@ static void fill_context(struct ub_emit *emit, const struct ub_trampoline_point 
 
 #define FIELD(name) (RUN + (s32)offsetof(struct ub_run, name))
 
-static void fill_run(struct ub_emit *emit, const struct ub_trampoline_point *point)
+static void fill_cpu(struct ub_emit *emit, const struct ub_trampoline_space *space)
 {
+	if (space->self_pointer && space->has_rseq) {
+		load_fs32(emit, space->rseq_cpu);
+		ub_emit_store32(emit, UB_RAX, UB_RSP, FIELD(cpu));
+	} else {
+		ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+	}
+}
+
+/* rcx = slot */
+static void fill_run(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		     const struct ub_trampoline_point *point)
+{
+	ub_emit_load(emit, UB_RAX, UB_RCX, 0);
+	ub_emit_lea(emit, UB_RAX, UB_RAX, -1);
+	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(fs_base));
 	ub_emit_store(emit, UB_RSP, UB_RSP, FIELD(ctx));
 	ub_emit_store(emit, UB_RDX, UB_RSP, FIELD(process));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_calls));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_target));
-	ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+	fill_cpu(emit, space);
 	ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(stack_low));
 	ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (point->is_return ? 8 : 0));
@@ -165,8 +189,8 @@ static void fill_run(struct ub_emit *emit, const struct ub_trampoline_point *poi
 }
 
 /* Calls one link's program; rcx = slot. */
-static void call_link(struct ub_emit *emit, const struct ub_trampoline_link *link,
-		      const struct needs *needs, bool first)
+static void call_link(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		      const struct ub_trampoline_link *link, const struct needs *needs, bool first)
 {
 	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
 	ub_emit_inc_mem(emit, UB_RAX,
@@ -178,7 +202,7 @@ static void call_link(struct ub_emit *emit, const struct ub_trampoline_link *lin
 		ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(maps));
 		if (!first) {
 			ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_calls));
-			ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+			fill_cpu(emit, space);
 			ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
 		}
 		ub_emit_lea(emit, UB_RSI, UB_RSP, RUN);
@@ -216,7 +240,7 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	ub_emit_cmp32_mem_imm8(emit, UB_RDX, UB_DATA_FORK, 0);
 	child = ub_emit_jcc_forward(emit, UB_CC_Z);
 
-	rdfsbase_key(emit, space->has_fsgsbase);
+	load_key(emit, space);
 	hash_slot(emit, space->slot_bits);
 	ub_emit_bytes(emit, compare, sizeof(compare));
 	cold->slow = ub_emit_jcc_forward(emit, UB_CC_NZ);
@@ -233,12 +257,12 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 			ub_emit_store(emit, i, UB_RSP, pt_word[i] * 8);
 	fill_context(emit, point, needs.words);
 	if (needs.run)
-		fill_run(emit, point);
+		fill_run(emit, space, point);
 
 	for (u32 i = 0; i < point->nr_links; i++) {
 		if (i)
 			ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
-		call_link(emit, &point->links[i], &needs, !i);
+		call_link(emit, space, &point->links[i], &needs, !i);
 	}
 
 	/*

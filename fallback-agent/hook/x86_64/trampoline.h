@@ -25,7 +25,9 @@ struct ub_trampoline_space {
 	u64 slot_function;   /* ub_agent_slot in the same code part */
 	u32 slot_bits;	     /* log2 of the number of thread slots */
 	u64 shared_counters; /* of threads without a slot */
-	bool has_fsgsbase;
+	bool self_pointer;   /* every thread's first TLS word is its own address: the fs base for a load */
+	bool has_rseq;
+	s32 rseq_cpu;	     /* where rseq's cpu_id is from the fs base; self_pointer only */
 };
 
 struct ub_trampoline_point {
