@@ -39,15 +39,15 @@
 #define PROBE_ANSWER 4711
 #define PROBE_MS     10000
 
-#define LOAD(field)	   BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define IF_EQUAL(k, t, f)  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (k), (t), (f))
+#define LOAD(field)	     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define IF_EQUAL(k, t, f)    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (k), (t), (f))
 #define IF_AT_LEAST(k, t, f) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (k), (t), (f))
-#define RETURN(k)	   BPF_STMT(BPF_RET | BPF_K, (k))
+#define RETURN(k)	     BPF_STMT(BPF_RET | BPF_K, (k))
 
 /* No system call has this number: what stands here never matches. */
 #define NONE 0x3fffffff
 
-int filter_install(u32 flags, struct ub_reason *why)
+int ub_filter_install(u32 flags, struct ub_reason *why)
 {
 	bool root = flags & UB_FILTER_AS_ROOT;
 	struct sock_filter code[] = {
@@ -111,7 +111,7 @@ static int answer_probe(int listener)
  * itself (this process is under the filter too), so look at both. */
 static int probe_here(void)
 {
-	int listener = filter_install(0, NULL);
+	int listener = ub_filter_install(0, NULL);
 	int status, err = -EPERM;
 	pid_t caller;
 
@@ -138,7 +138,7 @@ static int probe_here(void)
 	return err ? err : WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EPERM;
 }
 
-int filter_probe(struct ub_reason *why)
+int ub_filter_probe(struct ub_reason *why)
 {
 	int status, err;
 	pid_t pid = fork();
@@ -159,9 +159,10 @@ int filter_probe(struct ub_reason *why)
 		return ub_reason_set(why, err,
 				     "another seccomp listener is installed around this process");
 	case -EPERM:
-		return ub_reason_set(why, err,
-				     "a seccomp filter around this process answers bpf(2) itself (a "
-				     "container's default, for one)");
+		return ub_reason_set(
+			why, err,
+			"a seccomp filter around this process answers bpf(2) itself (a "
+			"container's default, for one)");
 	default:
 		return ub_reason_set(why, err, "seccomp listener: %s", strerror(-err));
 	}
