@@ -70,10 +70,19 @@ struct needs {
 	bool run;    /* some program or helper looks at its ub_run */
 };
 
+static bool is_return(const struct ub_trampoline_point *point)
+{
+	return point->kind == UB_TRAMPOLINE_RETURN || point->kind == UB_TRAMPOLINE_NOTED;
+}
+
 static struct needs find_needs(const struct ub_trampoline_point *point)
 {
 	struct needs needs = { .restore = SCRATCH };
 
+	if (point->kind == UB_TRAMPOLINE_NOTE || point->kind == UB_TRAMPOLINE_NOTED)
+		needs.restore |= CALLER_SAVED;
+	if (point->kind == UB_TRAMPOLINE_NOTE)
+		return needs;
 	for (u32 i = 0; i < point->nr_links; i++) {
 		const struct ub_trampoline_link *link = &point->links[i];
 
@@ -144,14 +153,14 @@ static void fill_context(struct ub_emit *emit, const struct ub_trampoline_point 
 	if (words & 1ull << PT_SS)
 		ub_emit_store_imm(emit, USER_DS, UB_RSP, PT_SS * 8);
 	if (words & 1ull << PT_IP) {
-		if (point->is_return)
+		if (is_return(point))
 			ub_emit_load(emit, UB_RAX, UB_RSP, FRAME);
 		else
 			ub_emit_set(emit, UB_RAX, point->ip);
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_IP * 8);
 	}
 	if (words & 1ull << PT_SP) {
-		ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (point->is_return ? 8 : 0));
+		ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (is_return(point) ? 8 : 0));
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_SP * 8);
 	}
 }
@@ -182,7 +191,7 @@ static void fill_run(struct ub_emit *emit, const struct ub_trampoline_space *spa
 	fill_cpu(emit, space);
 	ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(stack_low));
-	ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (point->is_return ? 8 : 0));
+	ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (is_return(point) ? 8 : 0));
 	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(user_sp));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(call_callback));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(program));
@@ -212,6 +221,51 @@ static void call_link(struct ub_emit *emit, const struct ub_trampoline_space *sp
 	ub_emit_call(emit, link->program);
 }
 
+/* al = whether the agent's @function, asked about the place of the return address and the link, says yes. */
+static void ask_tails(struct ub_emit *emit, u64 function, u32 link)
+{
+	static const u8 test[] = { 0x84, 0xc0 }; /* test %al,%al */
+
+	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+	ub_emit_load(emit, UB_RDI, UB_RCX, UB_SLOT_TAILS);
+	ub_emit_lea(emit, UB_RSI, UB_RSP, FRAME);
+	ub_emit_set(emit, UB_RDX, link);
+	ub_emit_call(emit, function);
+	ub_emit_bytes(emit, test, sizeof(test));
+}
+
+static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		     const struct ub_trampoline_point *point, u32 i, const struct needs *needs)
+{
+	const struct ub_trampoline_link *link = &point->links[i];
+	u32 skip;
+
+	switch (point->kind) {
+	case UB_TRAMPOLINE_NOTE:
+		ask_tails(emit, space->note_function, link->counters);
+		skip = ub_emit_jcc_forward(emit, UB_CC_NZ);
+		ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+		ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
+		ub_emit_inc_mem(emit, UB_RAX,
+				(s32)(link->counters * sizeof(struct ub_hit_counters) +
+				      offsetof(struct ub_hit_counters, misses)),
+				false);
+		ub_emit_land(emit, skip);
+		return;
+	case UB_TRAMPOLINE_NOTED:
+		ask_tails(emit, space->noted_function, link->counters);
+		skip = ub_emit_jcc_forward(emit, UB_CC_Z);
+		ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+		call_link(emit, space, link, needs, !i);
+		ub_emit_land(emit, skip);
+		return;
+	default:
+		if (i)
+			ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+		call_link(emit, space, link, needs, !i);
+	}
+}
+
 void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
 			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold)
 {
@@ -220,7 +274,7 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	static const u8 push_pop[] = { 0x9c, 0x58 };			/* pushfq; pop %rax */
 	static const u8 compare[] = { 0x48, 0x39, 0x01 };		/* cmp %rax,(%rcx) */
 	const struct needs needs = find_needs(point);
-	u32 disabled, child;
+	u32 disabled, child, nothing = 0;
 
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
 	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
@@ -247,6 +301,12 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	cold->back = ub_emit_here(emit);
 	cold->point = point;
 
+	if (point->kind == UB_TRAMPOLINE_NOTED) {
+		/* Nearly always nothing is noted. */
+		ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_TAILS);
+		ub_emit_cmp64_mem_imm8(emit, UB_RAX, 0, 0);
+		nothing = ub_emit_jcc_forward(emit, UB_CC_Z);
+	}
 	ub_emit_store(emit, UB_RCX, UB_RSP, SLOT);
 	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);
 	ub_emit_store(emit, UB_RAX, UB_RSP, OLD_GUARD);
@@ -259,11 +319,8 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	if (needs.run)
 		fill_run(emit, space, point);
 
-	for (u32 i = 0; i < point->nr_links; i++) {
-		if (i)
-			ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
-		call_link(emit, space, &point->links[i], &needs, !i);
-	}
+	for (u32 i = 0; i < point->nr_links; i++)
+		run_link(emit, space, point, i, &needs);
 
 	/*
 	 * The old guard is put back by a branch, not by its value: nearly always it is 0, and a value that goes
@@ -280,6 +337,8 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 
 	ub_emit_land(emit, disabled);
 	ub_emit_land(emit, child);
+	if (nothing)
+		ub_emit_land(emit, nothing);
 	cold->out = ub_emit_here(emit);
 	if (point->keep_flags) {
 		ub_emit_load(emit, UB_RAX, UB_RSP, FLAGS);
@@ -300,7 +359,8 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 	ub_emit_call(emit, space->slot_function);
 	ub_emit_bytes(emit, test, sizeof(test));
 	ub_emit_jcc(emit, UB_CC_NZ, cold->back);
-	for (u32 i = 0; i < cold->point->nr_links; i++) {
+	for (u32 i = 0; cold->point->kind != UB_TRAMPOLINE_NOTED && i < cold->point->nr_links;
+	     i++) {
 		ub_emit_set(emit, UB_RCX,
 			    space->shared_counters +
 				    cold->point->links[i].counters * sizeof(struct ub_hit_counters));
@@ -316,5 +376,5 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 u32 ub_trampoline_bound(u32 nr_links)
 {
-	return 640 + nr_links * 112;
+	return 704 + nr_links * 160;
 }
