@@ -22,6 +22,8 @@
 
 #define PATIENCE_MS 30000
 
+char test_case[128];
+
 void skip(const char *reason)
 {
 	printf("skip: %s\n", reason);

@@ -20,12 +20,15 @@
 #define check(condition, ...)                                                                      \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                            \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, test_case);             \
 			fprintf(stderr, __VA_ARGS__);                                              \
 			fputc('\n', stderr);                                                       \
 			exit(1);                                                                   \
 		}                                                                                  \
 	} while (0)
+
+/* What is being tried, for messages. */
+extern char test_case[128];
 
 void skip(const char *reason) __attribute__((noreturn));
 
