@@ -14,6 +14,8 @@
 
 #define PAGE 4096ull
 #define SLOT_BITS 12 /* 4096 threads with counters of their own */
+#define MIN_SLOT_BITS 8
+#define MAX_COUNTERS (1ull << 29) /* bytes; only those of threads that hit are ever touched */
 #define MAX_DATA (1ull << 33)
 
 #ifndef MFD_EXEC
@@ -126,10 +128,13 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	u64 nr_slots, offset, address;
 	int err;
 
-	build->slot_bits = SLOT_BITS;
-	nr_slots = 1ull << build->slot_bits;
 	build->counters_stride =
 		ub_round_up(request->nr_links * sizeof(struct ub_hit_counters), 64ull);
+	build->slot_bits = SLOT_BITS;
+	while (build->slot_bits > MIN_SLOT_BITS &&
+	       build->counters_stride << build->slot_bits > MAX_COUNTERS)
+		build->slot_bits--;
+	nr_slots = 1ull << build->slot_bits;
 
 	offset = UB_DATA_SLOTS + nr_slots * UB_SLOT_SIZE;
 	build->infos_offset = offset;

@@ -28,12 +28,10 @@
 #define MAX_BACK 5 /* instructions before the point */
 #define MAX_WINDOW_INSNS 16
 
-struct planner {
+struct ub_planner {
 	struct ub_elf *elf;
 	const struct ub_plan_options *options;
 	struct ub_plan *plan;
-	const u64 *addresses;
-	u32 nr_addresses;
 	struct ub_flow_insns flow;
 	struct ub_elf_function piece; /* a gap from a point on, decoded as a function */
 	/* Where the last window's instructions lie in flow, if they are of the function in there. */
@@ -57,13 +55,13 @@ static bool is_stop(const struct ub_plan_options *options, u64 address)
 	return false;
 }
 
-static bool is_target(const struct planner *p, u64 address)
+static bool is_target(const struct ub_planner *p, u64 address)
 {
 	return ub_elf_is_target(p->elf, address) || is_stop(p->options, address);
 }
 
 /* Length of the padding instruction at @address, or 0. */
-static u32 filler(const struct planner *p, u64 address)
+static u32 filler(const struct ub_planner *p, u64 address)
 {
 	u64 size = 0;
 	const u8 *bytes;
@@ -107,7 +105,7 @@ struct candidate {
  * Tries the window that starts with instruction @first of the decoded function, contains at least @through and is at least
  * JUMP_LEN bytes long.
  */
-static enum ub_refusal try_window(const struct planner *p, s64 first, s64 through,
+static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 through,
 				  struct candidate *out)
 {
 	const struct ub_decoded *insns = p->flow.insns;
@@ -178,7 +176,7 @@ static int grow(void **array, u32 *capacity, u32 needed, size_t size)
 }
 
 /* Appends the candidate's instructions from number @from on. */
-static int add_insns(struct planner *p, const struct candidate *c, u32 from)
+static int add_insns(struct ub_planner *p, const struct candidate *c, u32 from)
 {
 	struct ub_plan *plan = p->plan;
 	int err;
@@ -200,7 +198,7 @@ static int add_insns(struct planner *p, const struct candidate *c, u32 from)
 	return 0;
 }
 
-static int add_window(struct planner *p, const struct candidate *c, enum ub_tactic tactic)
+static int add_window(struct ub_planner *p, const struct candidate *c, enum ub_tactic tactic)
 {
 	struct ub_plan *plan = p->plan;
 	struct ub_plan_window window = {
@@ -225,7 +223,7 @@ static int add_window(struct planner *p, const struct candidate *c, enum ub_tact
 }
 
 /* The last window takes in everything through instruction @through. */
-static int extend_window(struct planner *p, struct ub_plan_window *window, s64 through,
+static int extend_window(struct ub_planner *p, struct ub_plan_window *window, s64 through,
 			 enum ub_refusal *refusal)
 {
 	struct candidate c;
@@ -243,7 +241,7 @@ static int extend_window(struct planner *p, struct ub_plan_window *window, s64 t
 	return 0;
 }
 
-static int load_function(struct planner *p, u64 address)
+static int load_function(struct ub_planner *p, u64 address)
 {
 	const struct ub_elf_function *function = ub_elf_function_at(p->elf, address);
 	int err;
@@ -280,7 +278,7 @@ static bool mark(struct ub_plan *plan, const struct ub_plan_window *window, u64 
 }
 
 /* Where a window may start before instruction @i, given that the last window ends at @free. */
-static enum ub_refusal try_backward(const struct planner *p, s64 i, u64 free, struct candidate *c)
+static enum ub_refusal try_backward(const struct ub_planner *p, s64 i, u64 free, struct candidate *c)
 {
 	const struct ub_decoded *insns = p->flow.insns;
 
@@ -296,7 +294,7 @@ static enum ub_refusal try_backward(const struct planner *p, s64 i, u64 free, st
 	return UB_REFUSED_TARGET;
 }
 
-static int plan_one(struct planner *p, u64 address, u32 point)
+static int plan_one(struct ub_planner *p, u64 address, u32 point)
 {
 	struct ub_plan *plan = p->plan;
 	struct ub_plan_result *result = &plan->results[point];
@@ -360,12 +358,10 @@ static int plan_one(struct planner *p, u64 address, u32 point)
 int ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 		 const struct ub_plan_options *options, struct ub_plan *plan)
 {
-	struct planner p = {
+	struct ub_planner p = {
 		.elf = elf,
 		.options = options,
 		.plan = plan,
-		.addresses = addresses,
-		.nr_addresses = nr,
 		.last_index = -1,
 	};
 	int err = 0;
@@ -379,6 +375,50 @@ int ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 	ub_flow_insns_free(&p.flow);
 	if (err)
 		ub_plan_free(plan);
+	return err;
+}
+
+struct ub_planner *ub_planner_new(struct ub_elf *elf, const struct ub_plan_options *options)
+{
+	struct ub_planner *planner = calloc(1, sizeof(*planner));
+	struct ub_plan *plan = calloc(1, sizeof(*plan));
+
+	if (plan)
+		plan->results = calloc(1, sizeof(plan->results[0]));
+	if (!planner || !plan || !plan->results) {
+		free(planner);
+		if (plan)
+			free(plan->results);
+		free(plan);
+		return NULL;
+	}
+	*planner = (struct ub_planner){
+		.elf = elf, .options = options, .plan = plan, .last_index = -1
+	};
+	return planner;
+}
+
+void ub_planner_free(struct ub_planner *planner)
+{
+	if (!planner)
+		return;
+	ub_flow_insns_free(&planner->flow);
+	ub_plan_free(planner->plan);
+	free(planner->plan);
+	free(planner);
+}
+
+int ub_planner_try(struct ub_planner *planner, u64 address, struct ub_plan_result *result)
+{
+	struct ub_plan *plan = planner->plan;
+	int err;
+
+	plan->nr_windows = 0;
+	plan->nr_insns = 0;
+	plan->results[0] = (struct ub_plan_result){};
+	err = plan_one(planner, address, 0);
+	if (!err)
+		*result = plan->results[0];
 	return err;
 }
 

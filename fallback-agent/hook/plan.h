@@ -82,4 +82,11 @@ int __must_check ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 			      const struct ub_plan_options *options, struct ub_plan *plan);
 void ub_plan_free(struct ub_plan *plan);
 
+/* For single addresses, each as if it were alone (coverage). */
+struct ub_planner;
+struct ub_planner *ub_planner_new(struct ub_elf *elf, const struct ub_plan_options *options);
+void ub_planner_free(struct ub_planner *planner);
+int __must_check ub_planner_try(struct ub_planner *planner, u64 address,
+				struct ub_plan_result *result);
+
 #endif

@@ -64,7 +64,7 @@ static int add_line(struct vm_file *file, const char *section, char *line, char 
 		file->result = strtoull(line, NULL, 0);
 		file->has_result = true;
 	} else if (!strcmp(section, "error")) {
-		snprintf(file->error, sizeof(file->error), "%s", line);
+		snprintf(file->error, sizeof(file->error), "%.250s", line);
 		file->has_error = true;
 	}
 	return 0;
@@ -84,7 +84,7 @@ int vm_file_read(const char *path, struct vm_file *file, struct ub_reason *why)
 		line[strcspn(line, "\r\n")] = 0;
 		if (!strncmp(line, "-- ", 3)) {
 			strip(line);
-			snprintf(section, sizeof(section), "%s", line + 3);
+			snprintf(section, sizeof(section), "%.60s", line + 3);
 			continue;
 		}
 		err = add_line(file, section, line, code, why);

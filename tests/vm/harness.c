@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <linux/btf.h>
 #include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,32 +48,37 @@ const ub_helper_fn vm_helpers[256] = {
 	[BPF_FUNC_loop] = helper_loop,
 };
 
-static int run_interpreter(const struct vm_case *test, struct vm_outcome *out, struct ub_reason *why)
+struct vm_loaded {
+	enum vm_engine engine;
+	struct ub_program *program; /* interpreter */
+	struct ub_jitted *jitted;
+	int fd; /* kernel */
+};
+
+static int make_program(const struct bpf_insn *insns, u32 nr, const struct vm_case *test, u32 shift,
+			struct ub_program **out, struct ub_reason *why)
 {
-	struct ub_run run = { .cpu = UB_CPU_UNKNOWN };
-	struct ub_interpret_options options = {
-		.check = true,
-		.helpers = vm_helpers,
-		.max_insns = 1u << 26,
-	};
 	struct ub_program *program;
 	int err;
 
-	err = ub_program_from_insns(test->insns, test->nr, &program, why);
+	err = ub_program_from_insns(insns, nr, &program, why);
 	if (err)
 		return err;
-	run.ctx = out->memory;
-	err = ub_interpret(program, out->memory, test->memory_size, &run, &options, &out->r0, why);
-	ub_program_free(program);
-	return err;
+	for (u32 i = 0; test->stack_depth && i < program->nr_subprogs; i++)
+		program->subprogs[i].stack_depth = test->stack_depth;
+	if (test->has_flags) {
+		program->aux = calloc(nr, sizeof(*program->aux));
+		for (u32 pc = 0; program->aux && pc < test->nr; pc++)
+			program->aux[pc + shift].flags = test->flags[pc];
+	}
+	*out = program;
+	return 0;
 }
 
-static int run_jit(const struct vm_case *test, bool bmi2, struct vm_outcome *out,
-		   struct ub_reason *why)
+static int load_jit(const struct vm_case *test, bool bmi2, struct vm_loaded *loaded,
+		    struct ub_reason *why)
 {
 	_cleanup_free_ struct bpf_insn *insns = calloc(test->nr + 2, sizeof(*insns));
-	struct ub_run run = { .cpu = UB_CPU_UNKNOWN };
-	struct ub_jitted *jitted;
 	struct ub_program *program;
 	struct ub_code code;
 	int err;
@@ -86,21 +92,16 @@ static int run_jit(const struct vm_case *test, bool bmi2, struct vm_outcome *out
 		.imm = (s32)test->memory_size,
 	};
 	memcpy(insns + 2, test->insns, test->nr * sizeof(*insns));
-	err = ub_program_from_insns(insns, test->nr + 2, &program, why);
+	err = make_program(insns, test->nr + 2, test, 2, &program, why);
 	if (err)
 		return err;
 	err = jit_compile_x86_64(program, bmi2, &code, why);
 	ub_program_free(program);
 	if (err)
 		return err;
-	err = ub_jitted_create(&code, (const u64 *)vm_helpers, NULL, &jitted, why);
+	err = ub_jitted_create(&code, (const u64 *)vm_helpers, NULL, &loaded->jitted, why);
 	ub_code_free(&code);
-	if (err)
-		return err;
-	run.ctx = out->memory;
-	out->r0 = ub_jitted_run(jitted, out->memory, &run);
-	ub_jitted_destroy(jitted);
-	return 0;
+	return err;
 }
 
 static int sys_bpf(int cmd, union bpf_attr *attr)
@@ -181,9 +182,60 @@ static void last_line(char *log, struct ub_reason *why)
 	ub_reason_set(why, 0, "%s", start ? start + 1 : log);
 }
 
+/* A type for every function, which the kernel wants where functions are passed to helpers. */
+static int function_btf(void)
+{
+	static const struct {
+		struct btf_header header;
+		struct {
+			struct btf_type type;
+			u32 encoding;
+		} integer;
+		struct btf_type prototype, function;
+		char strings[8];
+	} data = {
+		.header = {
+			.magic = BTF_MAGIC,
+			.version = BTF_VERSION,
+			.hdr_len = sizeof(data.header),
+			.type_len = sizeof(data.integer) + 2 * sizeof(struct btf_type),
+			.str_off = sizeof(data.integer) + 2 * sizeof(struct btf_type),
+			.str_len = sizeof(data.strings),
+		},
+		.integer = { { .name_off = 1, .info = BTF_KIND_INT << 24, .size = 8 }, 64 },
+		.prototype = { .info = BTF_KIND_FUNC_PROTO << 24, .type = 1 },
+		.function = { .name_off = 6, .info = BTF_KIND_FUNC << 24, .type = 2 },
+		.strings = "\0long\0f",
+	};
+	static int fd = -2;
+	union bpf_attr attr = { .btf = (u64)&data, .btf_size = sizeof(data) };
+
+	if (fd == -2)
+		fd = sys_bpf(BPF_BTF_LOAD, &attr);
+	return fd;
+}
+
+/* Describes the functions of a program that has callbacks; how many there are. */
+static u32 describe_functions(const struct bpf_insn *insns, u32 nr, struct bpf_func_info *info)
+{
+	struct ub_program *program;
+	u32 nr_functions = 0;
+
+	if (ub_program_from_insns(insns, nr, &program, NULL))
+		return 0;
+	for (u32 i = 0; i < program->nr_subprogs; i++) {
+		info[i] = (struct bpf_func_info) { program->subprogs[i].start, 3 };
+		if (program->subprogs[i].is_callback)
+			nr_functions = program->nr_subprogs;
+	}
+	ub_program_free(program);
+	return nr_functions;
+}
+
 static int kernel_load(const struct bpf_insn *insns, u32 nr, struct ub_reason *why)
 {
 	static char log[1 << 20];
+	struct bpf_func_info info[UB_MAX_SUBPROGS];
 	union bpf_attr attr = {
 		.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
 		.insns = (u64)insns,
@@ -192,6 +244,12 @@ static int kernel_load(const struct bpf_insn *insns, u32 nr, struct ub_reason *w
 	};
 	int fd;
 
+	attr.func_info_cnt = describe_functions(insns, nr, info);
+	if (attr.func_info_cnt) {
+		attr.prog_btf_fd = function_btf();
+		attr.func_info = (u64)info;
+		attr.func_info_rec_size = sizeof(info[0]);
+	}
 	let_kernel_breathe();
 	fd = sys_bpf(BPF_PROG_LOAD, &attr);
 	if (fd >= 0)
@@ -208,20 +266,23 @@ static int kernel_load(const struct bpf_insn *insns, u32 nr, struct ub_reason *w
 	return fd;
 }
 
-static int run_kernel(const struct vm_case *test, struct vm_outcome *out, struct ub_reason *why)
+static int load_kernel(const struct vm_case *test, struct vm_loaded *loaded, struct ub_reason *why)
 {
 	_cleanup_free_ struct bpf_insn *insns = calloc(test->nr + 32, sizeof(*insns));
-	_cleanup_free_ u8 *value = calloc(1, 16 + HARNESS_MAX_MEMORY);
-	_cleanup_close_ int fd = -1;
+
+	if (!insns)
+		return -ENOMEM;
+	loaded->fd = kernel_load(insns, wrap(test, insns), why);
+	return loaded->fd < 0 ? loaded->fd : 0;
+}
+
+static int run_kernel(int fd, struct vm_outcome *out, struct ub_reason *why)
+{
+	static u8 value[16 + HARNESS_MAX_MEMORY];
 	u8 packet[64] = { 0 };
 	u32 key = 0;
 	union bpf_attr attr = { .map_fd = kernel_map(), .key = (u64)&key, .value = (u64)value };
 
-	if (!insns || !value)
-		return -ENOMEM;
-	fd = kernel_load(insns, wrap(test, insns), why);
-	if (fd < 0)
-		return fd;
 	memcpy(value + 16, out->memory, HARNESS_MAX_MEMORY);
 	if (sys_bpf(BPF_MAP_UPDATE_ELEM, &attr))
 		return -errno;
@@ -239,22 +300,83 @@ static int run_kernel(const struct vm_case *test, struct vm_outcome *out, struct
 	return 0;
 }
 
+int vm_load(enum vm_engine engine, const struct vm_case *test, struct vm_loaded **out,
+	    struct ub_reason *why)
+{
+	struct vm_loaded *loaded = calloc(1, sizeof(*loaded));
+	int err;
+
+	if (!loaded)
+		return -ENOMEM;
+	why->text[0] = 0;
+	loaded->engine = engine;
+	loaded->fd = -1;
+	switch (engine) {
+	case VM_INTERPRETER:
+		err = make_program(test->insns, test->nr, test, 0, &loaded->program, why);
+		break;
+	case VM_JIT:
+		err = load_jit(test, true, loaded, why);
+		break;
+	case VM_JIT_PLAIN:
+		err = load_jit(test, false, loaded, why);
+		break;
+	default:
+		err = load_kernel(test, loaded, why);
+		break;
+	}
+	if (err) {
+		free(loaded);
+		return err;
+	}
+	*out = loaded;
+	return 0;
+}
+
+int vm_execute(struct vm_loaded *loaded, const struct vm_case *test, struct vm_outcome *out,
+	       struct ub_reason *why)
+{
+	struct ub_run run = { .cpu = UB_CPU_UNKNOWN, .ctx = out->memory };
+	struct ub_interpret_options options = {
+		.check = true,
+		.helpers = vm_helpers,
+		.max_insns = 1u << 26,
+	};
+
+	out->r0 = 0;
+	if (loaded->engine == VM_KERNEL)
+		return run_kernel(loaded->fd, out, why);
+	if (loaded->engine == VM_INTERPRETER)
+		return ub_interpret(loaded->program, out->memory, test->memory_size, &run, &options,
+				    &out->r0, why);
+	out->r0 = ub_jitted_run(loaded->jitted, out->memory, &run);
+	return 0;
+}
+
+void vm_unload(struct vm_loaded *loaded)
+{
+	if (!loaded)
+		return;
+	ub_program_free(loaded->program);
+	ub_jitted_destroy(loaded->jitted);
+	if (loaded->fd >= 0)
+		close(loaded->fd);
+	free(loaded);
+}
+
 int vm_run(enum vm_engine engine, const struct vm_case *test, struct vm_outcome *out,
 	   struct ub_reason *why)
 {
-	why->text[0] = 0;
+	struct vm_loaded *loaded;
+	int err;
+
+	err = vm_load(engine, test, &loaded, why);
+	if (err)
+		return err;
 	memcpy(out->memory, test->memory, sizeof(out->memory));
-	out->r0 = 0;
-	switch (engine) {
-	case VM_INTERPRETER:
-		return run_interpreter(test, out, why);
-	case VM_JIT:
-		return run_jit(test, true, out, why);
-	case VM_JIT_PLAIN:
-		return run_jit(test, false, out, why);
-	default:
-		return run_kernel(test, out, why);
-	}
+	err = vm_execute(loaded, test, out, why);
+	vm_unload(loaded);
+	return err;
 }
 
 bool vm_outcome_differs(const struct vm_case *test, const struct vm_outcome *a,

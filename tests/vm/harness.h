@@ -19,6 +19,9 @@
 struct vm_case {
 	struct bpf_insn insns[HARNESS_MAX_INSNS];
 	u32 nr;
+	u8 flags[HARNESS_MAX_INSNS]; /* UB_INSN_x that the verifier would have found; mostly 0 */
+	bool has_flags;
+	u32 stack_depth; /* of each subprogram; 0 = unknown */
 	u8 memory[HARNESS_MAX_MEMORY] __attribute__((aligned(16)));
 	u32 memory_size;
 };
@@ -42,6 +45,15 @@ extern const char *const vm_engine_names[VM_NR_ENGINES];
 /* 0, or -errno and @why: does not load, fails at run time, ... The kernel's log goes to @why. */
 int vm_run(enum vm_engine engine, const struct vm_case *test, struct vm_outcome *out,
 	   struct ub_reason *why);
+
+/* The same in steps, to run one program on several memories. */
+struct vm_loaded;
+int vm_load(enum vm_engine engine, const struct vm_case *test, struct vm_loaded **out,
+	    struct ub_reason *why);
+/* On out->memory, which the caller has filled. */
+int vm_execute(struct vm_loaded *loaded, const struct vm_case *test, struct vm_outcome *out,
+	       struct ub_reason *why);
+void vm_unload(struct vm_loaded *loaded);
 
 /* Whether programs can be loaded into the kernel here. */
 bool vm_kernel_available(void);

@@ -12,4 +12,7 @@
  * interpose's own. @session: for children that fork off and make calls themselves. */
 void ub_interpose_start(int sock, u64 session);
 
+/* The real kernel's answer: a result or -errno. */
+long ub_raw_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
+
 #endif

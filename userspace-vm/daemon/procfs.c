@@ -42,9 +42,9 @@ static const char *field(const char *text, const char *name)
 	return "";
 }
 
-int ub_proc_status(pid_t pid, struct ub_proc_status *status)
+int ub_procfs_status(pid_t pid, struct ub_procfs_status *status)
 {
-	struct ub_proc_status out = {};
+	struct ub_procfs_status out = {};
 	char text[4096];
 
 	/* A reader may be told ENOENT (no such process) or ESRCH (it ended meanwhile). */
@@ -65,7 +65,7 @@ int ub_proc_status(pid_t pid, struct ub_proc_status *status)
 	return 0;
 }
 
-int ub_proc_start_time(pid_t pid, u64 *ticks)
+int ub_procfs_start_time(pid_t pid, u64 *ticks)
 {
 	char text[1024];
 	const char *at;
@@ -84,7 +84,7 @@ int ub_proc_start_time(pid_t pid, u64 *ticks)
 	return 0;
 }
 
-void ub_proc_command(pid_t pid, char *text, size_t size)
+void ub_procfs_command(pid_t pid, char *text, size_t size)
 {
 	ssize_t n = read_file(pid, "cmdline", text, size);
 
@@ -99,11 +99,12 @@ void ub_proc_command(pid_t pid, char *text, size_t size)
 	}
 }
 
-int ub_proc_files(pid_t pid, int (*fn)(void *opaque, const struct ub_proc_file *file), void *opaque)
+int ub_procfs_files(pid_t pid, int (*fn)(void *opaque, const struct ub_procfs_file *file),
+		    void *opaque)
 {
 	_cleanup_fclose_ FILE *maps = NULL;
 	_cleanup_free_ char *line = NULL;
-	struct ub_proc_file last = {};
+	struct ub_procfs_file last = {};
 	size_t capacity = 0;
 	char path[64];
 
@@ -112,12 +113,13 @@ int ub_proc_files(pid_t pid, int (*fn)(void *opaque, const struct ub_proc_file *
 	if (!maps)
 		return -errno;
 	while (getline(&line, &capacity, maps) > 0) {
-		struct ub_proc_file file;
+		struct ub_procfs_file file;
 		unsigned int major, minor;
 		unsigned long ino;
 		int name = 0, err;
 
-		if (sscanf(line, "%*x-%*x %*4s %*x %x:%x %lu %n", &major, &minor, &ino, &name) < 3 ||
+		if (sscanf(line, "%*x-%*x %*4s %*x %x:%x %lu %n", &major, &minor, &ino, &name) <
+			    3 ||
 		    !ino)
 			continue;
 		file.dev = makedev(major, minor);
@@ -140,7 +142,7 @@ struct wanted_file {
 	ino_t ino;
 };
 
-static int is_wanted(void *opaque, const struct ub_proc_file *file)
+static int is_wanted(void *opaque, const struct ub_procfs_file *file)
 {
 	const struct wanted_file *wanted = opaque;
 	char path[4200];
@@ -155,14 +157,14 @@ static int is_wanted(void *opaque, const struct ub_proc_file *file)
 	return stat(path, &st) == 0 && st.st_dev == wanted->dev && st.st_ino == wanted->ino;
 }
 
-int ub_proc_maps_file(pid_t pid, dev_t dev, ino_t ino)
+int ub_procfs_maps_file(pid_t pid, dev_t dev, ino_t ino)
 {
 	struct wanted_file wanted = { pid, dev, ino };
 
-	return ub_proc_files(pid, is_wanted, &wanted);
+	return ub_procfs_files(pid, is_wanted, &wanted);
 }
 
-u32 ub_proc_possible_cpus(void)
+u32 ub_procfs_possible_cpus(void)
 {
 	_cleanup_fclose_ FILE *file = fopen("/sys/devices/system/cpu/possible", "re");
 	unsigned int first, last = 0;

@@ -10,28 +10,29 @@
 
 #include <common/types.h>
 
-struct ub_proc_status {
+struct ub_procfs_status {
 	pid_t tgid;
 	pid_t parent;
 	pid_t tracer; /* 0: not traced */
 	uid_t uid;    /* real */
 	gid_t gid;
-	char state; /* 'Z': zombie, 'X': dead */
+	char state;	 /* 'Z': zombie, 'X': dead */
 	bool has_memory; /* false: kernel thread or zombie */
 	char comm[16];
 };
 
 /* @pid may be a thread's id. 0 or -ESRCH. */
-int __must_check ub_proc_status(pid_t pid, struct ub_proc_status *status);
+int __must_check ub_procfs_status(pid_t pid, struct ub_procfs_status *status);
 
-/* Start time in clock ticks since boot: with the pid, a name that is not used again. 0 or -ESRCH. */
-int __must_check ub_proc_start_time(pid_t pid, u64 *ticks);
+/* Start time in clock ticks since boot: with the pid, a name that is not used again. 0 or -ESRCH.
+ */
+int __must_check ub_procfs_start_time(pid_t pid, u64 *ticks);
 
 /* The process's command line with blanks between arguments, "" where it has none. */
-void ub_proc_command(pid_t pid, char *text, size_t size);
+void ub_procfs_command(pid_t pid, char *text, size_t size);
 
 /* A file that a process has mapped. */
-struct ub_proc_file {
+struct ub_procfs_file {
 	dev_t dev; /* as /proc/PID/maps says: differs from st_dev on some file systems */
 	ino_t ino;
 	const char *path; /* in the process's mount namespace */
@@ -39,13 +40,13 @@ struct ub_proc_file {
 
 /* Calls @fn for each run of mappings of the same file, until it returns nonzero, which is returned;
  * 0 at the end, or -errno. */
-int ub_proc_files(pid_t pid, int (*fn)(void *opaque, const struct ub_proc_file *file),
-		  void *opaque);
+int ub_procfs_files(pid_t pid, int (*fn)(void *opaque, const struct ub_procfs_file *file),
+		    void *opaque);
 
 /* Whether @pid has the file (@dev, @ino as stat() reports them) mapped: 1, 0 or -errno. */
-int ub_proc_maps_file(pid_t pid, dev_t dev, ino_t ino);
+int ub_procfs_maps_file(pid_t pid, dev_t dev, ino_t ino);
 
 /* Number of possible CPUs: per-CPU values exist for each. At least 1. */
-u32 ub_proc_possible_cpus(void);
+u32 ub_procfs_possible_cpus(void);
 
 #endif

@@ -21,7 +21,7 @@ HELPER(map_delete_elem)
 
 HELPER(map_push_elem)
 {
-	return (u64)ub_map_push((struct ub_map *)r1, (const void *)r2, r3);
+	return (u64)ub_map_push_run((struct ub_map *)r1, (const void *)r2, r3, run_);
 }
 
 HELPER(map_pop_elem)

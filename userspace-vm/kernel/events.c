@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Events: from a target's own ring, through us, into the client's ring buffer or perf buffer, and the
- * waking of who waits for them.
- *
- * The client's memory is only written here. Positions that we own are kept in our own memory and merely
- * shown to the client; positions that the client owns are read once and believed only if they make sense.
- * libbpf in turn believes every header it finds, so nothing of the target's but bytes of data gets there.
+ * Events: from a target's own ring, through us, into the client's ring buffer or perf buffer
+ * (map/client_ring.h), and the waking of who waits for them.
  *
  * The files that clients hold can't be made readable by us (a memfd always is, which epoll refuses), so
  * an eventfd is put into the client's epoll set in their place, edge-triggered because the client will
@@ -19,11 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
-#define PAGE_SIZE   4096u
-#define TICK_MS	    10
-#define MAX_RECORD  (UINT32_MAX / 4)
-#define RING_DATA   (2 * PAGE_SIZE) /* offset: after the consumer's and the producer's page */
-#define MAX_PERF    65535u
+#define TICK_MS 10
 
 /* --- waking -------------------------------------------------------------------------------------- */
 
@@ -47,23 +39,11 @@ void ub_object_wake(struct ub_object *object)
 	}
 }
 
-static struct perf_event_mmap_page *perf_page(const struct ub_kperf *event)
-{
-	return (struct perf_event_mmap_page *)(void *)event->buffer;
-}
-
-static u64 ring_consumer(const struct ub_kernel_map *map)
-{
-	return __atomic_load_n((u64 *)(void *)map->map.shared, __ATOMIC_ACQUIRE);
-}
-
 bool ub_object_unread(struct ub_object *object)
 {
 	if (object->kind == UB_KIND_MAP)
-		return ring_consumer(ub_to_map(object)) != ub_to_map(object)->producer;
-	return ub_to_perf(object)->buffer &&
-	       __atomic_load_n(&perf_page(ub_to_perf(object))->data_tail, __ATOMIC_ACQUIRE) !=
-		       ub_to_perf(object)->head;
+		return ub_client_ring_available(&ub_to_map(object)->map, &ub_to_map(object)->ring);
+	return ub_to_perf(object)->page.base && ub_perf_page_available(&ub_to_perf(object)->page);
 }
 
 static void tick(void *opaque)
@@ -168,119 +148,36 @@ void ub_epoll_ctl(struct ub_kernel *k, struct ub_caller *c, const struct ub_call
 				     call->args[3]);
 }
 
-/* --- ring buffers ---------------------------------------------------------------------------------- */
+/* --- delivery -------------------------------------------------------------------------------------- */
 
-/* The data area is there twice, one after the other, so that a client may map it as the kernel's and
- * read records that wrap around in one piece. Each byte has to be written at both places. */
-static void ring_copy(u8 *data, u64 size, u64 at, const void *from, u64 length)
+static void deliver_ring(struct ub_kernel_map *map, const struct ub_event *event)
 {
-	u64 first = length < size - at ? length : size - at;
-	const u8 *bytes = from;
+	bool wake = false;
 
-	memcpy(data + at, bytes, length);
-	memcpy(data + size + at, bytes, first);
-	if (first < length)
-		memcpy(data, bytes + first, length - first);
-}
-
-static void deliver_ring(struct ub_kernel_map *map, const void *data, u32 length)
-{
-	u64 size = map->map.attr.max_entries;
-	u64 total = ub_round_up((u64)length + BPF_RINGBUF_HDR_SZ, 8);
-	u64 consumer = ring_consumer(map);
-	u64 used = map->producer - consumer;
-	u64 at = map->producer & (size - 1);
-	u8 *base = map->map.shared + RING_DATA;
-	u32 header[2] = { length, 0 };
-
-	/* A consumer that claims to be ahead of us, or further behind than there is room, is not believed. */
-	if (length > MAX_RECORD || used > size || total > size - used) {
+	if (ub_client_ring_append(&map->map, &map->ring, event->data, event->size, event->wakeup,
+				  &wake)) {
 		map->lost++;
-		return;
+		wake = true; /* full: whoever sleeps should not */
 	}
-	header[1] = (u32)((map->producer & (size - 1)) / PAGE_SIZE + RING_DATA / PAGE_SIZE - 1);
-	ring_copy(base, size, (at + sizeof(header)) & (size - 1), data, length);
-	ring_copy(base, size, at, header, sizeof(header));
-	map->producer += total;
-	__atomic_store_n((u64 *)(void *)(map->map.shared + PAGE_SIZE), map->producer, __ATOMIC_SEQ_CST);
-	/* As the kernel: whoever had read everything before this record may be asleep. */
-	if (ring_consumer(map) == map->producer - total)
+	if (wake)
 		ub_object_wake(&map->object);
-	if (map->eventfd >= 0)
+	if (map->eventfd >= 0 && !(event->wakeup & BPF_RB_NO_WAKEUP))
 		ub_tick_add(&map->object);
 }
 
-/* --- perf buffers ------------------------------------------------------------------------------------ */
-
-static void perf_copy(struct ub_kperf *event, u64 at, const void *from, u64 length)
+static void deliver_perf(struct ub_kperf *event, const void *data, u32 size)
 {
-	u8 *data = event->buffer + PAGE_SIZE;
-	u64 offset = at & (event->data_size - 1);
-	u64 first = length < event->data_size - offset ? length : event->data_size - offset;
-
-	memcpy(data + offset, from, first);
-	memcpy(data, (const u8 *)from + first, length - first);
-}
-
-static u64 perf_room(const struct ub_kperf *event)
-{
-	u64 tail = __atomic_load_n(&perf_page(event)->data_tail, __ATOMIC_ACQUIRE);
-	u64 used = event->head - tail;
-
-	return used > event->data_size ? 0 : event->data_size - used;
-}
-
-static void perf_publish(struct ub_kperf *event)
-{
-	__atomic_store_n(&perf_page(event)->data_head, event->head, __ATOMIC_SEQ_CST);
-}
-
-/* What was lost is said as soon as there is room to say it: PERF_RECORD_LOST. */
-static void perf_say_lost(struct ub_kperf *event, u64 needed)
-{
-	struct {
-		struct perf_event_header header;
-		u64 id;
-		u64 lost;
-	} record = { { PERF_RECORD_LOST, 0, sizeof(record) }, event->object.id, event->lost };
-
-	if (!event->lost || perf_room(event) < sizeof(record) + needed)
-		return;
-	perf_copy(event, event->head, &record, sizeof(record));
-	event->head += sizeof(record);
-	event->lost = 0;
-}
-
-static void deliver_perf(struct ub_kperf *event, const void *data, u32 length)
-{
-	struct {
-		struct perf_event_header header;
-		u32 size;
-	} __attribute__((packed)) head;
-	u32 raw = ub_round_up(length + (u32)sizeof(head.size), 8) - (u32)sizeof(head.size);
-	u64 total = sizeof(head) + raw;
-	static const u8 zero[8];
-
 	ub_perf_find_size(event);
-	if (!event->buffer || total > MAX_PERF) {
+	if (!event->page.base) {
 		event->lost++;
 		return;
 	}
-	perf_say_lost(event, total);
-	if (event->lost || perf_room(event) < total) {
-		event->lost++;
-		if (event->eventfd >= 0)
-			ub_tick_add(&event->object);
-		return;
+	if (event->lost) {
+		ub_perf_page_lost(&event->page, event->lost);
+		event->lost = 0;
 	}
-	head.header = (struct perf_event_header){ PERF_RECORD_SAMPLE, 0, (u16)total };
-	head.size = raw;
-	perf_copy(event, event->head, &head, sizeof(head));
-	perf_copy(event, event->head + sizeof(head), data, length);
-	perf_copy(event, event->head + sizeof(head) + length, zero, raw - length);
-	event->head += total;
-	perf_publish(event);
-	ub_object_wake(&event->object);
+	if (!ub_perf_page_sample(&event->page, data, size))
+		ub_object_wake(&event->object);
 	if (event->eventfd >= 0)
 		ub_tick_add(&event->object);
 }
@@ -309,7 +206,7 @@ void ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
 	if (!map)
 		return;
 	if (event->kind == UB_EVENT_RINGBUF && map->map.attr.type == BPF_MAP_TYPE_RINGBUF) {
-		deliver_ring(map, event->data, event->size);
+		deliver_ring(map, event);
 	} else if (event->kind == UB_EVENT_PERF &&
 		   map->map.attr.type == BPF_MAP_TYPE_PERF_EVENT_ARRAY) {
 		perf = perf_slot(map, event->cpu);

@@ -404,7 +404,7 @@ s64 ub_cmd_get_info(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *at
 		return -EINVAL;
 	err = ub_file_get(k, c, (s32)attr->a.info.bpf_fd, &file);
 	if (err)
-		return err;
+		return err == -EBADF ? -EBADFD : err; /* this one command says it so */
 	switch (file->object->kind) {
 	case UB_KIND_MAP:
 		return map_info(ub_to_map(file->object), c, attr);

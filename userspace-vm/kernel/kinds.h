@@ -10,6 +10,7 @@
 #include <kernel/attr.h>
 #include <kernel/file.h>
 #include <kernel/object.h>
+#include <map/client_ring.h>
 
 struct btf;
 struct ub_worker;
@@ -37,8 +38,7 @@ struct ub_kernel_map {
 	/* Batches of hash maps: the key after which entry batch_at comes. */
 	u32 batch_at;
 	u8 *batch_key;
-	/* RINGBUF: our end of it; the shared memory only shows it. */
-	u64 producer;
+	struct ub_client_ring ring; /* RINGBUF */
 	int eventfd; /* in the readers' epoll sets, or -1 */
 	u64 lost;
 };
@@ -171,12 +171,10 @@ struct ub_kperf {
 	struct ub_kprog *prog;
 	struct ub_object *link; /* that put prog there, not counted; NULL: ioctl did */
 	struct ub_worker *worker; /* runs prog on a clock */
-	/* BPF_OUTPUT: the buffer, mapped by us in full; the client's size decides how much is used. */
+	/* BPF_OUTPUT: the buffer's memory, and our mapping of it once the client's has told its size. */
 	int memfd;
-	u8 *buffer;
-	u64 data_size; /* 0: not known yet */
-	u64 head;
-	u64 lost;
+	struct ub_perf_page page; /* base NULL: not known yet */
+	u64 lost;		  /* until then */
 	int eventfd;
 	pid_t owner;
 };

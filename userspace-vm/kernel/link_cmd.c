@@ -191,7 +191,7 @@ static s64 create_multi_link(struct ub_kernel *k, struct ub_caller *c, const str
 	if (err < 0)
 		return err;
 	if (!path[0])
-		return -ENOENT;
+		return -EBADF;
 	err = ub_point_resolve(&first, c, path, &size);
 	if (err == -EINVAL)
 		err = -EBADF; /* not a regular file */

@@ -212,13 +212,14 @@ static int lookup_batch(struct batch *b, bool and_delete)
 static int check(const struct batch *b, u32 cmd)
 {
 	const union bpf_attr *a = &b->attr->a;
-	u64 allowed = BPF_F_LOCK;
+	bool reads = cmd == BPF_MAP_LOOKUP_BATCH || cmd == BPF_MAP_LOOKUP_AND_DELETE_BATCH;
 
 	if (!has_batch(b->map->map.attr.type, cmd))
 		return -ENOTSUPP;
-	if (cmd == BPF_MAP_UPDATE_BATCH) /* each update looks at the rest itself */
-		allowed = UINT64_MAX;
-	if (a->batch.elem_flags & ~allowed || a->batch.flags)
+	if (a->batch.elem_flags & ~(u64)BPF_F_LOCK)
+		return -EINVAL;
+	/* Only the hash maps' own lookup looks at these. */
+	if (a->batch.flags && reads && is_hash(b->map->map.attr.type))
 		return -EINVAL;
 	if (a->batch.elem_flags & BPF_F_LOCK && !b->map->has_spin_lock)
 		return -EINVAL;

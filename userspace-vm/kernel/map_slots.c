@@ -106,15 +106,14 @@ static int slot_of(const struct ub_kernel_map *map, const void *key, u32 *index)
 	return *index < map->nr_slots ? 0 : -E2BIG;
 }
 
-/* What programs see of an entry. A type that keeps nothing in shared memory ignores it. */
+/* What programs see of an entry: whether it is there, and where that is a map, its id. */
 static void show(struct ub_kernel_map *map, u32 index, const struct ub_object *object)
 {
-	u32 id = object ? object->id : 0;
+	int err = object ? ub_map_sys_update(&map->map, &index, &object->id, BPF_ANY) :
+			   ub_map_sys_delete(&map->map, &index);
 
-	if (map->map.attr.type != BPF_MAP_TYPE_PERF_EVENT_ARRAY && map->map.values_offset +
-	    ((u64)index + 1) * sizeof(u32) <= map->map.shared_size && map->map.elem_stride == sizeof(u32))
-		__atomic_store_n((u32 *)(void *)(map->map.shared + map->map.values_offset) + index, id,
-				 __ATOMIC_RELEASE);
+	/* The index is good, and of an entry that was not shown there is nothing to take back. */
+	(void)err;
 }
 
 /* Hash of maps: one reference per entry, in an unordered list. */

@@ -305,8 +305,8 @@ void ub_kperf_destroy(struct ub_object *object)
 
 	ub_perf_clear_prog(event);
 	ub_point_exit(&event->point);
-	if (event->buffer)
-		munmap(event->buffer, PAGE_SIZE + event->data_size);
+	if (event->page.base)
+		munmap(event->page.base, PAGE_SIZE + event->page.data_size);
 	if (event->memfd >= 0)
 		close(event->memfd);
 	if (event->eventfd >= 0)
@@ -316,22 +316,20 @@ void ub_kperf_destroy(struct ub_object *object)
 
 void ub_perf_set_size(struct ub_kperf *event, u64 length)
 {
-	u64 data_size = length > PAGE_SIZE ? length - PAGE_SIZE : 0;
-	struct perf_event_mmap_page *page;
-	u8 *buffer;
+	void *base;
 
-	if (event->memfd < 0 || event->data_size || !data_size || data_size & (data_size - 1) ||
-	    data_size < PAGE_SIZE || data_size > BUFFER_MAX)
+	/* Lengths that are none of a perf buffer's are not believed: another may come. */
+	if (event->memfd < 0 || event->page.base || length < 2 * PAGE_SIZE ||
+	    length > BUFFER_MAX + PAGE_SIZE || length % PAGE_SIZE ||
+	    (length - PAGE_SIZE) & (length - PAGE_SIZE - 1))
 		return;
-	buffer = mmap(NULL, PAGE_SIZE + data_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-		      event->memfd, 0);
-	if (buffer == MAP_FAILED)
+	base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, event->memfd, 0);
+	if (base == MAP_FAILED)
 		return;
-	event->buffer = buffer;
-	event->data_size = data_size;
-	page = (struct perf_event_mmap_page *)(void *)buffer;
-	page->data_offset = PAGE_SIZE;
-	page->data_size = data_size;
+	if (ub_perf_page_init(&event->page, base, length, event->object.id)) {
+		munmap(base, length);
+		event->page.base = NULL;
+	}
 }
 
 void ub_perf_find_size(struct ub_kperf *event)
@@ -343,7 +341,7 @@ void ub_perf_find_size(struct ub_kperf *event)
 	struct stat st;
 	u64 length = 0;
 
-	if (event->memfd < 0 || event->data_size || fstat(event->memfd, &st))
+	if (event->memfd < 0 || event->page.base || fstat(event->memfd, &st))
 		return;
 	snprintf(path, sizeof(path), "/proc/%d/maps", event->owner);
 	maps = fopen(path, "re");

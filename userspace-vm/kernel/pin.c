@@ -96,9 +96,8 @@ s64 ub_cmd_obj_pin(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *att
 
 	if (!ub_attr_tail_zero(attr, UB_ATTR_END(file_flags)) || attr->a.file_flags)
 		return -EINVAL;
-	err = ub_file_get(k, c, (s32)attr->a.bpf_fd, &file);
-	if (err)
-		return err;
+	if (ub_file_get(k, c, (s32)attr->a.bpf_fd, &file))
+		return -EINVAL;
 	if (file->object->kind != UB_KIND_MAP && file->object->kind != UB_KIND_PROG &&
 	    file->object->kind != UB_KIND_LINK)
 		return -EINVAL;

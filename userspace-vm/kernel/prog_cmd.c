@@ -267,7 +267,7 @@ static int check_load(const struct ub_attr *attr)
 	if (!a->insn_cnt || a->insn_cnt > UB_MAX_INSNS)
 		return -E2BIG;
 	/* Attaching to other programs, kernel functions or devices: there are none here. */
-	if (a->attach_prog_fd || a->attach_btf_id)
+	if (a->attach_prog_fd || a->attach_btf_id || a->prog_ifindex)
 		return -EINVAL;
 	return check_attach_type(a->prog_type, a->expected_attach_type);
 }

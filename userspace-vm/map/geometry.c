@@ -3,7 +3,10 @@
  * Where things lie in a map's shared memory. Hosted: runs in the daemon only, on a checked attr; what it
  * finds goes into the private descriptors of all processes.
  */
+#include <map/bloom.h>
+#include <map/lpm.h>
 #include <map/pool.h>
+#include <map/queue.h>
 
 #define PAGE 4096ull
 #define CPU_ALIGN 128ull /* per-CPU values: two cache lines, for the adjacent-line prefetcher */
@@ -104,17 +107,62 @@ static void bind_hash(struct ub_map *map)
 	map->shared_size = end;
 }
 
+/* One more than there is room for: a queue's first node is a dummy. The others are for pushes under way. */
+static u64 queue_nodes(const struct ub_map *map)
+{
+	return map->attr.max_entries + 1ull + UB_POOL_EXTRA_PER_CPU * map->nr_cpus;
+}
+
 static void bind_queue(struct ub_map *map)
 {
-	/* One more than there is room for: a queue's first node is a dummy. The others are for pushes that
-	 * were interrupted. */
-	u64 extra = 1 + UB_POOL_EXTRA_PER_CPU * map->nr_cpus;
-
-	map->shared_size = ub_pool_layout(map, map->attr.max_entries + extra, 0, 0,
+	map->shared_size = ub_pool_layout(map, queue_nodes(map), 0, 0,
 					  sizeof(struct ub_node) +
 						  ub_round_up((u64)map->attr.value_size, 8));
 	map->elem_stride = map->type_words[UB_W_NODE_STRIDE];
 	map->values_offset = map->type_words[UB_W_NODES] + sizeof(struct ub_node);
+}
+
+static void bind_lpm(struct ub_map *map)
+{
+	bind_hash(map);
+	map->shared_size += ub_lpm_counts_size(map->attr.key_size);
+}
+
+/* Nodes: one per bucket, and some for traces on their way in. */
+static u64 stack_trace_nodes(const struct ub_map *map)
+{
+	return map->mask + 1 + UB_POOL_EXTRA_PER_CPU * map->nr_cpus;
+}
+
+static void bind_stack_trace(struct ub_map *map)
+{
+	map->mask = round_up_pow2(map->attr.max_entries) - 1;
+	map->shared_size = ub_pool_layout(map, stack_trace_nodes(map), 0, map->mask + 1,
+					  sizeof(struct ub_node) + 8 + map->attr.value_size);
+	map->elem_stride = map->type_words[UB_W_NODE_STRIDE];
+	map->values_offset = map->type_words[UB_W_NODES] + sizeof(struct ub_node) + 8;
+}
+
+static void bind_bloom(struct ub_map *map)
+{
+	u32 hashes = map->attr.extra & 0xf ? map->attr.extra & 0xf : 5;
+	u64 bits = ub_bloom_bits(map->attr.max_entries, hashes);
+
+	map->mask = bits - 1;
+	map->shared_size = bits / 8;
+	if (!(map->attr.flags & BPF_F_ZERO_SEED))
+		map->type_words[0] = ub_mix64(map->attr.id + 0x9e3779b97f4a7c15ull);
+}
+
+/* max_entries * hashes / ln 2, rounded up to a power of two, at least a word, at most 2^32. */
+u64 ub_bloom_bits(u32 max_entries, u32 hashes)
+{
+	u64 bits = (u64)max_entries * hashes / 5 * 7;
+
+	bits = round_up_pow2(bits ? bits : 1);
+	if (bits > 1ull << 32)
+		return 1ull << 32;
+	return bits < 64 ? 64 : bits;
 }
 
 static void bind_ring(struct ub_map *map)
@@ -134,6 +182,19 @@ void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
 		bind_hash(map);
+		break;
+	case BPF_MAP_TYPE_LPM_TRIE:
+		bind_lpm(map);
+		break;
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		bind_queue(map);
+		break;
+	case BPF_MAP_TYPE_STACK_TRACE:
+		bind_stack_trace(map);
+		break;
+	case BPF_MAP_TYPE_BLOOM_FILTER:
+		bind_bloom(map);
 		break;
 	case BPF_MAP_TYPE_RINGBUF:
 	case BPF_MAP_TYPE_USER_RINGBUF:
@@ -162,7 +223,16 @@ void ub_map_format(struct ub_map *map)
 	case BPF_MAP_TYPE_LRU_HASH:
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
+	case BPF_MAP_TYPE_LPM_TRIE:
 		ub_pool_format(map, map->attr.max_entries);
+		break;
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		ub_pool_format(map, (u32)queue_nodes(map));
+		ub_queue_format(map);
+		break;
+	case BPF_MAP_TYPE_STACK_TRACE:
+		ub_pool_format(map, (u32)stack_trace_nodes(map));
 		break;
 	default:
 		break;

@@ -40,6 +40,8 @@
 
 #include <errno.h>
 
+#include <map/lpm.h>
+
 #define MAX_STEPS 65536
 #define MAX_RESTARTS 128
 #define MAX_EVICT_STEPS 256
@@ -58,11 +60,18 @@ static bool is_percpu(const struct ub_map *map)
 	       map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
 }
 
+static bool is_lpm(const struct ub_map *map)
+{
+	return map->attr.type == BPF_MAP_TYPE_LPM_TRIE;
+}
+
 static u64 bucket_of(const struct ub_map *map, const void *key)
 {
 	u32 size = map->attr.key_size;
 	u64 seed = map->type_words[UB_W_SEED];
 
+	if (ub_unlikely(is_lpm(map)))
+		return ub_lpm_hash(map, key) & map->mask;
 	if (ub_likely(size == 8))
 		return ub_mix64(ub_load64(key) ^ seed) & map->mask;
 	if (size == 4)
@@ -74,6 +83,8 @@ static bool same_key(const struct ub_map *map, const struct ub_node *node, const
 {
 	u32 size = map->attr.key_size;
 
+	if (ub_unlikely(is_lpm(map)))
+		return ub_lpm_same(map, node->key, key);
 	if (ub_likely(size == 8))
 		return ub_load64(node->key) == ub_load64(key);
 	if (size == 4)

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 /* What programs call: by type to the implementations. Freestanding. */
-#include <map/array.h>
-#include <map/hash.h>
-
 #include <errno.h>
+
+#include <map/array.h>
+#include <map/bloom.h>
+#include <map/hash.h>
+#include <map/lpm.h>
+#include <map/queue.h>
 
 void *ub_map_lookup(struct ub_map *map, const void *key, struct ub_run *run)
 {
+	const u32 *id;
+
 	switch (map->attr.type) {
 	case BPF_MAP_TYPE_HASH:
 	case BPF_MAP_TYPE_PERCPU_HASH:
@@ -16,6 +21,14 @@ void *ub_map_lookup(struct ub_map *map, const void *key, struct ub_run *run)
 	case BPF_MAP_TYPE_ARRAY:
 	case BPF_MAP_TYPE_PERCPU_ARRAY:
 		return ub_array_lookup(map, key, run);
+	case BPF_MAP_TYPE_LPM_TRIE:
+		return ub_lpm_lookup(map, key, run);
+	case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+		id = ub_array_lookup(map, key, run);
+		return id ? ub_map_inner_find(map->inner, map->attr.max_entries, *id) : NULL;
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+		id = ub_hash_lookup(map, key, run);
+		return id ? ub_map_inner_find(map->inner, map->attr.max_entries, *id) : NULL;
 	default:
 		return NULL;
 	}
@@ -33,6 +46,12 @@ long ub_map_update(struct ub_map *map, const void *key, const void *value, u64 f
 	case BPF_MAP_TYPE_ARRAY:
 	case BPF_MAP_TYPE_PERCPU_ARRAY:
 		return ub_array_update(map, key, value, flags, false, run);
+	case BPF_MAP_TYPE_LPM_TRIE:
+		return ub_lpm_update(map, key, value, flags, run);
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+	case BPF_MAP_TYPE_BLOOM_FILTER:
+		return -EINVAL;
 	default:
 		return -EOPNOTSUPP;
 	}
@@ -46,8 +65,12 @@ long ub_map_delete(struct ub_map *map, const void *key, struct ub_run *run)
 	case BPF_MAP_TYPE_LRU_HASH:
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 		return ub_hash_delete(map, key, run);
+	case BPF_MAP_TYPE_LPM_TRIE:
+		return ub_lpm_delete(map, key, run);
 	case BPF_MAP_TYPE_ARRAY:
 	case BPF_MAP_TYPE_PERCPU_ARRAY:
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
 		return -EINVAL;
 	default:
 		return -EOPNOTSUPP;
@@ -74,17 +97,44 @@ void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu)
 	}
 }
 
+long ub_map_push_run(struct ub_map *map, const void *value, u64 flags, struct ub_run *run)
+{
+	switch (map->attr.type) {
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		return ub_queue_push(map, value, flags, run);
+	case BPF_MAP_TYPE_BLOOM_FILTER:
+		return ub_bloom_push(map, value, flags);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
 long ub_map_push(struct ub_map *map, const void *value, u64 flags)
 {
-	return -EOPNOTSUPP;
+	return ub_map_push_run(map, value, flags, NULL);
 }
 
 long ub_map_pop(struct ub_map *map, void *value)
 {
-	return -EOPNOTSUPP;
+	switch (map->attr.type) {
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		return ub_queue_pop(map, value, true);
+	default:
+		return -EOPNOTSUPP;
+	}
 }
 
 long ub_map_peek(struct ub_map *map, void *value)
 {
-	return -EOPNOTSUPP;
+	switch (map->attr.type) {
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		return ub_queue_pop(map, value, false);
+	case BPF_MAP_TYPE_BLOOM_FILTER:
+		return ub_bloom_peek(map, value);
+	default:
+		return -EOPNOTSUPP;
+	}
 }

@@ -68,9 +68,18 @@ long ub_map_update(struct ub_map *map, const void *key, const void *value, u64 f
 		   struct ub_run *run);
 long ub_map_delete(struct ub_map *map, const void *key, struct ub_run *run);
 long ub_map_push(struct ub_map *map, const void *value, u64 flags);
+long ub_map_push_run(struct ub_map *map, const void *value, u64 flags, struct ub_run *run);
 long ub_map_pop(struct ub_map *map, void *value);
 long ub_map_peek(struct ub_map *map, void *value);
 void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu);
+
+/*
+ * mmap(2) by clients. ARRAY with BPF_F_MMAPABLE: the file as it is, values from offset 0, round_up(value_size, 8)
+ * apart. RINGBUF and USER_RINGBUF: consumer position page, producer position page, then the data *twice* (a plain file
+ * can't alias itself), 2 * page + 2 * max_entries bytes as the kernel maps them: the daemon is the only writer
+ * of a RINGBUF's data and writes both copies (map/client_ring.h); of a USER_RINGBUF's data nobody but the client
+ * writes, and only the first copy is read, modulo its size.
+ */
 
 /* --- from the bpf(2) surface: values of all CPUs, each rounded up to 8 bytes ----------------- */
 
@@ -83,5 +92,25 @@ int __must_check ub_map_sys_lookup_and_delete(struct ub_map *map, const void *ke
 					      u64 flags);
 /* @key NULL: the first key. -ENOENT after the last. */
 int __must_check ub_map_sys_next_key(struct ub_map *map, const void *key, void *next_key);
+
+/*
+ * Gives back what participants left when they died in the middle of something: nodes that nobody links, hints
+ * that were not given. Call it once in a while after processes with the map have died; it harms
+ * nothing at any time and waits for nobody. @is_alive(opaque, tgid): whether the process that
+ * struct ub_process.tgid_pid names still lives. Returns the number of nodes given back.
+ */
+u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque);
+
+/*
+ * ARRAY_OF_MAPS, HASH_OF_MAPS: the values in shared memory are ids of inner maps (u32; 0 = none), what bpf(2) lookup
+ * returns and ub_map_sys_update() stores. The per-process table `inner` holds, in any order and with
+ * NULL for nothing, the struct ub_map of every inner map: ub_map_inner_add() puts one in before its id is published
+ * in the shared memory. An id without a map in the table looks up as NULL.
+ * PROG_ARRAY, CGROUP_ARRAY, PERF_EVENT_ARRAY: values are u32 as well: the program's id; nonzero where there is a
+ * cgroup or a perf event.
+ */
+/* 0, or -ENOSPC. @table has @n (= max_entries) entries. */
+int ub_map_inner_add(struct ub_map **table, u32 n, struct ub_map *inner);
+struct ub_map *ub_map_inner_find(struct ub_map *const *table, u32 n, u32 id); /* [F] */
 
 #endif

@@ -26,10 +26,17 @@ static u32 owner_of(const struct ub_run *run)
 static bool claim(const struct ub_map *map, u32 index, bool extra, struct ub_run *run)
 {
 	struct ub_node *node = ub_pool_node(map, index);
-	u64 state = ub_atomic_load(&node->state);
+	u64 state = ub_atomic_load(&node->state), next;
 
 	if (state & UB_NODE_USED || !!(state & UB_NODE_EXTRA) != extra)
 		return false;
+	/*
+	 * A used node whose next is marked has been deleted in this life of it, which ub_map_sweep()
+	 * relies on: so the mark of the last life goes before the state says "used".
+	 */
+	next = ub_atomic_load(&node->next);
+	if (next & UB_LINK_MARK)
+		ub_atomic_cas(&node->next, next, ub_link_make(next, ub_link_target(next), 0));
 	return ub_atomic_cas(&node->state, state,
 			     (u64)owner_of(run) << 32 |
 				     ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) |

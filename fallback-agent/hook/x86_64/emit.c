@@ -138,6 +138,12 @@ void ub_emit_cmp32_mem_imm8(struct ub_emit *emit, enum ub_reg base, s32 disp, s8
 	ub_emit_u8(emit, (u8)imm);
 }
 
+void ub_emit_cmp64_mem_imm8(struct ub_emit *emit, enum ub_reg base, s32 disp, s8 imm)
+{
+	op_memory(emit, true, 0x83, 7, base, disp);
+	ub_emit_u8(emit, (u8)imm);
+}
+
 void ub_emit_inc_mem(struct ub_emit *emit, enum ub_reg base, s32 disp, bool locked)
 {
 	if (locked)

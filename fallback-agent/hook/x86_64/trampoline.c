@@ -241,9 +241,15 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 		call_link(emit, &point->links[i], &needs, !i);
 	}
 
+	/*
+	 * The old guard is put back by a branch, not by its value: nearly always it is 0, and a value that goes
+	 * through memory three times makes each hit wait for the one before.
+	 */
 	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
-	ub_emit_load(emit, UB_RAX, UB_RSP, OLD_GUARD);
-	ub_emit_store(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);
+	ub_emit_cmp64_mem_imm8(emit, UB_RSP, OLD_GUARD, 0);
+	cold->nested = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	ub_emit_store_imm(emit, 0, UB_RCX, UB_SLOT_GUARD);
+	cold->nested_back = ub_emit_here(emit);
 	for (u32 i = 0; i < 16; i++)
 		if ((needs.restore & ~SCRATCH) & BIT(i))
 			ub_emit_load(emit, i, UB_RSP, pt_word[i] * 8);
@@ -277,6 +283,11 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 		ub_emit_inc_mem(emit, UB_RCX, offsetof(struct ub_hit_counters, misses), true);
 	}
 	ub_emit_jmp(emit, cold->out);
+
+	ub_emit_land(emit, cold->nested);
+	ub_emit_load(emit, UB_RAX, UB_RSP, OLD_GUARD);
+	ub_emit_store(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);
+	ub_emit_jmp(emit, cold->nested_back);
 }
 
 u32 ub_trampoline_bound(u32 nr_links)

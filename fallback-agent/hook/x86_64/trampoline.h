@@ -41,6 +41,8 @@ struct ub_trampoline_cold {
 	u32 slow;    /* where the jump to the slow path stands */
 	u64 back;    /* where it comes back to */
 	u64 out;     /* where it gives up */
+	u32 nested;  /* where the jump for a hit within a hit stands */
+	u64 nested_back;
 	const struct ub_trampoline_point *point;
 };
 

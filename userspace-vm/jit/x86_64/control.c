@@ -173,13 +173,15 @@ static int emit_cpu(struct compiler *c)
 }
 
 /*
- * The same for a per-CPU array. How its values lie depends on the number of CPUs, which is the
- * process's: read from the private descriptor. An unknown CPU takes the helper's way.
+ * The same for a per-CPU array: the values of one CPU are an array, and how far those of two CPUs are
+ * apart is one of the map's shape too, however many CPUs there are. A CPU that the run does not know
+ * yet takes the helper's way.
  */
 static int emit_percpu_lookup(struct compiler *c, u32 index)
 {
 	const struct ub_map_attr *attr = &c->program->maps[index];
 	struct bytes *b = &c->out;
+	struct ub_map one = { 0 }, many = { 0 };
 	u8 *unknown, *miss, *end;
 	int err;
 
@@ -189,6 +191,13 @@ static int emit_percpu_lookup(struct compiler *c, u32 index)
 	err = add_reloc(c, UB_RELOC_MAP, index, 0, code_len(c) - 8);
 	if (err)
 		return err;
+	ub_map_bind(&one, attr, 1, NULL);
+	ub_map_bind(&many, attr, 64, NULL);
+	if (one.elem_stride != many.elem_stride || one.value_stride != many.value_stride ||
+	    one.elem_stride > INT32_MAX || one.value_stride > INT32_MAX) {
+		err = emit_helper_call(c, BPF_FUNC_map_lookup_elem);
+		return err ? err : 1;
+	}
 	x_rm(b, false, 0x8b, RDX, RUN_REG, RUN_OFFSET(cpu));
 	x_rm(b, false, 0x3b, RDX, RDI, MAP_OFFSET(nr_cpus));
 	unknown = x_jcc_short(b, CC_AE);
@@ -196,12 +205,18 @@ static int emit_percpu_lookup(struct compiler *c, u32 index)
 	x_alu_rr(b, false, X_XOR, RAX, RAX);
 	x_alu_ri(b, false, X_CMP, SCRATCH, attr->max_entries);
 	miss = x_jcc_short(b, CC_AE);
-	x_rm(b, false, 0x8b, RAX, RDI, MAP_OFFSET(value_stride));
-	x_rr(b, true, 0x0faf, RAX, RDX);
-	x_rm(b, true, 0x0faf, SCRATCH, RDI, MAP_OFFSET(elem_stride));
-	x_alu_rr(b, true, X_ADD, RAX, SCRATCH);
-	x_rm(b, true, 0x03, RAX, RDI, MAP_OFFSET(values_offset));
-	x_rm(b, true, 0x03, RAX, RDI, MAP_OFFSET(shared));
+	x_mov_ri64(b, RAX, 0);
+	err = add_reloc(c, UB_RELOC_MAP_VALUE, index, 0, code_len(c) - 8);
+	if (err)
+		return err;
+	emit_scale(b, RDX, one.value_stride);
+	x_alu_rr(b, true, X_ADD, RAX, RDX);
+	if (one.elem_stride == 8) {
+		x_rmx(b, true, 0x8d, RAX, RAX, SCRATCH, 3);
+	} else {
+		emit_scale(b, SCRATCH, one.elem_stride);
+		x_alu_rr(b, true, X_ADD, RAX, SCRATCH);
+	}
 	end = x_jmp_short(b);
 	x_land(b, unknown);
 	err = emit_helper_call(c, BPF_FUNC_map_lookup_elem);

@@ -243,7 +243,9 @@ static int emit_fused(struct compiler *c, u32 pc)
 	store = load + 2;
 	op = fusible(c, alu, c->facts[pc + 1].op);
 	by_reg = BPF_SRC(alu->code) == BPF_X;
-	if (op < 0 || ub_isa_ops[c->facts[pc + 2].op].form != UB_FORM_STORE ||
+	/* A 32-bit operation would clear the upper half of 64 bits in memory. */
+	if (op < 0 || (size == 8 && BPF_CLASS(alu->code) == BPF_ALU) ||
+	    ub_isa_ops[c->facts[pc + 2].op].form != UB_FORM_STORE ||
 	    BPF_MODE(load->code) != BPF_MEM || alu->dst_reg != load->dst_reg ||
 	    (by_reg && alu->src_reg == load->dst_reg) || store->src_reg != load->dst_reg ||
 	    store->dst_reg != load->src_reg || load->dst_reg == load->src_reg ||

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+/*
+ * run and load: the commands that are sessions themselves.
+ */
+#include "commands.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <common/cleanup.h>
+
+#include "cmd_run.h"
+#include "output.h"
+#include "session.h"
+
+enum { MAX_PIDS = 1024, MAX_ARGS = 32 };
+
+struct run_args {
+	struct ub_options *options;
+	bool is_load;
+	const char *program;
+	char *args[MAX_ARGS];
+	u32 nr_args;
+	pid_t pids[MAX_PIDS];
+	u32 nr_pids;
+	double seconds;
+	double interval;
+};
+
+static const struct argp_option run_options[] = {
+	{ "pid", 'p', "PID", 0, "Attach to this process (may be given again)" },
+	{ "duration", 'd', "SECONDS", 0, "End after so many seconds" },
+	{ "interval", 'i', "SECONDS", 0, "Print so often (default: 1)" },
+	{ 0 }
+};
+
+static const struct argp_option load_options[] = {
+	{ "duration", 'd', "SECONDS", 0, "End after so many seconds" },
+	{ "interval", 'i', "SECONDS", 0, "Print so often (default: 1)" },
+	{ 0 }
+};
+
+int ub_parse_pid(const char *text, pid_t *pid)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	if (!*text || *end || number <= 0 || number > 1 << 22)
+		return -EINVAL;
+	*pid = (pid_t)number;
+	return 0;
+}
+
+static double parse_seconds(const char *text, struct argp_state *state)
+{
+	char *end;
+	double seconds = strtod(text, &end);
+
+	if (!*text || *end || !(seconds > 0 && seconds < 1e8))
+		argp_error(state, "'%s' is not a number of seconds", text);
+	return seconds;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct run_args *args = state->input;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = args->options;
+		break;
+	case 'p':
+		if (args->nr_pids == MAX_PIDS)
+			argp_error(state, "more than %d processes", MAX_PIDS);
+		if (ub_parse_pid(arg, &args->pids[args->nr_pids++]))
+			argp_error(state, "'%s' is not a process id", arg);
+		break;
+	case 'd':
+		args->seconds = parse_seconds(arg, state);
+		break;
+	case 'i':
+		args->interval = parse_seconds(arg, state);
+		break;
+	case ARGP_KEY_ARG:
+		if (!args->program)
+			args->program = arg;
+		else if (args->nr_args < MAX_ARGS)
+			args->args[args->nr_args++] = arg;
+		else
+			argp_error(state, "more than %d arguments", MAX_ARGS);
+		break;
+	case ARGP_KEY_END:
+		if (!args->program)
+			argp_error(state, "which program?");
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return 0;
+}
+
+static char *help_filter(int key, const char *text, void *input)
+{
+	char *buffer = NULL;
+	size_t size;
+	FILE *out;
+
+	if (key != ARGP_KEY_HELP_POST_DOC)
+		return (char *)text;
+	out = open_memstream(&buffer, &size);
+	if (!out)
+		return (char *)text;
+	fprintf(out, "PROGRAM is the path of a .bpf.o file or one of:\n\n");
+	for (size_t i = 0; i < ub_nr_bundled; i++)
+		fprintf(out, "  %-14s %s\n", ub_bundled[i].name, ub_bundled[i].help);
+	fprintf(out,
+		"\nARGS: LIB:FUNCTION, where the program's section names no place; CONSTANT=VALUE, for its "
+		"constants.\n");
+	fclose(out);
+	return buffer;
+}
+
+const struct ub_backend *ub_backend_wanted(const struct ub_options *options)
+{
+	const struct ub_backend *backend;
+	struct ub_reason why = { 0 };
+
+	if (options->kernel)
+		return &ub_backend_kernel;
+	if (options->userspace)
+		return &ub_backend_userspace;
+	backend = ub_backend_choose(&why);
+	ub_note("%s backend: %s", backend->name, why.text);
+	return backend;
+}
+
+static int run(struct run_args *args, char *const *command)
+{
+	const struct ub_session_options session = {
+		.backend = ub_backend_wanted(args->options),
+		.program = args->program,
+		.args = args->args,
+		.nr_args = args->nr_args,
+		.pids = args->pids,
+		.nr_pids = args->nr_pids,
+		.command = command,
+		.everybody = !args->is_load && !args->nr_pids && !command,
+		.stay = args->is_load,
+		.json = args->options->json,
+		.verbose = args->options->verbose,
+		.seconds = args->seconds,
+		.interval = args->interval,
+	};
+
+	return ub_session_run(&session);
+}
+
+int cmd_run(struct ub_options *options, int argc, char **argv)
+{
+	static const struct argp_child children[] = { { &ub_options_argp }, { 0 } };
+	static const struct argp argp = {
+		.options = run_options,
+		.parser = parse,
+		.args_doc = "PROGRAM [ARGS...] [-- CMD...]",
+		.doc = "Loads PROGRAM, attaches it to the PIDs, or starts CMD and attaches to that, or to every process "
+		       "within reach if neither is given, and prints until Ctrl-C.\v",
+		.children = children,
+		.help_filter = help_filter,
+	};
+	_cleanup_free_ struct run_args *args = calloc(1, sizeof(*args));
+	int rest;
+
+	if (!args)
+		return UB_EXIT_FAILED;
+	args->options = options;
+	args->interval = 1;
+	if (ub_parse(&argp, argc, argv, args, &rest))
+		return UB_EXIT_USAGE;
+	if (rest && rest >= argc) {
+		ub_error("run: no command after --");
+		return UB_EXIT_USAGE;
+	}
+	if (rest && args->nr_pids) {
+		ub_error("run: give either processes (-p) or a command to start, not both");
+		return UB_EXIT_USAGE;
+	}
+	return run(args, rest ? argv + rest : NULL);
+}
+
+int cmd_load(struct ub_options *options, int argc, char **argv)
+{
+	static const struct argp_child children[] = { { &ub_options_argp }, { 0 } };
+	static const struct argp argp = {
+		.options = load_options,
+		.parser = parse,
+		.args_doc = "PROGRAM [ARGS...]",
+		.doc = "Loads PROGRAM and waits: processes come and go with `ubpf-run attach PID` and `ubpf-run "
+		       "detach PID` from other terminals.\v",
+		.children = children,
+		.help_filter = help_filter,
+	};
+	_cleanup_free_ struct run_args *args = calloc(1, sizeof(*args));
+	int rest;
+
+	if (!args)
+		return UB_EXIT_FAILED;
+	args->options = options;
+	args->interval = 1;
+	args->is_load = true;
+	if (ub_parse(&argp, argc, argv, args, &rest))
+		return UB_EXIT_USAGE;
+	if (rest) {
+		ub_error("load: takes no command; that is `run`");
+		return UB_EXIT_USAGE;
+	}
+	return run(args, NULL);
+}
+
+int ub_run_on_process(struct ub_options *options, const char *program, pid_t pid)
+{
+	const struct ub_session_options session = {
+		.backend = ub_backend_wanted(options),
+		.program = program,
+		.pids = &pid,
+		.nr_pids = 1,
+		.json = options->json,
+		.verbose = options->verbose,
+		.interval = 1,
+	};
+
+	return ub_session_run(&session);
+}

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT
+#include "tracee.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <common/cleanup.h>
+
+#include "symbol.h"
+
+#define PF_KTHREAD 0x00200000ul /* include/linux/sched.h */
+
+static int pidfd_open(pid_t pid)
+{
+	return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* The parts of /proc/PID/stat that we use. */
+struct proc_stat {
+	char comm[16];
+	char state;
+	unsigned long flags;
+	u64 start_time;
+};
+
+static int read_stat(pid_t pid, struct proc_stat *stat)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[64], line[1024];
+	const char *open_paren, *close_paren;
+	size_t size;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (!file || !fgets(line, sizeof(line), file))
+		return -ESRCH;
+	open_paren = strchr(line, '(');
+	close_paren = strrchr(line, ')');
+	if (!open_paren || !close_paren || close_paren < open_paren)
+		return -EINVAL;
+	size = close_paren - open_paren - 1;
+	if (size >= sizeof(stat->comm))
+		size = sizeof(stat->comm) - 1;
+	memcpy(stat->comm, open_paren + 1, size);
+	stat->comm[size] = '\0';
+	if (sscanf(close_paren + 1,
+		   " %c %*d %*d %*d %*d %*d %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %lu",
+		   &stat->state, &stat->flags, &stat->start_time) != 3)
+		return -EINVAL;
+	return 0;
+}
+
+/* A number from /proc/PID/status, or -1. */
+static long read_status(pid_t pid, const char *key)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[64], line[256];
+	size_t size = strlen(key);
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, key, size) && line[size] == ':')
+			return strtol(line + size + 1, NULL, 10);
+	}
+	return -1;
+}
+
+static int check_kind(const struct ub_tracee *target, const struct proc_stat *stat,
+		      struct ub_reason *why)
+{
+	char exe[64];
+
+	if (target->pid == getpid())
+		return ub_reason_set(
+			why, -EINVAL,
+			"process %d is ubpf-run itself, which does not attach to itself",
+			target->pid);
+	if (stat->flags & PF_KTHREAD)
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d (%s) is a kernel thread: it has no user code to attach to",
+			target->pid, stat->comm);
+	if (stat->state == 'Z' || stat->state == 'X')
+		return ub_reason_set(
+			why, -ESRCH,
+			"process %d (%s) is a zombie: it has ended already, only its parent "
+			"has not looked yet",
+			target->pid, stat->comm);
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", target->pid);
+	if (ub_elf_check(exe, NULL) == -EOPNOTSUPP)
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d (%s) is a 32-bit process: only x86-64 is supported",
+			target->pid, stat->comm);
+	return 0;
+}
+
+int ub_tracee_open(pid_t pid, struct ub_tracee *target, struct ub_reason *why)
+{
+	struct ub_tracee opened = { .pid = pid, .pidfd = -1 };
+	_cleanup_close_ int pidfd = -1;
+	struct proc_stat stat;
+	char path[64];
+	struct stat st;
+	long tgid;
+	int err;
+
+	if (pid <= 0)
+		return ub_reason_set(why, -EINVAL, "%d is not a process id", pid);
+	tgid = read_status(pid, "Tgid");
+	if (tgid < 0)
+		return ub_reason_set(why, -ESRCH, "no process %d", pid);
+	if (tgid != pid)
+		return ub_reason_set(why, -EINVAL,
+				     "%d is a thread of process %ld: name the process", pid, tgid);
+	pidfd = pidfd_open(pid);
+	if (pidfd < 0)
+		return ub_reason_set(why, -errno, "no process %d: %s", pid, strerror(errno));
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	if (read_stat(pid, &stat) || lstat(path, &st))
+		return ub_reason_set(why, -ESRCH, "no process %d any more", pid);
+	err = check_kind(&opened, &stat, why);
+	if (err)
+		return err;
+	opened.start_time = stat.start_time;
+	opened.uid = st.st_uid;
+	memcpy(opened.comm, stat.comm, sizeof(opened.comm));
+	opened.pidfd = TAKE_FD(pidfd);
+	*target = opened;
+	return 0;
+}
+
+void ub_tracee_close(struct ub_tracee *target)
+{
+	if (target->pidfd >= 0)
+		close(target->pidfd);
+	target->pidfd = -1;
+}
+
+bool ub_tracee_is_gone(const struct ub_tracee *target)
+{
+	struct pollfd pfd = { .fd = target->pidfd, .events = POLLIN };
+
+	return poll(&pfd, 1, 0) == 1 && (pfd.revents & POLLIN);
+}
+
+/* "user NAME (uid N)" */
+static void describe_user(uid_t uid, char *text, size_t size)
+{
+	const struct passwd *pw = getpwuid(uid);
+
+	if (pw)
+		snprintf(text, size, "user %s (uid %u)", pw->pw_name, uid);
+	else
+		snprintf(text, size, "uid %u", uid);
+}
+
+static int permission_denied(const struct ub_tracee *target, struct ub_reason *why)
+{
+	uid_t owner = (uid_t)read_status(target->pid, "Uid");
+	char who[128];
+
+	if (owner == (uid_t)-1)
+		owner = target->uid;
+	describe_user(owner, who, sizeof(who));
+	if (owner != geteuid())
+		return ub_reason_set(
+			why, -EPERM,
+			"no permission for process %d (%s): it belongs to %s; run ubpf-run as "
+			"that user or as root",
+			target->pid, target->comm, who);
+	return ub_reason_set(
+		why, -EPERM,
+		"no permission for process %d (%s) though it belongs to you (%s): it is not "
+		"dumpable, more privileged, or a security module forbids ptrace; run ubpf-run "
+		"as root",
+		target->pid, target->comm, who);
+}
+
+int ub_tracee_may_trace(const struct ub_tracee *target, struct ub_reason *why)
+{
+	long tracer = read_status(target->pid, "TracerPid");
+	_cleanup_close_ int mem = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", target->pid);
+	mem = open(path, O_RDWR | O_CLOEXEC);
+	if (mem < 0) {
+		if (ub_tracee_is_gone(target))
+			return ub_reason_set(why, -ESRCH, "process %d has ended", target->pid);
+		return permission_denied(target, why);
+	}
+	if (tracer > 0) {
+		struct proc_stat stat = { .comm = "?" };
+
+		(void)!read_stat((pid_t)tracer, &stat);
+		return ub_reason_set(
+			why, -EBUSY,
+			"process %d (%s) is traced already, by process %ld (%s): detach that "
+			"first",
+			target->pid, target->comm, tracer, stat.comm);
+	}
+	return 0;
+}
+
+/* Whether the file name @base is that of library @name: "libc" is libc.so.6 and libc-2.36.so, but
+ * not libcrypto.so.3; a name with ".so" in it is meant literally. */
+static bool is_library(const char *base, const char *name)
+{
+	size_t size = strlen(name);
+
+	if (!strcmp(base, name))
+		return true;
+	if (!strcmp(name, "libc") && !strncmp(base, "ld-musl-", 8))
+		return true;
+	if (strncmp(base, name, size))
+		return false;
+	if (!strncmp(base + size, ".so", 3) || !strncmp(base + size, ".musl-", 6))
+		return true;
+	return base[size] == '-' && base[size + 1] >= '0' && base[size + 1] <= '9' &&
+	       strstr(base + size, ".so");
+}
+
+static bool same_mount_namespace(const struct ub_tracee *target)
+{
+	char path[64];
+	struct stat mine, theirs, my_root, their_root;
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", target->pid);
+	if (stat("/proc/self/ns/mnt", &mine) || stat(path, &theirs) || mine.st_ino != theirs.st_ino)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/root", target->pid);
+	return !stat("/", &my_root) && !stat(path, &their_root) &&
+	       my_root.st_dev == their_root.st_dev && my_root.st_ino == their_root.st_ino;
+}
+
+/* Fills *file for the path @shown in the target's mount namespace. */
+static int name_file(const struct ub_tracee *target, const char *shown, struct ub_tracee_file *file,
+		     struct ub_reason *why)
+{
+	struct ub_tracee_file named;
+	bool same = same_mount_namespace(target);
+	int n;
+
+	n = same ? snprintf(named.path, sizeof(named.path), "%s", shown)
+		 : snprintf(named.path, sizeof(named.path), "/proc/%d/root%s", target->pid, shown);
+	if (n >= (int)sizeof(named.path))
+		return ub_reason_set(why, -ENAMETOOLONG, "the path %s is too long", shown);
+	snprintf(named.shown, sizeof(named.shown), "%s", shown);
+	if (access(named.path, R_OK))
+		return ub_reason_set(why, -errno, "cannot read %s of process %d: %s", shown,
+				     target->pid, strerror(errno));
+	*file = named;
+	return 0;
+}
+
+static int executable(const struct ub_tracee *target, struct ub_tracee_file *file,
+		      struct ub_reason *why)
+{
+	char link[64], path[PATH_MAX];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", target->pid);
+	n = readlink(link, path, sizeof(path) - 1);
+	if (n < 0)
+		return errno == EACCES || errno == EPERM
+			       ? permission_denied(target, why)
+			       : ub_reason_set(why, -errno, "process %d has no executable file: %s",
+					       target->pid, strerror(errno));
+	path[n] = '\0';
+	return name_file(target, path, file, why);
+}
+
+/* Looks among the mapped files. 1 found, 0 not, or -errno. */
+static int mapped_library(const struct ub_tracee *target, const char *name, char path[PATH_MAX],
+			  struct ub_reason *why)
+{
+	_cleanup_fclose_ FILE *maps = NULL;
+	_cleanup_free_ char *line = NULL;
+	char proc[64];
+	size_t size = 0;
+	ssize_t n;
+
+	snprintf(proc, sizeof(proc), "/proc/%d/maps", target->pid);
+	maps = fopen(proc, "re");
+	if (!maps) {
+		if (errno == EACCES || errno == EPERM)
+			return permission_denied(target, why);
+		return ub_reason_set(why, -ESRCH, "no process %d any more", target->pid);
+	}
+	while ((n = getline(&line, &size, maps)) > 0) {
+		char *start = strchr(line, '/');
+		const char *base;
+
+		if (line[n - 1] == '\n')
+			line[n - 1] = '\0';
+		if (!start)
+			continue;
+		base = strrchr(start, '/') + 1;
+		if (is_library(base, name) && strlen(start) < PATH_MAX) {
+			memcpy(path, start, strlen(start) + 1);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const char *symbol,
+			struct ub_tracee_file *file, struct ub_reason *why)
+{
+	struct ub_tracee_file exe;
+	char path[PATH_MAX];
+	int found, err;
+
+	if (!*name)
+		return executable(target, file, why);
+	if (*name == '/')
+		return name_file(target, name, file, why);
+	found = mapped_library(target, name, path, why);
+	if (found < 0)
+		return found;
+	if (found)
+		return name_file(target, path, file, why);
+	err = executable(target, &exe, why);
+	if (err)
+		return err;
+	if (is_library(strrchr(exe.shown, '/') + 1, name) ||
+	    (symbol && ub_symbol_defined(exe.path, symbol))) {
+		*file = exe;
+		return 0;
+	}
+	if (symbol)
+		return ub_reason_set(
+			why, -ENOENT,
+			"process %d (%s) maps no '%s', and its executable %s defines no '%s'",
+			target->pid, target->comm, name, exe.shown, symbol);
+	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'", target->pid,
+			     target->comm, name);
+}

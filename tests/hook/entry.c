@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Hooks functions of this very program, of many shapes, runs them and takes the hooks out again.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "apply.h"
+
+typedef long (*shape_fn)(long);
+
+#define SHAPES(x)                                                                                  \
+	x(shape_lea) x(shape_nop5) x(shape_endbr) x(shape_frame) x(shape_pushes) x(shape_rip)      \
+	x(shape_branch) x(shape_jrcxz) x(shape_call) x(shape_call_mem) x(shape_call_reg)           \
+	x(shape_tail) x(shape_red_zone) x(shape_flags) x(shape_registers) x(shape_switch)          \
+	x(shape_two_returns)
+#define DECLARE(name) long name(long);
+SHAPES(DECLARE)
+long shape_loop_inside(long n);
+long shape_loop_start(long n);
+extern const u8 shape_red_zone_inside[], shape_flags_inside[], shape_flags_overflow[],
+	shape_flags_overflowed[], shape_registers_inside[], shape_switch_case[];
+
+static const struct {
+	const char *name;
+	shape_fn fn;
+} shapes[] = {
+#define ENTRY(name) { #name, name },
+	SHAPES(ENTRY)
+};
+
+static const long inputs[] = { 1, 0, 5, 1000, -3 };
+
+static u32 one_map[] = { 0 };
+
+struct probe {
+	struct ub_program *program;
+	struct ub_code code;
+};
+
+static struct probe probe_new(struct ub_program *program)
+{
+	struct probe probe = { .program = program };
+	struct ub_reason why = {};
+
+	if (ub_jit_compile(program, &probe.code, &why))
+		fail_msg("%s", why.text);
+	return probe;
+}
+
+static void probe_free(struct probe *probe)
+{
+	ub_code_free(&probe->code);
+	ub_program_free(probe->program);
+}
+
+static struct ub_image_link link_of(const struct probe *probe, struct ub_point point, u32 id)
+{
+	return (struct ub_image_link){
+		.point = point,
+		.link_id = id,
+		.prog_id = 1,
+		.program = probe->program,
+		.code = &probe->code,
+		.nr_maps = probe->program->nr_maps,
+		.maps = one_map,
+	};
+}
+
+static struct ub_image *build(const struct ub_image_link *links, u32 nr, const struct test_map *map)
+{
+	const struct ub_image_request request = {
+		.pid = getpid(),
+		.nr_links = nr,
+		.links = links,
+		.nr_maps = 1,
+		.maps = &map->image,
+		.nr_cpus = 1,
+		.tgid_in_client = (u64)getpid(),
+	};
+	struct ub_image *image = NULL;
+	struct ub_reason why = {};
+	int err = ub_image_build(&request, &image, &why);
+
+	if (err)
+		fail_msg("%d: %s", err, why.text);
+	return image;
+}
+
+static u64 hits_of(const struct ub_image *image, u32 id)
+{
+	u64 hits, misses;
+
+	ub_image_counters(image, id, &hits, &misses);
+	assert_int_equal(misses, 0);
+	return hits;
+}
+
+static void test_entries(void **state)
+{
+	struct probe probe = probe_new(counting_program(0));
+	struct test_map map;
+
+	assert_int_equal(test_map_create(64, &map), 0);
+	for (u32 i = 0; i < ub_array_size(shapes); i++) {
+		struct ub_image_link link =
+			link_of(&probe, point_of(shapes[i].fn, UB_POINT_ENTRY), 7);
+		struct ub_image *image = build(&link, 1, &map);
+
+		test_map_values(&map)[0] = 0;
+		assert_int_equal(apply_image(image), 0);
+		for (u32 k = 0; k < ub_array_size(inputs); k++)
+			assert_int_equal(shapes[i].fn(inputs[k]), inputs[k] * 3 + 7);
+		assert_int_equal(test_map_values(&map)[0], ub_array_size(inputs));
+		assert_int_equal(hits_of(image, 7), ub_array_size(inputs));
+		ub_image_enable(image, false);
+		assert_int_equal(shapes[i].fn(5), 22);
+		assert_int_equal(test_map_values(&map)[0], ub_array_size(inputs));
+		remove_image(image);
+		ub_image_free(image);
+		assert_int_equal(shapes[i].fn(5), 22);
+	}
+	test_map_destroy(&map);
+	probe_free(&probe);
+}
+
+/* All of them at once, several times over: chains in one image. */
+static void test_all_at_once(void **state)
+{
+	struct probe first = probe_new(counting_program(0));
+	struct probe second = probe_new(counting_program(8));
+	struct ub_image_link links[2 * ub_array_size(shapes)];
+	struct ub_image *image;
+	struct test_map map;
+
+	assert_int_equal(test_map_create(64, &map), 0);
+	for (u32 i = 0; i < ub_array_size(shapes); i++) {
+		struct ub_point point = point_of(shapes[i].fn, UB_POINT_ENTRY);
+
+		links[2 * i] = link_of(&first, point, 2 * i);
+		links[2 * i + 1] = link_of(&second, point, 2 * i + 1);
+	}
+	image = build(links, ub_array_size(links), &map);
+	assert_int_equal(apply_image(image), 0);
+	for (u32 i = 0; i < ub_array_size(shapes); i++)
+		for (u32 k = 0; k < ub_array_size(inputs); k++)
+			assert_int_equal(shapes[i].fn(inputs[k]), inputs[k] * 3 + 7);
+	for (u32 i = 0; i < ub_array_size(links); i++)
+		assert_int_equal(hits_of(image, i), ub_array_size(inputs));
+	assert_int_equal(test_map_values(&map)[0], ub_array_size(links) / 2 * ub_array_size(inputs));
+	assert_int_equal(test_map_values(&map)[1], ub_array_size(links) / 2 * ub_array_size(inputs));
+	remove_image(image);
+	ub_image_free(image);
+	test_map_destroy(&map);
+	probe_free(&first);
+	probe_free(&second);
+}
+
+static void test_loop_start(void **state)
+{
+	struct probe probe = probe_new(counting_program(0));
+	struct ub_image_link link = link_of(&probe, point_of(shape_loop_start, UB_POINT_ENTRY), 1);
+	struct ub_image *image;
+	struct test_map map;
+
+	assert_int_equal(test_map_create(64, &map), 0);
+	image = build(&link, 1, &map);
+	assert_int_equal(apply_image(image), 0);
+	assert_int_equal(shape_loop_start(9), 0);
+	remove_image(image);
+	assert_int_equal(hits_of(image, 1), 10);
+	ub_image_free(image);
+	test_map_destroy(&map);
+	probe_free(&probe);
+}
+
+static void test_inside(void **state)
+{
+	static const struct {
+		const u8 *at;
+		shape_fn fn;
+	} points[] = {
+		{ shape_red_zone_inside, shape_red_zone }, { shape_flags_inside, shape_flags },
+		{ shape_flags_overflow, shape_flags },	   { shape_flags_overflowed, shape_flags },
+		{ shape_registers_inside, shape_registers },
+	};
+	struct probe probe = probe_new(counting_program(0));
+	struct test_map map;
+
+	assert_int_equal(test_map_create(64, &map), 0);
+	for (u32 i = 0; i < ub_array_size(points); i++) {
+		struct ub_image_link link =
+			link_of(&probe, point_of(points[i].at, UB_POINT_ENTRY), 1);
+		struct ub_image *image = build(&link, 1, &map);
+
+		assert_int_equal(apply_image(image), 0);
+		for (u32 k = 0; k < ub_array_size(inputs); k++)
+			assert_int_equal(points[i].fn(inputs[k]), inputs[k] * 3 + 7);
+		remove_image(image);
+		assert_int_equal(hits_of(image, 1), ub_array_size(inputs));
+		ub_image_free(image);
+	}
+	test_map_destroy(&map);
+	probe_free(&probe);
+}
+
+static void test_context(void **state)
+{
+	/* pt_regs words: di 14, ip 16, sp 19, cs 17, orig_ax 15, ax 10. */
+	static const struct {
+		u32 word;
+		u64 value;
+	} words[] = { { 14, 5 }, { 15, ~0ull }, { 17, 0x33 }, { 20, 0x2b }, { 16, 1 } };
+	struct test_map map;
+
+	assert_int_equal(test_map_create(64, &map), 0);
+	for (u32 i = 0; i < ub_array_size(words); i++) {
+		struct probe probe = probe_new(context_program(words[i].word));
+		struct ub_image_link link =
+			link_of(&probe, point_of(shape_frame, UB_POINT_ENTRY), 1);
+		struct ub_image *image = build(&link, 1, &map);
+		u64 value = words[i].word == 16 ? (u64)(uintptr_t)shape_frame : words[i].value;
+
+		assert_int_equal(apply_image(image), 0);
+		assert_int_equal(shape_frame(5), 22);
+		remove_image(image);
+		assert_int_equal(test_map_values(&map)[1], value);
+		ub_image_free(image);
+		probe_free(&probe);
+	}
+	test_map_destroy(&map);
+}
+
+static void test_returns(void **state)
+{
+	struct probe probe = probe_new(context_program(10));
+	struct test_map map;
+
+	assert_int_equal(test_map_create(64, &map), 0);
+	for (u32 i = 0; i < ub_array_size(shapes); i++) {
+		struct ub_image_link link =
+			link_of(&probe, point_of(shapes[i].fn, UB_POINT_RETURN), 7);
+		const struct ub_image_request request = {
+			.pid = getpid(),
+			.nr_links = 1,
+			.links = &link,
+			.nr_maps = 1,
+			.maps = &map.image,
+			.nr_cpus = 1,
+		};
+		struct ub_image *image = NULL;
+		struct ub_reason why = {};
+		int err = ub_image_build(&request, &image, &why);
+
+		if (err) {
+			/* The one that leaves by a tail jump. */
+			assert_int_equal(err, -EOPNOTSUPP);
+			assert_string_equal(shapes[i].name, "shape_tail");
+			continue;
+		}
+		test_map_values(&map)[0] = 0;
+		assert_int_equal(apply_image(image), 0);
+		for (u32 k = 0; k < ub_array_size(inputs); k++) {
+			assert_int_equal(shapes[i].fn(inputs[k]), inputs[k] * 3 + 7);
+			assert_int_equal(test_map_values(&map)[1], inputs[k] * 3 + 7);
+		}
+		remove_image(image);
+		assert_int_equal(hits_of(image, 7), ub_array_size(inputs));
+		ub_image_free(image);
+	}
+	test_map_destroy(&map);
+	probe_free(&probe);
+}
+
+static void test_fork(void **state)
+{
+	struct probe probe = probe_new(counting_program(0));
+	struct ub_image_link link = link_of(&probe, point_of(shape_frame, UB_POINT_ENTRY), 1);
+	struct ub_image *image;
+	struct test_map map;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(test_map_create(64, &map), 0);
+	image = build(&link, 1, &map);
+	assert_int_equal(apply_image(image), 0);
+	shape_frame(1);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		_exit(shape_frame(1) == 10 ? 0 : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	shape_frame(1);
+	remove_image(image);
+	assert_int_equal(hits_of(image, 1), 2);
+	assert_int_equal(test_map_values(&map)[0], 2);
+	ub_image_free(image);
+	test_map_destroy(&map);
+	probe_free(&probe);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_entries),	   cmocka_unit_test(test_all_at_once),
+		cmocka_unit_test(test_loop_start), cmocka_unit_test(test_inside),
+		cmocka_unit_test(test_context),	   cmocka_unit_test(test_returns),
+		cmocka_unit_test(test_fork),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+/* Finding again what the dead left lying about. Hosted: the daemon calls it. See pool.h and hash.c. */
+#include <common/cleanup.h>
+#include <map/hash.h>
+#include <map/queue.h>
+
+static bool is_hash(const struct ub_map *map)
+{
+	switch (map->attr.type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+	case BPF_MAP_TYPE_LPM_TRIE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool is_queue(const struct ub_map *map)
+{
+	return map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK;
+}
+
+/* Whether the queue or stack or a stack trace's bucket links @index: 1, 0, or -1 if things move too fast to tell. */
+static int is_linked(struct ub_map *map, u32 index)
+{
+	struct ub_pool_header *header = ub_pool_header(map);
+	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
+	u64 front = ub_atomic_load(&header->front), link = front;
+
+	if (!is_queue(map)) {
+		for (u64 i = 0; i <= map->mask; i++) {
+			if (ub_link_target(ub_atomic_load(&ub_pool_heads(map)[i])) == index + 1)
+				return 1;
+		}
+		return 0;
+	}
+	for (u64 i = 0; i <= nr_nodes; i++) {
+		u32 target = ub_link_target(link);
+
+		if (!target)
+			return ub_atomic_load(&header->front) == front ? 0 : -1;
+		if (target > nr_nodes)
+			return -1;
+		if (target == index + 1)
+			return 1;
+		link = ub_atomic_load(&ub_pool_node(map, target - 1)->next);
+	}
+	return -1;
+}
+
+/* Sets seen[i] for the nodes that a queue, stack or stack trace map links. */
+static void find_linked(struct ub_map *map, u8 *seen)
+{
+	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
+	u64 link = ub_atomic_load(&ub_pool_header(map)->front);
+
+	if (!is_queue(map)) {
+		for (u64 i = 0; i <= map->mask; i++) {
+			u32 target = ub_link_target(ub_atomic_load(&ub_pool_heads(map)[i]));
+
+			if (target && target <= nr_nodes)
+				seen[target - 1] = 1;
+		}
+		return;
+	}
+	for (u64 i = 0; i <= nr_nodes && ub_link_target(link); i++) {
+		if (ub_link_target(link) > nr_nodes)
+			return;
+		seen[ub_link_target(link) - 1] = 1;
+		link = ub_atomic_load(&ub_pool_node(map, ub_link_target(link) - 1)->next);
+	}
+}
+
+/* A queue's count as its links tell it, put right if nobody pushed or popped meanwhile. */
+static void recount(struct ub_map *map)
+{
+	struct ub_pool_header *header = ub_pool_header(map);
+	u64 nr_nodes = map->type_words[UB_W_NR_NODES], n = 0;
+	u64 count = ub_atomic_load(&header->count);
+	u64 front = ub_atomic_load(&header->front), back = ub_atomic_load(&header->back);
+	u64 link = front;
+
+	for (; ub_link_target(link) && n <= nr_nodes; n++) {
+		if (ub_link_target(link) > nr_nodes)
+			return;
+		link = ub_atomic_load(&ub_pool_node(map, ub_link_target(link) - 1)->next);
+	}
+	if (map->attr.type == BPF_MAP_TYPE_QUEUE && n)
+		n--;
+	if (n <= nr_nodes && ub_atomic_load(&header->front) == front &&
+	    ub_atomic_load(&header->back) == back && n != count)
+		ub_atomic_cas(&header->count, count, n);
+}
+
+u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque)
+{
+	bool hash = is_hash(map);
+	u64 given_back = 0, nr_nodes = map->type_words[UB_W_NR_NODES];
+	_cleanup_free_ u8 *seen = NULL;
+
+	if (!hash && !is_queue(map) && map->attr.type != BPF_MAP_TYPE_STACK_TRACE)
+		return 0;
+	if (!hash) {
+		seen = calloc(1, nr_nodes);
+		if (!seen)
+			return 0;
+		find_linked(map, seen);
+	}
+	for (u64 i = 0; i < nr_nodes; i++) {
+		u32 index = (u32)i, owner;
+		struct ub_node *node = ub_pool_node(map, index);
+		u64 state = ub_atomic_load(&node->state), next;
+		int linked;
+
+		if (!state)
+			continue;
+		if (!(state & UB_NODE_USED)) {
+			ub_pool_hint(map, index, state & UB_NODE_EXTRA, index % map->nr_cpus);
+			continue;
+		}
+		next = ub_atomic_load(&node->next);
+		owner = UB_NODE_OWNER(state);
+		/*
+		 * Marked: whoever unlinks it has only the state left to change, so it makes no
+		 * difference whether that thread still lives. Not marked: its taker may yet link it,
+		 * unless that is this very process, which is busy sweeping.
+		 */
+		if (!(hash && next & UB_LINK_MARK) && owner && is_alive(opaque, owner))
+			continue;
+		/* What was linked before the look around is left for the next time. */
+		if (seen && seen[i])
+			continue;
+		linked = hash ? ub_hash_reachable(map, index) : is_linked(map, index);
+		if (linked)
+			continue;
+		given_back += ub_pool_put(map, index, state,
+					  next & UB_LINK_MARK ? !!(next & UB_LINK_EXTRA) :
+								!!(state & UB_NODE_EXTRA),
+					  NULL);
+	}
+	if (is_queue(map))
+		recount(map);
+	return given_back;
+}
