@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Malformed bytecode is refused with the instruction's number and a reason; the disassembler prints what
- * the kernel's log does.
+ * Malformed bytecode is refused with the instruction's number and a reason; the disassembler prints
+ * what the kernel's log does.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -18,8 +18,14 @@
 
 #include "../fuzz/generate.h"
 
-#define MOV(reg, value) { BPF_ALU64 | BPF_MOV | BPF_K, reg, 0, 0, value }
-#define EXIT		{ BPF_JMP | BPF_EXIT, 0, 0, 0, 0 }
+#define MOV(reg, value)                                                                            \
+	{                                                                                          \
+		BPF_ALU64 | BPF_MOV | BPF_K, reg, 0, 0, value                                      \
+	}
+#define EXIT                                                                                       \
+	{                                                                                          \
+		BPF_JMP | BPF_EXIT, 0, 0, 0, 0                                                     \
+	}
 
 static const struct {
 	const char *reason;
@@ -41,36 +47,68 @@ static const struct {
 	  { { BPF_ALU64 | BPF_MOV | BPF_K, 0, 3 }, EXIT },
 	  -EINVAL },
 	{ "insn 0: opcode 95 uses reserved fields", 1, { { BPF_JMP | BPF_EXIT, 1 } }, -EINVAL },
-	{ "insn 0: opcode 07 uses reserved fields", 2,
-	  { { BPF_ALU64 | BPF_ADD | BPF_K, 0, 1 }, EXIT }, -EINVAL },
-	{ "insn 0: unknown opcode 07", 2, { { BPF_ALU64 | BPF_ADD | BPF_K, 0, 0, 1 }, EXIT }, -EINVAL },
-	{ "insn 0: unknown opcode dc", 2, { { BPF_ALU | BPF_END | BPF_TO_BE, 0, 0, 0, 24 }, EXIT },
+	{ "insn 0: opcode 07 uses reserved fields",
+	  2,
+	  { { BPF_ALU64 | BPF_ADD | BPF_K, 0, 1 }, EXIT },
 	  -EINVAL },
-	{ "insn 0: unknown opcode db", 2, { { BPF_STX | BPF_ATOMIC | BPF_DW, 1, 0, 0, 0x77 }, EXIT },
+	{ "insn 0: unknown opcode 07",
+	  2,
+	  { { BPF_ALU64 | BPF_ADD | BPF_K, 0, 0, 1 }, EXIT },
 	  -EINVAL },
-	{ "insn 0: unknown opcode cb", 2, { { BPF_STX | BPF_ATOMIC | BPF_H, 1, 0, 0, BPF_ADD }, EXIT },
+	{ "insn 0: unknown opcode dc",
+	  2,
+	  { { BPF_ALU | BPF_END | BPF_TO_BE, 0, 0, 0, 24 }, EXIT },
 	  -EINVAL },
-	{ "insn 0: unknown opcode bf", 2, { { BPF_ALU64 | BPF_MOV | BPF_X, 0, 1, 7 }, EXIT }, -EINVAL },
+	{ "insn 0: unknown opcode db",
+	  2,
+	  { { BPF_STX | BPF_ATOMIC | BPF_DW, 1, 0, 0, 0x77 }, EXIT },
+	  -EINVAL },
+	{ "insn 0: unknown opcode cb",
+	  2,
+	  { { BPF_STX | BPF_ATOMIC | BPF_H, 1, 0, 0, BPF_ADD }, EXIT },
+	  -EINVAL },
+	{ "insn 0: unknown opcode bf",
+	  2,
+	  { { BPF_ALU64 | BPF_MOV | BPF_X, 0, 1, 7 }, EXIT },
+	  -EINVAL },
 	{ "insn 0: invalid bpf_ld_imm64 insn", 1, { { BPF_LD | BPF_IMM | BPF_DW } }, -EINVAL },
-	{ "insn 0: invalid bpf_ld_imm64 insn", 2, { { BPF_LD | BPF_IMM | BPF_DW }, EXIT }, -EINVAL },
-	{ "insn 0: jump out of range from insn 0 to 2", 2, { { BPF_JMP | BPF_JA, 0, 0, 1 }, EXIT },
+	{ "insn 0: invalid bpf_ld_imm64 insn",
+	  2,
+	  { { BPF_LD | BPF_IMM | BPF_DW }, EXIT },
 	  -EINVAL },
-	{ "insn 0: jump out of range from insn 0 to -1", 2, { { BPF_JMP | BPF_JA, 0, 0, -2 }, EXIT },
+	{ "insn 0: jump out of range from insn 0 to 2",
+	  2,
+	  { { BPF_JMP | BPF_JA, 0, 0, 1 }, EXIT },
 	  -EINVAL },
-	{ "insn 0: jump out of range from insn 0 to -2147483647", 2,
-	  { { BPF_JMP32 | BPF_JA, 0, 0, 0, INT32_MIN }, EXIT }, -EINVAL },
-	{ "insn 0: jump out of range", 2, { { BPF_JMP | BPF_CALL, 0, 1, 0, INT32_MAX }, EXIT },
+	{ "insn 0: jump out of range from insn 0 to -1",
+	  2,
+	  { { BPF_JMP | BPF_JA, 0, 0, -2 }, EXIT },
 	  -EINVAL },
-	{ "insn 0: jump into the middle of ldimm64 insn 2", 4,
+	{ "insn 0: jump out of range from insn 0 to -2147483647",
+	  2,
+	  { { BPF_JMP32 | BPF_JA, 0, 0, 0, INT32_MIN }, EXIT },
+	  -EINVAL },
+	{ "insn 0: jump out of range",
+	  2,
+	  { { BPF_JMP | BPF_CALL, 0, 1, 0, INT32_MAX }, EXIT },
+	  -EINVAL },
+	{ "insn 0: jump into the middle of ldimm64 insn 2",
+	  4,
 	  { { BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 1 }, { BPF_LD | BPF_IMM | BPF_DW }, { 0 }, EXIT },
 	  -EINVAL },
-	{ "insn 0: invalid insn idx 9", 3,
-	  { { BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_FUNC, 0, 8 }, { 0 }, EXIT }, -EINVAL },
+	{ "insn 0: invalid insn idx 9",
+	  3,
+	  { { BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_FUNC, 0, 8 }, { 0 }, EXIT },
+	  -EINVAL },
 	{ "insn 0: last insn is not an exit or jmp", 1, { MOV(0, 0) }, -EINVAL },
-	{ "insn 0: BPF_LD_[ABS|IND] instructions not allowed", 2,
-	  { { BPF_LD | BPF_ABS | BPF_W }, EXIT }, -EINVAL },
-	{ "insn 0: calling kernel function #5 is not allowed", 2,
-	  { { BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_KFUNC_CALL, 0, 5 }, EXIT }, -EACCES },
+	{ "insn 0: BPF_LD_[ABS|IND] instructions not allowed",
+	  2,
+	  { { BPF_LD | BPF_ABS | BPF_W }, EXIT },
+	  -EINVAL },
+	{ "insn 0: calling kernel function #5 is not allowed",
+	  2,
+	  { { BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_KFUNC_CALL, 0, 5 }, EXIT },
+	  -EACCES },
 	{ "insn 0: unknown opcode 8d", 2, { { BPF_JMP | BPF_CALL | BPF_X, 1 }, EXIT }, -EINVAL },
 };
 
@@ -191,12 +229,13 @@ static void prints_as_the_kernel(void **state)
 		int fd;
 
 		generate_program(seed, &test);
-		/* r1 is no memory here: the log ends early, unless it becomes something harmless. */
+		/* r1 is no memory here: the log ends early, unless it becomes something harmless.
+		 */
 		for (u32 pc = 0; pc < test.nr; pc++) {
 			struct bpf_insn *insn = &test.insns[pc];
 
-			if (insn->code == (BPF_ALU64 | BPF_MOV | BPF_X) && insn->src_reg == 1 && pc < 2 &&
-			    !insn->off)
+			if (insn->code == (BPF_ALU64 | BPF_MOV | BPF_X) && insn->src_reg == 1 &&
+			    pc < 2 && !insn->off)
 				insn->src_reg = 10;
 		}
 		attr.insn_cnt = test.nr;
