@@ -21,7 +21,7 @@
 
 #include "verifier_programs.h"
 
-#define MAX_STATES 60000
+#define MAX_STATES 3000
 #define STACK 512
 
 static const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_ARRAY,
@@ -236,7 +236,7 @@ static void run_once(const struct ub_program *program, struct random_state *r)
 	struct ub_map *maps[1] = { &map };
 	struct ub_process process = { .size = sizeof(process), .nr_cpus = 1 };
 	struct ub_run run = { .ctx = ctx, .process = &process, .maps = maps };
-	struct ub_interpret_options options = { .max_insns = 20000, .observe = on_concrete };
+	struct ub_interpret_options options = { .max_insns = 3000, .observe = on_concrete };
 	struct ub_reason why = { 0 };
 	u64 result;
 
@@ -265,7 +265,7 @@ static int verify(const struct random_program *p, bool no_prune, struct ub_progr
 		.privileged = true,
 		.map_by_fd = map_by_fd,
 		.no_prune = no_prune,
-		.insn_limit = no_prune ? MAX_STATES : 200000,
+		.insn_limit = no_prune ? MAX_STATES : 30000,
 		.place = place,
 		.observe = no_prune ? on_abstract : NULL,
 	};
