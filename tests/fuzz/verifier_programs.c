@@ -404,6 +404,77 @@ static void stack(struct gen *g)
 	}
 }
 
+/* An index whose value is known another way round than by its own bounds: through a copy, through the
+ * stack, or as one of two constants that two ways left in it. */
+static void indirect(struct gen *g)
+{
+	int index = pick(g, SCALAR), copy = target(g), pointer = target(g);
+	u32 guard = 0, bytes = 1u << below(g, 4);
+	s16 slot = -8 * (s16)(1 + below(g, 6));
+	enum kind before[10];
+	u32 slots = g->slots;
+	bool guarded = false;
+
+	if (index < 0 || copy == index || pointer == copy || pointer == index ||
+	    g->reserved >> index & 1)
+		return;
+	memcpy(before, g->kind, sizeof(before));
+	switch (below(g, 3)) {
+	case 0:
+		if (below(g, 3))
+			emit(g, BPF_ALU64 | BPF_MOV | BPF_X, copy, index, 0, 0);
+		else
+			emit(g, BPF_STX | BPF_MEM | BPF_DW, 10, index, slot, 0);
+		if (below(g, 3) == 0)
+			emit(g, BPF_ALU64 | BPF_ADD | BPF_K, index, 0, 0, below(g, 9));
+		guard = g->p->nr;
+		guarded = true;
+		emit(g, (below(g, 4) ? BPF_JMP : BPF_JMP32) | BPF_JGT | BPF_K, index, 0, 0,
+		     below(g, 66));
+		if (g->p->insns[guard - 1].code == (BPF_STX | BPF_MEM | BPF_DW) ||
+		    g->p->insns[guard - 2].code == (BPF_STX | BPF_MEM | BPF_DW))
+			emit(g, BPF_LDX | BPF_MEM | BPF_DW, copy, 10, slot, 0);
+		break;
+	case 1:
+	case 2: {
+		u32 at = condition(g), end;
+
+		emit(g, BPF_ALU64 | BPF_MOV | BPF_K, copy, 0, 0, below(g, 64));
+		end = g->p->nr;
+		emit(g, BPF_JMP | BPF_JA, 0, 0, 0, 0);
+		patch(g, at);
+		emit(g, BPF_ALU64 | BPF_MOV | BPF_K, copy, 0, 0, below(g, below(g, 3) ? 60 : 68));
+		patch(g, end);
+		g->kind[copy] = SCALAR;
+		if (below(g, 2)) {
+			emit(g, BPF_STX | BPF_MEM | BPF_DW, 10, copy, slot, 0);
+			g->kind[copy] = NONE;
+		} else {
+			g->reserved |= 1u << copy;
+			slot = 0;
+		}
+		/* Something to meet again behind. */
+		if (g->depth < 3)
+			if_else(g);
+		if (slot)
+			emit(g, BPF_LDX | BPF_MEM | BPF_DW, copy, 10, slot, 0);
+		else
+			g->reserved &= ~(1u << copy);
+		break;
+	}
+	}
+	g->kind[copy] = SCALAR;
+	emit(g, BPF_ALU64 | BPF_MOV | BPF_X, pointer, 7, 0, 0);
+	emit(g, BPF_ALU64 | BPF_ADD | BPF_X, pointer, copy, 0, 0);
+	emit(g, BPF_LDX | BPF_MEM | (bytes == 1 ? BPF_B : bytes == 2 ? BPF_H : bytes == 4 ? BPF_W : BPF_DW),
+	     pointer, pointer, 0, 0);
+	g->kind[pointer] = SCALAR;
+	if (guarded) {
+		patch(g, guard);
+		merge(g, before, slots);
+	}
+}
+
 static void map_access(struct gen *g)
 {
 	int pointer = pick(g, MAP), r;
@@ -466,7 +537,12 @@ static void statement(struct gen *g)
 {
 	int r;
 
-	switch (below(g, 16)) {
+	switch (below(g, 19)) {
+	case 16:
+	case 17:
+	case 18:
+		indirect(g);
+		break;
 	case 0:
 		constant(g, target(g));
 		break;
