@@ -260,10 +260,8 @@ static int run_kernel(void)
 	attr.value_size = sizeof(constants);
 	attr.flags = BPF_F_RDONLY_PROG;
 	constant_map = kernel_map_create(&attr);
-	if (map < 0 || constant_map < 0) {
-		printf("skip: bpf(2) is not allowed here, nothing to compare with\n");
-		return 77;
-	}
+	if (map < 0 || constant_map < 0)
+		return 1;
 	memset(&command, 0, sizeof(command));
 	command.map_fd = (u32)constant_map;
 	if (kernel_update(map, &zero, &kernels, 0) ||
@@ -348,6 +346,8 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_same_as_kernel) };
 	int ret;
 
+	if (!kernel_comparable())
+		return 77;
 	fill(&ours);
 	fill(&kernels);
 	run_ours();
