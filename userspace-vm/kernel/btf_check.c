@@ -422,6 +422,32 @@ static int in_range(const struct check *c, u32 from, u32 to)
 	return to <= c->nr ? 0 : bad_reference(c, from, -EINVAL, "Invalid type_id");
 }
 
+/* What a declaration tag may be put on, and on which member or argument of it: btf_decl_tag_resolve(). */
+static int check_tag(const struct check *c, u32 id, s32 component)
+{
+	u32 to = type_at(c, id)->type, kind;
+	const struct btf_type *t;
+
+	if (!to || to > c->nr)
+		return bad_reference(c, id, -EINVAL, "Invalid type_id");
+	t = type_at(c, to);
+	kind = BTF_INFO_KIND(t->info);
+	if (kind != BTF_KIND_STRUCT && kind != BTF_KIND_UNION && kind != BTF_KIND_FUNC &&
+	    kind != BTF_KIND_VAR && kind != BTF_KIND_TYPEDEF)
+		return bad_reference(c, id, -EINVAL, "Invalid type_id");
+	if (component < 0)
+		return 0;
+	if (kind == BTF_KIND_FUNC) {
+		if (!t->type || t->type > c->nr)
+			return bad_reference(c, id, -EINVAL, "Invalid type_id");
+		t = type_at(c, t->type); /* arguments are the prototype's */
+	}
+	if (kind == BTF_KIND_VAR || kind == BTF_KIND_TYPEDEF ||
+	    (u32)component >= BTF_INFO_VLEN(t->info))
+		return bad_reference(c, id, -EINVAL, "Invalid component_idx");
+	return 0;
+}
+
 static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 {
 	const struct btf_type *t = type_at(c, id);
@@ -484,9 +510,7 @@ static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 		}
 		return err;
 	case KIND_DECL_TAG:
-		return t->type && t->type <= c->nr ?
-			       0 :
-			       bad_reference(c, id, -EINVAL, "Invalid type_id");
+		return check_tag(c, id, (s32)((const u32 *)more)[0]);
 	default:
 		return 0;
 	}
