@@ -17,16 +17,20 @@ static int bad(struct ub_log *log, u32 id, const char *what)
 static const struct btf_type *sized(const struct btf *btf, u32 id, s64 *size)
 {
 	s32 real = btf__resolve_type(btf, id);
+	const struct btf_type *type = real > 0 ? btf__type_by_id(btf, (u32)real) : NULL;
 
-	*size = real > 0 ? btf__resolve_size(btf, id) : -1;
-	return *size >= 0 ? btf__type_by_id(btf, (u32)real) : NULL;
+	if (!type || btf_is_datasec(type))
+		return NULL;
+	*size = btf__resolve_size(btf, id);
+	return *size >= 0 ? type : NULL;
 }
 
 /* btf_type_int_is_regular(): what C has, no bit fields. */
 static bool is_regular(const struct btf_type *t)
 {
-	return btf_int_offset(t) == 0 && btf_int_bits(t) == t->size * 8 &&
-	       !(t->size & (t->size - 1)) && t->size <= 16;
+	u32 bits = btf_int_bits(t);
+
+	return btf_int_offset(t) == 0 && bits >= 8 && bits <= 128 && !(bits & (bits - 1));
 }
 
 /* btf_struct_check_member() of the member's type: its place in the struct, and the shape of bit fields. */
