@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0) */
 /*
- * What a program for ubpf-run includes: the bpf(2) types, libbpf's macros and the registers of an x86-64
- * thread. No vmlinux.h: a uprobe's context is struct pt_regs, which is a stable ABI.
+ * What a program for ubpf-run includes: the bpf(2) types, libbpf's macros and the registers of an
+ * x86-64 thread. No vmlinux.h: a uprobe's context is struct pt_regs, which is a stable ABI.
  */
 #ifndef UBPF_H
 #define UBPF_H
@@ -33,9 +33,9 @@ static __always_inline u32 ubpf_tid(void)
 }
 
 /*
- * Adds @by to the counter of @key in the hash map @map, exactly: the first comer inserts zero unless
- * somebody was faster, and everybody adds to what is there then. A plain lookup-or-insert of 1 would lose
- * every hit of the threads that come between.
+ * Adds @by to the counter of @key in the hash map @map, exactly: the first comer inserts zero
+ * unless somebody was faster, and everybody adds to what is there then. A plain lookup-or-insert of
+ * 1 would lose every hit of the threads that come between.
  */
 #define ubpf_count(map, key, by)                                                                   \
 	({                                                                                         \

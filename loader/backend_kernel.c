@@ -25,10 +25,10 @@ int ub_backend_kernel_try(struct ub_reason *why)
 	fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "ubpf_try", "GPL", return_0,
 			   ub_array_size(return_0), NULL);
 	if (fd < 0)
-		return ub_reason_set(why, -errno,
-				     "the kernel does not let this process load programs (%s)%s",
-				     strerror(errno),
-				     errno == EPERM ? ": root, or CAP_BPF and CAP_PERFMON, would help" : "");
+		return ub_reason_set(
+			why, -errno, "the kernel does not let this process load programs (%s)%s",
+			strerror(errno),
+			errno == EPERM ? ": root, or CAP_BPF and CAP_PERFMON, would help" : "");
 	return 0;
 }
 

@@ -10,5 +10,5 @@ const struct ub_backend ub_backend_userspace = {
 	.enter = ub_client_enter,
 	.attach = ub_libbpf_attach,
 	.detach = ub_libbpf_detach,
-	.check_target = ub_target_may_trace,
+	.check_target = ub_tracee_may_trace,
 };

@@ -6,8 +6,8 @@
 
 enum { MAX_DEPTH = 16 };
 
-static struct json_object *convert(const struct btf *btf, u32 type_id, const void *data, size_t size,
-				   int depth);
+static struct json_object *convert(const struct btf *btf, u32 type_id, const void *data,
+				   size_t size, int depth);
 
 static struct json_object *hex(const void *data, size_t size)
 {
@@ -56,7 +56,8 @@ static struct json_object *convert_array(const struct btf *btf, const struct btf
 
 	if (!element || element_size <= 0 || (u64)element_size * array->nelems > size)
 		return hex(data, size);
-	if (btf_is_int(element) && element_size == 1 && strstr(btf__name_by_offset(btf, element->name_off), "char"))
+	if (btf_is_int(element) && element_size == 1 &&
+	    strstr(btf__name_by_offset(btf, element->name_off), "char"))
 		return json_object_new_string_len(data, (int)strnlen(data, array->nelems));
 	object = json_object_new_array();
 	for (u32 i = 0; i < array->nelems; i++)
@@ -107,8 +108,8 @@ static struct json_object *convert_struct(const struct btf *btf, const struct bt
 	return object;
 }
 
-static struct json_object *convert(const struct btf *btf, u32 type_id, const void *data, size_t size,
-				   int depth)
+static struct json_object *convert(const struct btf *btf, u32 type_id, const void *data,
+				   size_t size, int depth)
 {
 	s64 resolved = btf && type_id ? btf__resolve_type(btf, type_id) : -1;
 	const struct btf_type *type = resolved > 0 ? btf__type_by_id(btf, resolved) : NULL;
@@ -144,7 +145,8 @@ static struct json_object *convert(const struct btf *btf, u32 type_id, const voi
 	}
 }
 
-struct json_object *ub_btf_to_json(const struct btf *btf, u32 type_id, const void *data, size_t size)
+struct json_object *ub_btf_to_json(const struct btf *btf, u32 type_id, const void *data,
+				   size_t size)
 {
 	return convert(btf, type_id, data, size, 0);
 }

@@ -2,8 +2,8 @@
 /*
  * The programs that come with ubpf-run (bpf/NAME.bpf.c), and how their maps are shown.
  *
- * To add one: write bpf/NAME.bpf.c, name it in bpf/CMakeLists.txt, and add a row in bundled.c. Without a
- * `print`, its maps are shown generally, by their BTF.
+ * To add one: write bpf/NAME.bpf.c, name it in bpf/CMakeLists.txt, and add a row in bundled.c.
+ * Without a `print`, its maps are shown generally, by their BTF.
  */
 #ifndef UB_LOADER_BUNDLED_H
 #define UB_LOADER_BUNDLED_H
@@ -18,7 +18,8 @@ struct ub_bundled {
 	const char *help;
 	const void *(*elf)(size_t *size);
 	const char *default_args[4]; /* for ub_programs_load(), when the user gives none */
-	/* A hash map whose key is a pid and whose value is a u64: shown as "\tpid=N      LABEL: M". */
+	/* A hash map whose key is a pid and whose value is a u64: shown as "\tpid=N      LABEL: M".
+	 */
 	const char *pid_map;
 	const char *pid_label;
 	/* compare: maps whose values depend on time; only their totals are compared. */

@@ -27,8 +27,7 @@ struct control_args {
 };
 
 static const struct argp_option session_option[] = {
-	{ "session", 's', "PID", 0, "Of this session only (its pid, see list)" },
-	{ 0 }
+	{ "session", 's', "PID", 0, "Of this session only (its pid, see list)" }, { 0 }
 };
 
 static const struct argp_option detach_options[] = {
@@ -82,9 +81,9 @@ static void sessions_close(struct sessions *sessions)
 static const char *string_of(struct json_object *object, const char *key)
 {
 	struct json_object *value;
-	const char *text = json_object_object_get_ex(object, key, &value) ?
-				   json_object_get_string(value) :
-				   NULL;
+	const char *text = json_object_object_get_ex(object, key, &value)
+				   ? json_object_get_string(value)
+				   : NULL;
 
 	return text ? text : "";
 }
@@ -101,9 +100,9 @@ static struct json_object *array_of(struct json_object *object, const char *key)
 	struct json_object *value;
 
 	return json_object_object_get_ex(object, key, &value) &&
-			       json_object_is_type(value, json_type_array) ?
-		       value :
-		       NULL;
+			       json_object_is_type(value, json_type_array)
+		       ? value
+		       : NULL;
 }
 
 static size_t length_of(struct json_object *array)
@@ -194,7 +193,8 @@ static bool is_refusal(struct json_object *answer)
 	return true;
 }
 
-static int attach_in(const struct ub_options *options, const struct ub_session_ref *session, pid_t pid)
+static int attach_in(const struct ub_options *options, const struct ub_session_ref *session,
+		     pid_t pid)
 {
 	struct json_object *object = request("attach"), *answer, *process;
 	struct ub_reason why = { 0 };
@@ -242,7 +242,8 @@ int cmd_attach(struct ub_options *options, int argc, char **argv)
 	if (ub_parse(&argp, argc, argv, args, &rest))
 		return UB_EXIT_USAGE;
 	if (args->nr_words < 1 || args->nr_words > 2 || ub_parse_pid(args->words[0], &pid)) {
-		ub_error("attach: a process id and, optionally, a program: ubpf-run attach PID [PROGRAM]");
+		ub_error(
+			"attach: a process id and, optionally, a program: ubpf-run attach PID [PROGRAM]");
 		return UB_EXIT_USAGE;
 	}
 	program = args->nr_words == 2 ? args->words[1] : NULL;
@@ -280,9 +281,9 @@ static u32 show_detached(const struct ub_options *options, struct json_object *a
 			continue;
 		nr++;
 		if (!options->json)
-			printf("detached %s from process %ld (%s): %s%s%s\n", string_of(answer, "program"),
-			       number_of(process, "pid"), string_of(process, "comm"), result,
-			       *left ? " because " : "", left);
+			printf("detached %s from process %ld (%s): %s%s%s\n",
+			       string_of(answer, "program"), number_of(process, "pid"),
+			       string_of(process, "comm"), result, *left ? " because " : "", left);
 	}
 	return nr;
 }
@@ -290,22 +291,22 @@ static u32 show_detached(const struct ub_options *options, struct json_object *a
 /* For a pid that no session had: what an earlier run may have left there. */
 static int detach_orphan(pid_t pid)
 {
-	struct ub_target target = { .pidfd = -1 };
+	struct ub_tracee target = { .pidfd = -1 };
 	struct ub_reason why = { 0 };
-	int n, err = ub_target_open(pid, &target, &why);
+	int n, err = ub_tracee_open(pid, &target, &why);
 
 	if (err)
 		return failed(&why, err);
 	n = ub_orphan_clean(&target, &why);
 	if (n < 0) {
-		ub_target_close(&target);
+		ub_tracee_close(&target);
 		return failed(&why, n);
 	}
 	if (n)
 		printf("process %d (%s): removed what an earlier run had left\n", pid, target.comm);
 	else
 		printf("process %d (%s) is not attached\n", pid, target.comm);
-	ub_target_close(&target);
+	ub_tracee_close(&target);
 	return UB_EXIT_OK;
 }
 
@@ -567,7 +568,8 @@ int cmd_prog(struct ub_options *options, int argc, char **argv)
 			else
 				printf("%ld: %s  %s  (%s, session %d)\n", number_of(program, "id"),
 				       string_of(program, "name"), string_of(program, "probe"),
-				       string_of(sessions.lists[i], "program"), sessions.refs[i].pid);
+				       string_of(sessions.lists[i], "program"),
+				       sessions.refs[i].pid);
 		}
 	}
 	return UB_EXIT_OK;

@@ -114,8 +114,9 @@ static char *help_filter(int key, const char *text, void *input)
 	fprintf(out, "PROGRAM is the path of a .bpf.o file or one of:\n\n");
 	for (size_t i = 0; i < ub_nr_bundled; i++)
 		fprintf(out, "  %-14s %s\n", ub_bundled[i].name, ub_bundled[i].help);
-	fprintf(out, "\nARGS: LIB:FUNCTION, where the program's section names no place; CONSTANT=VALUE, for its "
-		     "constants.\n");
+	fprintf(out,
+		"\nARGS: LIB:FUNCTION, where the program's section names no place; CONSTANT=VALUE, for its "
+		"constants.\n");
 	fclose(out);
 	return buffer;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The commands of ubpf-run. Each parses its own arguments (argv[0] is the command's name), prints, and
- * returns the exit status: 0 ok, 1 failed, 2 usage.
+ * The commands of ubpf-run. Each parses its own arguments (argv[0] is the command's name), prints,
+ * and returns the exit status: 0 ok, 1 failed, 2 usage.
  */
 #ifndef UB_LOADER_COMMANDS_H
 #define UB_LOADER_COMMANDS_H

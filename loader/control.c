@@ -46,7 +46,8 @@ static void drop_peer(struct peer *peer)
 	free(peer);
 }
 
-/* Writes all of @text or gives up: a client that does not read its answer is not waited for long. */
+/* Writes all of @text or gives up: a client that does not read its answer is not waited for long.
+ */
 static int send_all(int fd, const char *text, size_t size)
 {
 	while (size) {
@@ -64,8 +65,8 @@ static int send_all(int fd, const char *text, size_t size)
 
 static int send_object(int fd, struct json_object *object)
 {
-	const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
-									  JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text = json_object_to_json_string_ext(
+		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 	int err = send_all(fd, text, strlen(text));
 
 	return err ? err : send_all(fd, "\n", 1);
@@ -170,18 +171,21 @@ int ub_control_listen(struct ub_loop *loop,
 	n = snprintf(address.sun_path, sizeof(address.sun_path), "%s/" SOCKET_PREFIX "%d", dir,
 		     getpid());
 	if (n >= (int)sizeof(address.sun_path))
-		return ub_reason_set(why, -ENAMETOOLONG, "the run directory's name is too long: %s", dir);
+		return ub_reason_set(why, -ENAMETOOLONG, "the run directory's name is too long: %s",
+				     dir);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	unlink(address.sun_path); /* of an earlier owner of our pid */
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 16))
 		return ub_reason_set(why, -errno, "cannot listen on %s: %s", address.sun_path,
 				     strerror(errno));
-	*control = (struct ub_control){ .loop = loop, .answer = answer, .opaque = opaque, .fd = fd };
+	*control =
+		(struct ub_control) { .loop = loop, .answer = answer, .opaque = opaque, .fd = fd };
 	memcpy(control->path, address.sun_path, sizeof(control->path));
 	control->watch = ub_loop_watch(loop, fd, EPOLLIN, on_connection, control);
 	if (!control->watch) {
 		unlink(control->path);
-		return ub_reason_set(why, -errno, "cannot watch the control socket: %s", strerror(errno));
+		return ub_reason_set(why, -errno, "cannot watch the control socket: %s",
+				     strerror(errno));
 	}
 	TAKE_FD(fd);
 	*out = TAKE_PTR(control);
@@ -219,7 +223,7 @@ static int open_session(const char *dir, const char *name, struct ub_session_ref
 			unlink(address.sun_path);
 		return -ENOENT;
 	}
-	*session = (struct ub_session_ref){
+	*session = (struct ub_session_ref) {
 		.pid = (pid_t)strtol(name + strlen(SOCKET_PREFIX), NULL, 10),
 		.started_ns = (u64)st.st_mtim.tv_sec * 1000000000ull + (u64)st.st_mtim.tv_nsec,
 		.fd = TAKE_FD(fd),

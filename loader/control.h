@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How commands talk to running sessions: each session listens on a socket of the run directory, answers
- * one line of JSON to each line of JSON. Requests: {"cmd":"list"}, {"cmd":"attach","pid":N},
- * {"cmd":"detach","pids":[N,...]} ([] = all), {"cmd":"maps"}. Answers have "ok"; where false, "error" is the line for
- * the user.
+ * How commands talk to running sessions: each session listens on a socket of the run directory,
+ * answers one line of JSON to each line of JSON. Requests: {"cmd":"list"},
+ * {"cmd":"attach","pid":N},
+ * {"cmd":"detach","pids":[N,...]} ([] = all), {"cmd":"maps"}. Answers have "ok"; where false,
+ * "error" is the line for the user.
  */
 #ifndef UB_LOADER_CONTROL_H
 #define UB_LOADER_CONTROL_H
@@ -29,7 +30,8 @@ struct ub_session_ref {
 	int fd;
 };
 
-/* This user's running sessions, newest first; sockets of dead ones are removed. Free with ub_sessions_close(). */
+/* This user's running sessions, newest first; sockets of dead ones are removed. Free with
+ * ub_sessions_close(). */
 int __must_check ub_sessions_open(struct ub_session_ref **sessions, u32 *nr, struct ub_reason *why);
 void ub_sessions_close(struct ub_session_ref *sessions, u32 nr);
 

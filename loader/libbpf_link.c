@@ -24,22 +24,22 @@ static int attach(const struct ub_probe *probe, pid_t pid, const char *path, u64
 	return 0;
 }
 
-int ub_libbpf_attach(const struct ub_probe *probe, const struct ub_target *target,
-		     const struct ub_target_file *file, u64 offset, struct ub_backend_link **out,
+int ub_libbpf_attach(const struct ub_probe *probe, const struct ub_tracee *target,
+		     const struct ub_tracee_file *file, u64 offset, struct ub_backend_link **out,
 		     struct ub_reason *why)
 {
 	int err = attach(probe, target->pid, file->path, offset, out);
 
 	if (!err)
 		return 0;
-	if (ub_target_is_gone(target))
+	if (ub_tracee_is_gone(target))
 		return ub_reason_set(why, -ESRCH, "process %d has ended", target->pid);
 	return ub_reason_set(why, err, "cannot attach %s to process %d (%s): %s%s%s", probe->text,
 			     target->pid, target->comm, strerror(-err),
 			     ub_libbpf_warning()[0] ? ": " : "", ub_libbpf_warning());
 }
 
-int ub_libbpf_attach_everywhere(const struct ub_probe *probe, const struct ub_target_file *file,
+int ub_libbpf_attach_everywhere(const struct ub_probe *probe, const struct ub_tracee_file *file,
 				u64 offset, struct ub_backend_link **out, struct ub_reason *why)
 {
 	int err = attach(probe, -1, file->path, offset, out);

@@ -19,7 +19,7 @@ struct ub_link_manager {
 	const struct ub_programs *programs;
 	struct entry *entries; /* in order of attaching */
 	u64 nr_attaches;
-	void (*on_link)(void *opaque, const struct ub_target *target, const char *line);
+	void (*on_link)(void *opaque, const struct ub_tracee *target, const char *line);
 	void *on_link_opaque;
 };
 
@@ -29,25 +29,26 @@ struct ub_link_manager *ub_link_manager_new(const struct ub_backend *backend,
 	struct ub_link_manager *manager = calloc(1, sizeof(*manager));
 
 	if (manager)
-		*manager = (struct ub_link_manager){ .backend = backend, .programs = programs };
+		*manager = (struct ub_link_manager) { .backend = backend, .programs = programs };
 	return manager;
 }
 
 void ub_link_manager_on_link(struct ub_link_manager *manager,
-			     void (*fn)(void *opaque, const struct ub_target *target, const char *line),
+			     void (*fn)(void *opaque, const struct ub_tracee *target,
+					const char *line),
 			     void *opaque)
 {
 	manager->on_link = fn;
 	manager->on_link_opaque = opaque;
 }
 
-int ub_probe_locate(const struct ub_probe *probe, const struct ub_target *target,
-		    struct ub_target_file *file, u64 *offset, struct ub_reason *why)
+int ub_probe_locate(const struct ub_probe *probe, const struct ub_tracee *target,
+		    struct ub_tracee_file *file, u64 *offset, struct ub_reason *why)
 {
 	u64 start = 0;
 	int err;
 
-	err = ub_target_find_file(target, probe->file, probe->function, file, why);
+	err = ub_tracee_find_file(target, probe->file, probe->function, file, why);
 	if (!err)
 		err = ub_elf_check(file->path, why);
 	if (!err && probe->function)
@@ -79,19 +80,19 @@ static void remove_entry(struct ub_link_manager *manager, struct entry **at,
 {
 	struct ub_removal_report report = { .clean = true };
 	struct entry *entry = *at;
-	bool gone = ub_target_is_gone(&entry->seen.target);
+	bool gone = ub_tracee_is_gone(&entry->seen.target);
 
 	entry->seen.state = UB_DETACHING;
 	destroy_links(manager, entry);
 	if (!gone && manager->backend->report_removal)
 		manager->backend->report_removal(&entry->seen.target, &report);
 	*at = entry->next;
-	ub_target_close(&entry->seen.target);
+	ub_tracee_close(&entry->seen.target);
 	if (outcome) {
-		*outcome = (struct ub_detach_outcome){
-			.result = gone	       ? UB_DETACH_GONE :
-				  report.clean ? UB_DETACH_CLEAN :
-						 UB_DETACH_LEFT,
+		*outcome = (struct ub_detach_outcome) {
+			.result = gone		 ? UB_DETACH_GONE
+				  : report.clean ? UB_DETACH_CLEAN
+						 : UB_DETACH_LEFT,
 			.target = entry->seen.target,
 			.left = report.left,
 		};
@@ -110,7 +111,7 @@ void ub_link_manager_free(struct ub_link_manager *manager)
 }
 
 static void tell_link(const struct ub_link_manager *manager, const struct ub_probe *probe,
-		      const struct ub_target *target, const struct ub_target_file *file, u64 offset)
+		      const struct ub_tracee *target, const struct ub_tracee_file *file, u64 offset)
 {
 	char line[sizeof(probe->text) + PATH_MAX + 64];
 
@@ -126,9 +127,9 @@ static void tell_link(const struct ub_link_manager *manager, const struct ub_pro
 static int attach_probe(struct ub_link_manager *manager, struct entry *entry,
 			const struct ub_probe *probe, struct ub_reason *why)
 {
-	const struct ub_target *target = &entry->seen.target;
+	const struct ub_tracee *target = &entry->seen.target;
 	struct ub_backend_link *link;
-	struct ub_target_file file;
+	struct ub_tracee_file file;
 	u64 offset;
 	int err;
 
@@ -176,7 +177,7 @@ int ub_link_manager_attach(struct ub_link_manager *manager, pid_t pid, struct ub
 	struct entry *entry;
 	int err;
 
-	if (*at && ub_target_is_gone(&(*at)->seen.target)) {
+	if (*at && ub_tracee_is_gone(&(*at)->seen.target)) {
 		remove_entry(manager, at, NULL);
 		at = find(manager, pid);
 	}
@@ -186,11 +187,11 @@ int ub_link_manager_attach(struct ub_link_manager *manager, pid_t pid, struct ub
 	entry = new_entry(manager->programs);
 	if (!entry)
 		return ub_reason_set(why, -ENOMEM, "out of memory");
-	err = ub_target_open(pid, &entry->seen.target, why);
+	err = ub_tracee_open(pid, &entry->seen.target, why);
 	if (!err && manager->backend->check_target)
 		err = manager->backend->check_target(&entry->seen.target, why);
 	if (err) {
-		ub_target_close(&entry->seen.target);
+		ub_tracee_close(&entry->seen.target);
 		free(entry->links);
 		free(entry);
 		return err;
@@ -215,14 +216,14 @@ void ub_link_manager_detach(struct ub_link_manager *manager, pid_t pid,
 	if (*at)
 		remove_entry(manager, at, outcome);
 	else if (outcome)
-		*outcome = (struct ub_detach_outcome){ .result = UB_WAS_NOT_ATTACHED,
-						       .target = { .pid = pid, .pidfd = -1 } };
+		*outcome = (struct ub_detach_outcome) { .result = UB_WAS_NOT_ATTACHED,
+							.target = { .pid = pid, .pidfd = -1 } };
 }
 
 bool ub_link_manager_reap(struct ub_link_manager *manager, struct ub_detach_outcome *outcome)
 {
 	for (struct entry **at = &manager->entries; *at; at = &(*at)->next) {
-		if (ub_target_is_gone(&(*at)->seen.target)) {
+		if (ub_tracee_is_gone(&(*at)->seen.target)) {
 			remove_entry(manager, at, outcome);
 			return true;
 		}

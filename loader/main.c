@@ -107,8 +107,8 @@ static int unknown_command(const char *name)
 			names[nr++] = commands[i].name;
 	}
 	near = ub_nearest(name, names, nr);
-	ub_error("no command '%s'%s%s%s (see ubpf-run --help)", name, near ? ", did you mean '" : "",
-		 near ? near : "", near ? "'?" : "");
+	ub_error("no command '%s'%s%s%s (see ubpf-run --help)", name,
+		 near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "");
 	return UB_EXIT_USAGE;
 }
 
@@ -177,7 +177,8 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "--daemon"))
 		return ub_daemon_main((int)strtol(argv[2], NULL, 10));
 	argp_err_exit_status = UB_EXIT_USAGE;
-	/* A reader that went away (head) is an error of write, not the end of the targets' clean-up. */
+	/* A reader that went away (head) is an error of write, not the end of the targets'
+	 * clean-up. */
 	signal(SIGPIPE, SIG_IGN);
 	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &top))
 		return UB_EXIT_USAGE;

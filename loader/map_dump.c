@@ -52,8 +52,8 @@ int ub_map_each_count(const struct ub_programs *programs, const char *name,
 	keys = calloc(max, sizeof(*keys));
 	if (!keys)
 		return -ENOMEM;
-	while (nr < max && !bpf_map__get_next_key(map, nr ? &keys[nr - 1] : NULL, &keys[nr],
-						  sizeof(*keys)))
+	while (nr < max &&
+	       !bpf_map__get_next_key(map, nr ? &keys[nr - 1] : NULL, &keys[nr], sizeof(*keys)))
 		nr++;
 	qsort(keys, nr, sizeof(*keys), compare_u32);
 	for (u32 i = 0; i < nr; i++) {
@@ -96,9 +96,9 @@ static struct json_object *value_to_json(const struct bpf_map *map, const struct
 		return ub_btf_to_json(btf, type, value, size);
 	array = json_object_new_array();
 	for (u32 i = 0; i < nr_cpus; i++)
-		json_object_array_add(array, ub_btf_to_json(btf, type,
-							    value + (size_t)i * ub_round_up(size, 8u),
-							    size));
+		json_object_array_add(
+			array,
+			ub_btf_to_json(btf, type, value + (size_t)i * ub_round_up(size, 8u), size));
 	return array;
 }
 
@@ -141,8 +141,9 @@ struct json_object *ub_map_to_json(const struct bpf_map *map, const struct btf *
 		if (bpf_map__lookup_elem(map, key, key_size, value, value_size, 0))
 			continue;
 		entry = json_object_new_object();
-		json_object_object_add(entry, "key", ub_btf_to_json(btf, bpf_map__btf_key_type_id(map),
-								    key, key_size));
+		json_object_object_add(
+			entry, "key",
+			ub_btf_to_json(btf, bpf_map__btf_key_type_id(map), key, key_size));
 		json_object_object_add(entry, "value", value_to_json(map, btf, value, nr_cpus));
 		json_object_array_add(array, entry);
 	}
@@ -156,10 +157,12 @@ struct json_object *ub_maps_to_json(const struct ub_programs *programs)
 	struct json_object *maps = json_object_new_object();
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, programs->object) {
+	bpf_object__for_each_map(map, programs->object)
+	{
 		const char *name = bpf_map__name(map);
 
-		if (can_be_dumped(map) && !strstr(name, ".rodata") && strncmp(name, "__bpf_usdt", 10))
+		if (can_be_dumped(map) && !strstr(name, ".rodata") &&
+		    strncmp(name, "__bpf_usdt", 10))
 			json_object_object_add(maps, name, ub_map_to_json(map, btf));
 	}
 	return maps;

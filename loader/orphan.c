@@ -8,7 +8,7 @@
 
 #define MAPPING_NAME "memfd:ubpf-run"
 
-int ub_orphan_find(const struct ub_target *target, struct ub_reason *why)
+int ub_orphan_find(const struct ub_tracee *target, struct ub_reason *why)
 {
 	_cleanup_fclose_ FILE *maps = NULL;
 	_cleanup_free_ char *line = NULL;
@@ -27,7 +27,7 @@ int ub_orphan_find(const struct ub_target *target, struct ub_reason *why)
 	return 0;
 }
 
-int ub_orphan_clean(const struct ub_target *target, struct ub_reason *why)
+int ub_orphan_clean(const struct ub_tracee *target, struct ub_reason *why)
 {
 	int found = ub_orphan_find(target, why);
 

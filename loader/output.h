@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What people and tools read: lines on stdout, errors and remarks on stderr. Only commands and sessions
- * print.
+ * What people and tools read: lines on stdout, errors and remarks on stderr. Only commands and
+ * sessions print.
  */
 #ifndef UB_LOADER_OUTPUT_H
 #define UB_LOADER_OUTPUT_H
@@ -25,10 +25,11 @@ const char *ub_nearest(const char *name, const char *const *names, size_t nr);
 /* Local time as HH:MM:SS. */
 void ub_clock_text(char text[9]);
 
-/* Sends libbpf's messages to stderr from @verbose 1 (information) or 2 (debug) on, and always keeps the
- * latest warnings for ub_libbpf_warning(). */
+/* Sends libbpf's messages to stderr from @verbose 1 (information) or 2 (debug) on, and always keeps
+ * the latest warnings for ub_libbpf_warning(). */
 void ub_libbpf_log(int verbose);
-/* The most telling warning since the last ub_libbpf_forget(), without "libbpf: " and newline, or "". */
+/* The most telling warning since the last ub_libbpf_forget(), without "libbpf: " and newline, or
+ * "". */
 const char *ub_libbpf_warning(void);
 void ub_libbpf_forget(void);
 

@@ -44,17 +44,20 @@ static int check_object_file(const char *path, struct ub_reason *why)
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st))
-		return ub_reason_set(why, -errno, "cannot open program %s: %s", path, strerror(errno));
+		return ub_reason_set(why, -errno, "cannot open program %s: %s", path,
+				     strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return ub_reason_set(why, -ENOEXEC, "%s is not a regular file", path);
 	if (pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
 	    memcmp(header.e_ident, ELFMAG, SELFMAG))
-		return ub_reason_set(why, -ENOEXEC, "%s is not a BPF object file: not even ELF", path);
+		return ub_reason_set(why, -ENOEXEC, "%s is not a BPF object file: not even ELF",
+				     path);
 	if (header.e_machine != EM_BPF || header.e_ident[EI_CLASS] != ELFCLASS64)
-		return ub_reason_set(why, -ENOEXEC,
-				     "%s is not a BPF object file but ELF for machine %u: compile it with "
-				     "clang -target bpf -g -O2",
-				     path, header.e_machine);
+		return ub_reason_set(
+			why, -ENOEXEC,
+			"%s is not a BPF object file but ELF for machine %u: compile it with "
+			"clang -target bpf -g -O2",
+			path, header.e_machine);
 	return 0;
 }
 
@@ -68,9 +71,11 @@ static int unknown_program(const char *name, struct ub_reason *why)
 		names[nr++] = ub_bundled[i].name;
 	near = ub_nearest(name, names, nr);
 	if (near)
-		return ub_reason_set(why, -ENOENT, "no program '%s', did you mean '%s'?", name, near);
-	return ub_reason_set(why, -ENOENT,
-			     "no program '%s': neither bundled (see ubpf-run run --help) nor a file", name);
+		return ub_reason_set(why, -ENOENT, "no program '%s', did you mean '%s'?", name,
+				     near);
+	return ub_reason_set(
+		why, -ENOENT,
+		"no program '%s': neither bundled (see ubpf-run run --help) nor a file", name);
 }
 
 static int open_object(const char *name, struct ub_programs *programs, struct ub_reason *why)
@@ -80,7 +85,8 @@ static int open_object(const char *name, struct ub_programs *programs, struct ub
 	int err;
 
 	snprintf(programs->name, sizeof(programs->name), "%.*s",
-		 (int)(strstr(base, ".bpf.o") ? strstr(base, ".bpf.o") - base : strlen(base)), base);
+		 (int)(strstr(base, ".bpf.o") ? strstr(base, ".bpf.o") - base : strlen(base)),
+		 base);
 	opts.object_name = programs->name;
 	ub_libbpf_forget();
 	programs->bundled = ub_bundled_find(name);
@@ -99,7 +105,8 @@ static int open_object(const char *name, struct ub_programs *programs, struct ub
 	}
 	if (!programs->object)
 		return ub_reason_set(why, -errno, "libbpf cannot open program %s: %s", name,
-				     ub_libbpf_warning()[0] ? ub_libbpf_warning() : strerror(errno));
+				     ub_libbpf_warning()[0] ? ub_libbpf_warning()
+							    : strerror(errno));
 	return 0;
 }
 
@@ -155,9 +162,9 @@ static int add_probe(struct ub_programs *programs, struct bpf_program *program,
 		const char *prefix;
 		enum ub_probe_kind kind;
 	} sections[] = {
-		{ "uprobe.s", UB_PROBE_ENTRY },	   { "uprobe", UB_PROBE_ENTRY },
+		{ "uprobe.s", UB_PROBE_ENTRY },	    { "uprobe", UB_PROBE_ENTRY },
 		{ "uretprobe.s", UB_PROBE_RETURN }, { "uretprobe", UB_PROBE_RETURN },
-		{ "usdt.s", UB_PROBE_USDT },	   { "usdt", UB_PROBE_USDT },
+		{ "usdt.s", UB_PROBE_USDT },	    { "usdt", UB_PROBE_USDT },
 	};
 	const char *section = bpf_program__section_name(program);
 	struct ub_probe *probe = &programs->probes[programs->nr_probes];
@@ -174,30 +181,32 @@ static int add_probe(struct ub_programs *programs, struct bpf_program *program,
 		}
 	}
 	if (!place)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "program %s of %s is of section '%s': only uprobe, uretprobe and usdt "
-				     "programs can be attached to processes",
-				     bpf_program__name(program), programs->name, section);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"program %s of %s is of section '%s': only uprobe, uretprobe and usdt "
+			"programs can be attached to processes",
+			bpf_program__name(program), programs->name, section);
 	if (!*place)
 		place = default_place;
 	if (!place)
-		return ub_reason_set(why, -EINVAL,
-				     "program %s of %s does not say where it goes: give LIB:FUNCTION (or "
-				     "LIB:PROVIDER:NAME for usdt) after the program's name",
-				     bpf_program__name(program), programs->name);
+		return ub_reason_set(
+			why, -EINVAL,
+			"program %s of %s does not say where it goes: give LIB:FUNCTION (or "
+			"LIB:PROVIDER:NAME for usdt) after the program's name",
+			bpf_program__name(program), programs->name);
 	snprintf(probe->text, sizeof(probe->text), "%s %s",
-		 probe->kind == UB_PROBE_ENTRY	? "uprobe" :
-		 probe->kind == UB_PROBE_RETURN ? "uretprobe" :
-						  "usdt",
+		 probe->kind == UB_PROBE_ENTRY	  ? "uprobe"
+		 : probe->kind == UB_PROBE_RETURN ? "uretprobe"
+						  : "usdt",
 		 place);
 	probe->program = program;
 	programs->nr_probes++;
 	err = probe->kind == UB_PROBE_USDT ? parse_usdt(probe, place) : parse_place(probe, place);
 	if (err)
-		return ub_reason_set(why, err, "'%s' is not a place to attach to (%s): %s expected", place,
-				     bpf_program__name(program),
-				     probe->kind == UB_PROBE_USDT ? "FILE:PROVIDER:NAME" :
-								    "FILE:FUNCTION[+OFFSET]");
+		return ub_reason_set(why, err, "'%s' is not a place to attach to (%s): %s expected",
+				     place, bpf_program__name(program),
+				     probe->kind == UB_PROBE_USDT ? "FILE:PROVIDER:NAME"
+								  : "FILE:FUNCTION[+OFFSET]");
 	return 0;
 }
 
@@ -207,14 +216,14 @@ static int find_probes(struct ub_programs *programs, const char *place, struct u
 	u32 nr = 0;
 	int err;
 
-	bpf_object__for_each_program(program, programs->object)
-		nr++;
+	bpf_object__for_each_program(program, programs->object) nr++;
 	if (!nr)
 		return ub_reason_set(why, -EINVAL, "%s has no program in it", programs->name);
 	programs->probes = calloc(nr, sizeof(*programs->probes));
 	if (!programs->probes)
 		return -ENOMEM;
-	bpf_object__for_each_program(program, programs->object) {
+	bpf_object__for_each_program(program, programs->object)
+	{
 		err = add_probe(programs, program, place, why);
 		if (err)
 			return err;
@@ -238,12 +247,13 @@ static int set_constant(struct ub_programs *programs, const char *variable, cons
 	u64 number;
 
 	if (section < 0 || !map)
-		return ub_reason_set(why, -EINVAL, "%s has no constants to set (%s)", programs->name,
-				     variable);
+		return ub_reason_set(why, -EINVAL, "%s has no constants to set (%s)",
+				     programs->name, variable);
 	data = bpf_map__initial_value(map, &size);
 	number = strtoull(value, &end, 0);
 	if (!*value || *end)
-		return ub_reason_set(why, -EINVAL, "'%s' is not a number (for %s)", value, variable);
+		return ub_reason_set(why, -EINVAL, "'%s' is not a number (for %s)", value,
+				     variable);
 	type = btf__type_by_id(btf, section);
 	info = btf_var_secinfos(type);
 	for (int i = 0; i < btf_vlen(type); i++, info++) {
@@ -273,7 +283,8 @@ static int apply_args(struct ub_programs *programs, char *const *args, u32 nr_ar
 
 		if (equals && !strchr(args[i], ':')) {
 			_cleanup_free_ char *variable = strndup(args[i], equals - args[i]);
-			int err = variable ? set_constant(programs, variable, equals + 1, why) : -ENOMEM;
+			int err = variable ? set_constant(programs, variable, equals + 1, why)
+					   : -ENOMEM;
 
 			if (err)
 				return err;
@@ -294,10 +305,11 @@ static int explain_load_failure(const struct ub_programs *programs, int err, str
 	const char *said = ub_libbpf_warning();
 
 	if (err == -EPERM)
-		return ub_reason_set(why, err,
-				     "the kernel does not let this process load programs (%s): run as "
-				     "root, or use --userspace",
-				     said[0] ? said : strerror(-err));
+		return ub_reason_set(
+			why, err,
+			"the kernel does not let this process load programs (%s): run as "
+			"root, or use --userspace",
+			said[0] ? said : strerror(-err));
 	return ub_reason_set(why, err, "cannot load %s: %s%s%s (-v shows more)", programs->name,
 			     strerror(-err), said[0] ? ": " : "", said);
 }
@@ -317,7 +329,8 @@ int ub_programs_load(const char *name, char *const *args, u32 nr_args, struct ub
 		return err;
 	if (!nr_args && programs->bundled) {
 		used_args = (char *const *)programs->bundled->default_args;
-		while (nr_args < ub_array_size(programs->bundled->default_args) && used_args[nr_args])
+		while (nr_args < ub_array_size(programs->bundled->default_args) &&
+		       used_args[nr_args])
 			nr_args++;
 	}
 	err = apply_args(programs, used_args, nr_args, &place, why);

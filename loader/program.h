@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A BPF object file, bundled or from disk, opened and loaded by libbpf, and where its programs want to be
- * attached.
+ * A BPF object file, bundled or from disk, opened and loaded by libbpf, and where its programs want
+ * to be attached.
  */
 #ifndef UB_LOADER_PROGRAM_H
 #define UB_LOADER_PROGRAM_H
@@ -28,7 +28,7 @@ struct ub_probe {
 };
 
 struct ub_programs {
-	char name[64]; /* "malloc" */
+	char name[64];			  /* "malloc" */
 	const struct ub_bundled *bundled; /* NULL for a file */
 	struct bpf_object *object;
 	struct ub_probe *probes;
@@ -36,10 +36,10 @@ struct ub_programs {
 };
 
 /*
- * Opens the bundled program @name, or the object file of that path, applies @args (LIB:FUNCTION for sections that
- * name no place, VARIABLE=VALUE for constants) and loads it into the kernel that this process is under. -ENOENT with a
- * "did you mean", -ENOEXEC if it is not BPF, -EOPNOTSUPP for program or map types that are not supported, or
- * libbpf's error.
+ * Opens the bundled program @name, or the object file of that path, applies @args (LIB:FUNCTION for
+ * sections that name no place, VARIABLE=VALUE for constants) and loads it into the kernel that this
+ * process is under. -ENOENT with a "did you mean", -ENOEXEC if it is not BPF, -EOPNOTSUPP for
+ * program or map types that are not supported, or libbpf's error.
  */
 int __must_check ub_programs_load(const char *name, char *const *args, u32 nr_args,
 				  struct ub_programs **out, struct ub_reason *why);

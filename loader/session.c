@@ -34,7 +34,7 @@ static void on_exit_of_target(void *opaque, u32 events)
 	ub_session_reap(exit_watch->session);
 }
 
-static void watch_exit(struct ub_session *session, const struct ub_target *target)
+static void watch_exit(struct ub_session *session, const struct ub_tracee *target)
 {
 	struct exit_watch *exit_watch = calloc(1, sizeof(*exit_watch));
 
@@ -42,8 +42,8 @@ static void watch_exit(struct ub_session *session, const struct ub_target *targe
 		return; /* the tick reaps too, only later */
 	exit_watch->session = session;
 	exit_watch->pid = target->pid;
-	exit_watch->watch = ub_loop_watch(session->loop, target->pidfd, EPOLLIN, on_exit_of_target,
-					  exit_watch);
+	exit_watch->watch =
+		ub_loop_watch(session->loop, target->pidfd, EPOLLIN, on_exit_of_target, exit_watch);
 	exit_watch->next = session->exit_watches;
 	session->exit_watches = exit_watch;
 }
@@ -65,8 +65,9 @@ static void unwatch_exit(struct ub_session *session, pid_t pid)
 	}
 }
 
-/* A count under a pid belongs to the process that had it when it was counted: a new owner starts at 0. */
-static void forget_former_owner(struct ub_session *session, const struct ub_target *target)
+/* A count under a pid belongs to the process that had it when it was counted: a new owner starts at
+ * 0. */
+static void forget_former_owner(struct ub_session *session, const struct ub_tracee *target)
 {
 	const struct ub_bundled *bundled = session->programs->bundled;
 	struct owner *owner = session->owners;
@@ -141,7 +142,7 @@ void ub_session_reap(struct ub_session *session)
 
 	/* The watch goes before the pidfd that it watches. */
 	for (u32 i = 0; (attachment = ub_link_manager_at(session->manager, i)); i++) {
-		if (ub_target_is_gone(&attachment->target))
+		if (ub_tracee_is_gone(&attachment->target))
 			unwatch_exit(session, attachment->target.pid);
 	}
 	while (ub_link_manager_reap(session->manager, &outcome))
@@ -150,7 +151,7 @@ void ub_session_reap(struct ub_session *session)
 		ub_loop_stop(session->loop);
 }
 
-static void on_link(void *opaque, const struct ub_target *target, const char *line)
+static void on_link(void *opaque, const struct ub_tracee *target, const char *line)
 {
 	const struct ub_session *session = opaque;
 
@@ -237,8 +238,8 @@ static int prepare(struct ub_session *session, struct ub_reason *why)
 	err = block_signals(session, why);
 	if (err)
 		return err;
-	err = ub_programs_load(options->program, options->args, options->nr_args, &session->programs,
-			       why);
+	err = ub_programs_load(options->program, options->args, options->nr_args,
+			       &session->programs, why);
 	if (err)
 		return err;
 	session->manager = ub_link_manager_new(options->backend, session->programs);

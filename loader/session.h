@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Session: a running `run` or `load`, with its programs, their maps and the processes they are attached
- * to. It prints once a second and takes orders over its control socket until it is told to end.
+ * Session: a running `run` or `load`, with its programs, their maps and the processes they are
+ * attached to. It prints once a second and takes orders over its control socket until it is told to
+ * end.
  */
 #ifndef UB_LOADER_SESSION_H
 #define UB_LOADER_SESSION_H

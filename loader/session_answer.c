@@ -33,7 +33,7 @@ static struct json_object *success(const struct ub_session *session)
 	return answer;
 }
 
-static struct json_object *process_object(const struct ub_target *target)
+static struct json_object *process_object(const struct ub_tracee *target)
 {
 	struct json_object *object = json_object_new_object();
 
@@ -61,7 +61,8 @@ static struct json_object *answer_attach(struct ub_session *session, struct json
 		if (attachment->target.pid != pid)
 			continue;
 		json_object_object_add(answer, "process", process_object(&attachment->target));
-		json_object_object_add(answer, "links", json_object_new_uint64(attachment->nr_links));
+		json_object_object_add(answer, "links",
+				       json_object_new_uint64(attachment->nr_links));
 	}
 	return answer;
 }
@@ -87,10 +88,10 @@ static struct json_object *answer_detach(struct ub_session *session, struct json
 
 	if (json_object_object_get_ex(request, "pids", &pids) && json_object_array_length(pids)) {
 		for (size_t i = 0; i < json_object_array_length(pids); i++)
-			json_object_array_add(list, detach_one(session,
-							       json_object_get_int(
-								       json_object_array_get_idx(
-									       pids, i))));
+			json_object_array_add(
+				list,
+				detach_one(session, json_object_get_int(
+							    json_object_array_get_idx(pids, i))));
 	} else {
 		while ((attachment = ub_link_manager_at(session->manager, 0)))
 			json_object_array_add(list, detach_one(session, attachment->target.pid));
@@ -114,7 +115,8 @@ static struct json_object *programs_list(const struct ub_session *session)
 		json_object_object_add(object, "probe", json_object_new_string(probe->text));
 		if (!bpf_obj_get_info_by_fd(bpf_program__fd(probe->program), &info, &size)) {
 			json_object_object_add(object, "id", json_object_new_uint64(info.id));
-			json_object_object_add(object, "hits", json_object_new_uint64(info.run_cnt));
+			json_object_object_add(object, "hits",
+					       json_object_new_uint64(info.run_cnt));
 			json_object_object_add(object, "misses",
 					       json_object_new_uint64(info.recursion_misses));
 		}
@@ -133,18 +135,20 @@ static struct json_object *answer_list(struct ub_session *session)
 	for (u32 i = 0; (attachment = ub_link_manager_at(session->manager, i)); i++) {
 		struct json_object *object = process_object(&attachment->target);
 
-		json_object_object_add(object, "links", json_object_new_uint64(attachment->nr_links));
-		json_object_object_add(object, "attach", json_object_new_uint64(attachment->number));
+		json_object_object_add(object, "links",
+				       json_object_new_uint64(attachment->nr_links));
+		json_object_object_add(object, "attach",
+				       json_object_new_uint64(attachment->number));
 		if (bundled && bundled->pid_map)
-			json_object_object_add(
-				object, "count",
-				json_object_new_uint64(ub_map_count_of(session->programs,
-								       bundled->pid_map,
-								       attachment->target.pid)));
+			json_object_object_add(object, "count",
+					       json_object_new_uint64(ub_map_count_of(
+						       session->programs, bundled->pid_map,
+						       attachment->target.pid)));
 		json_object_array_add(list, object);
 	}
 	json_object_object_add(answer, "programs", programs_list(session));
-	json_object_object_add(answer, "everybody", json_object_new_boolean(session->options->everybody));
+	json_object_object_add(answer, "everybody",
+			       json_object_new_boolean(session->options->everybody));
 	json_object_object_add(answer, "processes", list);
 	return answer;
 }
@@ -154,16 +158,18 @@ static struct json_object *answer_maps(struct ub_session *session)
 	struct json_object *answer = success(session), *list = json_object_new_array();
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, session->programs->object) {
+	bpf_object__for_each_map(map, session->programs->object)
+	{
 		struct json_object *object = json_object_new_object();
 		struct bpf_map_info info = { 0 };
 		u32 size = sizeof(info);
 
 		json_object_object_add(object, "name", json_object_new_string(bpf_map__name(map)));
-		json_object_object_add(object, "type",
-				       json_object_new_string(libbpf_bpf_map_type_str(bpf_map__type(map)) ?:
-								      "?"));
-		json_object_object_add(object, "key_size", json_object_new_uint64(bpf_map__key_size(map)));
+		json_object_object_add(
+			object, "type",
+			json_object_new_string(libbpf_bpf_map_type_str(bpf_map__type(map)) ?: "?"));
+		json_object_object_add(object, "key_size",
+				       json_object_new_uint64(bpf_map__key_size(map)));
 		json_object_object_add(object, "value_size",
 				       json_object_new_uint64(bpf_map__value_size(map)));
 		json_object_object_add(object, "max_entries",
@@ -182,9 +188,8 @@ struct json_object *ub_session_answer(void *opaque, struct json_object *request)
 	struct ub_session *session = opaque;
 	struct json_object *cmd;
 	struct ub_reason why;
-	const char *name = json_object_object_get_ex(request, "cmd", &cmd) ?
-				   json_object_get_string(cmd) :
-				   "";
+	const char *name =
+		json_object_object_get_ex(request, "cmd", &cmd) ? json_object_get_string(cmd) : "";
 
 	if (!strcmp(name, "attach"))
 		return answer_attach(session, request);

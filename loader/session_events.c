@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * Records that programs send through ring buffers and perf buffers, printed as they come: as JSON after the BTF of
- * `struct event` where the program has such a type of the record's size, else in hex.
+ * Records that programs send through ring buffers and perf buffers, printed as they come: as JSON
+ * after the BTF of `struct event` where the program has such a type of the record's size, else in
+ * hex.
  */
 #include "session_private.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -109,7 +110,8 @@ static int open_buffer(struct ub_session *session, const struct bpf_map *map, st
 		return ub_reason_set(why, err, "cannot read from map %s: %s", buffer->name,
 				     ub_libbpf_warning()[0] ? ub_libbpf_warning() : strerror(-err));
 	}
-	fd = buffer->ring ? ring_buffer__epoll_fd(buffer->ring) : perf_buffer__epoll_fd(buffer->perf);
+	fd = buffer->ring ? ring_buffer__epoll_fd(buffer->ring)
+			  : perf_buffer__epoll_fd(buffer->perf);
 	buffer->watch = ub_loop_watch(session->loop, fd, EPOLLIN, on_ready, buffer);
 	return buffer->watch ? 0 : ub_reason_set(why, -errno, "cannot watch map %s", buffer->name);
 }
@@ -119,7 +121,8 @@ int ub_session_events_open(struct ub_session *session, struct ub_reason *why)
 	const struct btf *btf = bpf_object__btf(session->programs->object);
 	struct bpf_map *map;
 
-	bpf_object__for_each_map(map, session->programs->object) {
+	bpf_object__for_each_map(map, session->programs->object)
+	{
 		int err;
 
 		if (bpf_map__type(map) != BPF_MAP_TYPE_RINGBUF &&
@@ -130,11 +133,14 @@ int ub_session_events_open(struct ub_session *session, struct ub_reason *why)
 			if (!session->events)
 				return ub_reason_set(why, -ENOMEM, "out of memory");
 			session->events->event_type =
-				btf ? btf__find_by_name_kind(btf, "event", BTF_KIND_STRUCT) : -ENOENT;
+				btf ? btf__find_by_name_kind(btf, "event", BTF_KIND_STRUCT)
+				    : -ENOENT;
 		}
 		if (session->events->nr == MAX_BUFFERS)
-			return ub_reason_set(why, -E2BIG, "more than %d event buffers", MAX_BUFFERS);
-		err = open_buffer(session, map, &session->events->buffers[session->events->nr++], why);
+			return ub_reason_set(why, -E2BIG, "more than %d event buffers",
+					     MAX_BUFFERS);
+		err = open_buffer(session, map, &session->events->buffers[session->events->nr++],
+				  why);
 		if (err)
 			return err;
 	}

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * `run` without a pid: every process within reach. A backend that can attach a file for all processes gets one
- * link per probe and distinct file that somebody maps; with any other, processes are attached one by one as
- * they are found, and those that can't be are passed over.
+ * `run` without a pid: every process within reach. A backend that can attach a file for all
+ * processes gets one link per probe and distinct file that somebody maps; with any other, processes
+ * are attached one by one as they are found, and those that can't be are passed over.
  */
 #include "session_private.h"
 
 #include <ctype.h>
 #include <dirent.h>
-#include <stdlib.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -41,26 +41,26 @@ static bool is_new_file(struct search *search, const char *path)
 		if (search->files[i].dev == st.st_dev && search->files[i].ino == st.st_ino)
 			return false;
 	}
-	search->files[search->nr_files++] = (struct seen_file){ st.st_dev, st.st_ino };
+	search->files[search->nr_files++] = (struct seen_file) { st.st_dev, st.st_ino };
 	return true;
 }
 
 static void attach_file_of(struct search *search, pid_t pid)
 {
 	struct ub_session *session = search->session;
-	struct ub_target target = { .pidfd = -1 };
+	struct ub_tracee target = { .pidfd = -1 };
 	struct ub_backend_link *link;
-	struct ub_target_file file;
+	struct ub_tracee_file file;
 	u64 offset;
 
-	if (ub_target_open(pid, &target, NULL))
+	if (ub_tracee_open(pid, &target, NULL))
 		return;
 	if (!ub_probe_locate(search->probe, &target, &file, &offset, &search->first_failure) &&
 	    is_new_file(search, file.path) &&
 	    !session->options->backend->attach_everywhere(search->probe, &file, offset, &link,
 							  &search->first_failure)) {
-		struct ub_backend_link **more = realloc(
-			session->everybody, (session->nr_everybody + 1) * sizeof(*more));
+		struct ub_backend_link **more =
+			realloc(session->everybody, (session->nr_everybody + 1) * sizeof(*more));
 
 		if (more) {
 			session->everybody = more;
@@ -69,7 +69,7 @@ static void attach_file_of(struct search *search, pid_t pid)
 			session->options->backend->detach(link);
 		}
 	}
-	ub_target_close(&target);
+	ub_tracee_close(&target);
 }
 
 static void attach_process(struct search *search, pid_t pid)

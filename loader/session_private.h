@@ -32,7 +32,7 @@ struct ub_session {
 	struct ub_control *control;
 	struct exit_watch *exit_watches;
 	struct owner *owners;
-	struct ub_events *events; /* NULL if the programs have none */
+	struct ub_events *events;	    /* NULL if the programs have none */
 	struct ub_backend_link **everybody; /* links that are bound to no process */
 	u32 nr_everybody;
 	u64 next_tick_ns;
@@ -59,8 +59,10 @@ struct json_object *ub_session_answer(void *opaque, struct json_object *request)
 
 /* session_show.c */
 void ub_session_show_start(const struct ub_session *session);
-void ub_session_show_attach(const struct ub_session *session, const struct ub_attachment *attachment);
-void ub_session_show_detach(const struct ub_session *session, const struct ub_detach_outcome *outcome);
+void ub_session_show_attach(const struct ub_session *session,
+			    const struct ub_attachment *attachment);
+void ub_session_show_detach(const struct ub_session *session,
+			    const struct ub_detach_outcome *outcome);
 void ub_session_show_tick(const struct ub_session *session);
 void ub_session_show_summary(const struct ub_session *session);
 const char *ub_detach_result_text(enum ub_detach_result result);

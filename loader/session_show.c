@@ -19,7 +19,7 @@ static struct json_object *event(const struct ub_session *session, const char *n
 	return object;
 }
 
-static void add_target(struct json_object *object, const struct ub_target *target)
+static void add_target(struct json_object *object, const struct ub_tracee *target)
 {
 	json_object_object_add(object, "pid", json_object_new_int(target->pid));
 	json_object_object_add(object, "comm", json_object_new_string(target->comm));
@@ -55,13 +55,15 @@ void ub_session_show_start(const struct ub_session *session)
 	}
 }
 
-void ub_session_show_attach(const struct ub_session *session, const struct ub_attachment *attachment)
+void ub_session_show_attach(const struct ub_session *session,
+			    const struct ub_attachment *attachment)
 {
 	if (session->options->json) {
 		struct json_object *object = event(session, "attach");
 
 		add_target(object, &attachment->target);
-		json_object_object_add(object, "links", json_object_new_uint64(attachment->nr_links));
+		json_object_object_add(object, "links",
+				       json_object_new_uint64(attachment->nr_links));
 		ub_json_line(object);
 	} else {
 		ub_note("attached %s to process %d (%s)", session->programs->name,
@@ -69,14 +71,16 @@ void ub_session_show_attach(const struct ub_session *session, const struct ub_at
 	}
 }
 
-void ub_session_show_detach(const struct ub_session *session, const struct ub_detach_outcome *outcome)
+void ub_session_show_detach(const struct ub_session *session,
+			    const struct ub_detach_outcome *outcome)
 {
 	if (session->options->json) {
 		struct json_object *object = event(session, "detach");
 
 		add_target(object, &outcome->target);
-		json_object_object_add(object, "result",
-				       json_object_new_string(ub_detach_result_text(outcome->result)));
+		json_object_object_add(
+			object, "result",
+			json_object_new_string(ub_detach_result_text(outcome->result)));
 		ub_json_line(object);
 	} else if (outcome->result == UB_DETACH_LEFT) {
 		ub_note("detached %s from process %d (%s): mapping left because %s",
@@ -117,7 +121,8 @@ static void show_maps(const struct ub_session *session)
 		ub_json_line(object);
 		return;
 	}
-	json_object_object_foreach(maps, name, entries) {
+	json_object_object_foreach(maps, name, entries)
+	{
 		printf("\t%s:\n", name);
 		for (size_t i = 0; i < json_object_array_length(entries); i++) {
 			struct json_object *entry = json_object_array_get_idx(entries, i);
@@ -178,7 +183,8 @@ void ub_session_show_summary(const struct ub_session *session)
 		json_object_object_add(object, "backend",
 				       json_object_new_string(session->options->backend->name));
 		json_object_object_add(object, "maps", ub_maps_to_json(session->programs));
-		json_object_object_add(object, "lost_events", json_object_new_uint64(session->nr_lost));
+		json_object_object_add(object, "lost_events",
+				       json_object_new_uint64(session->nr_lost));
 		if (session->options->command)
 			json_object_object_add(object, "exit_status",
 					       json_object_new_int(session->child_status));
@@ -191,5 +197,6 @@ void ub_session_show_summary(const struct ub_session *session)
 		printf("\tlost events: %lu\n", session->nr_lost);
 	fflush(stdout);
 	if (session->options->command && session->child_status)
-		ub_note("%s ended with status %d", session->options->command[0], session->child_status);
+		ub_note("%s ended with status %d", session->options->command[0],
+			session->child_status);
 }

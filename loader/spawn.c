@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * The child asks to be traced and executes the command. At the exec we put an int3 on the entry point that the
- * auxiliary vector names: the dynamic loader jumps there when all libraries are mapped and relocated. Once it
- * is reached, the instruction is put back and the tracer leaves with a SIGSTOP, so that whoever attaches
- * finds an untraced, stopped process. Should we be killed while it waits, the kernel sends it SIGCONT.
+ * The child asks to be traced and executes the command. At the exec we put an int3 on the entry
+ * point that the auxiliary vector names: the dynamic loader jumps there when all libraries are
+ * mapped and relocated. Once it is reached, the instruction is put back and the tracer leaves with
+ * a SIGSTOP, so that whoever attaches finds an untraced, stopped process. Should we be killed while
+ * it waits, the kernel sends it SIGCONT.
  */
 #include "spawn.h"
 
@@ -142,7 +143,8 @@ int ub_spawn_stopped(char *const *argv, pid_t *pid, struct ub_reason *why)
 	close(TAKE_FD(write_end));
 	if (read(read_end, &exec_err, sizeof(exec_err)) == sizeof(exec_err)) {
 		waitpid(started, NULL, 0);
-		return ub_reason_set(why, -exec_err, "cannot run %s: %s", argv[0], strerror(exec_err));
+		return ub_reason_set(why, -exec_err, "cannot run %s: %s", argv[0],
+				     strerror(exec_err));
 	}
 	err = bring_to_entry(started, &detail);
 	if (err) {

@@ -43,12 +43,13 @@ int ub_elf_check(const char *path, struct ub_reason *why)
 	if (n < (ssize_t)sizeof(header) || memcmp(header.e_ident, ELFMAG, SELFMAG))
 		return ub_reason_set(why, -ENOEXEC, "%s is not an ELF file", path);
 	if (header.e_ident[EI_CLASS] != ELFCLASS64)
-		return ub_reason_set(why, -EOPNOTSUPP, "%s is a 32-bit program: only x86-64 is supported",
-				     path);
-	if (header.e_machine != EM_X86_64)
 		return ub_reason_set(why, -EOPNOTSUPP,
-				     "%s is for another machine (e_machine %u): only x86-64 is supported",
-				     path, header.e_machine);
+				     "%s is a 32-bit program: only x86-64 is supported", path);
+	if (header.e_machine != EM_X86_64)
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"%s is for another machine (e_machine %u): only x86-64 is supported", path,
+			header.e_machine);
 	return 0;
 }
 
@@ -90,8 +91,8 @@ static bool each_function(Elf *elf, bool (*fn)(void *opaque, const char *name, c
 			if (!gelf_getsym(data, (int)i, &sym))
 				break;
 			type = GELF_ST_TYPE(sym.st_info);
-			if ((type != STT_FUNC && type != STT_GNU_IFUNC) || sym.st_shndx == SHN_UNDEF ||
-			    !sym.st_value)
+			if ((type != STT_FUNC && type != STT_GNU_IFUNC) ||
+			    sym.st_shndx == SHN_UNDEF || !sym.st_value)
 				continue;
 			name = elf_strptr(elf, header.sh_link, sym.st_name);
 			if (name && *name && fn(opaque, name, &sym))
@@ -142,8 +143,8 @@ static int not_found(Elf *elf, const char *path, const char *name, struct ub_rea
 		near = ub_nearest(name, suggestions->names, suggestions->nr);
 	}
 	if (near)
-		return ub_reason_set(why, -ENOENT, "no function '%s' in %s, did you mean '%s'?", name,
-				     path, near);
+		return ub_reason_set(why, -ENOENT, "no function '%s' in %s, did you mean '%s'?",
+				     name, path, near);
 	return ub_reason_set(why, -ENOENT, "no function '%s' in %s", name, path);
 }
 
@@ -177,10 +178,11 @@ int ub_symbol_offset(const char *path, const char *name, u64 *offset, struct ub_
 	if (!each_function(file.elf, is_wanted, &wanted))
 		return not_found(file.elf, path, name, why);
 	if (GELF_ST_TYPE(wanted.sym.st_info) == STT_GNU_IFUNC)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "'%s' in %s is an indirect function, whose code is chosen when the "
-				     "program starts: name a variant or an offset instead",
-				     name, path);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"'%s' in %s is an indirect function, whose code is chosen when the "
+			"program starts: name a variant or an offset instead",
+			name, path);
 	if (file_offset(file.elf, wanted.sym.st_value, offset))
 		return ub_reason_set(why, -ENOEXEC, "'%s' lies in no segment of %s", name, path);
 	return 0;

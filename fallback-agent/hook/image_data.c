@@ -14,6 +14,8 @@
 
 #define PAGE 4096ull
 #define SLOT_BITS 12 /* 4096 threads with counters of their own */
+#define MIN_SLOT_BITS 8
+#define MAX_COUNTERS (1ull << 29) /* bytes; only those of threads that hit are ever touched */
 #define MAX_DATA (1ull << 33)
 
 #ifndef MFD_EXEC
@@ -126,10 +128,13 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	u64 nr_slots, offset, address;
 	int err;
 
-	build->slot_bits = SLOT_BITS;
-	nr_slots = 1ull << build->slot_bits;
 	build->counters_stride =
 		ub_round_up(request->nr_links * sizeof(struct ub_hit_counters), 64ull);
+	build->slot_bits = SLOT_BITS;
+	while (build->slot_bits > MIN_SLOT_BITS &&
+	       build->counters_stride << build->slot_bits > MAX_COUNTERS)
+		build->slot_bits--;
+	nr_slots = 1ull << build->slot_bits;
 
 	offset = UB_DATA_SLOTS + nr_slots * UB_SLOT_SIZE;
 	build->infos_offset = offset;
@@ -139,6 +144,10 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	build->tables_offset = offset;
 	for (u32 i = 0; i < request->nr_links; i++)
 		offset += request->links[i].nr_maps * sizeof(u64);
+	offset = ub_round_up(offset, 64ull);
+	build->tails_offset = offset;
+	if (build->needs_tails)
+		offset += nr_slots * UB_TAILS_SIZE;
 	build->counters_offset = ub_round_up(offset, PAGE);
 	/* One more than there are slots: threads without one share it. */
 	build->data_size = ub_round_up(
@@ -235,6 +244,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 	};
 	process->own_pidns_same = process->tgid_pid == own;
 	ub_vdso_find(&build->space, process);
+	ub_runtime_find(build, process);
 }
 
 int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
@@ -274,6 +284,7 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 	header->slots_end = image->data_address + UB_DATA_SLOTS +
 			    ((u64)UB_SLOT_SIZE << build->slot_bits);
 	header->counters = image->data_address + build->counters_offset;
+	header->tails = image->data_address + build->tails_offset;
 	header->counters_stride = build->counters_stride;
 
 	infos = (struct ub_link_info *)(data + build->infos_offset);
@@ -299,9 +310,13 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 			.flags = MAP_SHARED,
 			.fd = request->maps[i].fd,
 		};
+		int seals = fcntl(part.fd, F_GET_SEALS);
 
 		if (!part.size)
 			continue;
+		/* Frozen: the kernel refuses new writable mappings. */
+		if (seals >= 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+			part.prot = PROT_READ;
 		err = ub_image_add_part(image, &part);
 		if (err)
 			return err;

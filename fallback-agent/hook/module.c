@@ -17,7 +17,7 @@
 #define REACH ((1ull << 31) - (1ull << 20)) /* of a 32-bit distance, less what lies around it */
 #define USER_END 0x7ffffffff000ull
 #define LOWEST 0x10000ull /* vm.mmap_min_addr */
-#define DISTANCE (64ull << 20) /* kept from where the kernel maps next, so that nobody gets in first */
+#define DISTANCE (512ull << 20) /* kept from where the kernel maps next, so that nobody gets in first */
 
 static int add_mapping(struct ub_address_space *space, const struct ub_mapping *mapping)
 {
@@ -110,31 +110,18 @@ int ub_address_space_take(struct ub_address_space *space, u64 start, u64 end)
 
 /* --- free places ----------------------------------------------------------------------------- */
 
-/* Puts @size bytes into [@low, @high), as high as @margin allows. */
+/* Puts @size bytes into [@low, @high), @margin below its end. */
 static bool place_high(u64 low, u64 high, u64 size, u64 margin, u64 *address)
 {
-	if (high <= low || high - low < size)
+	if (high <= low || high - low < size + margin)
 		return false;
-	if (high - low - size < margin)
-		margin = (high - low - size) / 2;
 	*address = (high - margin - size) & ~(PAGE - 1);
 	return *address >= low;
 }
 
-/*
- * Gaps below the modules come first: above them are the heap, which grows, and the stack. The
- * distance from the gap's upper end leaves the place where the kernel maps next to the target.
- */
-int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 high, u64 size,
-			  u64 *address)
+static bool find_with_margin(const struct ub_address_space *space, u64 from, u64 to, u64 low, u64 size,
+			     u64 margin, u64 *address)
 {
-	u64 from = high > REACH ? high - REACH : LOWEST;
-	u64 to = low + REACH < USER_END ? low + REACH : USER_END;
-	u64 end;
-
-	if (from < LOWEST)
-		from = LOWEST;
-	from = ub_round_up(from, PAGE);
 	for (s64 i = (s64)space->nr; i >= 0; i--) {
 		u64 gap_low = i ? space->mappings[i - 1].end : LOWEST;
 		u64 gap_high = i < space->nr ? space->mappings[i].start : USER_END;
@@ -142,25 +129,43 @@ int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 hig
 		if (gap_high > low)
 			continue;
 		if (place_high(gap_low > from ? gap_low : from, gap_high < to ? gap_high : to, size,
-			       DISTANCE, address))
-			return 0;
+			       margin, address))
+			return true;
 	}
 	for (u32 i = 0; i <= space->nr; i++) {
 		u64 gap_low = i ? space->mappings[i - 1].end : LOWEST;
 		u64 gap_high = i < space->nr ? space->mappings[i].start : USER_END;
+		u64 end = gap_high < to ? gap_high : to;
 
 		if (gap_high <= low)
 			continue;
-		end = gap_high < to ? gap_high : to;
-		if (i < space->nr && !strcmp(space->mappings[i].name, "[stack]")) {
-			/* The stack grows down to its limit. */
-			if (end == gap_high && end - gap_low > 2 * DISTANCE)
-				end -= (end - gap_low) / 2;
-		}
-		if (place_high(gap_low > from ? gap_low : from, end, size, DISTANCE, address))
-			return 0;
+		/* The stack grows down to its limit. */
+		if (i < space->nr && !strcmp(space->mappings[i].name, "[stack]") &&
+		    end == gap_high && end > gap_low)
+			end -= (end - gap_low) / 2;
+		if (place_high(gap_low > from ? gap_low : from, end, size, margin, address))
+			return true;
 	}
-	return -ENOSPC;
+	return false;
+}
+
+/*
+ * Gaps below the modules come first: above them are the heap, which grows, and the stack. Large
+ * gaps come before small ones, and a distance is kept from a gap's upper end: there the kernel maps next.
+ */
+int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 high, u64 size,
+			  u64 *address)
+{
+	u64 from = high > REACH ? high - REACH : LOWEST;
+	u64 to = low + REACH < USER_END ? low + REACH : USER_END;
+
+	if (from < LOWEST)
+		from = LOWEST;
+	from = ub_round_up(from, PAGE);
+	for (u64 margin = DISTANCE; margin; margin = margin > PAGE ? margin / 16 : 0)
+		if (find_with_margin(space, from, to, low, size, margin, address))
+			return 0;
+	return find_with_margin(space, from, to, low, size, 0, address) ? 0 : -ENOSPC;
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
@@ -321,4 +326,29 @@ int ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev, 
 	*modules = found;
 	*nr = count;
 	return 0;
+}
+
+int ub_mapping_file(pid_t pid, const struct ub_mapping *mapping, dev_t *dev, ino_t *ino)
+{
+	char path[PATH_MAX + 32];
+	struct stat stat;
+
+	if (!mapping->ino || mapping->name[0] != '/')
+		return -ENOENT;
+	path_in_target(pid, mapping, path, sizeof(path));
+	if (lstat(path, &stat) || stat.st_ino != mapping->ino)
+		return -ENOENT;
+	*dev = stat.st_dev;
+	*ino = stat.st_ino;
+	return 0;
+}
+
+int ub_modules_find_mapping(pid_t pid, const struct ub_address_space *space,
+			    const struct ub_mapping *mapping, struct ub_module **modules, u32 *nr)
+{
+	dev_t dev;
+	ino_t ino;
+	int err = ub_mapping_file(pid, mapping, &dev, &ino);
+
+	return err ? err : ub_modules_find(pid, space, dev, ino, modules, nr, NULL);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The link manager's contract, the same assertions for every backend: contract BACKEND. What passes is a backend (see
- * loader/backend.h).
+ * The link manager's contract, the same assertions for every backend: contract BACKEND. What passes
+ * is a backend (see loader/backend.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include <common/cleanup.h>
+#include <daemon/daemon.h>
 
 #include "link_manager.h"
 #include "map_dump.h"
@@ -25,7 +26,8 @@ enum { PATIENCE_MS = 30000 };
 
 static const struct ub_backend *backend;
 
-/* One program set for all tests: loading is not what is tested here, and the kernel dislikes many loads. */
+/* One program set for all tests: loading is not what is tested here, and the kernel dislikes many
+ * loads. */
 static struct ub_programs *programs;
 
 /* A child that executes commands: ubpf-victim -i. */
@@ -94,8 +96,9 @@ static void end_victim(struct victim *victim)
 }
 
 /*
- * The kernel gives a page of text that held a uprobe back to the file only when it feels like it: there
- * a private copy whose bytes equal the file's does not count. Anything else does, on every backend.
+ * The kernel gives a page of text that held a uprobe back to the file only when it feels like it:
+ * there a private copy whose bytes equal the file's does not count. Anything else does, on every
+ * backend.
  */
 static bool is_kernels_own(const char *line)
 {
@@ -348,7 +351,8 @@ static void target_is_stopped(void **state)
 	ub_link_manager_free(manager);
 }
 
-/* Forked children are not counted, vforked ones are under their own pid: they run in the parent's memory. */
+/* Forked children are not counted, vforked ones are under their own pid: they run in the parent's
+ * memory. */
 static void children_count_as_in_the_kernel(void **state)
 {
 	struct ub_link_manager *manager = new_manager();
@@ -459,6 +463,9 @@ int main(int argc, char **argv)
 	struct ub_reason why = { 0 };
 	int err, failed;
 
+	/* The client starts the daemon by executing the program that it is in. */
+	if (argc == 3 && !strcmp(argv[1], "--daemon"))
+		return ub_daemon_main((int)strtol(argv[2], NULL, 10));
 	backend = argc == 2 ? ub_backend_find(argv[1]) : NULL;
 	if (!backend) {
 		fprintf(stderr, "usage: contract kernel|userspace\n");

@@ -16,7 +16,8 @@
 #include <kernel/kernel.h>
 #include <surgeon/surgeon.h>
 
-/* --- kernel ------------------------------------------------------------------------------------- */
+/* --- kernel -------------------------------------------------------------------------------------
+ */
 
 struct fake_link {
 	struct ub_kernel *kernel;
@@ -39,7 +40,7 @@ struct ub_kernel *ub_kernel_new(struct ub_loop *loop, const struct ub_kernel_ops
 {
 	struct ub_kernel *kernel = calloc(1, sizeof(*kernel));
 
-	*kernel = (struct ub_kernel){ .loop = loop, .ops = ops, .opaque = opaque };
+	*kernel = (struct ub_kernel) { .loop = loop, .ops = ops, .opaque = opaque };
 	return kernel;
 }
 
@@ -163,6 +164,21 @@ u32 ub_kernel_map_id(const struct ub_kernel_map *map)
 	return 0;
 }
 
+void ub_kernel_session_end(struct ub_kernel *kernel, u64 session)
+{
+}
+
+u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel)
+{
+	return 8;
+}
+
+int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
+		     size_t size)
+{
+	return -EINVAL;
+}
+
 u32 ub_kernel_objects(const struct ub_kernel *kernel)
 {
 	u32 nr = 0;
@@ -172,7 +188,8 @@ u32 ub_kernel_objects(const struct ub_kernel *kernel)
 	return nr;
 }
 
-/* --- images ------------------------------------------------------------------------------------- */
+/* --- images -------------------------------------------------------------------------------------
+ */
 
 struct ub_image {
 	u32 nr;
@@ -220,7 +237,8 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 {
 }
 
-/* --- surgeon ------------------------------------------------------------------------------------ */
+/* --- surgeon ------------------------------------------------------------------------------------
+ */
 
 static void name(char *path, size_t size, pid_t pid)
 {
@@ -269,7 +287,8 @@ int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 	return access(path, F_OK) == 0;
 }
 
-/* --- event rings -------------------------------------------------------------------------------- */
+/* --- event rings --------------------------------------------------------------------------------
+ */
 
 struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size)
 {
@@ -286,7 +305,21 @@ int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 	return 0;
 }
 
-u64 ub_event_lost(const struct ub_event_ring *ring)
+bool ub_event_lost_of(const struct ub_event_ring *ring, u32 slot, u32 *map_id, u64 *count)
 {
-	return 0;
+	return false;
+}
+
+bool ub_event_prepare_sleep(struct ub_event_ring *ring)
+{
+	return false;
+}
+
+u32 *ub_event_futex(struct ub_event_ring *ring)
+{
+	return NULL;
+}
+
+void ub_event_awake(struct ub_event_ring *ring)
+{
 }

@@ -207,6 +207,7 @@ static void step_atomic(struct generator *g)
 		BPF_AND | BPF_FETCH, BPF_XOR | BPF_FETCH, BPF_XCHG, BPF_CMPXCHG,
 	};
 	u32 size = 2 + below(g, 2);
+	s32 op = ops[below(g, ub_array_size(ops))];
 	u8 reg = scalar(g), base;
 	s16 off;
 
@@ -220,13 +221,16 @@ static void step_atomic(struct generator *g)
 		return;
 	}
 	base = place(g, 1u << size, true, &off);
-	/* cmpxchg writes r0, whatever it held: not when that is the pointer (r0 never is). */
+	/* One that succeeds, unless the memory changes. */
 	if (!below(g, 4)) {
 		emit(g, BPF_LDX | BPF_MEM | sizes[size], 0, base, off, 0);
-		emit(g, BPF_STX | BPF_ATOMIC | sizes[size], base, reg, off, BPF_CMPXCHG);
-		return;
+		op = BPF_CMPXCHG;
 	}
-	emit(g, BPF_STX | BPF_ATOMIC | sizes[size], base, reg, off, ops[below(g, ub_array_size(ops))]);
+	emit(g, BPF_STX | BPF_ATOMIC | sizes[size], base, reg, off, op);
+	/* Linux 6.18 does not always clear r0's upper half (RFC 9669 section 5.3) when a 32-bit cmpxchg
+	 * succeeds: not where another path to the same instruction was verified before. */
+	if (op == BPF_CMPXCHG && size == 2)
+		emit(g, BPF_ALU | BPF_MOV | BPF_X, 0, 0, 0, 0);
 }
 
 /* load, change, store as on a per-CPU value: what the JIT fuses. */

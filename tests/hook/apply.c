@@ -9,22 +9,32 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <hook/module.h>
 
 #define PAGE 4096ull
 
+static int memory_fd = -1;
+
+/* Not by libc: the system call's return address might lie in the bytes being written. */
 static int write_memory(u64 address, const void *bytes, size_t size)
 {
-	int fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
-	ssize_t n;
+	register u64 offset __asm__("r10") = address;
+	long n;
 
-	if (fd < 0)
-		return -errno;
-	n = pwrite(fd, bytes, size, (off_t)address);
-	close(fd);
-	return n == (ssize_t)size ? 0 : -EIO;
+	__asm__ volatile("syscall"
+			 : "=a"(n)
+			 : "a"(SYS_pwrite64), "D"((long)memory_fd), "S"(bytes), "d"(size), "r"(offset)
+			 : "rcx", "r11", "memory");
+	return n == (long)size ? 0 : -EIO;
+}
+
+static int open_memory(void)
+{
+	memory_fd = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
+	return memory_fd < 0 ? -errno : 0;
 }
 
 static int map_part(const struct ub_part *part)
@@ -48,10 +58,17 @@ static int map_part(const struct ub_part *part)
 
 int apply_image(const struct ub_image *image)
 {
-	int err = 0;
+	int err = open_memory();
 
-	for (u32 i = 0; i < image->nr_parts && !err; i++)
+	for (u32 i = 0; i < image->nr_parts && !err; i++) {
 		err = map_part(&image->parts[i]);
+		while (err && i--)
+			munmap((void *)(uintptr_t)image->parts[i].address, image->parts[i].size);
+		if (err) {
+			close(memory_fd);
+			return err == -EEXIST ? -EAGAIN : err;
+		}
+	}
 	for (u32 i = 0; i < image->nr_semaphores && !err; i++)
 		*(u16 *)(uintptr_t)image->semaphores[i].address += (u16)image->semaphores[i].count;
 	for (u32 i = 0; i < image->nr_sites && !err; i++) {
@@ -62,14 +79,18 @@ int apply_image(const struct ub_image *image)
 			err = write_memory(image->sites[i].address, image->sites[i].new,
 					   image->sites[i].len);
 	}
+	close(memory_fd);
 	return err;
 }
 
 void remove_image(const struct ub_image *image)
 {
+	if (open_memory())
+		abort();
 	for (u32 i = 0; i < image->nr_sites; i++)
 		if (write_memory(image->sites[i].address, image->sites[i].old, image->sites[i].len))
 			abort();
+	close(memory_fd);
 	for (u32 i = 0; i < image->nr_semaphores; i++)
 		*(u16 *)(uintptr_t)image->semaphores[i].address -= (u16)image->semaphores[i].count;
 	for (u32 i = 0; i < image->nr_parts; i++)
@@ -164,25 +185,31 @@ struct ub_program *empty_program(void)
 	return program_of(insns, ub_array_size(insns), 0);
 }
 
+int test_map_create_as(const struct ub_map_attr *attr, u32 nr_cpus, struct test_map *map)
+{
+	u64 bytes = ub_map_shared_size(attr, nr_cpus);
+	void *shared;
+
+	map->image.attr = *attr;
+	map->image.fd = memfd_create("ubpf-run:map", MFD_CLOEXEC);
+	if (map->image.fd < 0 || ftruncate(map->image.fd, (off_t)bytes))
+		return -errno;
+	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map->image.fd, 0);
+	if (shared == MAP_FAILED)
+		return -errno;
+	ub_map_bind(&map->map, attr, nr_cpus, shared);
+	ub_map_format(&map->map);
+	return 0;
+}
+
 int test_map_create(u32 size, struct test_map *map)
 {
 	const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_ARRAY,
 					  .key_size = 4,
 					  .value_size = size,
 					  .max_entries = 1 };
-	u64 bytes = ub_map_shared_size(&attr, 1);
-	void *shared;
 
-	map->image.attr = attr;
-	map->image.fd = memfd_create("test-map", MFD_CLOEXEC);
-	if (map->image.fd < 0 || ftruncate(map->image.fd, (off_t)bytes))
-		return -errno;
-	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map->image.fd, 0);
-	if (shared == MAP_FAILED)
-		return -errno;
-	ub_map_bind(&map->map, &attr, 1, shared);
-	ub_map_format(&map->map);
-	return 0;
+	return test_map_create_as(&attr, 1, map);
 }
 
 void test_map_destroy(struct test_map *map)

@@ -7,7 +7,8 @@
 
 #include <hook/image_private.h>
 
-/* 0 or -errno. No other thread may run code of the sites meanwhile. */
+/* 0 or -errno; -EAGAIN: the builder's own memory went where the image should (it is built in the process that it is for), so
+ * build again. No other thread may run code of the sites meanwhile. */
 int __must_check apply_image(const struct ub_image *image);
 /* Restores the sites and unmaps the parts. */
 void remove_image(const struct ub_image *image);
@@ -27,6 +28,8 @@ struct test_map {
 	struct ub_image_map image;
 	struct ub_map map;
 };
+int __must_check test_map_create_as(const struct ub_map_attr *attr, u32 nr_cpus,
+				    struct test_map *map);
 int __must_check test_map_create(u32 size, struct test_map *map);
 void test_map_destroy(struct test_map *map);
 u64 *test_map_values(const struct test_map *map);

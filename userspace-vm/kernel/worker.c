@@ -198,10 +198,10 @@ static bool is_alive(void *opaque, u64 tid)
 	return !worker->dead;
 }
 
-static bool may_output_to(const struct ub_worker *worker, u32 map_id)
+static bool may_output_to(const struct ub_kprog *prog, u32 map_id)
 {
-	for (u32 i = 0; i < worker->prog->nr_maps; i++)
-		if (worker->prog->maps[i]->object.id == map_id)
+	for (u32 i = 0; i < prog->nr_maps; i++)
+		if (prog->maps[i]->object.id == map_id)
 			return true;
 	return false;
 }
@@ -213,7 +213,7 @@ static void drain(struct ub_worker *worker)
 	int got;
 
 	while ((got = ub_event_read(worker->reader, &event, is_alive, worker)) > 0)
-		if (event.kind == UB_EVENT_PRINTK || may_output_to(worker, event.map_id))
+		if (event.kind == UB_EVENT_PRINTK || may_output_to(worker->prog, event.map_id))
 			ub_kernel_deliver(worker->kernel, &event);
 	lost = ub_event_lost(worker->ring);
 	for (u32 i = 0; lost > worker->lost && i < worker->prog->nr_maps; i++) {
@@ -364,12 +364,12 @@ struct test_run {
 };
 
 static void __attribute__((noreturn)) test_run_inside(struct test_run *test, const struct ub_kprog *prog,
-						      u32 repeat)
+						      struct ub_event_ring *ring, u32 repeat)
 {
 	struct inside in;
 	u64 start, total;
 
-	if (prepare(&in, prog, NULL, 0) || enter_sandbox())
+	if (prepare(&in, prog, ring, 0) || enter_sandbox())
 		_exit(1);
 	start = now_ns();
 	for (u32 i = 0; i < repeat; i++)
@@ -397,23 +397,48 @@ static int wait_for(pid_t pid)
 	return n == 1 ? 0 : -EINTR;
 }
 
+static bool dead_after_run(void *opaque, u64 tid)
+{
+	return false;
+}
+
+/* What a test run put out (bpftrace's BEGIN prints that way). */
+static void deliver_all(const struct ub_kprog *prog, struct ub_event_ring *ring)
+{
+	struct ub_event_reader *reader = ub_event_reader_new(ring, UB_EVENT_RING_SIZE);
+	struct ub_event event;
+
+	while (reader && ub_event_read(reader, &event, dead_after_run, NULL) > 0)
+		if (event.kind == UB_EVENT_PRINTK || may_output_to(prog, event.map_id))
+			ub_kernel_deliver(prog->object.kernel, &event);
+	ub_event_reader_free(reader);
+}
+
 int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repeat, u32 *retval,
 		       u32 *duration_ns)
 {
 	size_t size = sizeof(struct test_run) + ctx_size;
 	struct test_run *test = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	u64 ring_size = ub_event_ring_size(UB_EVENT_RING_SIZE);
+	struct ub_event_ring *ring;
 	pid_t parent = getpid();
 	pid_t pid;
 	int err;
 
 	if (test == MAP_FAILED)
 		return -ENOMEM;
+	ring = mmap(NULL, ring_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (ring == MAP_FAILED) {
+		munmap(test, size);
+		return -ENOMEM;
+	}
+	ub_event_ring_format(ring, UB_EVENT_RING_SIZE);
 	if (ctx_size)
 		memcpy(test->ctx, ctx, ctx_size);
 	pid = fork();
 	if (!pid) {
 		drop_everything(-1, parent);
-		test_run_inside(test, prog, repeat ? repeat : 1);
+		test_run_inside(test, prog, ring, repeat ? repeat : 1);
 	}
 	err = pid < 0 ? -errno : wait_for(pid);
 	if (!err && !test->done)
@@ -424,6 +449,8 @@ int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repea
 		*retval = test->retval;
 		*duration_ns = test->duration_ns;
 	}
+	deliver_all(prog, ring);
+	munmap(ring, ring_size);
 	munmap(test, size);
 	return err;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "target.h"
+#include "tracee.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -70,35 +70,39 @@ static long read_status(pid_t pid, const char *key)
 	return -1;
 }
 
-static int check_kind(const struct ub_target *target, const struct proc_stat *stat,
+static int check_kind(const struct ub_tracee *target, const struct proc_stat *stat,
 		      struct ub_reason *why)
 {
 	char exe[64];
 
 	if (target->pid == getpid())
-		return ub_reason_set(why, -EINVAL,
-				     "process %d is ubpf-run itself, which does not attach to itself",
-				     target->pid);
+		return ub_reason_set(
+			why, -EINVAL,
+			"process %d is ubpf-run itself, which does not attach to itself",
+			target->pid);
 	if (stat->flags & PF_KTHREAD)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "process %d (%s) is a kernel thread: it has no user code to attach to",
-				     target->pid, stat->comm);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d (%s) is a kernel thread: it has no user code to attach to",
+			target->pid, stat->comm);
 	if (stat->state == 'Z' || stat->state == 'X')
-		return ub_reason_set(why, -ESRCH,
-				     "process %d (%s) is a zombie: it has ended already, only its parent "
-				     "has not looked yet",
-				     target->pid, stat->comm);
+		return ub_reason_set(
+			why, -ESRCH,
+			"process %d (%s) is a zombie: it has ended already, only its parent "
+			"has not looked yet",
+			target->pid, stat->comm);
 	snprintf(exe, sizeof(exe), "/proc/%d/exe", target->pid);
 	if (ub_elf_check(exe, NULL) == -EOPNOTSUPP)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "process %d (%s) is a 32-bit process: only x86-64 is supported",
-				     target->pid, stat->comm);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d (%s) is a 32-bit process: only x86-64 is supported",
+			target->pid, stat->comm);
 	return 0;
 }
 
-int ub_target_open(pid_t pid, struct ub_target *target, struct ub_reason *why)
+int ub_tracee_open(pid_t pid, struct ub_tracee *target, struct ub_reason *why)
 {
-	struct ub_target opened = { .pid = pid, .pidfd = -1 };
+	struct ub_tracee opened = { .pid = pid, .pidfd = -1 };
 	_cleanup_close_ int pidfd = -1;
 	struct proc_stat stat;
 	char path[64];
@@ -112,8 +116,8 @@ int ub_target_open(pid_t pid, struct ub_target *target, struct ub_reason *why)
 	if (tgid < 0)
 		return ub_reason_set(why, -ESRCH, "no process %d", pid);
 	if (tgid != pid)
-		return ub_reason_set(why, -EINVAL, "%d is a thread of process %ld: name the process",
-				     pid, tgid);
+		return ub_reason_set(why, -EINVAL,
+				     "%d is a thread of process %ld: name the process", pid, tgid);
 	pidfd = pidfd_open(pid);
 	if (pidfd < 0)
 		return ub_reason_set(why, -errno, "no process %d: %s", pid, strerror(errno));
@@ -131,14 +135,14 @@ int ub_target_open(pid_t pid, struct ub_target *target, struct ub_reason *why)
 	return 0;
 }
 
-void ub_target_close(struct ub_target *target)
+void ub_tracee_close(struct ub_tracee *target)
 {
 	if (target->pidfd >= 0)
 		close(target->pidfd);
 	target->pidfd = -1;
 }
 
-bool ub_target_is_gone(const struct ub_target *target)
+bool ub_tracee_is_gone(const struct ub_tracee *target)
 {
 	struct pollfd pfd = { .fd = target->pidfd, .events = POLLIN };
 
@@ -156,7 +160,7 @@ static void describe_user(uid_t uid, char *text, size_t size)
 		snprintf(text, size, "uid %u", uid);
 }
 
-static int permission_denied(const struct ub_target *target, struct ub_reason *why)
+static int permission_denied(const struct ub_tracee *target, struct ub_reason *why)
 {
 	uid_t owner = (uid_t)read_status(target->pid, "Uid");
 	char who[128];
@@ -165,18 +169,20 @@ static int permission_denied(const struct ub_target *target, struct ub_reason *w
 		owner = target->uid;
 	describe_user(owner, who, sizeof(who));
 	if (owner != geteuid())
-		return ub_reason_set(why, -EPERM,
-				     "no permission for process %d (%s): it belongs to %s; run ubpf-run as "
-				     "that user or as root",
-				     target->pid, target->comm, who);
-	return ub_reason_set(why, -EPERM,
-			     "no permission for process %d (%s) though it belongs to you (%s): it is not "
-			     "dumpable, more privileged, or a security module forbids ptrace; run ubpf-run "
-			     "as root",
-			     target->pid, target->comm, who);
+		return ub_reason_set(
+			why, -EPERM,
+			"no permission for process %d (%s): it belongs to %s; run ubpf-run as "
+			"that user or as root",
+			target->pid, target->comm, who);
+	return ub_reason_set(
+		why, -EPERM,
+		"no permission for process %d (%s) though it belongs to you (%s): it is not "
+		"dumpable, more privileged, or a security module forbids ptrace; run ubpf-run "
+		"as root",
+		target->pid, target->comm, who);
 }
 
-int ub_target_may_trace(const struct ub_target *target, struct ub_reason *why)
+int ub_tracee_may_trace(const struct ub_tracee *target, struct ub_reason *why)
 {
 	long tracer = read_status(target->pid, "TracerPid");
 	_cleanup_close_ int mem = -1;
@@ -185,7 +191,7 @@ int ub_target_may_trace(const struct ub_target *target, struct ub_reason *why)
 	snprintf(path, sizeof(path), "/proc/%d/mem", target->pid);
 	mem = open(path, O_RDWR | O_CLOEXEC);
 	if (mem < 0) {
-		if (ub_target_is_gone(target))
+		if (ub_tracee_is_gone(target))
 			return ub_reason_set(why, -ESRCH, "process %d has ended", target->pid);
 		return permission_denied(target, why);
 	}
@@ -193,16 +199,17 @@ int ub_target_may_trace(const struct ub_target *target, struct ub_reason *why)
 		struct proc_stat stat = { .comm = "?" };
 
 		(void)!read_stat((pid_t)tracer, &stat);
-		return ub_reason_set(why, -EBUSY,
-				     "process %d (%s) is traced already, by process %ld (%s): detach that "
-				     "first",
-				     target->pid, target->comm, tracer, stat.comm);
+		return ub_reason_set(
+			why, -EBUSY,
+			"process %d (%s) is traced already, by process %ld (%s): detach that "
+			"first",
+			target->pid, target->comm, tracer, stat.comm);
 	}
 	return 0;
 }
 
-/* Whether the file name @base is that of library @name: "libc" is libc.so.6 and libc-2.36.so, but not
- * libcrypto.so.3; a name with ".so" in it is meant literally. */
+/* Whether the file name @base is that of library @name: "libc" is libc.so.6 and libc-2.36.so, but
+ * not libcrypto.so.3; a name with ".so" in it is meant literally. */
 static bool is_library(const char *base, const char *name)
 {
 	size_t size = strlen(name);
@@ -219,7 +226,7 @@ static bool is_library(const char *base, const char *name)
 	       strstr(base + size, ".so");
 }
 
-static bool same_mount_namespace(const struct ub_target *target)
+static bool same_mount_namespace(const struct ub_tracee *target)
 {
 	char path[64];
 	struct stat mine, theirs, my_root, their_root;
@@ -233,15 +240,15 @@ static bool same_mount_namespace(const struct ub_target *target)
 }
 
 /* Fills *file for the path @shown in the target's mount namespace. */
-static int name_file(const struct ub_target *target, const char *shown, struct ub_target_file *file,
+static int name_file(const struct ub_tracee *target, const char *shown, struct ub_tracee_file *file,
 		     struct ub_reason *why)
 {
-	struct ub_target_file named;
+	struct ub_tracee_file named;
 	bool same = same_mount_namespace(target);
 	int n;
 
-	n = same ? snprintf(named.path, sizeof(named.path), "%s", shown) :
-		   snprintf(named.path, sizeof(named.path), "/proc/%d/root%s", target->pid, shown);
+	n = same ? snprintf(named.path, sizeof(named.path), "%s", shown)
+		 : snprintf(named.path, sizeof(named.path), "/proc/%d/root%s", target->pid, shown);
 	if (n >= (int)sizeof(named.path))
 		return ub_reason_set(why, -ENAMETOOLONG, "the path %s is too long", shown);
 	snprintf(named.shown, sizeof(named.shown), "%s", shown);
@@ -252,7 +259,7 @@ static int name_file(const struct ub_target *target, const char *shown, struct u
 	return 0;
 }
 
-static int executable(const struct ub_target *target, struct ub_target_file *file,
+static int executable(const struct ub_tracee *target, struct ub_tracee_file *file,
 		      struct ub_reason *why)
 {
 	char link[64], path[PATH_MAX];
@@ -261,16 +268,16 @@ static int executable(const struct ub_target *target, struct ub_target_file *fil
 	snprintf(link, sizeof(link), "/proc/%d/exe", target->pid);
 	n = readlink(link, path, sizeof(path) - 1);
 	if (n < 0)
-		return errno == EACCES || errno == EPERM ?
-			       permission_denied(target, why) :
-			       ub_reason_set(why, -errno, "process %d has no executable file: %s",
-					     target->pid, strerror(errno));
+		return errno == EACCES || errno == EPERM
+			       ? permission_denied(target, why)
+			       : ub_reason_set(why, -errno, "process %d has no executable file: %s",
+					       target->pid, strerror(errno));
 	path[n] = '\0';
 	return name_file(target, path, file, why);
 }
 
 /* Looks among the mapped files. 1 found, 0 not, or -errno. */
-static int mapped_library(const struct ub_target *target, const char *name, char path[PATH_MAX],
+static int mapped_library(const struct ub_tracee *target, const char *name, char path[PATH_MAX],
 			  struct ub_reason *why)
 {
 	_cleanup_fclose_ FILE *maps = NULL;
@@ -303,10 +310,10 @@ static int mapped_library(const struct ub_target *target, const char *name, char
 	return 0;
 }
 
-int ub_target_find_file(const struct ub_target *target, const char *name, const char *symbol,
-			struct ub_target_file *file, struct ub_reason *why)
+int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const char *symbol,
+			struct ub_tracee_file *file, struct ub_reason *why)
 {
-	struct ub_target_file exe;
+	struct ub_tracee_file exe;
 	char path[PATH_MAX];
 	int found, err;
 
@@ -328,9 +335,10 @@ int ub_target_find_file(const struct ub_target *target, const char *name, const 
 		return 0;
 	}
 	if (symbol)
-		return ub_reason_set(why, -ENOENT,
-				     "process %d (%s) maps no '%s', and its executable %s defines no '%s'",
-				     target->pid, target->comm, name, exe.shown, symbol);
-	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'", target->pid, target->comm,
-			     name);
+		return ub_reason_set(
+			why, -ENOENT,
+			"process %d (%s) maps no '%s', and its executable %s defines no '%s'",
+			target->pid, target->comm, name, exe.shown, symbol);
+	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'", target->pid,
+			     target->comm, name);
 }
