@@ -539,12 +539,15 @@ static int check_type_tags(const struct check *c)
 {
 	for (u32 start = 1; start <= c->nr; start++) {
 		bool in_tags = BTF_INFO_KIND(type_at(c, start)->info) == KIND_TYPE_TAG;
+		u32 steps = 0;
 
 		for (u32 id = start; id; id = type_at(c, id)->type) {
 			u32 kind = BTF_INFO_KIND(type_at(c, id)->info);
 
 			if (!is_modifier(kind))
 				break;
+			if (++steps > MAX_DEPTH)
+				return bad_header(c->log, -E2BIG, "Exceeded max resolve depth:32");
 			if (kind != KIND_TYPE_TAG)
 				in_tags = false;
 			else if (!in_tags)

@@ -16,10 +16,11 @@ static int bad(struct ub_log *log, u32 id, const char *what)
 /* The type behind names and qualifiers, if it has a size; NULL otherwise. */
 static const struct btf_type *sized(const struct btf *btf, u32 id, s64 *size)
 {
+	const struct btf_type *named = btf__type_by_id(btf, id), *type;
 	s32 real = btf__resolve_type(btf, id);
-	const struct btf_type *type = real > 0 ? btf__type_by_id(btf, (u32)real) : NULL;
 
-	if (!type || btf_is_datasec(type))
+	type = real > 0 ? btf__type_by_id(btf, (u32)real) : NULL;
+	if (!type || btf_is_datasec(type) || btf_is_var(named)) /* of which one can't have one */
 		return NULL;
 	*size = btf__resolve_size(btf, id);
 	return *size >= 0 ? type : NULL;
