@@ -129,7 +129,8 @@ same() {
 
 # --- bpftrace -------------------------------------------------------------------------------------
 
-# compare_bpftrace PROGRAM: what it prints, sorted (maps are printed in any order)
+# compare_bpftrace PROGRAM [LINES]: what it prints, sorted (maps are printed in any order). LINES: how many
+# to wait for before it is ended, as it leaves unread what came just before.
 compare_bpftrace() {
 	local program="BEGIN { printf(\"ready\\n\"); } $1" backend
 	command -v bpftrace >/dev/null || skip "no bpftrace"
@@ -138,13 +139,27 @@ compare_bpftrace() {
 		tool $backend bpftrace -B line -p "$victim_pid" -e "$program"
 		tool_says $backend ready
 		make_calls
+		until_true eval '[ "$(wc -l <"'"$dir/tool-$backend.out"'")" -ge '"${2:-0}"' ]' ||
+			fail "$backend: lines are missing"
 		end_tool
 		[ $tool_status = 0 ] || fail "$backend: exit status $tool_status"
 		[ $backend = userspace ] && clean_victim
 		end_victim
 		grep -v '^Attaching\|^ready\|^$' "$dir/tool-$backend.out" | sort >"$dir/$backend.txt"
 	done
-	same
+	${3:-same}
+}
+
+# The kernel's stacks lack the caller when the probe is at a function's entry, where the frame does not
+# stand yet: all of its lines must be there, and the caller's may be.
+same_but_caller() {
+	local more
+	[ -s "$dir/kernel.txt" ] || fail "the kernel shows nothing"
+	comm -23 "$dir/kernel.txt" "$dir/userspace.txt" >"$dir/missing.txt"
+	more=$(comm -13 "$dir/kernel.txt" "$dir/userspace.txt")
+	[ ! -s "$dir/missing.txt" ] && { [ -z "$more" ] || [[ $more =~ ^\ *outer\+[0-9]*$ ]]; } && return 0
+	diff "$dir/kernel.txt" "$dir/userspace.txt"
+	fail "stacks differ"
 }
 
 test_bpftrace_count() { compare_bpftrace "uprobe:$victim:work { @ = count(); }"; }
@@ -152,14 +167,14 @@ test_bpftrace_str() { compare_bpftrace "uprobe:$victim:work { @[str(arg0), arg1]
 test_bpftrace_hist() { compare_bpftrace "uprobe:$victim:outer { @ = hist(arg1); }"; }
 test_bpftrace_uretprobe() { compare_bpftrace "uretprobe:$victim:outer { @ = lhist(retval, 0, 20, 1); }"; }
 test_bpftrace_ustack() {
-	compare_bpftrace "uprobe:$victim:work { @[ustack(3)] = count(); }"
+	compare_bpftrace "uprobe:$victim:work { @[ustack] = count(); }" 0 same_but_caller
 }
 test_bpftrace_usdt() {
 	compare_bpftrace "usdt:$victim:victim:step { @[str(arg0), arg1] = count(); }"
 }
 test_bpftrace_printf() {
 	compare_bpftrace "uprobe:$victim:work { printf(\"%s %d %s\\n\", str(arg0), arg1, comm); }
-		END { printf(\"end\\n\"); }"
+		END { printf(\"end\\n\"); }" 1000
 }
 
 # Time goes by: only that the interval fires and ends it.
@@ -179,8 +194,8 @@ test_funclatency() {
 	local backend
 	command -v funclatency >/dev/null || skip "no funclatency (libbpf-tools)"
 	for backend in kernel userspace; do
-		start_victim 1000
-		tool $backend stdbuf -oL funclatency -p "$victim_pid" "$victim:work"
+		start_victim 1
+		tool $backend stdbuf -oL funclatency -p "$victim_pid" c:getaddrinfo
 		tool_says $backend Tracing
 		make_calls
 		end_tool
@@ -190,7 +205,7 @@ test_funclatency() {
 		awk -F: '/->/ { n += $2 } END { print n }' "$dir/tool-$backend.out" >"$dir/$backend.txt"
 	done
 	same
-	grep -qx 1000 "$dir/kernel.txt" || fail "not 1000 calls"
+	grep -qx 5 "$dir/kernel.txt" || fail "not 5 calls"
 }
 
 test_gethostlatency() {
