@@ -52,6 +52,7 @@ static void build_deinit(struct ub_image_build *build)
 	free(build->map_addresses);
 	free(build->map_tables);
 	free(build->infos);
+	free(build->pun_pages);
 	ub_address_space_free(&build->space);
 }
 

@@ -81,9 +81,19 @@ struct ub_image_build {
 	u64 events_address;
 	u64 events_size;
 
+	u32 nr_pun_pages;
+	struct ub_image_pun_page *pun_pages;
+
 	u32 sites_capacity;
 	u32 moves_in_capacity;
 	u32 moves_out_capacity;
+};
+
+/* A page of code where overlapping jumps lead to. */
+struct ub_image_pun_page {
+	u64 address;
+	u64 used[64]; /* one bit a byte */
+	u8 bytes[4096];
 };
 
 /* What remains of the builder in a finished image: where its counters are. */
@@ -102,6 +112,12 @@ int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 /* image_code.c: emits zones, sites and moves. */
 int __must_check ub_image_emit(struct ub_image_build *build, struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
+
+/* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to @trampoline. -ENOSPC. */
+int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site,
+			      const u8 *following, u64 trampoline, u64 *stub);
+/* The pages become parts of the image. */
+int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
 
 /* image_data.c: sizes, addresses and contents of the shared parts. */
 int __must_check ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why);

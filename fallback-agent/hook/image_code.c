@@ -264,17 +264,28 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 		return err;
 	segment = ub_elf_segment_at(w->module->elf, w->plan->address);
 	bytes = ub_elf_bytes(w->module->elf, w->plan->address, &available);
-	if (rel != distance || !segment || !bytes || available < 5)
+	if (rel != distance || !segment || !bytes || available < 8)
 		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
 	site = &image->sites[image->nr_sites++];
 	*site = (struct ub_site){
 		.address = address,
-		.len = 5,
+		.len = w->plan->tactic == UB_TACTIC_PUN ? w->plan->len : 5,
 		.dev = w->module->dev,
 		.ino = w->module->ino,
 		.offset = w->plan->address - segment->address + segment->offset,
 	};
-	memcpy(site->old, bytes, 5);
+	memcpy(site->old, bytes, site->len);
+	if (w->plan->tactic == UB_TACTIC_PUN) {
+		u64 stub;
+
+		err = ub_pun_place(build, site, bytes + site->len, trampoline, &stub);
+		if (err == -ENOSPC)
+			return ub_reason_set(why, -EOPNOTSUPP,
+					     "the instruction is shorter than a jump, the one behind it is "
+					     "jumped to, and there is no free memory where a jump that "
+					     "overlaps it could lead");
+		return err ? err : add_move_out(build, stub, address, false);
+	}
 	site->new[0] = 0xe9;
 	memcpy(site->new + 1, &rel, sizeof(rel));
 	return 0;
@@ -426,6 +437,7 @@ static void sort_moves(struct ub_move *moves, u32 *nr)
 int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 {
 	struct ub_image *image = build->image;
+	int err;
 
 	for (u32 i = 0; i < build->nr_zones; i++) {
 		struct ub_image_zone *zone = &build->zones[i];
@@ -436,8 +448,7 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 			.flags = MAP_PRIVATE,
 			.owned = true,
 		};
-		int err = emit_zone(build, zone, why);
-
+		err = emit_zone(build, zone, why);
 		if (err)
 			return err;
 		part.size = ub_round_up((u64)zone->emit.size, PAGE);
@@ -452,6 +463,9 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 			return err;
 		}
 	}
+	err = ub_pun_finish(build, why);
+	if (err)
+		return err;
 	sort_moves(image->moves_in, &image->nr_moves_in);
 	sort_moves(image->moves_out, &image->nr_moves_out);
 	qsort(image->sites, image->nr_sites, sizeof(image->sites[0]), compare_sites);

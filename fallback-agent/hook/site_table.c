@@ -140,7 +140,7 @@ static u64 start_time(pid_t pid)
 static u32 nr_parts_then(const struct ub_image_build *build)
 {
 	/* Fork page, data, events, code, this table, and maps. */
-	return 4 + build->nr_zones + build->request->nr_maps;
+	return 4 + build->nr_zones + build->nr_pun_pages + build->request->nr_maps;
 }
 
 u64 ub_image_site_table_bound(const struct ub_image_build *build)

@@ -223,7 +223,9 @@ static void choose(struct ub_elf *elf, enum what what, u32 part, u32 parts, stru
 	if (ub_plan_make(elf, wanted.addresses, kept, &options, &plan))
 		abort();
 	for (u32 i = 0; i < kept; i++)
-		if (plan.results[i].tactic)
+		/* Whether an overlapping jump finds room depends on the process. */
+		if (plan.results[i].tactic &&
+		    (what == ENTRIES || plan.results[i].tactic != UB_TACTIC_PUN))
 			add_point(chosen, wanted.addresses[i]);
 	ub_plan_free(&plan);
 	free(wanted.addresses);
