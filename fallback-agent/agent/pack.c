@@ -57,10 +57,9 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 		for (size_t k = 0; k < 3; k++)
 			if (!strcmp(name, wanted[k]))
 				offsets[k] = (int64_t)(symbol.st_value - agent->sh_addr);
-		/* Hidden functions are local after the link, as statics are: they differ in this. */
-		if (GELF_ST_TYPE(symbol.st_info) == STT_FUNC &&
-		    (GELF_ST_BIND(symbol.st_info) != STB_LOCAL ||
-		     GELF_ST_VISIBILITY(symbol.st_other) == STV_HIDDEN) &&
+		/* Hidden functions that other objects call are local after the link, like statics: of those
+		 * none has this prefix. */
+		if (GELF_ST_TYPE(symbol.st_info) == STT_FUNC && !strchr(name, '.') &&
 		    !strncmp(name, prefix, sizeof(prefix) - 1))
 			fprintf(out, "\t[BPF_FUNC_%s] = %lu + 1,\n", name + sizeof(prefix) - 1,
 				(unsigned long)(symbol.st_value - agent->sh_addr));

@@ -310,9 +310,13 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 			.flags = MAP_SHARED,
 			.fd = request->maps[i].fd,
 		};
+		int seals = fcntl(part.fd, F_GET_SEALS);
 
 		if (!part.size)
 			continue;
+		/* Frozen: the kernel refuses new writable mappings. */
+		if (seals >= 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+			part.prot = PROT_READ;
 		err = ub_image_add_part(image, &part);
 		if (err)
 			return err;
