@@ -264,7 +264,7 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 		return err;
 	segment = ub_elf_segment_at(w->module->elf, w->plan->address);
 	bytes = ub_elf_bytes(w->module->elf, w->plan->address, &available);
-	if (rel != distance || !segment || !bytes || available < 8)
+	if (rel != distance || !segment || !bytes || available < 5)
 		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
 	site = &image->sites[image->nr_sites++];
 	*site = (struct ub_site){

@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -126,6 +128,7 @@ static int run_case(u32 number, const struct ub_program *program, const struct u
 	int err = -EAGAIN;
 
 	alarm(60);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (u32 tries = 0; tries < 10 && err == -EAGAIN; tries++) {
 		err = ub_image_build(&request, &image, &why);
 		if (!err)
