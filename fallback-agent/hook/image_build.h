@@ -81,6 +81,11 @@ struct ub_image_build {
 	u64 events_address;
 	u64 events_size;
 
+#define UB_MAX_SHARING 8
+	u32 nr_sharing; /* sites of sharing.c: addresses in the file number sharing_file */
+	u32 sharing_file;
+	u64 sharing[UB_MAX_SHARING];
+
 	u32 nr_pun_pages;
 	struct ub_image_pun_page *pun_pages;
 
@@ -128,6 +133,14 @@ int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, 
 
 /* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and build->self_pointer. */
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
+
+/* sharing.c. Finds the sites in libc: 0, or negative: nobody may trust thread pointers. */
+bool ub_sharing_wanted(const struct ub_image_request *request);
+int __must_check ub_sharing_find(struct ub_image_build *build, struct ub_image_file *file);
+void ub_sharing_emit(struct ub_emit *emit, u64 data, const u8 *bytes, u64 back, u64 *syscall_at,
+		     u64 *back_at);
+/* The mapping of glibc, or NULL. */
+const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space);
 
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);
