@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Compares verdicts of this verifier and of the kernel on programs of .bpf.o files:
- *   verdicts [-v] [-l LEVEL] [-p PROGRAM] FILE...
- * One line for each that differs, a table by program type, and exit status 1 if any unsafe-looking
+ *   verdicts [-v] [-t] [-l LEVEL] [-p PROGRAM] FILE...
+ * -v: also those that agree; -t: how long each took. One line for each that differs, a table by program type, and exit status 1 if any unsafe-looking
  * program (rejected by the kernel) was accepted here. Files may carry the tags of the kernel's
  * self-tests (flags of the load); a program is judged by what the running kernel says of it.
  */
@@ -20,7 +20,7 @@
 #define MAX_PROGS 1024
 
 static char kernel_log[1 << 22];
-static bool verbose;
+static bool verbose, timing;
 static const char *only;
 static u32 level = 1;
 
@@ -93,6 +93,9 @@ static void judge(const char *file, const char *prog, const char *sec, int type,
 
 	all.total++;
 	by_type[t].total++;
+	if (timing)
+		printf("time\t%s\t%s\t%u insns\tours %.3f ms\tkernel %.3f ms\n", file, prog,
+		       capture.insns, capture.our_ns / 1e6, capture.kernel_ns / 1e6);
 	if (expected) {
 		all.expected++;
 		by_type[t].expected++;
@@ -193,9 +196,11 @@ int main(int argc, char **argv)
 	int opt;
 
 	libbpf_set_print(quiet);
-	while ((opt = getopt(argc, argv, "vl:p:")) != -1) {
+	while ((opt = getopt(argc, argv, "vtl:p:")) != -1) {
 		if (opt == 'v')
 			verbose = true;
+		else if (opt == 't')
+			timing = true;
 		else if (opt == 'p')
 			only = optarg;
 		else if (opt == 'l')

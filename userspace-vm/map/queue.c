@@ -109,7 +109,7 @@ static int pop_stack(struct ub_map *map, void *value, bool remove)
 		state = ub_atomic_load(&node->state);
 		if (value)
 			ub_mem_copy(value, node->key, map->attr.value_size);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		ub_fence_acquire();
 		if (!remove && !(next & UB_LINK_MARK)) {
 			if (ub_atomic_load(front) == top)
 				return 1;
@@ -218,7 +218,7 @@ static int pop_queue(struct ub_map *map, void *value, bool remove)
 		}
 		if (value)
 			ub_mem_copy(value, node->key, map->attr.value_size);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		ub_fence_acquire();
 		if (!remove) {
 			if (ub_atomic_load(&header->front) == first)
 				return 1;
