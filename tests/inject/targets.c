@@ -8,22 +8,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <spawn.h>
-#include <stdatomic.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -66,9 +53,17 @@ static enum outcome once(struct victim *v, const char *symbol)
 	return result.removal == UB_REMOVED_GONE ? GONE : DONE;
 }
 
-static void begin(void)
+static void odd_start_unready(struct victim *v, const char *name)
 {
-	dprintf(STDOUT_FILENO, "ready\n");
+	const char *argv[] = { victim_path("ubpf-odd-victim"), name, NULL };
+
+	victim_exec(v, argv);
+}
+
+static void odd_start(struct victim *v, const char *name)
+{
+	odd_start_unready(v, name);
+	check(!strcmp(victim_line(v), "ready"), "ubpf-odd-victim %s does not start", name);
 }
 
 static void end_well(struct victim *v)
@@ -88,44 +83,11 @@ static void cycles(struct victim *v, u32 nr, u32 must_be_done)
 	check(done >= must_be_done, "only %u of %u cycles got through", done, nr);
 }
 
-static void allocate(void)
-{
-	void *volatile p = malloc(20);
-
-	free(p);
-}
-
 /* --- executes ----------------------------------------------------------------------------------- */
-
-static void *spinner(void *opaque)
-{
-	for (;;)
-		allocate();
-	return NULL;
-}
-
-/* The test itself, called anew as "exec-loop N". */
-static void exec_loop(int left)
-{
-	char count[16];
-	pthread_t threads[3];
-
-	if (!left) {
-		begin();
-		for (;;)
-			pause();
-	}
-	for (int i = 0; i < 3; i++)
-		pthread_create(&threads[i], NULL, spinner, NULL);
-	usleep(left % 7 * 200);
-	snprintf(count, sizeof(count), "%d", left - 1);
-	execl("/proc/self/exe", "test", "exec-loop", count, NULL);
-	_exit(9);
-}
 
 static void exec_loops(void)
 {
-	const char *argv[] = { "/proc/self/exe", "exec-loop", "150", NULL };
+	const char *argv[] = { victim_path("ubpf-odd-victim"), "exec", "150", NULL };
 	struct victim v;
 	u64 end;
 
@@ -148,109 +110,22 @@ static void exec_loops(void)
 
 /* --- threads, forks, vforks --------------------------------------------------------------------- */
 
-static void *one_allocation(void *opaque)
-{
-	allocate();
-	return NULL;
-}
-
-static void *creates_threads(void *opaque)
-{
-	for (;;) {
-		pthread_t t;
-
-		if (!pthread_create(&t, NULL, one_allocation, NULL))
-			pthread_join(t, NULL);
-	}
-	return NULL;
-}
-
-static void churn(void *opaque)
-{
-	pthread_t t;
-
-	for (int i = 0; i < 3; i++)
-		pthread_create(&t, NULL, creates_threads, NULL);
-	begin();
-	creates_threads(NULL);
-}
-
 static void threads_come_and_go(void)
 {
 	struct victim v;
 
-	victim_fork(&v, churn, NULL);
-	victim_line(&v);
+	odd_start(&v, "threads");
 	cycles(&v, 40, 40);
 	end_well(&v);
-}
-
-extern char **environ;
-
-static void *forks(void *opaque)
-{
-	static volatile unsigned int i;
-
-	for (;; i++) {
-		char *argv[] = { "true", NULL };
-		pid_t pid = 0;
-
-		switch (i % 3) {
-		case 0:
-			pid = fork();
-			if (!pid) {
-				allocate();
-				_exit(0);
-			}
-			break;
-		case 1:
-			pid = vfork();
-			if (!pid) {
-				allocate();
-				_exit(0);
-			}
-			break;
-		case 2:
-			if (posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ))
-				_exit(8);
-			break;
-		}
-		if (waitpid(pid, (int[]){ 0 }, 0) != pid)
-			_exit(9);
-	}
-}
-
-static void forker(void *opaque)
-{
-	pthread_t t;
-
-	pthread_create(&t, NULL, forks, NULL);
-	pthread_create(&t, NULL, spinner, NULL);
-	begin();
-	forks(NULL);
 }
 
 static void forks_and_vforks(void)
 {
 	struct victim v;
 
-	victim_fork(&v, forker, NULL);
-	victim_line(&v);
+	odd_start(&v, "forks");
 	cycles(&v, 40, 40);
 	end_well(&v);
-}
-
-/* A vfork child that lives long: its parent can't be stopped, and runs nothing. */
-static void long_vfork(void *opaque)
-{
-	pthread_t t;
-
-	pthread_create(&t, NULL, spinner, NULL);
-	begin();
-	if (!vfork()) {
-		for (;;)
-			allocate();
-	}
 }
 
 static void parent_in_vfork(void)
@@ -260,8 +135,7 @@ static void parent_in_vfork(void)
 	FILE *children;
 	int child = 0;
 
-	victim_fork(&v, long_vfork, NULL);
-	victim_line(&v);
+	odd_start(&v, "vfork");
 	usleep(50000);
 	cycles(&v, 10, 10);
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", v.pid, v.pid);
@@ -275,18 +149,6 @@ static void parent_in_vfork(void)
 
 /* --- states ------------------------------------------------------------------------------------- */
 
-static void leaves_threads(void *opaque)
-{
-	pthread_t t;
-
-	pthread_create(&t, NULL, spinner, NULL);
-	pthread_create(&t, NULL, spinner, NULL);
-	begin();
-	while (!*(volatile int *)opaque)
-		usleep(1000);
-	pthread_exit(NULL);
-}
-
 static bool is_zombie(void *opaque)
 {
 	return victim_state(opaque) == 'Z';
@@ -294,18 +156,16 @@ static bool is_zombie(void *opaque)
 
 static void zombie_leader(void)
 {
-	volatile int *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct ub_surgery result;
 	struct ub_reason why = { "" };
 	struct ub_image *image;
 	struct victim v;
 	int err;
 
-	victim_fork(&v, leaves_threads, (void *)shared);
-	victim_line(&v);
+	odd_start(&v, "leader-exits");
 	/* The image is planned while its /proc still shows everything. */
 	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
-	*shared = 1;
+	victim_tell(&v, "exit");
 	check(wait_until(is_zombie, &v), "its main thread does not exit");
 	err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
 	if (err == -EOPNOTSUPP && strstr(why.text, "Linux 6.9")) {
@@ -319,7 +179,6 @@ static void zombie_leader(void)
 	}
 	ub_image_free(image);
 	victim_reap(&v);
-	munmap((void *)shared, 4096);
 }
 
 static void stopped(void)
@@ -356,43 +215,6 @@ static void stopped(void)
 
 /* --- restrictions ------------------------------------------------------------------------------- */
 
-/* Kills for every call but those the spinner makes. */
-static void sandbox(void)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_yield, 2, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 1, 0),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
-
-	allocate();
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
-		_exit(9);
-}
-
-static void sandboxed(void *opaque)
-{
-	sandbox();
-	(void)!write(STDOUT_FILENO, "ready\n", 6);
-	for (;;) {
-		allocate();
-		sched_yield();
-	}
-}
-
-static void sandboxed_nobody(void *opaque)
-{
-	if (setgid(65534) || setuid(65534))
-		_exit(9);
-	prctl(PR_SET_DUMPABLE, 1);
-	sandboxed(NULL);
-}
-
 static void under_seccomp(void)
 {
 	struct ub_surgery result;
@@ -402,15 +224,14 @@ static void under_seccomp(void)
 	int status, err;
 	pid_t pid;
 
-	victim_fork(&v, sandboxed, NULL);
-	victim_line(&v);
+	odd_start(&v, "sandboxed");
 	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
 	if (!geteuid()) {
 		cycles(&v, 10, 10);
 		ub_image_free(image);
 		end_well(&v);
 		/* And without privilege: a process of nobody's, by nobody. */
-		victim_fork(&v, sandboxed_nobody, NULL);
+		odd_start_unready(&v, "sandboxed-nobody");
 		victim_line(&v);
 		image = image_of(v.pid, NULL, NULL, "malloc", NULL);
 	}
@@ -429,34 +250,13 @@ static void under_seccomp(void)
 	victim_end(&v);
 }
 
-static void sandboxed_later(void *opaque)
-{
-	if (!geteuid() && (setgid(65534) || setuid(65534)))
-		_exit(9);
-	prctl(PR_SET_DUMPABLE, 1);
-	begin();
-	for (int i = 0; i < 1000; i++)
-		allocate();
-	/* Until somebody has attached. */
-	while (!*(volatile int *)opaque)
-		usleep(1000);
-	sandbox();
-	*(volatile int *)opaque = 2;
-	for (;;) {
-		allocate();
-		sched_yield();
-	}
-}
-
 static void seccomp_after_attach(void)
 {
-	volatile int *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct victim v;
 	int status;
 	pid_t pid;
 
-	victim_fork(&v, sandboxed_later, (void *)shared);
-	victim_line(&v);
+	odd_start(&v, "sandboxed-later");
 	pid = fork();
 	if (!pid) {
 		struct ub_surgery result;
@@ -471,9 +271,7 @@ static void seccomp_after_attach(void)
 		check(image, "no image");
 		err = ub_surgeon_replace(v.pid, -1, NULL, image, &result, &why);
 		check(!err, "attach: %s (%d)", why.text, err);
-		*shared = 1;
-		while (*shared != 2)
-			usleep(1000);
+		check(!strcmp(victim_ask(&v, "go"), "sandboxed"), "it does not sandbox itself");
 		/* Bytes come back, the mapping must stay: our munmap would kill. */
 		err = ub_surgeon_replace(v.pid, -1, image, NULL, &result, &why);
 		check(!err && result.removal == UB_REMOVED_LATER, "detach: %s (%d, %d)", why.text, err,
@@ -500,18 +298,6 @@ static void seccomp_after_attach(void)
 	} else {
 		victim_end(&v);
 	}
-	munmap((void *)shared, 4096);
-}
-
-static void no_descriptors(void *opaque)
-{
-	struct rlimit limit = { 64, 256 };
-
-	setrlimit(RLIMIT_NOFILE, &limit);
-	while (dup(0) >= 0)
-		;
-	begin();
-	spinner(NULL);
 }
 
 static void full_descriptor_table(void)
@@ -519,8 +305,7 @@ static void full_descriptor_table(void)
 	struct ub_residue *snapshot;
 	struct victim v;
 
-	victim_fork(&v, no_descriptors, NULL);
-	victim_line(&v);
+	odd_start(&v, "no-descriptors");
 	snapshot = before(&v, UB_RESIDUE_FULL);
 	cycles(&v, 3, 3);
 	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
@@ -528,21 +313,12 @@ static void full_descriptor_table(void)
 	end_well(&v);
 }
 
-static void locked(void *opaque)
-{
-	if (mlockall(MCL_CURRENT | MCL_FUTURE))
-		dprintf(STDOUT_FILENO, "cannot lock\n");
-	else
-		begin();
-	spinner(NULL);
-}
-
 static void locked_memory(void)
 {
 	struct ub_residue *snapshot;
 	struct victim v;
 
-	victim_fork(&v, locked, NULL);
+	odd_start_unready(&v, "locked");
 	if (strcmp(victim_line(&v), "ready")) {
 		printf("locked memory: not tried, mlockall() is not allowed\n");
 		victim_reap(&v);
@@ -553,15 +329,6 @@ static void locked_memory(void)
 	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
 	ub_residue_free(snapshot);
 	end_well(&v);
-}
-
-static void as_nobody(void *opaque)
-{
-	if (setgid(65534) || setuid(65534))
-		_exit(9);
-	prctl(PR_SET_DUMPABLE, 1);
-	begin();
-	spinner(NULL);
 }
 
 /* Everything without any privilege, and as root on somebody else's process. */
@@ -575,8 +342,7 @@ static void unprivileged(void)
 		printf("unprivileged: all of this is\n");
 		return;
 	}
-	victim_fork(&v, as_nobody, NULL);
-	victim_line(&v);
+	odd_start(&v, "nobody");
 	pid = fork();
 	if (!pid) {
 		if (setgid(65534) || setuid(65534))
@@ -618,36 +384,7 @@ static void many_threads(void)
 	end_well(&v);
 }
 
-#define NR_QUEUED 20000
-
-static _Atomic int nr_taken, nr_wrong;
-
-static void on_queued(int signo, siginfo_t *info, void *context)
-{
-	static int expected[2];
-	int i = signo - SIGRTMIN;
-
-	/* Real-time signals come in order, each once, with what was sent. */
-	if (info->si_code != SI_QUEUE || info->si_value.sival_int != expected[i])
-		nr_wrong++;
-	expected[i] = info->si_value.sival_int + 1;
-	nr_taken++;
-}
-
-static void takes_signals(void *opaque)
-{
-	struct sigaction action = { .sa_sigaction = on_queued, .sa_flags = SA_SIGINFO | SA_RESTART };
-
-	sigfillset(&action.sa_mask);
-	sigaction(SIGRTMIN, &action, NULL);
-	sigaction(SIGRTMIN + 1, &action, NULL);
-	begin();
-	while (nr_taken < 2 * NR_QUEUED)
-		allocate();
-	dprintf(STDOUT_FILENO, "%d taken, %d wrong\n", nr_taken, nr_wrong);
-	for (;;)
-		pause();
-}
+#define NR_QUEUED 20000 /* of each of two signals, as tests/lib/odd.c expects */
 
 static void signals_with_siginfo(void)
 {
@@ -655,8 +392,7 @@ static void signals_with_siginfo(void)
 	struct victim v;
 	pid_t sender;
 
-	victim_fork(&v, takes_signals, NULL);
-	victim_line(&v);
+	odd_start(&v, "signals");
 	sender = fork();
 	if (!sender) {
 		for (int i = 0; i < 2 * NR_QUEUED; i++) {
@@ -669,7 +405,7 @@ static void signals_with_siginfo(void)
 		}
 		_exit(0);
 	}
-	while (!waitpid(sender, NULL, WNOHANG))
+	while (waitpid(sender, NULL, WNOHANG) == 0)
 		cycles(&v, 1, 1);
 	line = victim_line(&v);
 	check(!strcmp(line, "40000 taken, 0 wrong"), "%s", line);
@@ -697,8 +433,6 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	if (argc == 3 && !strcmp(argv[1], "exec-loop"))
-		exec_loop(atoi(argv[2]));
 	for (u32 i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		if (argc > 1 && strcmp(argv[1], cases[i].name))
 			continue;
