@@ -165,6 +165,7 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 		if (!t->report->changed || err == -ESRCH || ub_target_read_mappings(t))
 			return err;
 		t->partial = true;
+		t->report->suspicious = 1; /* what a failed step made, it may not have told */
 		undone = ub_semaphores_take(t, op->new);
 		if (!undone && op->old)
 			undone = ub_semaphores_put_back(t, op->old);

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ static void round_trip(struct victim *v, u32 after_us)
 
 	if (!caller) {
 		setpgid(0, 0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;) {
 			struct ub_surgery result;
 			struct ub_image *image = image_of(v->pid, NULL, NULL, "malloc", NULL);
