@@ -17,7 +17,8 @@
 enum { KEY_NO_LISTENER = 0x100 };
 
 static const struct argp_option options_of_exec[] = {
-	{ "pid", 'p', "PID", 0, "A process that the tool reaches when it asks for all (repeatable)", 0 },
+	{ "pid", 'p', "PID", 0, "A process that the tool reaches when it asks for all (repeatable)",
+	  0 },
 	{ "preload", KEY_NO_LISTENER, NULL, 0,
 	  "Use the preloaded library even where a seccomp listener can be had", 0 },
 	{ 0 }
@@ -88,7 +89,7 @@ int cmd_exec(struct ub_options *options, int argc, char **argv)
 		ub_error("exec: --kernel: run %s itself, it uses the kernel", argv[rest]);
 		return UB_EXIT_USAGE;
 	}
-	exec_options = (struct ub_exec_options){
+	exec_options = (struct ub_exec_options) {
 		.pids = arguments.pids,
 		.nr_pids = arguments.nr_pids,
 		.no_listener = arguments.no_listener,

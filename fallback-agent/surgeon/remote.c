@@ -253,6 +253,8 @@ static bool usable_below(const struct ub_target *t, u64 sp, u64 *scratch)
 
 static int choose_scratch(struct ub_target *t)
 {
+	bool orphan = false;
+
 	for (u32 i = 0; i < t->nr_mappings; i++) {
 		const struct ub_mapping *m = &t->mappings[i];
 		bool taken = false;
@@ -266,6 +268,7 @@ static int choose_scratch(struct ub_target *t)
 			    thread->sp < m->start + SCRATCH_BYTES + 4096)
 				taken = true;
 		}
+		orphan = taken;
 		if (!taken && m->end - m->start > SCRATCH_BYTES + 4096) {
 			t->scratch = m->start + 64;
 			return 0;
@@ -273,7 +276,8 @@ static int choose_scratch(struct ub_target *t)
 	}
 	if (usable_below(t, t->host->sp, &t->scratch))
 		return 0;
-	return -ENOSPC;
+	/* A thread whose surgeon was killed is still on its way home. */
+	return orphan ? -EBUSY : -ENOSPC;
 }
 
 /* The thread that is disturbed least: one that is not about to take a signal. */
@@ -341,10 +345,12 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 	int err;
 
 	t->host = choose_host(t);
+	t->busy = true;
 	if (!t->host)
 		return ub_reason_set(why, -EBUSY,
 				     "every thread of process %d is blocked in the kernel", t->pid);
 	err = choose_scratch(t);
+	t->busy = err == -EBUSY;
 	if (err)
 		return ub_reason_set(why, err, "process %d has no stack space to work with", t->pid);
 	t->frame = t->scratch;

@@ -227,7 +227,7 @@ static int take_out_recorded(struct ub_target *t, struct loaded *tables, u32 nr,
 	}
 	if (!err && !inside)
 		err = unmap_untold(t, tables, nr, &ips, why);
-	if (!err && !inside && t->host_in_use)
+	if (!err && !inside)
 		err = ub_close_leaked(t);
 	ub_ips_free(&ips);
 	if (inside || err == 1) {

@@ -16,7 +16,8 @@
 #include <kernel/kernel.h>
 #include <surgeon/surgeon.h>
 
-/* --- kernel ------------------------------------------------------------------------------------- */
+/* --- kernel -------------------------------------------------------------------------------------
+ */
 
 struct fake_link {
 	struct ub_kernel *kernel;
@@ -39,7 +40,7 @@ struct ub_kernel *ub_kernel_new(struct ub_loop *loop, const struct ub_kernel_ops
 {
 	struct ub_kernel *kernel = calloc(1, sizeof(*kernel));
 
-	*kernel = (struct ub_kernel){ .loop = loop, .ops = ops, .opaque = opaque };
+	*kernel = (struct ub_kernel) { .loop = loop, .ops = ops, .opaque = opaque };
 	return kernel;
 }
 
@@ -167,6 +168,17 @@ void ub_kernel_session_end(struct ub_kernel *kernel, u64 session)
 {
 }
 
+u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel)
+{
+	return 8;
+}
+
+int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
+		     size_t size)
+{
+	return -EINVAL;
+}
+
 u32 ub_kernel_objects(const struct ub_kernel *kernel)
 {
 	u32 nr = 0;
@@ -176,7 +188,8 @@ u32 ub_kernel_objects(const struct ub_kernel *kernel)
 	return nr;
 }
 
-/* --- images ------------------------------------------------------------------------------------- */
+/* --- images -------------------------------------------------------------------------------------
+ */
 
 struct ub_image {
 	u32 nr;
@@ -224,7 +237,8 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 {
 }
 
-/* --- surgeon ------------------------------------------------------------------------------------ */
+/* --- surgeon ------------------------------------------------------------------------------------
+ */
 
 static void name(char *path, size_t size, pid_t pid)
 {
@@ -273,7 +287,8 @@ int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 	return access(path, F_OK) == 0;
 }
 
-/* --- event rings -------------------------------------------------------------------------------- */
+/* --- event rings --------------------------------------------------------------------------------
+ */
 
 struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size)
 {

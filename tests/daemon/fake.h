@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Stand-ins for what the daemon drives, so that its own promises can be tested alone: a kernel with
- * three commands, images that hold link ids, and a surgeon that "patches" a process by making the file
- * $UBPF_RUN_DIR/patched.PID, whose lines are the ids of its links.
+ * three commands, images that hold link ids, and a surgeon that "patches" a process by making the
+ * file $UBPF_RUN_DIR/patched.PID, whose lines are the ids of its links.
  */
 #ifndef UB_TESTS_DAEMON_FAKE_H
 #define UB_TESTS_DAEMON_FAKE_H
@@ -18,7 +18,7 @@ enum {
 
 struct fake_attach {
 	s32 pid;
-	u32 id; /* out: the link's */
+	u32 id;	    /* out: the link's */
 	u64 offset; /* 0xbad: can't be hooked */
 	u64 dev;
 	u64 ino;

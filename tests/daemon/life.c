@@ -335,9 +335,9 @@ static void test_hostile_client(void **state)
 /* A client that neither reads nor leaves does not keep the daemon from others. */
 static void test_client_that_does_not_read(void **state)
 {
-	struct ub_msg msg = {
-		.version = UB_PROTOCOL_VERSION, .type = UB_MSG_HELLO, .words = { UB_HELLO_ASK }
-	};
+	struct ub_msg msg = { .version = UB_PROTOCOL_VERSION,
+			      .type = UB_MSG_HELLO,
+			      .words = { UB_HELLO_ASK } };
 	int said, sock;
 	pid_t client = start_client(nothing, 0, &said);
 

@@ -36,7 +36,8 @@ static int finish(pid_t pid)
 	return status;
 }
 
-/* --- tools --------------------------------------------------------------------------------------- */
+/* --- tools ---------------------------------------------------------------------------------------
+ */
 
 static int add_many(long times)
 {
@@ -115,7 +116,8 @@ static int tool_signals(long argument)
 	for (u64 value = 0, i = 0; i < 2000 && !failed; i++) {
 		long done = syscall(SYS_bpf, FAKE_ADD, &value, sizeof(value));
 
-		/* Before the daemon took the call, a handler may end it as it would any slow one. */
+		/* Before the daemon took the call, a handler may end it as it would any slow one.
+		 */
 		if (done == -1 && errno == EINTR) {
 			if (value != i)
 				failed = 3;
@@ -155,8 +157,8 @@ static const struct {
 	const char *name;
 	int (*run)(long argument);
 } tools[] = {
-	{ "calls", tool_calls }, { "threads", tool_threads }, { "signals", tool_signals },
-	{ "attach", tool_attach }, { "exit", tool_exit },     { "kill-self", tool_kill_self },
+	{ "calls", tool_calls },   { "threads", tool_threads }, { "signals", tool_signals },
+	{ "attach", tool_attach }, { "exit", tool_exit },	{ "kill-self", tool_kill_self },
 };
 
 static int run_tool(const char *name, const char *argument)
@@ -168,7 +170,8 @@ static int run_tool(const char *name, const char *argument)
 	return 98;
 }
 
-/* --- tests --------------------------------------------------------------------------------------- */
+/* --- tests ---------------------------------------------------------------------------------------
+ */
 
 static void test_calls(void **state)
 {
@@ -251,14 +254,10 @@ static void test_no_such_tool(void **state)
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_calls),
-		cmocka_unit_test(test_threads_and_children),
-		cmocka_unit_test(test_signals),
-		cmocka_unit_test(test_exit_status),
-		cmocka_unit_test(test_tool_killed),
-		cmocka_unit_test(test_tool_is_its_own_target),
-		cmocka_unit_test(test_daemon_killed),
-		cmocka_unit_test(test_no_such_tool),
+		cmocka_unit_test(test_calls),	      cmocka_unit_test(test_threads_and_children),
+		cmocka_unit_test(test_signals),	      cmocka_unit_test(test_exit_status),
+		cmocka_unit_test(test_tool_killed),   cmocka_unit_test(test_tool_is_its_own_target),
+		cmocka_unit_test(test_daemon_killed), cmocka_unit_test(test_no_such_tool),
 	};
 	int failed;
 

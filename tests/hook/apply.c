@@ -185,25 +185,31 @@ struct ub_program *empty_program(void)
 	return program_of(insns, ub_array_size(insns), 0);
 }
 
+int test_map_create_as(const struct ub_map_attr *attr, u32 nr_cpus, struct test_map *map)
+{
+	u64 bytes = ub_map_shared_size(attr, nr_cpus);
+	void *shared;
+
+	map->image.attr = *attr;
+	map->image.fd = memfd_create("ubpf-run:map", MFD_CLOEXEC);
+	if (map->image.fd < 0 || ftruncate(map->image.fd, (off_t)bytes))
+		return -errno;
+	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map->image.fd, 0);
+	if (shared == MAP_FAILED)
+		return -errno;
+	ub_map_bind(&map->map, attr, nr_cpus, shared);
+	ub_map_format(&map->map);
+	return 0;
+}
+
 int test_map_create(u32 size, struct test_map *map)
 {
 	const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_ARRAY,
 					  .key_size = 4,
 					  .value_size = size,
 					  .max_entries = 1 };
-	u64 bytes = ub_map_shared_size(&attr, 1);
-	void *shared;
 
-	map->image.attr = attr;
-	map->image.fd = memfd_create("test-map", MFD_CLOEXEC);
-	if (map->image.fd < 0 || ftruncate(map->image.fd, (off_t)bytes))
-		return -errno;
-	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map->image.fd, 0);
-	if (shared == MAP_FAILED)
-		return -errno;
-	ub_map_bind(&map->map, &attr, 1, shared);
-	ub_map_format(&map->map);
-	return 0;
+	return test_map_create_as(&attr, 1, map);
 }
 
 void test_map_destroy(struct test_map *map)

@@ -28,6 +28,8 @@ struct test_map {
 	struct ub_image_map image;
 	struct ub_map map;
 };
+int __must_check test_map_create_as(const struct ub_map_attr *attr, u32 nr_cpus,
+				    struct test_map *map);
 int __must_check test_map_create(u32 size, struct test_map *map);
 void test_map_destroy(struct test_map *map);
 u64 *test_map_values(const struct test_map *map);

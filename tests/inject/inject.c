@@ -22,6 +22,8 @@
 
 #define PATIENCE_MS 30000
 
+char test_case[128];
+
 void skip(const char *reason)
 {
 	printf("skip: %s\n", reason);
@@ -219,7 +221,7 @@ static struct ub_program *empty_program(void)
 	return program;
 }
 
-static const char *libc_path(void)
+const char *libc_file(void)
 {
 	Dl_info info;
 
@@ -293,7 +295,7 @@ struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char 
 	int err;
 
 	if (!file)
-		file = libc_path();
+		file = libc_file();
 	check(!stat(file, &st), "%s: %s", file, strerror(errno));
 	va_start(args, symbol);
 	for (; symbol && request.nr_links < 16; symbol = va_arg(args, const char *)) {
@@ -312,6 +314,17 @@ struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char 
 		return NULL;
 	check(!err, "image: %s (%d)", why.text, err);
 	return image;
+}
+
+u64 libc_symbol(const char *symbol)
+{
+	return symbol_offset(libc_file(), symbol);
+}
+
+u64 image_first_site(const struct ub_image *image)
+{
+	check(image->nr_sites, "an image without sites");
+	return image->sites[0].address;
 }
 
 u64 image_hits(const struct ub_image *image)

@@ -20,12 +20,15 @@
 #define check(condition, ...)                                                                      \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                            \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, test_case);             \
 			fprintf(stderr, __VA_ARGS__);                                              \
 			fputc('\n', stderr);                                                       \
 			exit(1);                                                                   \
 		}                                                                                  \
 	} while (0)
+
+/* What is being tried, for messages. */
+extern char test_case[128];
 
 void skip(const char *reason) __attribute__((noreturn));
 
@@ -55,6 +58,10 @@ char victim_state(const struct victim *v);
 /* An image that runs an empty program at these functions of @file (NULL: libc), up to NULL. */
 struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char *file,
 			  const char *symbol, ...);
+u64 image_first_site(const struct ub_image *image);
+const char *libc_file(void);
+/* File offset of a function of libc. */
+u64 libc_symbol(const char *symbol);
 u64 image_hits(const struct ub_image *image);
 
 /* ub_surgeon_replace() that must succeed; a removal must end clean. */

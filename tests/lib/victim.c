@@ -58,7 +58,9 @@ static unsigned long nr_calls;
 static unsigned int delay_usec, signal_usec;
 static bool alternate_stack, nest, interactive, quiet;
 static _Atomic unsigned long nr_signals;
+static _Atomic int nr_warm; /* workers that have their memory from malloc() */
 static volatile sig_atomic_t stop;
+static _Atomic bool started;
 
 /* Rounds of an interactive victim: workers wait for the next and make its number of calls. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -133,6 +135,10 @@ static void *work(void *opaque)
 	unsigned long seen = 0;
 
 	use_alternate_stack(stack, sizeof(stack));
+	one_call(0);
+	nr_warm++;
+	while (!started)
+		poll(NULL, 0, 1);
 	if (!interactive) {
 		for (unsigned long i = 0; !stop && (!nr_calls || i < nr_calls); i++) {
 			one_call(i);
@@ -346,6 +352,9 @@ int main(int argc, char **argv)
 
 		setitimer(ITIMER_REAL, &timer, NULL);
 	}
+	while (nr_warm < nr_workers)
+		poll(NULL, 0, 1);
+	started = true;
 	say("ready pid=%d\n", getpid());
 
 	if (interactive) {

@@ -64,7 +64,8 @@ extern const ub_helper_fn vm_helpers[256];
 bool vm_outcome_differs(const struct vm_case *test, const struct vm_outcome *a,
 			const struct vm_outcome *b);
 
-/* Reads a "-- asm" / "-- mem" / "-- raw" / "-- result" / "-- error" file. */
+/* Reads a file with sections "-- asm" or "-- raw" (instructions as numbers), "-- mem" (hex bytes), "-- percpu" (which
+ * instructions access per-CPU values), and "-- result" or "-- error". */
 struct vm_file {
 	struct vm_case test;
 	bool has_result;

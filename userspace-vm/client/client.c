@@ -20,7 +20,8 @@
 
 #define MAX_ANSWER (64u << 20)
 
-/* --- the run directory -------------------------------------------------------------------------- */
+/* --- the run directory --------------------------------------------------------------------------
+ */
 
 static int name_run_dir(char *path, size_t size)
 {
@@ -54,18 +55,20 @@ int ub_client_run_dir(char *path, size_t size, struct ub_reason *why)
 	if (lstat(path, &st))
 		return ub_reason_set(why, -errno, "run directory %s: %s", path, strerror(errno));
 	if (!S_ISDIR(st.st_mode) || st.st_uid != getuid() || (st.st_mode & 077))
-		return ub_reason_set(why, -EPERM,
-				     "run directory %s must be a directory of uid %u with mode 0700: "
-				     "remove it, or name another in UBPF_RUN_DIR",
-				     path, getuid());
+		return ub_reason_set(
+			why, -EPERM,
+			"run directory %s must be a directory of uid %u with mode 0700: "
+			"remove it, or name another in UBPF_RUN_DIR",
+			path, getuid());
 	return 0;
 }
 
-/* --- connecting --------------------------------------------------------------------------------- */
+/* --- connecting ---------------------------------------------------------------------------------
+ */
 
 static int socket_address(const char *dir, struct sockaddr_un *address, struct ub_reason *why)
 {
-	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	*address = (struct sockaddr_un) { .sun_family = AF_UNIX };
 	if (snprintf(address->sun_path, sizeof(address->sun_path), "%s/socket", dir) >=
 	    (int)sizeof(address->sun_path))
 		return ub_reason_set(why, -ENAMETOOLONG,
@@ -127,7 +130,7 @@ static int connect_daemon(bool start, struct ub_reason *why)
 	if (listening < 0)
 		return ub_reason_set(why, listening, "can't listen at %s: %s", address.sun_path,
 				     strerror(-listening));
-	err = client_start_daemon(listening, dir, why);
+	err = ub_client_start_daemon(listening, dir, why);
 	if (err)
 		return err;
 	sock = connect_to(&address);
@@ -147,8 +150,8 @@ int ub_client_connect_running(struct ub_reason *why)
 	return connect_daemon(false, why);
 }
 
-int client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session, int fd,
-		 pid_t *guard, u64 *id, struct ub_reason *why)
+int ub_client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session, int fd,
+		    pid_t *guard, u64 *id, struct ub_reason *why)
 {
 	struct ub_msg msg = {
 		.version = UB_PROTOCOL_VERSION,
@@ -165,8 +168,7 @@ int client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session
 		err = -EBADMSG;
 	if (err)
 		return ub_reason_set(why, err, "the userspace kernel's daemon does not answer: %s",
-				     err == -EBADMSG ? "it is of another version" :
-						       strerror(-err));
+				     err == -EBADMSG ? "it is of another version" : strerror(-err));
 	err = (int)(s64)msg.words[0];
 	if (err)
 		return ub_reason_set(why, err, "the userspace kernel's daemon refused: %s",
@@ -178,13 +180,13 @@ int client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session
 	return 0;
 }
 
-void client_allow_tracer(pid_t guard)
+void ub_client_allow_tracer(pid_t guard)
 {
 	/* EINVAL where there is no Yama, which is as good. */
 	prctl(PR_SET_PTRACER, (unsigned long)guard, 0, 0, 0);
 }
 
-int client_join(u64 session, struct ub_reason *why)
+int ub_client_join(u64 session, struct ub_reason *why)
 {
 	_cleanup_close_ int sock = ub_client_connect_running(why);
 	pid_t guard;
@@ -192,10 +194,10 @@ int client_join(u64 session, struct ub_reason *why)
 
 	if (sock < 0)
 		return TAKE_FD(sock);
-	err = client_hello(sock, UB_HELLO_MEMBER, NULL, 0, session, -1, &guard, NULL, why);
+	err = ub_client_hello(sock, UB_HELLO_MEMBER, NULL, 0, session, -1, &guard, NULL, why);
 	if (err)
 		return err;
-	client_allow_tracer(guard);
+	ub_client_allow_tracer(guard);
 	return TAKE_FD(sock);
 }
 
@@ -209,10 +211,10 @@ int ub_client_enter(struct ub_reason *why)
 
 	if (sock < 0)
 		return sock;
-	err = client_hello(sock, UB_HELLO_CALLER, NULL, 0, 0, -1, &guard_pid, &session, why);
+	err = ub_client_hello(sock, UB_HELLO_CALLER, NULL, 0, 0, -1, &guard_pid, &session, why);
 	if (err)
 		return err;
-	client_allow_tracer(guard_pid);
+	ub_client_allow_tracer(guard_pid);
 	ub_interpose_start(TAKE_FD(sock), session);
 	return 0;
 }
@@ -220,10 +222,11 @@ int ub_client_enter(struct ub_reason *why)
 void ub_client_allow_tracing(void)
 {
 	if (guard_pid > 0)
-		client_allow_tracer(guard_pid);
+		ub_client_allow_tracer(guard_pid);
 }
 
-/* --- asking ------------------------------------------------------------------------------------- */
+/* --- asking -------------------------------------------------------------------------------------
+ */
 
 static int receive_answer(int sock, char **answer)
 {
@@ -258,7 +261,7 @@ int ub_client_ask(const char *request, char **answer, struct ub_reason *why)
 
 	if (sock < 0)
 		return sock;
-	err = client_hello(sock, UB_HELLO_ASK, NULL, 0, 0, -1, NULL, NULL, why);
+	err = ub_client_hello(sock, UB_HELLO_ASK, NULL, 0, 0, -1, NULL, NULL, why);
 	if (err)
 		return err;
 	err = ub_msg_send(sock, &msg, request, strlen(request), -1);

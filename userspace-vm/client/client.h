@@ -20,31 +20,34 @@ int __must_check ub_client_connect(struct ub_reason *why);
 int __must_check ub_client_connect_running(struct ub_reason *why);
 
 /*
- * Places this very process under the userspace kernel: from now on its bpf(2), perf_event_open(2), perf
- * ioctls and epoll_ctl(2) made through libc (also by libbpf) go to the daemon over a socket. The executable
- * interposes libc's syscall(), ioctl() and epoll_ctl() for that (interpose.c).
+ * Places this very process under the userspace kernel: from now on its bpf(2), perf_event_open(2),
+ * perf ioctls and epoll_ctl(2) made through libc (also by libbpf) go to the daemon over a socket.
+ * The executable interposes libc's syscall(), ioctl() and epoll_ctl() for that (interpose.c).
  */
 int __must_check ub_client_enter(struct ub_reason *why);
 
-/* Whether ub_client_enter() has been and the daemon went away since: calls fail with ENOSYS then. */
+/* Whether ub_client_enter() has been and the daemon went away since: calls fail with ENOSYS then.
+ */
 bool ub_client_lost(void);
 
-/* In a child that is to be a target (after fork, before exec): where Yama restricts ptrace, lets this
- * session's daemon trace it. */
+/* In a child that is to be a target (after fork, before exec): where Yama restricts ptrace, lets
+ * this session's daemon trace it. */
 void ub_client_allow_tracing(void);
 
 struct ub_exec_options {
 	const pid_t *pids; /* -p: processes that a tool's pid -1 means */
 	u32 nr_pids;
-	bool no_listener;  /* use the preload library even where a listener can be had */
+	bool no_listener; /* use the preload library even where a listener can be had */
 };
 
-/* Becomes @argv under the userspace kernel, as `ubpf-run exec` does: executes it in this process, so
- * that terminal, job control, signals and exit status are its own. Returns only on failure: -errno. */
+/* Becomes @argv under the userspace kernel, as `ubpf-run exec` does: executes it in this process,
+ * so that terminal, job control, signals and exit status are its own. Returns only on failure:
+ * -errno. */
 int __must_check ub_client_exec(char *const *argv, const struct ub_exec_options *options,
 				struct ub_reason *why);
 
-/* Asks the daemon something, in one line of JSON, and gets a line of JSON (malloc'ed): {"cmd":"list"},
+/* Asks the daemon something, in one line of JSON, and gets a line of JSON (malloc'ed):
+ * {"cmd":"list"},
  * {"cmd":"detach","pid":N}, {"cmd":"attached"} ... */
 int __must_check ub_client_ask(const char *request, char **answer, struct ub_reason *why);
 

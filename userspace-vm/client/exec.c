@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
  * exec: this very process becomes the tool. It installs the filter on itself, hands the listener to
- * the daemon and executes the tool, so that pid, terminal, job control, signals and exit status are the
- * tool's own; nothing of ours stands between it and the user.
+ * the daemon and executes the tool, so that pid, terminal, job control, signals and exit status are
+ * the tool's own; nothing of ours stands between it and the user.
  *
- * What the daemon has to say to the user (which processes were attached to) comes over the connection
- * that handed over the listener. A small process of its own, nobody's child, prints it to the
- * standard error and ends with the session.
+ * What the daemon has to say to the user (which processes were attached to) comes over the
+ * connection that handed over the listener. A small process of its own, nobody's child, prints it
+ * to the standard error and ends with the session.
  *
  * Where no listener can be had the tool gets the interposition as a preloaded library instead: that
  * reaches tools that go through libc, which is most, and says so where it can't work.
@@ -34,7 +34,8 @@
 
 #define PRELOAD "libubpf-preload.so"
 
-/* --- the tool ------------------------------------------------------------------------------------ */
+/* --- the tool ------------------------------------------------------------------------------------
+ */
 
 /* Finds @name as execvp() would. */
 static int find_tool(const char *name, char *path, size_t size)
@@ -78,7 +79,15 @@ static bool wants_root(const char *tool)
 	return false;
 }
 
-/* --- what the daemon says ------------------------------------------------------------------------ */
+/* Tools that look at tracefs even for what perf_event_open(2) does, or, on a machine without
+ * uprobes, any tool: those ask sysfs for them. */
+static bool asks_files(const char *tool)
+{
+	return wants_root(tool) || access("/sys/bus/event_source/devices/uprobe/type", R_OK);
+}
+
+/* --- what the daemon says ------------------------------------------------------------------------
+ */
 
 static void print_notes(int sock)
 {
@@ -92,7 +101,8 @@ static void print_notes(int sock)
 	}
 }
 
-/* Before the filter is on, so that the printer is not under it (it would keep the session alive). */
+/* Before the filter is on, so that the printer is not under it (it would keep the session alive).
+ */
 static int start_printer(int sock, int *go)
 {
 	int fds[2];
@@ -132,13 +142,15 @@ static int start_printer(int sock, int *go)
 	return 0;
 }
 
-/* --- with a listener ----------------------------------------------------------------------------- */
+/* --- with a listener -----------------------------------------------------------------------------
+ */
 
 static int enter_listener(const char *tool, const struct ub_exec_options *options,
 			  struct ub_reason *why)
 {
 	_cleanup_close_ int sock = -1, listener = -1, go = -1;
 	pid_t guard;
+	u32 flags;
 	int err;
 
 	sock = ub_client_connect(why);
@@ -147,20 +159,23 @@ static int enter_listener(const char *tool, const struct ub_exec_options *option
 	err = start_printer(sock, &go);
 	if (err)
 		return ub_reason_set(why, err, "can't start a process: %s", strerror(-err));
-	listener = filter_install(wants_root(tool) ? UB_FILTER_AS_ROOT : 0, why);
+	flags = (wants_root(tool) ? UB_FILTER_AS_ROOT : 0) |
+		(asks_files(tool) ? UB_FILTER_FILES : 0);
+	listener = ub_filter_install(flags, why);
 	if (listener < 0)
 		return listener;
-	err = client_hello(sock, UB_HELLO_LISTENER, options->pids, options->nr_pids, 0, listener,
-			   &guard, NULL, why);
+	err = ub_client_hello(sock, UB_HELLO_LISTENER, options->pids, options->nr_pids, 0, listener,
+			      &guard, NULL, why);
 	if (err)
 		return err;
-	client_allow_tracer(guard);
+	ub_client_allow_tracer(guard);
 	if (write(go, "g", 1) != 1)
 		return -errno;
 	return 0;
 }
 
-/* --- with the preloaded library ------------------------------------------------------------------ */
+/* --- with the preloaded library ------------------------------------------------------------------
+ */
 
 /* Whether the file is a program that the dynamic linker starts. */
 static bool is_dynamic(const char *path)
@@ -217,21 +232,22 @@ static int enter_preload(const char *tool, const struct ub_exec_options *options
 	int err;
 
 	if (!is_dynamic(tool))
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "%s is linked statically: without a seccomp listener its system "
-				     "calls can't be had (ubpf-run doctor says why there is none)",
-				     tool);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"%s is linked statically: without a seccomp listener its system "
+			"calls can't be had (ubpf-run doctor says why there is none)",
+			tool);
 	err = find_preload(library, sizeof(library));
 	if (err)
 		return ub_reason_set(why, err, PRELOAD " is not beside ubpf-run");
 	sock = ub_client_connect(why);
 	if (sock < 0)
 		return sock;
-	err = client_hello(sock, UB_HELLO_CALLER, options->pids, options->nr_pids, 0, -1, &guard,
-			   &session, why);
+	err = ub_client_hello(sock, UB_HELLO_CALLER, options->pids, options->nr_pids, 0, -1, &guard,
+			      &session, why);
 	if (err)
 		return err;
-	client_allow_tracer(guard);
+	ub_client_allow_tracer(guard);
 	snprintf(value, sizeof(value), "%s%s%s", library, before && before[0] ? ":" : "",
 		 before ? before : "");
 	snprintf(number, sizeof(number), "%llu", (unsigned long long)session);
@@ -253,7 +269,7 @@ int ub_client_exec(char *const *argv, const struct ub_exec_options *options, str
 	if (err)
 		return ub_reason_set(why, err, "%s: %s", argv[0],
 				     err == -ENOENT ? "command not found" : strerror(-err));
-	err = options->no_listener ? -EOPNOTSUPP : filter_probe(why);
+	err = options->no_listener ? -EOPNOTSUPP : ub_filter_probe(why);
 	if (!err)
 		err = enter_listener(tool, options, why);
 	else

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * syscall(), ioctl() and epoll_ctl(), as the executable (or the preloaded library) gives them to every
- * library in the process: until ub_interpose_start() exactly libc's, from then on the calls that the
- * userspace kernel knows are sent to the daemon, which reads and writes this process's memory itself
- * or, where it may not, has it copied here while this thread waits.
+ * syscall(), ioctl() and epoll_ctl(), as the executable (or the preloaded library) gives them to
+ * every library in the process: until ub_interpose_start() exactly libc's, from then on the calls
+ * that the userspace kernel knows are sent to the daemon, which reads and writes this process's
+ * memory itself or, where it may not, has it copied here while this thread waits.
  *
- * One connection per process, one call on it at a time. A child that forked off finds out by its pid
- * and opens a connection of its own, to the same session.
+ * One connection per process, one call on it at a time. A child that forked off finds out by its
+ * pid and opens a connection of its own, to the same session.
  */
 #include "interpose.h"
 
@@ -30,7 +30,7 @@
 #define FIRST_FD 200
 
 /* perf's ioctls are all of type '$'. */
-#define IS_PERF_IOCTL(request) (((request) & 0xff00) == ('$' << 8))
+#define IS_PERF_IOCTL(request) (((request)&0xff00) == ('$' << 8))
 
 long ub_interposed_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
 long ub_interposed_error(long value);
@@ -78,7 +78,7 @@ static void reconnect_in_child(void)
 	if (state.sock >= 0)
 		lose_connection();
 	state.pid = getpid();
-	sock = client_join(state.session, NULL);
+	sock = ub_client_join(state.session, NULL);
 	if (sock >= 0)
 		state.sock = sock;
 }
@@ -122,9 +122,9 @@ static int exchange(const struct ub_msg *call, struct ub_msg *reply, int *fd)
 		if (*fd >= 0)
 			close(*fd);
 		*fd = -1;
-		err = reply->type == UB_MSG_READ || reply->type == UB_MSG_WRITE ?
-			      serve_copy(reply, size) :
-			      -EBADMSG;
+		err = reply->type == UB_MSG_READ || reply->type == UB_MSG_WRITE
+			      ? serve_copy(reply, size)
+			      : -EBADMSG;
 	}
 	return err;
 }

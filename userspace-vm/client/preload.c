@@ -21,7 +21,7 @@ __attribute__((constructor)) static void join_session(void)
 	if (!session)
 		return;
 	as_root = getenv("UBPF_AS_ROOT") != NULL;
-	sock = client_join(session, NULL);
+	sock = ub_client_join(session, NULL);
 	if (sock >= 0)
 		ub_interpose_start(sock, session);
 }

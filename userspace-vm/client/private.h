@@ -8,14 +8,14 @@
 #include <common/types.h>
 
 /* client.c: says hello on @sock. 0 and the daemon's answer, or -errno. */
-int __must_check client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session,
-			      int fd, pid_t *guard, u64 *id, struct ub_reason *why);
+int __must_check ub_client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session,
+				 int fd, pid_t *guard, u64 *id, struct ub_reason *why);
 /* client.c: a connection of this process in a session that exists. fd or -errno. */
-int __must_check client_join(u64 session, struct ub_reason *why);
+int __must_check ub_client_join(u64 session, struct ub_reason *why);
 /* client.c: lets @guard and what it starts trace this process where Yama asks for that. */
-void client_allow_tracer(pid_t guard);
+void ub_client_allow_tracer(pid_t guard);
 
 /* start.c: starts a daemon on the socket @listen_fd, which stays the caller's. 0 or -errno. */
-int __must_check client_start_daemon(int listen_fd, const char *run_dir, struct ub_reason *why);
+int __must_check ub_client_start_daemon(int listen_fd, const char *run_dir, struct ub_reason *why);
 
 #endif

@@ -45,7 +45,7 @@ static void become_daemon(int listen_fd, const char *run_dir)
 	_exit(127);
 }
 
-int client_start_daemon(int listen_fd, const char *run_dir, struct ub_reason *why)
+int ub_client_start_daemon(int listen_fd, const char *run_dir, struct ub_reason *why)
 {
 	pid_t pid;
 

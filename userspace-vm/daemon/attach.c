@@ -13,7 +13,7 @@
 #include <daemon/procfs.h>
 #include <hook/image.h>
 
-struct link *link_find(struct targets *targets, u32 id)
+struct link *ub_daemon_link_find(struct targets *targets, u32 id)
 {
 	struct link *link = targets->links;
 
@@ -24,7 +24,7 @@ struct link *link_find(struct targets *targets, u32 id)
 
 static void link_free(struct link *link)
 {
-	session_put(link->session);
+	ub_daemon_session_put(link->session);
 	free(link->path);
 	free(link->maps);
 	free(link);
@@ -61,7 +61,7 @@ static struct link *link_new(struct targets *targets, const struct ub_link_view 
 	link->code = view->code;
 	link->enabled = true;
 	link->session = session;
-	session_get(session);
+	ub_daemon_session_get(session);
 	return link;
 }
 
@@ -78,7 +78,7 @@ static void link_append(struct targets *targets, struct link *link)
 static void mark_targets_of(struct targets *targets, u32 link_id)
 {
 	for (struct target *target = targets->list; target; target = target->next) {
-		if (!target_has(target, link_id))
+		if (!ub_daemon_target_has(target, link_id))
 			continue;
 		target->dirty = true;
 		target->retry_at_ms = 0;
@@ -102,22 +102,22 @@ static void link_remove(struct targets *targets, u32 id)
 	}
 }
 
-void links_drop_all(struct targets *targets)
+void ub_daemon_links_drop_all(struct targets *targets)
 {
 	while (targets->links)
 		link_remove(targets, targets->links->id);
 }
 
-bool link_covers(const struct link *link, const struct target *target)
+bool ub_daemon_link_covers(const struct link *link, const struct target *target)
 {
 	const struct session *session = link->session;
 
-	if (!link->enabled || session_excludes(session, target->pid))
+	if (!link->enabled || ub_daemon_session_excludes(session, target->pid))
 		return false;
 	if (link->pid > 0)
 		return link->pid == target->pid;
 	if (session->only_pids)
-		return session_names(session, target->pid);
+		return ub_daemon_session_names(session, target->pid);
 	return target->uid == session->uid;
 }
 
@@ -128,8 +128,9 @@ static int check_pid(struct targets *targets, pid_t pid, pid_t *tgid, struct ub_
 	if (ub_procfs_status(pid, &status))
 		return ub_reason_set(why, -ESRCH, "no process %d", pid);
 	if (status.state == 'Z' || status.state == 'X')
-		return ub_reason_set(why, -ESRCH, "process %d (%s) has ended and waits for its parent",
-				     pid, status.comm);
+		return ub_reason_set(why, -ESRCH,
+				     "process %d (%s) has ended and waits for its parent", pid,
+				     status.comm);
 	if (!status.has_memory)
 		return ub_reason_set(why, -ESRCH, "%d (%s) is a kernel thread", pid, status.comm);
 	if (status.tgid == getpid() || status.tgid == targets->daemon->guard_pid)
@@ -140,14 +141,14 @@ static int check_pid(struct targets *targets, pid_t pid, pid_t *tgid, struct ub_
 
 static int update_named(struct targets *targets, pid_t pid, struct ub_reason *why)
 {
-	struct target *target = target_get(targets, pid);
+	struct target *target = ub_daemon_target_get(targets, pid);
 	struct ub_reason ours = {};
 	int err;
 
 	if (!target)
 		return ub_reason_set(why, -errno, "process %d: %s", pid, strerror(errno));
 	target->dirty = true;
-	err = target_update(target, &ours);
+	err = ub_daemon_target_update(target, &ours);
 	if (why)
 		*why = ours;
 	/* Unmapped between our look and the plan: the tick tries again. */
@@ -169,7 +170,8 @@ static int place(struct targets *targets, struct link *link, struct ub_reason *w
 		/* A tool that asks for all processes is not told of one that can't be reached. */
 		if (update_named(targets, session->pids[i], &ours)) {
 			link->nr_refused++;
-			session_note(link->session, "pid %d: %s", session->pids[i], ours.text);
+			ub_daemon_session_note(link->session, "pid %d: %s", session->pids[i],
+					       ours.text);
 		}
 	}
 	return 0;
@@ -188,7 +190,7 @@ static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct
 		struct ub_link_view view = views[done];
 		struct link *link;
 
-		session = session_find(targets->daemon, view.session);
+		session = ub_daemon_session_find(targets->daemon, view.session);
 		if (!session)
 			err = -EINVAL;
 		else if (view.pid > 0)
@@ -201,24 +203,25 @@ static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct
 			break;
 		}
 		link_append(targets, link);
-		daemon_log(targets->daemon, "link %u: %s+0x%llx%s pid %d (%llx:%llu)", link->id, link->path,
-			   (unsigned long long)link->offset, link->is_return ? " return" : "", link->pid,
-			   (unsigned long long)link->dev, (unsigned long long)link->ino);
+		ub_daemon_log(targets->daemon, "link %u: %s+0x%llx%s pid %d (%llx:%llu)", link->id,
+			      link->path, (unsigned long long)link->offset,
+			      link->is_return ? " return" : "", link->pid,
+			      (unsigned long long)link->dev, (unsigned long long)link->ino);
 		if (link->pid > 0)
-			session_include(session, link->pid);
+			ub_daemon_session_include(session, link->pid);
 		everywhere |= link->pid < 0 && !session->only_pids;
 	}
 	/* All links are there: the first update of each process puts all of them in at one stop. */
 	for (u32 i = 0; i < done && !err; i++)
-		err = place(targets, link_find(targets, views[i].link_id), why);
+		err = place(targets, ub_daemon_link_find(targets, views[i].link_id), why);
 	if (err) {
 		for (u32 i = 0; i < done; i++)
 			link_remove(targets, views[i].link_id);
-		targets_flush(targets);
+		ub_daemon_targets_flush(targets);
 		return err;
 	}
 	if (everywhere)
-		census_take(targets->census);
+		ub_daemon_census_take(targets->census);
 	return 0;
 }
 
@@ -228,12 +231,13 @@ static void detach(void *opaque, const u32 *link_ids, u32 nr)
 
 	for (u32 i = 0; i < nr; i++)
 		link_remove(targets, link_ids[i]);
-	/* Counting stops now where nothing else counts; the bytes go with the flush, many at once. */
+	/* Counting stops now where nothing else counts; the bytes go with the flush, many at once.
+	 */
 	for (struct target *target = targets->list; target; target = target->next) {
 		bool wanted = false;
 
 		for (u32 i = 0; i < target->nr_links && !wanted; i++)
-			wanted = link_find(targets, target->links[i]) != NULL;
+			wanted = ub_daemon_link_find(targets, target->links[i]) != NULL;
 		if (target->image && !wanted)
 			ub_image_enable(target->image, false);
 	}
@@ -242,7 +246,7 @@ static void detach(void *opaque, const u32 *link_ids, u32 nr)
 static void enable(void *opaque, u32 link_id, bool enabled)
 {
 	struct targets *targets = opaque;
-	struct link *link = link_find(targets, link_id);
+	struct link *link = ub_daemon_link_find(targets, link_id);
 
 	if (!link || link->enabled == enabled)
 		return;
@@ -253,18 +257,19 @@ static void enable(void *opaque, u32 link_id, bool enabled)
 		if (place(targets, link, NULL))
 			return;
 		if (link->pid < 0 && !link->session->only_pids)
-			census_take(targets->census);
+			ub_daemon_census_take(targets->census);
 	}
 }
 
-void link_counters(struct targets *targets, const struct link *link, u64 *hits, u64 *misses)
+void ub_daemon_link_counters(struct targets *targets, const struct link *link, u64 *hits,
+			     u64 *misses)
 {
 	*hits = link->hits;
 	*misses = link->misses;
 	for (struct target *target = targets->list; target; target = target->next) {
 		u64 more_hits = 0, more_misses = 0;
 
-		if (target_has(target, link->id)) {
+		if (ub_daemon_target_has(target, link->id)) {
 			ub_image_counters(target->image, link->id, &more_hits, &more_misses);
 			*hits += more_hits;
 			*misses += more_misses;
@@ -286,36 +291,41 @@ void link_counters(struct targets *targets, const struct link *link, u64 *hits, 
 static void counters(void *opaque, u32 link_id, u64 *hits, u64 *misses)
 {
 	struct targets *targets = opaque;
-	const struct link *link = link_find(targets, link_id);
+	const struct link *link = ub_daemon_link_find(targets, link_id);
 
 	*hits = *misses = 0;
 	if (link)
-		link_counters(targets, link, hits, misses);
+		ub_daemon_link_counters(targets, link, hits, misses);
 }
 
 static void log_line(void *opaque, u64 session_id, const char *text)
 {
 	struct targets *targets = opaque;
-	struct session *session = session_find(targets->daemon, session_id);
+	struct session *session = ub_daemon_session_find(targets->daemon, session_id);
 
 	if (session)
-		session_note(session, "%s", text);
+		ub_daemon_session_note(session, "%s", text);
 	else
-		daemon_log(targets->daemon, "%s", text);
+		ub_daemon_log(targets->daemon, "%s", text);
 }
 
 /* An inner map or a program of a PROG_ARRAY changed: what is injected has to follow. */
 static void map_changed(void *opaque, struct ub_kernel_map *map)
 {
 	struct targets *targets = opaque;
+	u32 type = ub_kernel_map_attr(map)->type;
 
+	/* Others that hold objects (perf events) are looked into by the kernel alone. */
+	if (type != BPF_MAP_TYPE_PROG_ARRAY && type != BPF_MAP_TYPE_ARRAY_OF_MAPS &&
+	    type != BPF_MAP_TYPE_HASH_OF_MAPS)
+		return;
 	for (const struct link *link = targets->links; link; link = link->next) {
 		bool uses = false;
 
 		for (u32 i = 0; i < link->nr_maps && !uses; i++)
 			uses = link->maps[i] == map;
 		for (struct target *target = targets->list; uses && target; target = target->next) {
-			if (!target_has(target, link->id))
+			if (!ub_daemon_target_has(target, link->id))
 				continue;
 			target->stale = true;
 			target->dirty = true;
@@ -323,7 +333,7 @@ static void map_changed(void *opaque, struct ub_kernel_map *map)
 	}
 }
 
-const struct ub_kernel_ops targets_kernel_ops = {
+const struct ub_kernel_ops ub_daemon_targets_kernel_ops = {
 	.attach = attach,
 	.detach = detach,
 	.enable = enable,
@@ -339,9 +349,9 @@ static int exclude(struct targets *targets, struct session *only, struct target 
 	for (struct link *link = targets->links; link; link = link->next) {
 		if (only && link->session != only)
 			continue;
-		if (target && target_has(target, link->id))
+		if (target && ub_daemon_target_has(target, link->id))
 			nr++;
-		session_exclude(link->session, pid);
+		ub_daemon_session_exclude(link->session, pid);
 	}
 	if (target) {
 		target->dirty = true;
@@ -350,20 +360,20 @@ static int exclude(struct targets *targets, struct session *only, struct target 
 	return nr;
 }
 
-int targets_exclude(struct targets *targets, struct session *session, pid_t pid)
+int ub_daemon_targets_exclude(struct targets *targets, struct session *session, pid_t pid)
 {
-	int nr = exclude(targets, session, target_find(targets, pid), pid);
+	int nr = exclude(targets, session, ub_daemon_target_find(targets, pid), pid);
 
-	targets_flush(targets);
+	ub_daemon_targets_flush(targets);
 	return nr;
 }
 
-int targets_exclude_all(struct targets *targets, struct session *session)
+int ub_daemon_targets_exclude_all(struct targets *targets, struct session *session)
 {
 	int nr = 0;
 
 	for (struct target *target = targets->list; target; target = target->next)
 		nr += exclude(targets, session, target, target->pid);
-	targets_flush(targets);
+	ub_daemon_targets_flush(targets);
 	return nr;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Memory of a calling process. The kernel's own way (process_vm_readv) wherever the daemon may; where
- * it may not (Yama, a process that is not dumpable), a client on a socket is asked to copy for us
- * while it waits for its reply.
+ * Memory of a calling process. The kernel's own way (process_vm_readv) wherever the daemon may;
+ * where it may not (Yama, a process that is not dumpable), a client on a socket is asked to copy
+ * for us while it waits for its reply.
  */
 #include "private.h"
 
@@ -35,12 +35,12 @@ static int transfer(pid_t tid, u64 address, void *local, size_t size, bool write
 	while (size) {
 		struct iovec here = { local, size };
 		struct iovec there = { (void *)(uintptr_t)address, size };
-		ssize_t n = write ? process_vm_writev(tid, &here, 1, &there, 1, 0) :
-				    process_vm_readv(tid, &here, 1, &there, 1, 0);
+		ssize_t n = write ? process_vm_writev(tid, &here, 1, &there, 1, 0)
+				  : process_vm_readv(tid, &here, 1, &there, 1, 0);
 
 		if (n < 0)
-			return errno == EPERM || errno == ENOSYS || errno == EACCES ? -EPERM :
-										      -EFAULT;
+			return errno == EPERM || errno == ENOSYS || errno == EACCES ? -EPERM
+										    : -EFAULT;
 		if (n == 0)
 			return -EFAULT;
 		local = (u8 *)local + n;
@@ -99,8 +99,8 @@ static int copy(struct caller *caller, u64 address, void *local, size_t size, bo
 		return -EFAULT;
 	err = transfer(caller->tid, address, local, size, write);
 	if (err == -EPERM)
-		err = caller->sock >= 0 ? ask_to_copy(caller->sock, address, local, size, write) :
-					  -EFAULT;
+		err = caller->sock >= 0 ? ask_to_copy(caller->sock, address, local, size, write)
+					: -EFAULT;
 	if (!err && !write && !call_is_alive(caller))
 		err = -EFAULT;
 	return err;
@@ -116,7 +116,8 @@ static int caller_write(struct ub_caller *base, u64 address, const void *from, s
 	return copy((struct caller *)base, address, (void *)from, size, true);
 }
 
-void caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid, u64 session)
+void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid,
+			   u64 session)
 {
 	*caller = (struct caller){
 		.base = {
@@ -135,7 +136,7 @@ void caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t g
 	caller->base.opaque = caller;
 }
 
-void caller_deinit(struct caller *caller)
+void ub_daemon_caller_deinit(struct caller *caller)
 {
 	if (caller->base.pidfd >= 0)
 		close(caller->base.pidfd);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Links without a pid count in every process of the user that maps their file, now and as they come.
- * Linux learns of a new mapping from mmap itself; here /proc is looked through, four times a second
- * while such links exist. What one look costs is kept down by remembering processes that were looked
- * at: a process is looked at in its first few rounds (it may be between fork, exec and dlopen) and then
- * once a second.
+ * Links without a pid count in every process of the user that maps their file, now and as they
+ * come. Linux learns of a new mapping from mmap itself; here /proc is looked through, four times a
+ * second while such links exist. What one look costs is kept down by remembering processes that
+ * were looked at: a process is looked at in its first few rounds (it may be between fork, exec and
+ * dlopen) and then once a second.
  */
 #include "targets.h"
 
@@ -17,9 +17,9 @@
 #include <common/cleanup.h>
 #include <daemon/procfs.h>
 
-#define ROUND_MS	250
-#define FIRST_ROUNDS	8
-#define KNOWN_AGAIN_MS 1000
+#define ROUND_MS	 250
+#define FIRST_ROUNDS	 8
+#define KNOWN_AGAIN_MS	 1000
 #define REFUSED_AGAIN_MS 5000
 
 struct known {
@@ -60,7 +60,7 @@ static int matches(void *opaque, const struct ub_procfs_file *file)
 	const struct look *look = opaque;
 
 	for (const struct link *link = look->targets->links; link; link = link->next) {
-		/* The inode is enough to look closer, which target_update() does. */
+		/* The inode is enough to look closer, which ub_daemon_target_update() does. */
 		if (is_everywhere(link) && link->ino == file->ino)
 			return 1;
 	}
@@ -86,16 +86,16 @@ static bool may_be_target(const struct targets *targets, pid_t pid)
 
 static void refused(struct target *target, int err, const struct ub_reason *why)
 {
-	target->refused_until_ms = now_ms() + REFUSED_AGAIN_MS;
+	target->refused_until_ms = ub_daemon_now_ms() + REFUSED_AGAIN_MS;
 	if (target->counted_refused)
 		return;
 	target->counted_refused = true;
 	for (struct link *link = target->targets->links; link; link = link->next) {
-		if (is_everywhere(link) && link_covers(link, target))
+		if (is_everywhere(link) && ub_daemon_link_covers(link, target))
 			link->nr_refused++;
 	}
-	daemon_log(target->targets->daemon, "pid %d refused: %s: %s", target->pid, strerror(-err),
-		   why->text);
+	ub_daemon_log(target->targets->daemon, "pid %d refused: %s: %s", target->pid,
+		      strerror(-err), why->text);
 }
 
 /* Whether the process holds a link that it did not hold before. */
@@ -110,11 +110,12 @@ static bool visit(struct census *census, pid_t pid)
 
 	if (!may_be_target(targets, pid) || ub_procfs_files(pid, matches, &look) != 1)
 		return false;
-	target = target_get(targets, pid);
-	if (!target || now_ms() < target->refused_until_ms || now_ms() < target->retry_at_ms)
+	target = ub_daemon_target_get(targets, pid);
+	if (!target || ub_daemon_now_ms() < target->refused_until_ms ||
+	    ub_daemon_now_ms() < target->retry_at_ms)
 		return false;
 	before = target->nr_links;
-	err = target_update(target, &why);
+	err = ub_daemon_target_update(target, &why);
 	if (err == -EOPNOTSUPP && target->image == NULL)
 		target->dirty = true; /* the tick tells the links apart */
 	else if (err && err != -ENOENT && err != -ESRCH)
@@ -133,8 +134,9 @@ static const struct known *find_known(const struct census *census, pid_t pid)
 {
 	struct known key = { .pid = pid };
 
-	return census->nr_known ? bsearch(&key, census->known, census->nr_known, sizeof(key), by_pid) :
-				  NULL;
+	return census->nr_known
+		       ? bsearch(&key, census->known, census->nr_known, sizeof(key), by_pid)
+		       : NULL;
 }
 
 /* The processes of this round replace those of the last. */
@@ -157,7 +159,7 @@ static u32 look_around(struct census *census, bool at_all)
 {
 	struct known *seen = NULL;
 	u32 nr = 0, capacity = 0, attached = 0;
-	u64 now = now_ms();
+	u64 now = ub_daemon_now_ms();
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
 
@@ -191,27 +193,27 @@ static u32 look_around(struct census *census, bool at_all)
 	return attached;
 }
 
-u32 census_take(struct census *census)
+u32 ub_daemon_census_take(struct census *census)
 {
 	if (!any_everywhere(census->targets))
 		return 0;
-	census->next_ms = now_ms() + ROUND_MS;
+	census->next_ms = ub_daemon_now_ms() + ROUND_MS;
 	return look_around(census, true);
 }
 
-void census_tick(struct census *census)
+void ub_daemon_census_tick(struct census *census)
 {
 	if (!any_everywhere(census->targets)) {
 		census->nr_known = 0;
 		return;
 	}
-	if (now_ms() < census->next_ms)
+	if (ub_daemon_now_ms() < census->next_ms)
 		return;
-	census->next_ms = now_ms() + ROUND_MS;
+	census->next_ms = ub_daemon_now_ms() + ROUND_MS;
 	look_around(census, false);
 }
 
-struct census *census_new(struct targets *targets)
+struct census *ub_daemon_census_new(struct targets *targets)
 {
 	struct census *census = calloc(1, sizeof(*census));
 
@@ -220,7 +222,7 @@ struct census *census_new(struct targets *targets)
 	return census;
 }
 
-void census_free(struct census *census)
+void ub_daemon_census_free(struct census *census)
 {
 	if (!census)
 		return;

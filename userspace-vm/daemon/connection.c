@@ -28,7 +28,7 @@ struct connection {
 	u32 kind; /* 0: no hello yet */
 };
 
-void connection_free(struct connection *connection)
+void ub_daemon_connection_free(struct connection *connection)
 {
 	struct ub_daemon *daemon = connection->daemon;
 	struct connection **at;
@@ -40,16 +40,16 @@ void connection_free(struct connection *connection)
 	if (connection->session) {
 		if (connection->session->notes == connection)
 			connection->session->notes = NULL;
-		session_leave(connection->session);
+		ub_daemon_session_leave(connection->session);
 	}
 	ub_watch_remove(connection->watch);
-	caller_deinit(&connection->caller);
+	ub_daemon_caller_deinit(&connection->caller);
 	close(connection->sock);
 	free(connection);
-	daemon_check_idle(daemon);
+	ub_daemon_check_idle(daemon);
 }
 
-void connection_note(struct connection *connection, const char *text)
+void ub_daemon_connection_note(struct connection *connection, const char *text)
 {
 	struct ub_msg msg = { .version = UB_PROTOCOL_VERSION, .type = UB_MSG_NOTE };
 
@@ -58,14 +58,16 @@ void connection_note(struct connection *connection, const char *text)
 		return;
 }
 
-void daemon_call(struct ub_daemon *daemon, struct caller *caller, const struct ub_call *call,
-		 bool held, struct ub_reply *reply)
+void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struct ub_call *call,
+		    bool held, struct ub_reply *reply)
 {
-	*reply = (struct ub_reply){ .fd = -1 };
+	*reply = (struct ub_reply) { .fd = -1 };
+	if (ub_daemon_file_call(daemon, caller, call, reply))
+		return;
 	if (held)
-		targets_hold(daemon->targets, caller->base.pid);
+		ub_daemon_targets_hold(daemon->targets, caller->base.pid);
 	ub_kernel_call(daemon->kernel, &caller->base, call, reply);
-	targets_flush(daemon->targets);
+	ub_daemon_targets_flush(daemon->targets);
 }
 
 static int reply(struct connection *connection, s64 value, u64 word1, u64 word2, int fd)
@@ -89,23 +91,23 @@ static int begin_session(struct connection *connection, const struct ub_msg *msg
 	int err;
 
 	if (msg->words[0] == UB_HELLO_MEMBER) {
-		session = session_find(daemon, msg->words[2]);
+		session = ub_daemon_session_find(daemon, msg->words[2]);
 		if (!session || session->uid != peer->uid)
 			return -ENOENT;
-		session_enter(session);
+		ub_daemon_session_enter(session);
 	} else {
 		if (nr > size / sizeof(s32))
 			return -EBADMSG;
-		session = session_new(daemon, peer->pid, peer->uid, peer->gid);
+		session = ub_daemon_session_new(daemon, peer->pid, peer->uid, peer->gid);
 		if (!session)
 			return -ENOMEM;
-		err = session_set_pids(session, data, (u32)nr);
+		err = ub_daemon_session_set_pids(session, data, (u32)nr);
 		if (err) {
-			session_put(session);
+			ub_daemon_session_put(session);
 			return err;
 		}
-		session_enter(session);
-		session_put(session);
+		ub_daemon_session_enter(session);
+		ub_daemon_session_put(session);
 	}
 	connection->session = session;
 	connection->caller.base.session = session->id;
@@ -127,7 +129,7 @@ static int hello(struct connection *connection, const struct ub_msg *msg, const 
 		err = begin_session(connection, msg, data, size);
 	if (!err && kind == UB_HELLO_LISTENER) {
 		connection->session->notes = connection;
-		err = listener_new(daemon, connection->session, *fd);
+		err = ub_daemon_listener_new(daemon, connection->session, *fd);
 		if (!err)
 			*fd = -1;
 	}
@@ -151,7 +153,7 @@ static int serve_call(struct connection *connection, const struct ub_msg *msg)
 		return -EBADMSG;
 	memcpy(call.args, &msg->words[1], sizeof(call.args));
 	connection->caller.base.call_id++;
-	daemon_call(connection->daemon, &connection->caller, &call, false, &answer);
+	ub_daemon_call(connection->daemon, &connection->caller, &call, false, &answer);
 	err = reply(connection, answer.value, answer.pass | ((u64)answer.fd_flags << 32), 0,
 		    answer.fd);
 	/* Undelivered, the descriptor goes here, and its object with it. */
@@ -162,7 +164,7 @@ static int serve_call(struct connection *connection, const struct ub_msg *msg)
 
 static int serve_ask(struct connection *connection, const char *text, size_t size)
 {
-	_cleanup_free_ char *answer = request_answer(connection->daemon, text, size);
+	_cleanup_free_ char *answer = ub_daemon_request_answer(connection->daemon, text, size);
 	size_t left = answer ? strlen(answer) : 0;
 	const char *at = answer;
 
@@ -206,18 +208,18 @@ static void on_message(void *opaque, u32 events)
 			err = serve_call(connection, &msg);
 			break;
 		case UB_MSG_ASK:
-			err = connection->kind ? serve_ask(connection, (const char *)data, size) :
-						 -EBADMSG;
+			err = connection->kind ? serve_ask(connection, (const char *)data, size)
+					       : -EBADMSG;
 			break;
 		default:
 			err = -EBADMSG;
 		}
 	}
 	if (err)
-		connection_free(connection);
+		ub_daemon_connection_free(connection);
 }
 
-int connection_new(struct ub_daemon *daemon, int sock)
+int ub_daemon_connection_new(struct ub_daemon *daemon, int sock)
 {
 	struct connection *connection;
 	struct ucred peer;
@@ -238,7 +240,7 @@ int connection_new(struct ub_daemon *daemon, int sock)
 	}
 	connection->daemon = daemon;
 	connection->sock = sock;
-	caller_init(&connection->caller, peer.pid, pidfd, peer.uid, peer.gid, 0);
+	ub_daemon_caller_init(&connection->caller, peer.pid, pidfd, peer.uid, peer.gid, 0);
 	connection->caller.sock = sock;
 	connection->watch =
 		ub_loop_watch(daemon->loop, sock, EPOLLIN | EPOLLRDHUP, on_message, connection);

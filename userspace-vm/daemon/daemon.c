@@ -31,10 +31,10 @@
 
 #include "targets.h"
 
-#define IDLE_CHECK_MS	 200
+#define IDLE_CHECK_MS	200
 #define FIRST_CLIENT_MS 10000 /* a starved machine may take its time between fork and hello */
 
-void daemon_log(struct ub_daemon *daemon, const char *fmt, ...)
+void ub_daemon_log(struct ub_daemon *daemon, const char *fmt, ...)
 {
 	struct timespec now;
 	va_list args;
@@ -58,9 +58,9 @@ static bool accept_one(struct ub_daemon *daemon)
 	sock = accept4(daemon->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (sock < 0)
 		return false;
-	err = connection_new(daemon, sock);
+	err = ub_daemon_connection_new(daemon, sock);
 	if (err)
-		daemon_log(daemon, "connection refused: %s", strerror(-err));
+		ub_daemon_log(daemon, "connection refused: %s", strerror(-err));
 	else
 		sock = -1;
 	return true;
@@ -73,8 +73,8 @@ static void on_connect(void *opaque, u32 events)
 
 static bool is_idle(const struct ub_daemon *daemon)
 {
-	return !daemon->connections && !daemon->listeners && !targets_busy(daemon->targets) &&
-	       ub_kernel_objects(daemon->kernel) == 0;
+	return !daemon->connections && !daemon->listeners &&
+	       !ub_daemon_targets_busy(daemon->targets) && ub_kernel_objects(daemon->kernel) == 0;
 }
 
 /* Whether the daemon may go: nobody can be connecting while we hold the lock. */
@@ -100,11 +100,11 @@ static void on_idle_timer(void *opaque)
 	if (is_idle(daemon) && try_to_leave(daemon))
 		ub_loop_stop(daemon->loop);
 	else
-		daemon_check_idle(daemon);
+		ub_daemon_check_idle(daemon);
 }
 
 /* Objects can outlive connections (their files were passed on), so go on looking. */
-void daemon_check_idle(struct ub_daemon *daemon)
+void ub_daemon_check_idle(struct ub_daemon *daemon)
 {
 	if (daemon->connections || daemon->listeners)
 		return;
@@ -135,8 +135,8 @@ static void on_guard_gone(void *opaque, u32 events)
 		close(daemon->guard_fd);
 	daemon->guard_fd = -1;
 	waitpid(daemon->guard_pid, NULL, WNOHANG);
-	err = guard_replace(daemon->run_dir, -1, &daemon->guard_fd, &daemon->guard_pid);
-	daemon_log(daemon, "guard gone, new guard: %s", err ? strerror(-err) : "started");
+	err = ub_daemon_guard_replace(daemon->run_dir, -1, &daemon->guard_fd, &daemon->guard_pid);
+	ub_daemon_log(daemon, "guard gone, new guard: %s", err ? strerror(-err) : "started");
 	if (!err)
 		watch_guard(daemon);
 }
@@ -210,10 +210,10 @@ static int daemon_init(struct ub_daemon *daemon)
 	err = watch_signals(daemon);
 	if (err)
 		return err;
-	daemon->targets = targets_new(daemon);
+	daemon->targets = ub_daemon_targets_new(daemon);
 	if (!daemon->targets)
 		return -ENOMEM;
-	daemon->kernel = ub_kernel_new(daemon->loop, &targets_kernel_ops, daemon->targets,
+	daemon->kernel = ub_kernel_new(daemon->loop, &ub_daemon_targets_kernel_ops, daemon->targets,
 				       daemon->nr_cpus);
 	if (!daemon->kernel)
 		return -ENOMEM;
@@ -228,14 +228,14 @@ static int daemon_init(struct ub_daemon *daemon)
 static void daemon_deinit(struct ub_daemon *daemon)
 {
 	if (daemon->targets)
-		targets_detach_all(daemon->targets);
+		ub_daemon_targets_detach_all(daemon->targets);
 	while (daemon->listeners)
-		listener_free(daemon->listeners);
+		ub_daemon_listener_free(daemon->listeners);
 	while (daemon->connections)
-		connection_free(daemon->connections);
+		ub_daemon_connection_free(daemon->connections);
 	if (daemon->kernel)
 		ub_kernel_free(daemon->kernel);
-	targets_free(daemon->targets);
+	ub_daemon_targets_free(daemon->targets);
 	ub_watch_remove(daemon->listen_watch);
 	ub_watch_remove(daemon->signal_watch);
 	ub_watch_remove(daemon->guard_watch);
@@ -251,15 +251,13 @@ static void daemon_deinit(struct ub_daemon *daemon)
 
 int ub_daemon_main(int listen_fd)
 {
-	struct ub_daemon daemon = {
-		.listen_fd = listen_fd, .signal_fd = -1, .guard_fd = -1
-	};
+	struct ub_daemon daemon = { .listen_fd = listen_fd, .signal_fd = -1, .guard_fd = -1 };
 	int err;
 
 	err = find_run_dir(&daemon);
 	if (err)
 		return EXIT_FAILURE;
-	err = guard_start(daemon.run_dir, &daemon.guard_fd, &daemon.guard_pid);
+	err = ub_daemon_guard_start(daemon.run_dir, &daemon.guard_fd, &daemon.guard_pid);
 	if (err)
 		return err < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	err = daemon_init(&daemon);

@@ -7,7 +7,8 @@
 
 #include <common/reason.h>
 
-/* Runs the daemon in this process until its last client is gone; @listen_fd: its listening socket. Exit status. */
+/* Runs the daemon in this process until its last client is gone; @listen_fd: its listening socket.
+ * Exit status. */
 int ub_daemon_main(int listen_fd);
 
 #endif

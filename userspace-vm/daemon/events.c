@@ -3,14 +3,15 @@
  * Records that targets produce. Each target writes a ring of its own; here it is read, each record
  * checked and handed to the kernel, which alone writes the clients' buffers.
  *
- * A target's ring is hostile memory: the reader (map/event_ring.h) copies a record before it is looked
- * at, and a record may only name a map that the target's image holds.
+ * A target's ring is hostile memory: the reader (map/event_ring.h) copies a record before it is
+ * looked at, and a record may only name a map that the target's image holds.
  *
- * While records come, the rings are looked at every BUSY_MS: producers then need no system call. When
- * none came for a few rounds they are armed (ub_event_prepare_sleep) and a thread waits for all of them
- * in one futex_waitv(2); a producer that finds its ring armed wakes it, and it wakes the loop. The thread
- * touches nothing but futex words and an eventfd. Where there is no futex_waitv (before Linux 5.16), or
- * for rings beyond its limit, the rings are looked at every QUIET_MS.
+ * While records come, the rings are looked at every BUSY_MS: producers then need no system call.
+ * When none came for a few rounds they are armed (ub_event_prepare_sleep) and a thread waits for
+ * all of them in one futex_waitv(2); a producer that finds its ring armed wakes it, and it wakes
+ * the loop. The thread touches nothing but futex words and an eventfd. Where there is no
+ * futex_waitv (before Linux 5.16), or for rings beyond its limit, the rings are looked at every
+ * QUIET_MS.
  */
 #include "targets.h"
 
@@ -30,12 +31,12 @@
 #include <hook/image.h>
 #include <map/event_ring.h>
 
-#define BUSY_MS	     1
-#define BUSY_ROUNDS  4	/* without a record, before the rings are armed */
-#define QUIET_MS     20
-#define MAX_ROUND    4096 /* records of one target before the others get their turn */
-#define MAX_WAITERS  127  /* FUTEX_WAITV_MAX, less one for the control word */
-#define RING_IS_ARMED 1	  /* the word's value until a producer woke us */
+#define BUSY_MS	      1
+#define BUSY_ROUNDS   4 /* without a record, before the rings are armed */
+#define QUIET_MS      20
+#define MAX_ROUND     4096 /* records of one target before the others get their turn */
+#define MAX_WAITERS   127  /* FUTEX_WAITV_MAX, less one for the control word */
+#define RING_IS_ARMED 1	   /* the word's value until a producer woke us */
 
 struct events {
 	struct targets *targets;
@@ -57,7 +58,8 @@ struct events {
 
 static void on_timer(void *opaque);
 
-/* --- the thread ---------------------------------------------------------------------------------- */
+/* --- the thread ----------------------------------------------------------------------------------
+ */
 
 static void futex_wake(u32 *word)
 {
@@ -74,13 +76,13 @@ static bool wait_for_any(struct events *events, u32 control, u32 *const *words, 
 {
 	struct futex_waitv waiters[MAX_WAITERS + 1] = {};
 
-	waiters[0] = (struct futex_waitv){
-		.val = control, .uaddr = (uintptr_t)&events->control, .flags = FUTEX_32
-	};
+	waiters[0] = (struct futex_waitv) { .val = control,
+					    .uaddr = (uintptr_t)&events->control,
+					    .flags = FUTEX_32 };
 	for (u32 i = 0; i < nr; i++)
-		waiters[i + 1] = (struct futex_waitv){
-			.val = RING_IS_ARMED, .uaddr = (uintptr_t)words[i], .flags = FUTEX_32
-		};
+		waiters[i + 1] = (struct futex_waitv) { .val = RING_IS_ARMED,
+							.uaddr = (uintptr_t)words[i],
+							.flags = FUTEX_32 };
 	return syscall(SYS_futex_waitv, waiters, nr + 1, 0, NULL, 0) >= 0 || errno != ENOSYS;
 }
 
@@ -146,25 +148,24 @@ static void start_waiter(struct events *events)
 		return;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	events->running =
-		pthread_create(&events->thread, NULL, waiter_main, events) == 0;
+	events->running = pthread_create(&events->thread, NULL, waiter_main, events) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------
+ */
 
 static bool is_alive(void *opaque, u64 tid)
 {
 	const struct target *target = opaque;
 
-	return tid > 0 && tid <= INT32_MAX &&
-	       syscall(SYS_tgkill, target->pid, (pid_t)tid, 0) == 0;
+	return tid > 0 && tid <= INT32_MAX && syscall(SYS_tgkill, target->pid, (pid_t)tid, 0) == 0;
 }
 
 static bool holds_map(const struct target *target, u32 map_id)
 {
 	for (const struct link *link = target->targets->links; link; link = link->next) {
-		if (!target_has(target, link->id))
+		if (!ub_daemon_target_has(target, link->id))
 			continue;
 		for (u32 i = 0; i < link->nr_maps; i++) {
 			if (ub_kernel_map_id(link->maps[i]) == map_id)
@@ -236,7 +237,8 @@ static bool arm(struct events *events)
 	if (!events->running)
 		return false;
 	events->armed = true;
-	for (struct target *target = events->targets->list; target && !ready; target = target->next) {
+	for (struct target *target = events->targets->list; target && !ready;
+	     target = target->next) {
 		if (!target->ring)
 			continue;
 		if (nr == MAX_WAITERS)
@@ -274,10 +276,11 @@ static void on_timer(void *opaque)
 		return;
 	}
 	/* Armed, the slow look stays: for a producer that died between its record and the wake. */
-	events->timer = ub_loop_after(loop, arm(events) ? QUIET_MS * 10 : QUIET_MS, on_timer, events);
+	events->timer =
+		ub_loop_after(loop, arm(events) ? QUIET_MS * 10 : QUIET_MS, on_timer, events);
 }
 
-void events_target_drain(struct events *events, struct target *target)
+void ub_daemon_events_target_drain(struct events *events, struct target *target)
 {
 	if (!target->reader)
 		return;
@@ -291,7 +294,7 @@ void events_target_drain(struct events *events, struct target *target)
 	memset(target->lost, 0, sizeof(target->lost));
 }
 
-void events_target_changed(struct events *events, struct target *target)
+void ub_daemon_events_target_changed(struct events *events, struct target *target)
 {
 	struct ub_event_ring *ring;
 	u32 size = 0;
@@ -310,7 +313,7 @@ void events_target_changed(struct events *events, struct target *target)
 	events->timer = ub_loop_after(events->targets->daemon->loop, BUSY_MS, on_timer, events);
 }
 
-struct events *events_new(struct targets *targets)
+struct events *ub_daemon_events_new(struct targets *targets)
 {
 	struct events *events = calloc(1, sizeof(*events));
 
@@ -323,13 +326,13 @@ struct events *events_new(struct targets *targets)
 		events->watch = ub_loop_watch(targets->daemon->loop, events->eventfd, EPOLLIN,
 					      on_wake, events);
 	if (!events->watch) {
-		events_free(events);
+		ub_daemon_events_free(events);
 		return NULL;
 	}
 	return events;
 }
 
-void events_free(struct events *events)
+void ub_daemon_events_free(struct events *events)
 {
 	if (!events)
 		return;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * The guard: the daemon's parent, which does nothing but wait for it. Whatever ends the daemon out of
- * turn (SIGKILL, a crash), the guard then waits for surgeons that were under way (as subreaper it
- * inherits them, and they finish what they have begun), and has every process that still holds
- * something of ours cleaned from what that process itself records. While it does so it holds the lock
- * that a client needs to start a new daemon, so a new attach meets clean targets.
+ * The guard: the daemon's parent, which does nothing but wait for it. Whatever ends the daemon out
+ * of turn (SIGKILL, a crash), the guard then waits for surgeons that were under way (as subreaper
+ * it inherits them, and they finish what they have begun), and has every process that still holds
+ * something of ours cleaned from what that process itself records. While it does so it holds the
+ * lock that a client needs to start a new daemon, so a new attach meets clean targets.
  *
  * When the guard is killed instead, the daemon starts a new one, which watches by pidfd.
  */
@@ -29,7 +29,8 @@
 #include <daemon/procfs.h>
 #include <surgeon/surgeon.h>
 
-/* Rounds over all processes, 50 ms apart: a surgeon that is at work when we come needs some time. */
+/* Rounds over all processes, 50 ms apart: a surgeon that is at work when we come needs some time.
+ */
 #define REPAIR_ROUNDS 100
 
 static void sleep_ms(long ms)
@@ -128,7 +129,7 @@ static void guard_parent(const char *run_dir, pid_t daemon, int keep)
 	clean_up(run_dir, ino);
 }
 
-int guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid)
+int ub_daemon_guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid)
 {
 	int fds[2];
 	pid_t pid;
@@ -152,7 +153,7 @@ int guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid)
 	return 1;
 }
 
-int guard_replace(const char *run_dir, int close_fd, int *guard_fd, pid_t *guard_pid)
+int ub_daemon_guard_replace(const char *run_dir, int close_fd, int *guard_fd, pid_t *guard_pid)
 {
 	pid_t daemon = getpid(), pid;
 	int fds[2], pidfd;
@@ -166,7 +167,8 @@ int guard_replace(const char *run_dir, int close_fd, int *guard_fd, pid_t *guard
 		ino_t ino = socket_ino(run_dir);
 
 		prctl(PR_SET_NAME, "ubpf-guard");
-		/* The pidfd's number is below the pipe's or not: put both where close_range spares them. */
+		/* The pidfd's number is below the pipe's or not: put both where close_range spares
+		 * them. */
 		dup2(pidfd, 0);
 		dup2(fds[1], 1);
 		close_all_but(-1);

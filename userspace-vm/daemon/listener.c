@@ -5,7 +5,7 @@
  * A notification is answered before the next is taken and never kept: while it is out, its thread
  * can only be killed, so a kept one would take Ctrl-C away from the user. For the same reason a
  * caller can't be stopped for surgery before its reply: targets.c puts that off and
- * targets_release() brings the stop and the reply into the right order.
+ * ub_daemon_targets_release() brings the stop and the reply into the right order.
  *
  * The memory of the caller is read by tid; NOTIF_ID_VALID afterwards (caller.c) says whether it was
  * still the caller's. A reply that can't be delivered is undone by closing its descriptor.
@@ -54,7 +54,7 @@ static void process_free(struct process *process)
 		;
 	*at = process->next;
 	ub_watch_remove(process->watch);
-	caller_deinit(&process->caller);
+	ub_daemon_caller_deinit(&process->caller);
 	free(process);
 }
 
@@ -78,15 +78,15 @@ static struct process *process_new(struct listener *listener, pid_t tid)
 		free(process);
 		return NULL;
 	}
-	caller_init(&process->caller, status.tgid, pidfd, status.uid, status.gid,
-		    listener->session->id);
+	ub_daemon_caller_init(&process->caller, status.tgid, pidfd, status.uid, status.gid,
+			      listener->session->id);
 	process->caller.listener_fd = listener->fd;
 	process->last_tid = tid;
 	process->listener = listener;
 	process->watch =
 		ub_loop_watch(listener->daemon->loop, pidfd, EPOLLIN, on_process_exit, process);
 	if (!process->watch) {
-		caller_deinit(&process->caller);
+		ub_daemon_caller_deinit(&process->caller);
 		free(process);
 		return NULL;
 	}
@@ -164,13 +164,13 @@ static void serve(struct listener *listener, const struct seccomp_notif *notif)
 	memcpy(call.args, notif->data.args, sizeof(call.args));
 	process->caller.tid = (pid_t)notif->pid;
 	process->caller.base.call_id = notif->id;
-	daemon_call(daemon, &process->caller, &call, true, &reply);
-	targets_before_reply(daemon->targets);
+	ub_daemon_call(daemon, &process->caller, &call, true, &reply);
+	ub_daemon_targets_before_reply(daemon->targets);
 	send_reply(listener, notif->id, &reply);
-	targets_release(daemon->targets);
+	ub_daemon_targets_release(daemon->targets);
 }
 
-void listener_free(struct listener *listener)
+void ub_daemon_listener_free(struct listener *listener)
 {
 	struct ub_daemon *daemon = listener->daemon;
 	struct listener **at;
@@ -184,10 +184,10 @@ void listener_free(struct listener *listener)
 	close(listener->fd);
 	/* Its end tells the process that prints our notes to go. */
 	if (listener->session->notes)
-		connection_free(listener->session->notes);
-	session_leave(listener->session);
+		ub_daemon_connection_free(listener->session->notes);
+	ub_daemon_session_leave(listener->session);
 	free(listener);
-	daemon_check_idle(daemon);
+	ub_daemon_check_idle(daemon);
 }
 
 static void on_notification(void *opaque, u32 events)
@@ -204,15 +204,16 @@ static void on_notification(void *opaque, u32 events)
 		return;
 	}
 	if (events & (EPOLLHUP | EPOLLERR))
-		listener_free(listener);
+		ub_daemon_listener_free(listener);
 }
 
-int listener_new(struct ub_daemon *daemon, struct session *session, int fd)
+int ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, int fd)
 {
 	struct listener *listener;
 	u64 none = 0;
 
-	/* Any other kind of file answers ENOTTY or EINVAL here, and would make RECV wait for ever. */
+	/* Any other kind of file answers ENOTTY or EINVAL here, and would make RECV wait for ever.
+	 */
 	if (ioctl(fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &none) == 0 || errno != ENOENT)
 		return -EINVAL;
 	listener = calloc(1, sizeof(*listener));
@@ -226,7 +227,7 @@ int listener_new(struct ub_daemon *daemon, struct session *session, int fd)
 		free(listener);
 		return -errno;
 	}
-	session_enter(session);
+	ub_daemon_session_enter(session);
 	listener->next = daemon->listeners;
 	daemon->listeners = listener;
 	return 0;

@@ -2,12 +2,12 @@
 /*
  * The parts of the daemon and how they hold together.
  *
- *   daemon.c      start, idle exit, orderly end      guard.c    the parent that cleans up after a crash
- *   connection.c  a client's socket (calls, asks)    listener.c a seccomp listener (calls)
+ *   daemon.c      start, idle exit, orderly end      guard.c    the parent that cleans up after a
+ * crash connection.c  a client's socket (calls, asks)    listener.c a seccomp listener (calls)
  *   caller.c      memory of a calling process        session.c  who the clients are
  *   targets.c     processes that are operated on     attach.c   links, and which target has which
  *   census.c      finds targets as they come         events.c   records that targets produce
- *   request.c     JSON requests
+ *   request.c     JSON requests                  files.c    files that tools ask the kernel by
  */
 #ifndef UB_DAEMON_PRIVATE_H
 #define UB_DAEMON_PRIVATE_H
@@ -38,7 +38,7 @@ struct session {
 	gid_t gid;
 	char comm[16];
 	char command[256];
-	u64 started; /* seconds since the epoch */
+	u64 started;	/* seconds since the epoch */
 	bool only_pids; /* a link without a pid means these processes */
 	u32 nr_pids;
 	pid_t *pids;
@@ -69,68 +69,85 @@ struct ub_daemon {
 	FILE *log;
 };
 
-void daemon_log(struct ub_daemon *daemon, const char *fmt, ...) __printf_like(2, 3);
+void ub_daemon_log(struct ub_daemon *daemon, const char *fmt, ...) __printf_like(2, 3);
 /* Something ended: see whether the daemon is still needed. */
-void daemon_check_idle(struct ub_daemon *daemon);
+void ub_daemon_check_idle(struct ub_daemon *daemon);
 
-/* --- guard.c ------------------------------------------------------------------------------------ */
+/* --- guard.c ------------------------------------------------------------------------------------
+ */
 
-/* Forks: returns 0 in the daemon, with *@guard_fd and *@guard_pid; in the parent only returns when the
- * daemon is gone and cleaned up after, with 1. -errno on failure. */
-int __must_check guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid);
+/* Forks: returns 0 in the daemon, with *@guard_fd and *@guard_pid; in the parent only returns when
+ * the daemon is gone and cleaned up after, with 1. -errno on failure. */
+int __must_check ub_daemon_guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid);
 /* A new guard for this daemon, whose old one was killed. 0 or -errno. */
-int __must_check guard_replace(const char *run_dir, int close_fd, int *guard_fd, pid_t *guard_pid);
+int __must_check ub_daemon_guard_replace(const char *run_dir, int close_fd, int *guard_fd,
+					 pid_t *guard_pid);
 
-/* --- caller.c ----------------------------------------------------------------------------------- */
+/* --- caller.c -----------------------------------------------------------------------------------
+ */
 
 /* A process that makes calls, as the transports keep it. */
 struct caller {
 	struct ub_caller base;
-	pid_t tid;   /* the calling thread, whose memory is read */
-	int sock;    /* where the client can be asked to copy, or -1 */
+	pid_t tid;	 /* the calling thread, whose memory is read */
+	int sock;	 /* where the client can be asked to copy, or -1 */
 	int listener_fd; /* where call_id can be checked, or -1 */
 };
 
 /* @pidfd becomes the caller's. */
-void caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid, u64 session);
-void caller_deinit(struct caller *caller);
+void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid,
+			   u64 session);
+void ub_daemon_caller_deinit(struct caller *caller);
 
-/* --- connection.c ------------------------------------------------------------------------------- */
+/* --- connection.c -------------------------------------------------------------------------------
+ */
 
-int __must_check connection_new(struct ub_daemon *daemon, int sock);
-void connection_free(struct connection *connection);
-void connection_note(struct connection *connection, const char *text);
+int __must_check ub_daemon_connection_new(struct ub_daemon *daemon, int sock);
+void ub_daemon_connection_free(struct connection *connection);
+void ub_daemon_connection_note(struct connection *connection, const char *text);
 
-/* Lets the kernel answer @call of @caller and has the links that went with it gone; what a transport
- * does between receiving and replying. @held: the caller can't be stopped before the reply. */
-void daemon_call(struct ub_daemon *daemon, struct caller *caller, const struct ub_call *call,
-		 bool held, struct ub_reply *reply);
+/* Lets the kernel answer @call of @caller and has the links that went with it gone; what a
+ * transport does between receiving and replying. @held: the caller can't be stopped before the
+ * reply. */
+void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struct ub_call *call,
+		    bool held, struct ub_reply *reply);
 
-/* --- listener.c --------------------------------------------------------------------------------- */
+/* --- listener.c ---------------------------------------------------------------------------------
+ */
 
-/* Serves the seccomp listener @fd, which becomes its own. 0 or -errno (then @fd is the caller's). */
-int __must_check listener_new(struct ub_daemon *daemon, struct session *session, int fd);
-void listener_free(struct listener *listener);
+/* Serves the seccomp listener @fd, which becomes its own. 0 or -errno (then @fd is the caller's).
+ */
+int __must_check ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, int fd);
+void ub_daemon_listener_free(struct listener *listener);
 
-/* --- session.c ---------------------------------------------------------------------------------- */
+/* --- session.c ----------------------------------------------------------------------------------
+ */
 
-struct session *session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid);
-struct session *session_find(struct ub_daemon *daemon, u64 id);
-void session_get(struct session *session);
-void session_put(struct session *session);
+struct session *ub_daemon_session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid);
+struct session *ub_daemon_session_find(struct ub_daemon *daemon, u64 id);
+void ub_daemon_session_get(struct session *session);
+void ub_daemon_session_put(struct session *session);
 /* A connection or listener of the session comes, goes. */
-void session_enter(struct session *session);
-void session_leave(struct session *session);
-int __must_check session_set_pids(struct session *session, const s32 *pids, u32 nr);
-void session_exclude(struct session *session, pid_t pid);
-void session_include(struct session *session, pid_t pid);
-bool session_excludes(const struct session *session, pid_t pid);
-bool session_names(const struct session *session, pid_t pid);
-void session_note(struct session *session, const char *fmt, ...) __printf_like(2, 3);
+void ub_daemon_session_enter(struct session *session);
+void ub_daemon_session_leave(struct session *session);
+int __must_check ub_daemon_session_set_pids(struct session *session, const s32 *pids, u32 nr);
+void ub_daemon_session_exclude(struct session *session, pid_t pid);
+void ub_daemon_session_include(struct session *session, pid_t pid);
+bool ub_daemon_session_excludes(const struct session *session, pid_t pid);
+bool ub_daemon_session_names(const struct session *session, pid_t pid);
+void ub_daemon_session_note(struct session *session, const char *fmt, ...) __printf_like(2, 3);
 
-/* --- request.c ---------------------------------------------------------------------------------- */
+/* --- files.c ------------------------------------------------------------------------------------
+ */
+
+/* Answers open(2) and openat(2); false: @call is another. */
+bool ub_daemon_file_call(struct ub_daemon *daemon, struct caller *caller,
+			 const struct ub_call *call, struct ub_reply *reply);
+
+/* --- request.c ----------------------------------------------------------------------------------
+ */
 
 /* Answers one line of JSON; the answer is malloc'ed, NULL without memory. */
-char *request_answer(struct ub_daemon *daemon, const char *text, size_t size);
+char *ub_daemon_request_answer(struct ub_daemon *daemon, const char *text, size_t size);
 
 #endif

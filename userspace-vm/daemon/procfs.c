@@ -99,7 +99,8 @@ void ub_procfs_command(pid_t pid, char *text, size_t size)
 	}
 }
 
-int ub_procfs_files(pid_t pid, int (*fn)(void *opaque, const struct ub_procfs_file *file), void *opaque)
+int ub_procfs_files(pid_t pid, int (*fn)(void *opaque, const struct ub_procfs_file *file),
+		    void *opaque)
 {
 	_cleanup_fclose_ FILE *maps = NULL;
 	_cleanup_free_ char *line = NULL;
@@ -117,7 +118,8 @@ int ub_procfs_files(pid_t pid, int (*fn)(void *opaque, const struct ub_procfs_fi
 		unsigned long ino;
 		int name = 0, err;
 
-		if (sscanf(line, "%*x-%*x %*4s %*x %x:%x %lu %n", &major, &minor, &ino, &name) < 3 ||
+		if (sscanf(line, "%*x-%*x %*4s %*x %x:%x %lu %n", &major, &minor, &ino, &name) <
+			    3 ||
 		    !ino)
 			continue;
 		file.dev = makedev(major, minor);

@@ -16,7 +16,7 @@ struct ub_procfs_status {
 	pid_t tracer; /* 0: not traced */
 	uid_t uid;    /* real */
 	gid_t gid;
-	char state; /* 'Z': zombie, 'X': dead */
+	char state;	 /* 'Z': zombie, 'X': dead */
 	bool has_memory; /* false: kernel thread or zombie */
 	char comm[16];
 };
@@ -24,7 +24,8 @@ struct ub_procfs_status {
 /* @pid may be a thread's id. 0 or -ESRCH. */
 int __must_check ub_procfs_status(pid_t pid, struct ub_procfs_status *status);
 
-/* Start time in clock ticks since boot: with the pid, a name that is not used again. 0 or -ESRCH. */
+/* Start time in clock ticks since boot: with the pid, a name that is not used again. 0 or -ESRCH.
+ */
 int __must_check ub_procfs_start_time(pid_t pid, u64 *ticks);
 
 /* The process's command line with blanks between arguments, "" where it has none. */
@@ -40,7 +41,7 @@ struct ub_procfs_file {
 /* Calls @fn for each run of mappings of the same file, until it returns nonzero, which is returned;
  * 0 at the end, or -errno. */
 int ub_procfs_files(pid_t pid, int (*fn)(void *opaque, const struct ub_procfs_file *file),
-		  void *opaque);
+		    void *opaque);
 
 /* Whether @pid has the file (@dev, @ino as stat() reports them) mapped: 1, 0 or -errno. */
 int ub_procfs_maps_file(pid_t pid, dev_t dev, ino_t ino);

@@ -7,14 +7,15 @@
  *   HELLO kind, pids [fd]   ->                    first message of every connection
  *                           <-   REPLY 0, guard's pid, session id
  *   CALL nr, args           ->                    a system call (kind UB_HELLO_CALLER)
- *                           <-   READ addr, size     only where the daemon may not read the client's
- *   COPIED 0|-errno, data   ->                       memory itself
+ *                           <-   READ addr, size     only where the daemon may not read the
+ * client's COPIED 0|-errno, data   ->                       memory itself
  *                           <-   WRITE addr, data
  *   COPIED 0|-errno         ->
  *                           <-   REPLY value, pass [fd]
  *   ASK json                ->                    a request of a command (any kind)
  *                           <-   ANSWER more, json   as many as it takes, the last with more = 0
- *                           <-   NOTE text           (kind UB_HELLO_LISTENER) for the user's terminal
+ *                           <-   NOTE text           (kind UB_HELLO_LISTENER) for the user's
+ * terminal
  *
  * Both sides treat what they receive as hostile.
  */
@@ -24,25 +25,27 @@
 #include <common/types.h>
 
 #define UB_PROTOCOL_VERSION 1
-#define UB_MSG_MAX_DATA 32768
+#define UB_MSG_MAX_DATA	    32768
 
 enum ub_msg_type {
 	UB_MSG_HELLO = 1, /* words: kind, number of pids (data: s32 each) */
 	UB_MSG_CALL,	  /* words: nr, args[6] */
-	UB_MSG_REPLY,	  /* words: value (s64), 1 = pass to the real kernel; after HELLO: value, guard, session */
-	UB_MSG_READ,	  /* words: address, size */
-	UB_MSG_WRITE,	  /* words: address, size; data */
-	UB_MSG_COPIED,	  /* words: 0 or -errno; data */
-	UB_MSG_ASK,	  /* data: JSON */
-	UB_MSG_ANSWER,	  /* words: more to come; data: JSON */
-	UB_MSG_NOTE,	  /* data: a line for people */
+	UB_MSG_REPLY, /* words: value (s64), 1 = pass to the real kernel; after HELLO: value, guard,
+			 session */
+	UB_MSG_READ,  /* words: address, size */
+	UB_MSG_WRITE, /* words: address, size; data */
+	UB_MSG_COPIED, /* words: 0 or -errno; data */
+	UB_MSG_ASK,    /* data: JSON */
+	UB_MSG_ANSWER, /* words: more to come; data: JSON */
+	UB_MSG_NOTE,   /* data: a line for people */
 };
 
 enum ub_hello_kind {
 	UB_HELLO_CALLER = 1, /* calls come over this socket: in-process interposition */
 	UB_HELLO_LISTENER,   /* the fd is a seccomp listener: calls of the processes under it */
 	UB_HELLO_ASK,	     /* no calls, only ASK */
-	UB_HELLO_MEMBER,     /* as CALLER, in the session of word 2 (a tool under the preload library) */
+	UB_HELLO_MEMBER, /* as CALLER, in the session of word 2 (a tool under the preload library)
+			  */
 };
 
 struct ub_msg {
@@ -57,14 +60,14 @@ int __must_check ub_msg_send(int sock, const struct ub_msg *msg, const void *dat
 			     int fd);
 
 /* Receives one message: *size <= @capacity bytes of data and, if @fd is not NULL, *fd (-1: none,
- * else the caller's to close, close-on-exec). 0; -ECONNRESET: the peer is gone; -EBADMSG: too short,
- * too long or of another version; -EAGAIN; never -EINTR. */
+ * else the caller's to close, close-on-exec). 0; -ECONNRESET: the peer is gone; -EBADMSG: too
+ * short, too long or of another version; -EAGAIN; never -EINTR. */
 int __must_check ub_msg_recv(int sock, struct ub_msg *msg, void *data, size_t capacity,
 			     size_t *size, int *fd);
 
 /* Takes the lock over starting and ending this user's daemon: while it is held, no daemon starts,
- * leaves, or is cleaned up after. A descriptor (closing it unlocks), or -errno; -EWOULDBLOCK: held by
- * somebody else and not @wait. */
+ * leaves, or is cleaned up after. A descriptor (closing it unlocks), or -errno; -EWOULDBLOCK: held
+ * by somebody else and not @wait. */
 int __must_check ub_run_dir_lock(const char *run_dir, bool wait);
 
 #endif

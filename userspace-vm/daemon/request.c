@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * JSON requests of commands: {"cmd": ...}, answered {"ok": true, ...} or {"ok": false, "error": ...}.
+ * JSON requests of commands: {"cmd": ...}, answered {"ok": true, ...} or {"ok": false, "error":
+ * ...}.
  *
  *   {"cmd":"list"}                        sessions with their links, and attached processes
  *   {"cmd":"attached"}                    attached processes only
@@ -43,7 +44,7 @@ static struct json_object *link_json(struct targets *targets, const struct link 
 	struct json_object *pids = json_object_new_array();
 	u64 hits, misses;
 
-	link_counters(targets, link, &hits, &misses);
+	ub_daemon_link_counters(targets, link, &hits, &misses);
 	add_int(object, "id", link->id);
 	add_int(object, "prog_id", link->prog_id);
 	add_text(object, "program", link->program ? link->program->name : "");
@@ -56,7 +57,7 @@ static struct json_object *link_json(struct targets *targets, const struct link 
 	add_int(object, "misses", (s64)misses);
 	add_int(object, "refused", link->nr_refused);
 	for (const struct target *target = targets->list; target; target = target->next) {
-		if (target_has(target, link->id))
+		if (ub_daemon_target_has(target, link->id))
 			json_object_array_add(pids, json_object_new_int(target->pid));
 	}
 	json_object_object_add(object, "attached", pids);
@@ -147,7 +148,7 @@ static struct session *session_of(struct ub_daemon *daemon, struct json_object *
 	struct json_object *value;
 
 	*all = !json_object_object_get_ex(request, "session", &value);
-	return *all ? NULL : session_find(daemon, (u64)json_object_get_int64(value));
+	return *all ? NULL : ub_daemon_session_find(daemon, (u64)json_object_get_int64(value));
 }
 
 static struct json_object *detach(struct ub_daemon *daemon, struct json_object *request)
@@ -161,10 +162,11 @@ static struct json_object *detach(struct ub_daemon *daemon, struct json_object *
 	if (!every_session && !session)
 		return failed("no such session");
 	if (json_object_object_get_ex(request, "pid", &value)) {
-		nr = targets_exclude(daemon->targets, session, json_object_get_int(value));
+		nr = ub_daemon_targets_exclude(daemon->targets, session,
+					       json_object_get_int(value));
 	} else if (json_object_object_get_ex(request, "all", &value) &&
 		   json_object_get_boolean(value)) {
-		nr = targets_exclude_all(daemon->targets, session);
+		nr = ub_daemon_targets_exclude_all(daemon->targets, session);
 	} else {
 		return failed("detach wants a pid or all");
 	}
@@ -188,7 +190,7 @@ static struct json_object *include(struct ub_daemon *daemon, struct json_object 
 	pid = json_object_get_int(value);
 	for (struct session *each = daemon->sessions; each; each = each->next) {
 		if (every_session || each == session)
-			session_include(each, pid);
+			ub_daemon_session_include(each, pid);
 	}
 	return succeeded();
 }
@@ -206,7 +208,7 @@ static const struct {
 	const char *name;
 	struct json_object *(*answer)(struct ub_daemon *daemon, struct json_object *request);
 } commands[] = {
-	{ "list", list }, { "attached", attached }, { "detach", detach },
+	{ "list", list },	{ "attached", attached }, { "detach", detach },
 	{ "include", include }, { "ping", ping },
 };
 
@@ -226,7 +228,7 @@ static struct json_object *answer_to(struct ub_daemon *daemon, struct json_objec
 	return failed("unknown command");
 }
 
-char *request_answer(struct ub_daemon *daemon, const char *text, size_t size)
+char *ub_daemon_request_answer(struct ub_daemon *daemon, const char *text, size_t size)
 {
 	struct json_tokener *tokener = json_tokener_new();
 	struct json_object *request, *answer;

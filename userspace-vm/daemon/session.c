@@ -12,7 +12,7 @@
 
 #define MAX_PIDS 4096
 
-struct session *session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid)
+struct session *ub_daemon_session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	struct ub_procfs_status status;
@@ -34,7 +34,7 @@ struct session *session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_
 	return session;
 }
 
-struct session *session_find(struct ub_daemon *daemon, u64 id)
+struct session *ub_daemon_session_find(struct ub_daemon *daemon, u64 id)
 {
 	struct session *session = daemon->sessions;
 
@@ -43,12 +43,12 @@ struct session *session_find(struct ub_daemon *daemon, u64 id)
 	return session;
 }
 
-void session_get(struct session *session)
+void ub_daemon_session_get(struct session *session)
 {
 	session->refs++;
 }
 
-void session_put(struct session *session)
+void ub_daemon_session_put(struct session *session)
 {
 	struct session **at;
 
@@ -62,20 +62,20 @@ void session_put(struct session *session)
 	free(session);
 }
 
-void session_enter(struct session *session)
+void ub_daemon_session_enter(struct session *session)
 {
-	session_get(session);
+	ub_daemon_session_get(session);
 	session->users++;
 }
 
-void session_leave(struct session *session)
+void ub_daemon_session_leave(struct session *session)
 {
 	if (--session->users == 0 && session->daemon->kernel)
 		ub_kernel_session_end(session->daemon->kernel, session->id);
-	session_put(session);
+	ub_daemon_session_put(session);
 }
 
-int session_set_pids(struct session *session, const s32 *pids, u32 nr)
+int ub_daemon_session_set_pids(struct session *session, const s32 *pids, u32 nr)
 {
 	if (!nr)
 		return 0;
@@ -100,21 +100,21 @@ static bool contains(const pid_t *pids, u32 nr, pid_t pid)
 	return false;
 }
 
-bool session_names(const struct session *session, pid_t pid)
+bool ub_daemon_session_names(const struct session *session, pid_t pid)
 {
 	return contains(session->pids, session->nr_pids, pid);
 }
 
-bool session_excludes(const struct session *session, pid_t pid)
+bool ub_daemon_session_excludes(const struct session *session, pid_t pid)
 {
 	return contains(session->excluded, session->nr_excluded, pid);
 }
 
-void session_exclude(struct session *session, pid_t pid)
+void ub_daemon_session_exclude(struct session *session, pid_t pid)
 {
 	pid_t *grown;
 
-	if (session_excludes(session, pid) || session->nr_excluded >= MAX_PIDS)
+	if (ub_daemon_session_excludes(session, pid) || session->nr_excluded >= MAX_PIDS)
 		return;
 	grown = reallocarray(session->excluded, session->nr_excluded + 1, sizeof(*grown));
 	if (!grown)
@@ -123,7 +123,7 @@ void session_exclude(struct session *session, pid_t pid)
 	session->excluded[session->nr_excluded++] = pid;
 }
 
-void session_include(struct session *session, pid_t pid)
+void ub_daemon_session_include(struct session *session, pid_t pid)
 {
 	for (u32 i = 0; i < session->nr_excluded; i++) {
 		if (session->excluded[i] == pid)
@@ -131,7 +131,7 @@ void session_include(struct session *session, pid_t pid)
 	}
 }
 
-void session_note(struct session *session, const char *fmt, ...)
+void ub_daemon_session_note(struct session *session, const char *fmt, ...)
 {
 	char text[600];
 	va_list args;
@@ -139,7 +139,7 @@ void session_note(struct session *session, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	daemon_log(session->daemon, "session %llu: %s", (unsigned long long)session->id, text);
+	ub_daemon_log(session->daemon, "session %llu: %s", (unsigned long long)session->id, text);
 	if (session->notes)
-		connection_note(session->notes, text);
+		ub_daemon_connection_note(session->notes, text);
 }

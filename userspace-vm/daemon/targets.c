@@ -2,19 +2,20 @@
 /*
  * Target processes.
  *
- * A target is a process that holds an image, or should. There is one operation on it, target_update():
- * work out which links it should have now, plan an image for them, have the surgeon put that in the
- * place of the one that is there. It either succeeds or leaves the process as it was, and it can be
- * tried again at any time; so nothing has to be undone here, and what could not be done now (a process
- * stopped by a debugger, a thread inside a program) is simply tried again from the tick.
+ * A target is a process that holds an image, or should. There is one operation on it,
+ * ub_daemon_target_update(): work out which links it should have now, plan an image for them, have
+ * the surgeon put that in the place of the one that is there. It either succeeds or leaves the
+ * process as it was, and it can be tried again at any time; so nothing has to be undone here, and
+ * what could not be done now (a process stopped by a debugger, a thread inside a program) is simply
+ * tried again from the tick.
  *
  * A process is named by its pidfd, its memory by an open /proc/PID/mem: that reads 0 bytes once the
  * process has exec'd, and then the image is gone with the memory and the links start anew.
  *
  * A caller that waits for the reply to a seccomp notification can't be stopped before it has it, so
- * surgery on it is put off (targets_hold), begun by a thread just before the reply
- * (targets_before_reply waits until the surgeon has seized the process) and ended after it: the caller
- * stops on its way out of the system call, before it runs another instruction.
+ * surgery on it is put off (ub_daemon_targets_hold), begun by a thread just before the reply
+ * (targets_before_reply waits until the surgeon has seized the process) and ended after it: the
+ * caller stops on its way out of the system call, before it runs another instruction.
  */
 #include "targets.h"
 
@@ -42,7 +43,7 @@
 #define DETACH_ALL_MS	 3000
 #define MAX_PLANS	 5
 
-u64 now_ms(void)
+u64 ub_daemon_now_ms(void)
 {
 	struct timespec ts;
 
@@ -65,7 +66,8 @@ static void start_tick(struct targets *targets)
 		targets->tick = ub_loop_after(targets->daemon->loop, TICK_MS, on_tick, targets);
 }
 
-/* --- links an image holds ----------------------------------------------------------------------- */
+/* --- links an image holds -----------------------------------------------------------------------
+ */
 
 static bool contains(const u32 *ids, u32 nr, u32 id)
 {
@@ -76,7 +78,7 @@ static bool contains(const u32 *ids, u32 nr, u32 id)
 	return false;
 }
 
-bool target_has(const struct target *target, u32 link_id)
+bool ub_daemon_target_has(const struct target *target, u32 link_id)
 {
 	return target->image && contains(target->links, target->nr_links, link_id);
 }
@@ -86,7 +88,7 @@ static void fold_counters(struct targets *targets, const struct ub_image *image,
 			  u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
-		struct link *link = link_find(targets, ids[i]);
+		struct link *link = ub_daemon_link_find(targets, ids[i]);
 		u64 hits = 0, misses = 0;
 
 		if (!link)
@@ -101,7 +103,7 @@ static void drop_image(struct target *target)
 {
 	if (!target->image)
 		return;
-	events_target_drain(target->targets->events, target);
+	ub_daemon_events_target_drain(target->targets->events, target);
 	fold_counters(target->targets, target->image, target->links, target->nr_links);
 	ub_image_free(target->image);
 	target->image = NULL;
@@ -123,9 +125,10 @@ static void drop_leaving(struct target *target)
 	}
 }
 
-/* --- a target's life ---------------------------------------------------------------------------- */
+/* --- a target's life ----------------------------------------------------------------------------
+ */
 
-struct target *target_find(struct targets *targets, pid_t pid)
+struct target *ub_daemon_target_find(struct targets *targets, pid_t pid)
 {
 	struct target *target = targets->list;
 
@@ -149,7 +152,7 @@ static void target_memory_gone(struct target *target)
 	target->dirty = true;
 }
 
-void target_free(struct target *target)
+void ub_daemon_target_free(struct target *target)
 {
 	struct targets *targets = target->targets;
 	struct target **at;
@@ -164,20 +167,20 @@ void target_free(struct target *target)
 	close(target->pidfd);
 	free(target->failed);
 	free(target);
-	daemon_check_idle(targets->daemon);
+	ub_daemon_check_idle(targets->daemon);
 }
 
 static void on_process_end(void *opaque, u32 events)
 {
 	struct target *target = opaque;
 
-	daemon_log(target->targets->daemon, "pid %d ended", target->pid);
-	target_free(target);
+	ub_daemon_log(target->targets->daemon, "pid %d ended", target->pid);
+	ub_daemon_target_free(target);
 }
 
-struct target *target_get(struct targets *targets, pid_t pid)
+struct target *ub_daemon_target_get(struct targets *targets, pid_t pid)
 {
-	struct target *target = target_find(targets, pid);
+	struct target *target = ub_daemon_target_find(targets, pid);
 	struct ub_procfs_status status;
 
 	if (target)
@@ -222,7 +225,8 @@ static bool has_execed(const struct target *target)
 	return target->mem_fd >= 0 && pread(target->mem_fd, &byte, 1, 0x1000) == 0;
 }
 
-/* --- surgery ------------------------------------------------------------------------------------ */
+/* --- surgery ------------------------------------------------------------------------------------
+ */
 
 /* One change of a target, from plan to bookkeeping. */
 struct change {
@@ -266,7 +270,8 @@ static void parts_deinit(struct parts *parts)
 
 static bool is_wanted(const struct target *target, const struct link *link)
 {
-	return link_covers(link, target) && !contains(target->failed, target->nr_failed, link->id);
+	return ub_daemon_link_covers(link, target) &&
+	       !contains(target->failed, target->nr_failed, link->id);
 }
 
 /* Links the process should have now: wanted, and their files mapped. */
@@ -281,9 +286,9 @@ static int wanted_links(struct target *target, struct link ***out, u32 *nr_out)
 
 		if (!is_wanted(target, link))
 			continue;
-		mapped = target_has(target, link->id) ?
-				 1 :
-				 ub_procfs_maps_file(target->pid, link->dev, link->ino);
+		mapped = ub_daemon_target_has(target, link->id)
+				 ? 1
+				 : ub_procfs_maps_file(target->pid, link->dev, link->ino);
 		if (mapped < 0) {
 			free(wanted);
 			return mapped == -ENOENT ? -ESRCH : mapped;
@@ -398,7 +403,7 @@ static int change_prepare(struct change *change, struct target *target)
 	u32 nr;
 	int err;
 
-	*change = (struct change){ .target = target, .mem_fd = -1 };
+	*change = (struct change) { .target = target, .mem_fd = -1 };
 	if (has_execed(target))
 		target_memory_gone(target);
 	err = wanted_links(target, &links, &nr);
@@ -440,12 +445,12 @@ static void retire_image(struct target *target, const struct ub_surgery *result)
 		drop_image(target);
 		return;
 	}
-	events_target_drain(target->targets->events, target);
+	ub_daemon_events_target_drain(target->targets->events, target);
 	leaving = calloc(1, sizeof(*leaving));
 	if (!leaving) /* then its memory stays for as long as the process lives */
 		return;
-	daemon_log(target->targets->daemon, "pid %d: mapping left: %s", target->pid,
-		   result->left.text);
+	ub_daemon_log(target->targets->daemon, "pid %d: mapping left: %s", target->pid,
+		      result->left.text);
 	leaving->image = target->image;
 	leaving->links = target->links;
 	leaving->nr_links = target->nr_links;
@@ -462,8 +467,8 @@ static void change_finish(struct change *change)
 	struct targets *targets = target->targets;
 
 	if (change->err) {
-		daemon_log(targets->daemon, "pid %d: %s: %s", target->pid, strerror(-change->err),
-			   change->why.text);
+		ub_daemon_log(targets->daemon, "pid %d: %s: %s", target->pid,
+			      strerror(-change->err), change->why.text);
 		change_deinit(change);
 		return;
 	}
@@ -485,10 +490,11 @@ static void change_finish(struct change *change)
 	target->dirty = false;
 	target->stale = false;
 	target->retry_ms = 0;
-	events_target_changed(targets->events, target);
-	daemon_log(targets->daemon, "pid %d: image %u with %u links, %u threads paused for %llu us",
-		   target->pid, target->generation, target->nr_links, change->result.nr_threads,
-		   (unsigned long long)change->result.pause_ns / 1000);
+	ub_daemon_events_target_changed(targets->events, target);
+	ub_daemon_log(targets->daemon,
+		      "pid %d: image %u with %u links, %u threads paused for %llu us", target->pid,
+		      target->generation, target->nr_links, change->result.nr_threads,
+		      (unsigned long long)change->result.pause_ns / 1000);
 	change_deinit(change);
 }
 
@@ -507,8 +513,8 @@ static int update_once(struct target *target, struct ub_reason *why)
 		if (!err)
 			target->dirty = false;
 		else
-			daemon_log(target->targets->daemon, "pid %d: no image: %s: %s", target->pid,
-				   strerror(-err), change.why.text);
+			ub_daemon_log(target->targets->daemon, "pid %d: no image: %s: %s",
+				      target->pid, strerror(-err), change.why.text);
 		if (why)
 			*why = change.why;
 		change_deinit(&change);
@@ -522,7 +528,7 @@ static int update_once(struct target *target, struct ub_reason *why)
 	return err;
 }
 
-int target_update(struct target *target, struct ub_reason *why)
+int ub_daemon_target_update(struct target *target, struct ub_reason *why)
 {
 	int err;
 
@@ -535,7 +541,8 @@ int target_update(struct target *target, struct ub_reason *why)
 	return err;
 }
 
-/* --- surgery on the process that waits for our reply ---------------------------------------------- */
+/* --- surgery on the process that waits for our reply
+ * ---------------------------------------------- */
 
 struct surgery_thread {
 	pthread_t thread;
@@ -552,12 +559,12 @@ static void *surgery_main(void *opaque)
 	return NULL;
 }
 
-void targets_hold(struct targets *targets, pid_t pid)
+void ub_daemon_targets_hold(struct targets *targets, pid_t pid)
 {
 	targets->held = pid;
 }
 
-void targets_before_reply(struct targets *targets)
+void ub_daemon_targets_before_reply(struct targets *targets)
 {
 	struct target *target = targets->deferred;
 	struct surgery_thread *surgery;
@@ -584,8 +591,8 @@ void targets_before_reply(struct targets *targets)
 		return;
 	}
 	targets->surgery = surgery;
-	until = now_ms() + SEIZE_WAIT_MS;
-	while (!surgery->done && now_ms() < until) {
+	until = ub_daemon_now_ms() + SEIZE_WAIT_MS;
+	while (!surgery->done && ub_daemon_now_ms() < until) {
 		if (ub_procfs_status(target->pid, &status) || status.tracer)
 			break;
 		sleep_us(50);
@@ -595,7 +602,7 @@ void targets_before_reply(struct targets *targets)
 		sleep_us(500);
 }
 
-void targets_release(struct targets *targets)
+void ub_daemon_targets_release(struct targets *targets)
 {
 	struct surgery_thread *surgery = targets->surgery;
 	struct target *target;
@@ -612,14 +619,15 @@ void targets_release(struct targets *targets)
 	free(surgery);
 }
 
-/* --- keeping up --------------------------------------------------------------------------------- */
+/* --- keeping up ---------------------------------------------------------------------------------
+ */
 
 static void later(struct target *target)
 {
 	target->retry_ms = target->retry_ms ? target->retry_ms * 2 : RETRY_FIRST_MS;
 	if (target->retry_ms > RETRY_LAST_MS)
 		target->retry_ms = RETRY_LAST_MS;
-	target->retry_at_ms = now_ms() + target->retry_ms;
+	target->retry_at_ms = ub_daemon_now_ms() + target->retry_ms;
 	target->dirty = true;
 }
 
@@ -637,12 +645,12 @@ static void note_failed(struct target *target, u32 id)
 static void exclude_failing(struct target *target, int err, const struct ub_reason *why)
 {
 	for (struct link *link = target->targets->links; link; link = link->next) {
-		if (!is_wanted(target, link) || target_has(target, link->id))
+		if (!is_wanted(target, link) || ub_daemon_target_has(target, link->id))
 			continue;
 		note_failed(target, link->id);
 		link->nr_refused++;
-		session_note(link->session, "pid %d: %s", target->pid,
-			     why->text[0] ? why->text : strerror(-err));
+		ub_daemon_session_note(link->session, "pid %d: %s", target->pid,
+				       why->text[0] ? why->text : strerror(-err));
 		break;
 	}
 }
@@ -675,7 +683,7 @@ static bool needs_update(const struct target *target)
 	if (target->dirty)
 		return true;
 	for (struct link *link = target->targets->links; link; link = link->next) {
-		if (is_wanted(target, link) && !target_has(target, link->id) &&
+		if (is_wanted(target, link) && !ub_daemon_target_has(target, link->id) &&
 		    ub_procfs_maps_file(target->pid, link->dev, link->ino) == 1)
 			return true;
 	}
@@ -686,11 +694,12 @@ static bool is_needed(const struct target *target)
 {
 	if (target->image || target->leaving)
 		return true;
-	if (now_ms() < target->refused_until_ms)
+	if (ub_daemon_now_ms() < target->refused_until_ms)
 		return true;
 	for (struct link *link = target->targets->links; link; link = link->next) {
 		/* Links without a pid find it again, by the census. */
-		if (link_covers(link, target) && (link->pid > 0 || link->session->only_pids))
+		if (ub_daemon_link_covers(link, target) &&
+		    (link->pid > 0 || link->session->only_pids))
 			return true;
 	}
 	return false;
@@ -702,10 +711,11 @@ static void look_after(struct target *target)
 	int err;
 
 	if (has_execed(target)) {
-		daemon_log(target->targets->daemon, "pid %d: new memory (exec)", target->pid);
+		ub_daemon_log(target->targets->daemon, "pid %d: new memory (exec)", target->pid);
 		target_memory_gone(target);
 	}
-	if (now_ms() < target->retry_at_ms || now_ms() < target->refused_until_ms)
+	if (ub_daemon_now_ms() < target->retry_at_ms ||
+	    ub_daemon_now_ms() < target->refused_until_ms)
 		return;
 	if (target->leaving) {
 		collect(target);
@@ -713,16 +723,16 @@ static void look_after(struct target *target)
 			later(target);
 	}
 	if (needs_update(target)) {
-		err = target_update(target, &why);
+		err = ub_daemon_target_update(target, &why);
 		if (err == -EOPNOTSUPP)
 			exclude_failing(target, err, &why);
 		else if (err == -EPERM && !target->image)
-			target->refused_until_ms = now_ms() + REFUSED_AGAIN_MS;
+			target->refused_until_ms = ub_daemon_now_ms() + REFUSED_AGAIN_MS;
 		if (err)
 			later(target);
 	}
 	if (!is_needed(target))
-		target_free(target);
+		ub_daemon_target_free(target);
 }
 
 static void on_tick(void *opaque)
@@ -735,27 +745,27 @@ static void on_tick(void *opaque)
 		next = target->next;
 		look_after(target);
 	}
-	census_tick(targets->census);
+	ub_daemon_census_tick(targets->census);
 	start_tick(targets);
 }
 
-void targets_flush(struct targets *targets)
+void ub_daemon_targets_flush(struct targets *targets)
 {
 	struct target *next;
 
 	start_tick(targets);
 	for (struct target *target = targets->list; target; target = next) {
 		next = target->next;
-		if (!target->dirty || now_ms() < target->retry_at_ms)
+		if (!target->dirty || ub_daemon_now_ms() < target->retry_at_ms)
 			continue;
-		if (target_update(target, NULL))
+		if (ub_daemon_target_update(target, NULL))
 			later(target);
 		else if (!target->dirty && !is_needed(target))
-			target_free(target);
+			ub_daemon_target_free(target);
 	}
 }
 
-bool targets_busy(const struct targets *targets)
+bool ub_daemon_targets_busy(const struct targets *targets)
 {
 	for (const struct target *target = targets->list; target; target = target->next) {
 		if (target->image || target->leaving)
@@ -764,11 +774,11 @@ bool targets_busy(const struct targets *targets)
 	return false;
 }
 
-void targets_detach_all(struct targets *targets)
+void ub_daemon_targets_detach_all(struct targets *targets)
 {
-	u64 until = now_ms() + DETACH_ALL_MS;
+	u64 until = ub_daemon_now_ms() + DETACH_ALL_MS;
 
-	links_drop_all(targets);
+	ub_daemon_links_drop_all(targets);
 	while (targets->list) {
 		struct target *next;
 
@@ -779,37 +789,37 @@ void targets_detach_all(struct targets *targets)
 			target->dirty = true;
 			look_after(target);
 		}
-		if (now_ms() >= until)
+		if (ub_daemon_now_ms() >= until)
 			break;
 		if (targets->list)
 			sleep_us(20000);
 	}
 }
 
-struct targets *targets_new(struct ub_daemon *daemon)
+struct targets *ub_daemon_targets_new(struct ub_daemon *daemon)
 {
 	struct targets *targets = calloc(1, sizeof(*targets));
 
 	if (!targets)
 		return NULL;
 	targets->daemon = daemon;
-	targets->census = census_new(targets);
-	targets->events = events_new(targets);
+	targets->census = ub_daemon_census_new(targets);
+	targets->events = ub_daemon_events_new(targets);
 	if (!targets->census || !targets->events) {
-		targets_free(targets);
+		ub_daemon_targets_free(targets);
 		return NULL;
 	}
 	return targets;
 }
 
-void targets_free(struct targets *targets)
+void ub_daemon_targets_free(struct targets *targets)
 {
 	if (!targets)
 		return;
 	while (targets->list)
-		target_free(targets->list);
+		ub_daemon_target_free(targets->list);
 	ub_timer_remove(targets->tick);
-	census_free(targets->census);
-	events_free(targets->events);
+	ub_daemon_census_free(targets->census);
+	ub_daemon_events_free(targets->events);
 	free(targets);
 }

@@ -55,7 +55,8 @@ struct target {
 	uid_t uid;
 	gid_t gid;
 	int pidfd;
-	int mem_fd; /* /proc/PID/mem of the memory that holds the image: reads 0 bytes after exec; or -1 */
+	int mem_fd; /* /proc/PID/mem of the memory that holds the image: reads 0 bytes after exec;
+		       or -1 */
 	struct ub_watch *watch;
 	struct ub_image *image;
 	u32 nr_links; /* in the image, in its order */
@@ -66,14 +67,15 @@ struct target {
 	u32 generation;
 	u64 retry_at_ms;
 	u32 retry_ms;
-	u32 nr_failed; /* links that could not be placed in this process, kept from being tried again */
+	u32 nr_failed; /* links that could not be placed in this process, kept from being tried
+			  again */
 	u32 *failed;
 	u64 refused_until_ms; /* not to be tried again before, for links without a pid */
 	bool counted_refused; /* in the links' nr_refused */
-	u64 attached_at; /* seconds since the epoch */
+	u64 attached_at;      /* seconds since the epoch */
 	u64 last_pause_ns;
 	struct ub_event_reader *reader;
-	struct ub_event_ring *ring; /* what the reader reads */
+	struct ub_event_ring *ring;   /* what the reader reads */
 	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
 };
 
@@ -89,58 +91,60 @@ struct targets {
 	struct surgery_thread *surgery;
 };
 
-extern const struct ub_kernel_ops targets_kernel_ops; /* opaque: struct targets */
+extern const struct ub_kernel_ops ub_daemon_targets_kernel_ops; /* opaque: struct targets */
 
-struct targets *targets_new(struct ub_daemon *daemon);
-void targets_free(struct targets *targets);
+struct targets *ub_daemon_targets_new(struct ub_daemon *daemon);
+void ub_daemon_targets_free(struct targets *targets);
 /* Whether any process holds anything. */
-bool targets_busy(const struct targets *targets);
+bool ub_daemon_targets_busy(const struct targets *targets);
 /* Takes everything out of every process, waiting a while for those that are hard to stop. */
-void targets_detach_all(struct targets *targets);
+void ub_daemon_targets_detach_all(struct targets *targets);
 
 /* Brings targets that are out of date up to date (links that went are taken out). */
-void targets_flush(struct targets *targets);
+void ub_daemon_targets_flush(struct targets *targets);
 /* Puts off surgery on @pid, whose call is being answered, until the two below. */
-void targets_hold(struct targets *targets, pid_t pid);
+void ub_daemon_targets_hold(struct targets *targets, pid_t pid);
 /* Begins what was put off: on return the process will stop before it runs again. */
-void targets_before_reply(struct targets *targets);
+void ub_daemon_targets_before_reply(struct targets *targets);
 /* After the reply: finishes it. */
-void targets_release(struct targets *targets);
+void ub_daemon_targets_release(struct targets *targets);
 
-/* --- within the daemon ------------------------------------------------------------------------- */
+/* --- within the daemon -------------------------------------------------------------------------
+ */
 
-u64 now_ms(void);
+u64 ub_daemon_now_ms(void);
 /* The target of process @pid, made if need be (with @make). NULL with errno. */
-struct target *target_find(struct targets *targets, pid_t pid);
-struct target *target_get(struct targets *targets, pid_t pid);
-void target_free(struct target *target);
+struct target *ub_daemon_target_find(struct targets *targets, pid_t pid);
+struct target *ub_daemon_target_get(struct targets *targets, pid_t pid);
+void ub_daemon_target_free(struct target *target);
 /* Makes the target's image the one that is wanted. 0; -errno and @why: it is as it was. */
-int __must_check target_update(struct target *target, struct ub_reason *why);
-bool target_has(const struct target *target, u32 link_id);
+int __must_check ub_daemon_target_update(struct target *target, struct ub_reason *why);
+bool ub_daemon_target_has(const struct target *target, u32 link_id);
 /* Whether @link wants to be in the process, mapped or not. */
-bool link_covers(const struct link *link, const struct target *target);
-struct link *link_find(struct targets *targets, u32 id);
-void link_counters(struct targets *targets, const struct link *link, u64 *hits, u64 *misses);
+bool ub_daemon_link_covers(const struct link *link, const struct target *target);
+struct link *ub_daemon_link_find(struct targets *targets, u32 id);
+void ub_daemon_link_counters(struct targets *targets, const struct link *link, u64 *hits,
+			     u64 *misses);
 /* Takes @pid out of @session (NULL: of all). Number of links taken out. */
-int targets_exclude(struct targets *targets, struct session *session, pid_t pid);
-int targets_exclude_all(struct targets *targets, struct session *session);
+int ub_daemon_targets_exclude(struct targets *targets, struct session *session, pid_t pid);
+int ub_daemon_targets_exclude_all(struct targets *targets, struct session *session);
 
 /* census.c: processes for links without a pid. */
-void links_drop_all(struct targets *targets);
+void ub_daemon_links_drop_all(struct targets *targets);
 
-struct census *census_new(struct targets *targets);
-void census_free(struct census *census);
+struct census *ub_daemon_census_new(struct targets *targets);
+void ub_daemon_census_free(struct census *census);
 /* Looks at all processes now and attaches where a link wants it. Number newly attached. */
-u32 census_take(struct census *census);
+u32 ub_daemon_census_take(struct census *census);
 /* Called at every tick: does so when it is time. */
-void census_tick(struct census *census);
+void ub_daemon_census_tick(struct census *census);
 
 /* events.c */
-struct events *events_new(struct targets *targets);
-void events_free(struct events *events);
+struct events *ub_daemon_events_new(struct targets *targets);
+void ub_daemon_events_free(struct events *events);
 /* The target's image changed: reads what the old ring still holds and goes on with the new. */
-void events_target_changed(struct events *events, struct target *target);
+void ub_daemon_events_target_changed(struct events *events, struct target *target);
 /* The old image is about to go. */
-void events_target_drain(struct events *events, struct target *target);
+void ub_daemon_events_target_drain(struct events *events, struct target *target);
 
 #endif

@@ -18,11 +18,33 @@
 /* Programs up to this size are decoded without an allocation. */
 #define INLINE_OPS 1024
 
+/* The only instruction with an opcode byte, or UB_OP_INVALID: look closer. */
+static const u8 only_op[256] = {
+#define UB_OP(name, opcode, sub, form)                                                             \
+	[(opcode)] = UB_FORM_##form == UB_FORM_ALU_REG || UB_FORM_##form == UB_FORM_ALU_IMM ||     \
+				     UB_FORM_##form == UB_FORM_END ||                              \
+				     UB_FORM_##form == UB_FORM_ATOMIC ||                           \
+				     UB_FORM_##form == UB_FORM_LOAD_ACQ ||                         \
+				     UB_FORM_##form == UB_FORM_CALL ||                             \
+				     UB_FORM_##form == UB_FORM_LD_IMM64 ||                         \
+				     UB_FORM_##form == UB_FORM_MAY_GOTO ?                          \
+			     UB_OP_INVALID :                                                       \
+			     UB_OP_##name,
+#define UB_OP_SUB(name, opcode, sub, form)
+#include <isa/opcodes.def>
+};
+
+/* The instructions passed ub_isa_check(), so most are known by their opcode byte alone. */
 static void decode_into(const struct ub_program *program, u8 *ops)
 {
 	for (u32 pc = 0; pc < program->nr_insns; pc++) {
-		ops[pc] = ub_isa_decode(&program->insns[pc]);
-		if (ub_isa_ops[ops[pc]].form == UB_FORM_LD_IMM64 && pc + 1 < program->nr_insns)
+		const struct bpf_insn *insn = &program->insns[pc];
+
+		ops[pc] = only_op[insn->code];
+		if (ops[pc])
+			continue;
+		ops[pc] = ub_isa_decode(insn);
+		if (insn->code == (BPF_LD | BPF_IMM | BPF_DW) && pc + 1 < program->nr_insns)
 			ops[++pc] = UB_OP_INVALID;
 	}
 }
@@ -151,7 +173,9 @@ int ub_interpret(const struct ub_program *program, void *ctx, u64 r2, struct ub_
 	static const struct ub_interpret_options no_options;
 	u8 ops[INLINE_OPS];
 	struct decoded first = { .program = program, .maps = run->maps };
-	struct ub_run saved = *run;
+	struct ub_map **saved_maps = run->maps;
+	const struct ub_program *saved_program = run->program;
+	void *outer = run->interpreter;
 	u64 regs[11] = { 0, (u64)ctx, r2 };
 	struct state s;
 	int err;
@@ -185,10 +209,11 @@ int ub_interpret(const struct ub_program *program, void *ctx, u64 r2, struct ub_
 	run->interpreter = &s;
 	run->program = program;
 	err = interpreter_execute(&s, 0, regs, result);
-	run->call_callback = saved.call_callback;
-	run->interpreter = saved.interpreter;
-	run->program = saved.program;
-	run->maps = saved.maps;
-	free_decoded(s.decoded, &first);
+	run->call_callback = outer ? run_callback : NULL;
+	run->interpreter = outer;
+	run->program = saved_program;
+	run->maps = saved_maps;
+	if (ub_unlikely(s.decoded != &first || first.owned))
+		free_decoded(s.decoded, &first);
 	return err;
 }

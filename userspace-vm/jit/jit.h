@@ -66,6 +66,9 @@ int __must_check ub_jitted_create(const struct ub_code *code, const u64 *helpers
 				  struct ub_map *const *maps, struct ub_jitted **out,
 				  struct ub_reason *why);
 u64 ub_jitted_run(const struct ub_jitted *jitted, void *ctx, struct ub_run *run);
+/* Address of the code: what a PROG_ARRAY's table (struct ub_map.inner) holds for tail calls, one per
+ * slot, 0 = empty; in other address spaces it is ub_code_space.base. */
+u64 ub_jitted_entry(const struct ub_jitted *jitted);
 void ub_jitted_destroy(struct ub_jitted *jitted);
 
 #endif

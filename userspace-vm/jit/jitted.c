@@ -177,6 +177,11 @@ u64 ub_jitted_run(const struct ub_jitted *jitted, void *ctx, struct ub_run *run)
 	return ((ub_program_fn)jitted->base)(ctx, run);
 }
 
+u64 ub_jitted_entry(const struct ub_jitted *jitted)
+{
+	return (u64)jitted->base;
+}
+
 void ub_jitted_destroy(struct ub_jitted *jitted)
 {
 	if (!jitted)

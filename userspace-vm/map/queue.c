@@ -109,8 +109,8 @@ static int pop_stack(struct ub_map *map, void *value, bool remove)
 		state = ub_atomic_load(&node->state);
 		if (value)
 			ub_mem_copy(value, node->key, map->attr.value_size);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
-		if (!remove) {
+		ub_fence_acquire();
+		if (!remove && !(next & UB_LINK_MARK)) {
 			if (ub_atomic_load(front) == top)
 				return 1;
 			continue;
@@ -118,6 +118,74 @@ static int pop_stack(struct ub_map *map, void *value, bool remove)
 		if (!ub_atomic_cas(front, top, ub_link_make(top, ub_link_target(next), 0)))
 			continue;
 		ub_pool_put(map, ub_link_target(top) - 1, state, false, NULL);
+		if (!(next & UB_LINK_MARK))
+			return 1;
+	}
+	return -EBUSY;
+}
+
+/*
+ * Takes the marked node @index out from under @node, whose next is @link. Who pops @node at the same
+ * time may have read that link already; so the front's tag is changed before the marked node is given
+ * back, and the swap of such a thread fails. If it came first, the marked node is now on top, where
+ * the next to pop finds it.
+ */
+static void remove_dropped(struct ub_map *map, struct ub_node *node, u64 link, u32 index, u32 below)
+{
+	u64 *front = &ub_pool_header(map)->front;
+	u64 state = ub_atomic_load(&ub_pool_node(map, index)->state);
+
+	if (!ub_atomic_cas(&node->next, link, ub_link_make(link, below, 0)))
+		return;
+	for (u32 tries = 0; tries < MAX_TRIES; tries++) {
+		u64 top = ub_atomic_load(front);
+
+		if (ub_link_target(top) == index + 1)
+			return;
+		if (ub_atomic_cas(front, top, ub_link_make(top, ub_link_target(top), 0))) {
+			ub_pool_put(map, index, state, false, NULL);
+			return;
+		}
+	}
+}
+
+/* Drops the lowest, oldest element of a stack: marks it, then takes it out. 1: dropped one. 0: it is empty. */
+static int drop_oldest(struct ub_map *map)
+{
+	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
+
+	for (u32 tries = 0; tries < 64; tries++) {
+		u64 link = ub_atomic_load(&ub_pool_header(map)->front), into = link, next = 0;
+		struct ub_node *node = node_of(map, link), *above = NULL;
+
+		if (!node)
+			return 0;
+		for (u64 steps = 0; steps <= nr_nodes; steps++) {
+			struct ub_node *below;
+
+			next = ub_atomic_load(&node->next);
+			below = node_of(map, next);
+			/* Those that are marked already don't count. */
+			if (!below || ub_atomic_load(&below->next) & UB_LINK_MARK)
+				break;
+			above = node;
+			into = next;
+			node = below;
+		}
+		if (next & UB_LINK_MARK)
+			return 0;
+		if (ub_link_target(next)) {
+			struct ub_node *below = node_of(map, next);
+
+			if (below)
+				remove_dropped(map, node, next, ub_link_target(next) - 1,
+					       ub_link_target(ub_atomic_load(&below->next)));
+			continue;
+		}
+		if (!ub_atomic_cas(&node->next, next, ub_link_make(next, 0, UB_LINK_MARK)))
+			continue;
+		if (above)
+			remove_dropped(map, above, into, ub_link_target(into) - 1, 0);
 		return 1;
 	}
 	return -EBUSY;
@@ -150,7 +218,7 @@ static int pop_queue(struct ub_map *map, void *value, bool remove)
 		}
 		if (value)
 			ub_mem_copy(value, node->key, map->attr.value_size);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		ub_fence_acquire();
 		if (!remove) {
 			if (ub_atomic_load(&header->front) == first)
 				return 1;
@@ -163,6 +231,16 @@ static int pop_queue(struct ub_map *map, void *value, bool remove)
 		return 1;
 	}
 	return -EBUSY;
+}
+
+/* Makes room for one more. */
+static int drop(struct ub_map *map)
+{
+	int ret = is_stack(map) ? drop_oldest(map) : pop_queue(map, NULL, true);
+
+	if (ret == 1)
+		__atomic_fetch_sub(count_of(map), 1, __ATOMIC_ACQ_REL);
+	return ret;
 }
 
 static int pop(struct ub_map *map, void *value, bool remove)
@@ -203,7 +281,7 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 		__atomic_fetch_sub(count_of(map), 1, __ATOMIC_ACQ_REL);
 		if (!replace)
 			return -E2BIG;
-		if (pop(map, NULL, true) < 0)
+		if (drop(map) < 0)
 			return -EBUSY;
 	}
 	return -EBUSY;

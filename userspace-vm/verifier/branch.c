@@ -480,11 +480,16 @@ static bool match_packet(const struct bpf_insn *insn, struct reg *dst, struct re
 
 /* --- jumps ------------------------------------------------------------------------------------- */
 
-struct state *ub_previous_visit(struct state *state, u32 insn)
+/* The last time, before @state, that this way was at @insn in the same chain of calls. */
+struct state *ub_previous_visit(const struct state *state, u32 insn)
 {
-	for (; state; state = state->parent) {
-		if (state->insn == insn)
-			return state;
+	for (struct state *at = state->parent; at; at = at->parent) {
+		bool same = at->insn == insn && at->curframe == state->curframe;
+
+		for (u32 i = 0; same && i <= at->curframe; i++)
+			same = at->frame[i]->callsite == state->frame[i]->callsite;
+		if (same)
+			return at;
 	}
 	return NULL;
 }
@@ -524,7 +529,8 @@ static int may_goto(struct env *env, const struct bpf_insn *insn, u32 *insn_idx)
 
 	if (insn->code != (BPF_JMP | BPF_JCOND) || insn->src_reg || insn->dst_reg || insn->imm)
 		return ub_reject(env, -EINVAL, "invalid may_goto imm %d\n", insn->imm);
-	prev = ub_previous_visit(env->cur->parent, *insn_idx);
+	/* The parent is this very visit: a checkpoint stands before each may_goto. */
+	prev = env->cur->parent ? ub_previous_visit(env->cur->parent, *insn_idx) : NULL;
 	queued = ub_state_push(env, *insn_idx + 1, *insn_idx);
 	if (!queued)
 		return -ENOMEM;

@@ -56,7 +56,16 @@ int ub_verifier_btf_check(struct env *env)
 		env->subprogs[i].btf_func = req->func_info[i].type_id;
 		env->subprogs[i].global = btf_vlen(func) == BTF_FUNC_GLOBAL;
 		env->subprogs[i].returns_void = proto->type == 0;
-		(void)ret;
+		if (!ret || (!btf_is_int(ret) && !btf_is_any_enum(ret))) {
+			if (i && env->subprogs[i].has_ld_abs)
+				return ub_reject(
+					env, -EINVAL,
+					"LD_ABS is only allowed in functions that return 'int'.\n");
+			if (i && env->subprogs[i].has_tail_call)
+				return ub_reject(
+					env, -EINVAL,
+					"tail_call is only allowed in functions that return 'int'.\n");
+		}
 	}
 	env->subprogs[0].global = false;
 	return 0;

@@ -264,8 +264,6 @@ int ub_push_callback(struct env *env, const struct bpf_insn *insn, u32 insn_idx,
 	err = callback_args(env, insn->imm, caller, callee);
 	if (err)
 		return err;
-	for (u32 i = 0; i < CALLER_SAVED; i++)
-		ub_reg_mark_not_init(&caller->regs[i]);
 	queued->callback_unroll_depth++;
 	caller->callback_depth++;
 	env->cur->frame[env->cur->curframe]->callback_depth = 0;
@@ -289,13 +287,13 @@ static int check_r0_range(struct env *env, const struct reg *r0, struct retval_r
 	return ub_reject(env, -EINVAL, " should have been in [%d, %d]\n", range.min, range.max);
 }
 
-static int return_from_callee(struct env *env, u32 *insn_idx)
+int ub_return_from_callee(struct env *env, u32 *insn_idx)
 {
 	struct state *state = env->cur;
 	struct frame *callee = ub_cur_frame(env), *caller = state->frame[state->curframe - 1];
 	struct reg *r0 = &callee->regs[BPF_REG_0];
 	bool callback = callee->in_callback;
-	struct state *prev = NULL;
+	struct state *prev;
 	int err;
 
 	if (r0->type == PTR_TO_STACK)
@@ -313,7 +311,6 @@ static int return_from_callee(struct env *env, u32 *insn_idx)
 		*insn_idx = callee->callsite;
 		if (!env->aux[*insn_idx].calls_callback)
 			return ub_reject(env, -EFAULT, "callback returns to no call of one\n");
-		prev = ub_previous_visit(state->parent, *insn_idx);
 	} else {
 		caller->regs[BPF_REG_0] = *r0;
 		*insn_idx = callee->callsite + 1;
@@ -327,6 +324,7 @@ static int return_from_callee(struct env *env, u32 *insn_idx)
 	ub_frame_free(callee);
 	state->frame[state->curframe--] = NULL;
 	env->scratched_regs = ~0u;
+	prev = callback ? ub_previous_visit(state, *insn_idx) : NULL;
 	if (prev)
 		ub_widen(prev, state);
 	return 0;
@@ -430,7 +428,7 @@ int ub_check_exit(struct env *env, const struct bpf_insn *insn, u32 *insn_idx, b
 		*done = false;
 		if (ub_cur_regs(env)[BPF_REG_0].type == NOT_INIT && ub_cur_frame(env)->in_callback)
 			return ub_reject(env, -EACCES, "R0 !read_ok\n");
-		return return_from_callee(env, insn_idx);
+		return ub_return_from_callee(env, insn_idx);
 	}
 	err = check_return(env);
 	if (err)

@@ -141,7 +141,7 @@ static int check_ld_imm(struct env *env, const struct bpf_insn *insn)
 }
 
 /* Packet loads of classic BPF: implicit context in r6, an implicit exit when out of bounds. */
-static int check_ld_abs(struct env *env, const struct bpf_insn *insn)
+static int check_ld_abs(struct env *env, const struct bpf_insn *insn, u32 *insn_idx)
 {
 	struct reg *regs = ub_cur_regs(env);
 	u8 mode = BPF_MODE(insn->code);
@@ -176,7 +176,15 @@ static int check_ld_abs(struct env *env, const struct bpf_insn *insn)
 		return err;
 	ub_clear_caller_saved(env, regs);
 	ub_reg_mark_unknown(&regs[BPF_REG_0]);
-	return 0;
+	if (!env->cur->curframe) {
+		(*insn_idx)++;
+		return 0;
+	}
+	/* Beyond the packet's end the function returns 0 to its caller: that is a way, too. */
+	if (!ub_state_push(env, env->insn + 1, env->insn))
+		return -ENOMEM;
+	ub_reg_mark_known(&regs[BPF_REG_0], 0);
+	return ub_return_from_callee(env, insn_idx);
 }
 
 static int check_call(struct env *env, const struct bpf_insn *insn, u32 *insn_idx)
@@ -233,8 +241,10 @@ static int check_insn(struct env *env, bool *done)
 		break;
 	case BPF_LD:
 		if (BPF_MODE(insn->code) == BPF_ABS || BPF_MODE(insn->code) == BPF_IND) {
-			err = check_ld_abs(env, insn);
-			break;
+			err = check_ld_abs(env, insn, &next);
+			if (!err)
+				env->insn = next;
+			return err;
 		}
 		if (BPF_MODE(insn->code) != BPF_IMM)
 			return ub_reject(env, -EINVAL, "invalid BPF_LD mode\n");

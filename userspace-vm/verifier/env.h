@@ -520,7 +520,7 @@ int ub_check_alu(struct env *env, const struct bpf_insn *insn);
 int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_idx);
 
 
-struct state *ub_previous_visit(struct state *state, u32 insn);
+struct state *ub_previous_visit(const struct state *state, u32 insn);
 void ub_widen(struct state *prev, struct state *cur);
 void ub_linked_refresh(struct env *env, struct state *state, const struct reg *known, u64 linked);
 
@@ -573,6 +573,7 @@ int ub_check_helper_access(struct env *env, u32 regno, s32 size, bool write, boo
 int ub_check_func_call(struct env *env, const struct bpf_insn *insn, u32 *insn_idx);
 int ub_push_callback(struct env *env, const struct bpf_insn *insn, u32 insn_idx, u32 subprog,
 		     bool async);
+int ub_return_from_callee(struct env *env, u32 *insn_idx);
 int ub_check_exit(struct env *env, const struct bpf_insn *insn, u32 *insn_idx, bool *done);
 int ub_check_no_references(struct env *env, const char *what);
 void ub_clear_caller_saved(struct env *env, struct reg *regs);

@@ -329,6 +329,21 @@ static bool writes(const struct call_meta *meta, u32 i)
 	       (meta->func_id == BPF_FUNC_snprintf && i == 0);
 }
 
+/* Helpers to which packet memory may be passed. */
+static bool reads_packet(u32 id)
+{
+	switch (id) {
+	case BPF_FUNC_map_lookup_elem:
+	case BPF_FUNC_map_update_elem:
+	case BPF_FUNC_map_delete_elem:
+	case BPF_FUNC_map_push_elem:
+	case BPF_FUNC_map_lookup_percpu_elem:
+	case BPF_FUNC_csum_diff:
+		return true;
+	}
+	return false;
+}
+
 static int check_arg(struct env *env, u32 i, struct call_meta *meta, u32 insn_idx)
 {
 	enum ub_arg_type arg = meta->helper->args[i];
@@ -344,8 +359,7 @@ static int check_arg(struct env *env, u32 i, struct call_meta *meta, u32 insn_id
 	err = ub_check_reg(env, regno, USE_SRC);
 	if (err || arg == UB_ARG_ANYTHING)
 		return err;
-	if (ub_is_packet(reg->type) && !ub_may_write_packet(env, true) &&
-	    env->req->type != BPF_PROG_TYPE_SOCKET_FILTER)
+	if (ub_is_packet(reg->type) && !reads_packet(meta->func_id))
 		return ub_reject(env, -EACCES, "helper access to the packet is not allowed\n");
 	if (!(ub_reg_is_null(reg) && accepts[arg].nullable)) {
 		err = check_type(env, regno, arg);

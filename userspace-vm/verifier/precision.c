@@ -245,7 +245,7 @@ static int back(struct env *env, u32 idx, s64 next, const struct history *h, str
 		return 0;
 	case BPF_LD:
 		if (BPF_MODE(insn->code) != BPF_IMM)
-			return *regs & 0x3f ? -ENOTSUPP : 0;
+			return *regs & 0x3f || next != (s64)idx + 1 ? -ENOTSUPP : 0;
 		*regs &= ~dst;
 		return 0;
 	}

@@ -123,6 +123,12 @@ static void deduce32(struct reg *reg)
 	if ((u32)reg->smin32 <= (u32)reg->smax32) {
 		reg->umin32 = MAX(reg->umin32, (u32)reg->smin32);
 		reg->umax32 = MIN(reg->umax32, (u32)reg->smax32);
+	} else if (reg->umax32 < (u32)reg->smin32) {
+		reg->smin32 = (s32)reg->umin32;
+		reg->umax32 = MIN(reg->umax32, (u32)reg->smax32);
+	} else if ((u32)reg->smax32 < reg->umin32) {
+		reg->smax32 = (s32)reg->umax32;
+		reg->umin32 = MAX(reg->umin32, (u32)reg->smin32);
 	}
 }
 
@@ -160,10 +166,13 @@ static void deduce_mixed(struct reg *reg)
 	reg->smin = MAX(reg->smin, slow);
 	reg->smax = MIN(reg->smax, shigh);
 
-	/* A sign-extended 32-bit value, known to lie in s32 as 64-bit too. */
-	if (reg->smin >= S32_MIN && reg->smax <= S32_MAX) {
-		reg->smin = MAX(reg->smin, (s64)reg->smin32);
-		reg->smax = MIN(reg->smax, (s64)reg->smax32);
+	/* A sign-extended 32-bit value that is not negative: the upper half is zero. */
+	if (reg->smin32 >= 0 && reg->smin >= S32_MIN && reg->smax <= S32_MAX) {
+		reg->smin = reg->smin32;
+		reg->smax = reg->smax32;
+		reg->umin = (u64)reg->smin32;
+		reg->umax = (u64)reg->smax32;
+		reg->var_off = ub_tnum_intersect(reg->var_off, ub_tnum_range(reg->umin, reg->umax));
 	}
 }
 

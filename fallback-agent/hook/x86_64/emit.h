@@ -41,9 +41,11 @@ void ub_emit_fix_rel32(struct ub_emit *emit, u32 at, u32 tail, u64 target);
 void ub_emit_lea(struct ub_emit *emit, enum ub_reg to, enum ub_reg base, s32 disp);
 void ub_emit_load(struct ub_emit *emit, enum ub_reg to, enum ub_reg base, s32 disp);
 void ub_emit_store(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32 disp);
+void ub_emit_store32(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32 disp);
 void ub_emit_store_imm(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp); /* 64 bits */
 void ub_emit_store_imm32(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp); /* 32 bits */
 void ub_emit_cmp32_mem_imm8(struct ub_emit *emit, enum ub_reg base, s32 disp, s8 imm);
+void ub_emit_cmp64_mem_imm8(struct ub_emit *emit, enum ub_reg base, s32 disp, s8 imm);
 void ub_emit_inc_mem(struct ub_emit *emit, enum ub_reg base, s32 disp, bool locked); /* 64 bits */
 /* The shortest form that sets all 64 bits. */
 void ub_emit_set(struct ub_emit *emit, enum ub_reg to, u64 value);

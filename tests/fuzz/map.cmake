@@ -1,0 +1,2 @@
+ub_executable(fuzz_map_operations SOURCES map_operations.c LINKS test_map_sides)
+ub_test(fuzz/map_operations COMMAND fuzz_map_operations)

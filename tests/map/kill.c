@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Processes hammer one map and are stopped and killed at random moments. The one that stays is never held up,
+ * and when all is over the map works as if new: it takes exactly what it should, and counts what it holds.
+ *
+ *   kill [-n KILLS] [-t TYPE]
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "sides.h"
+
+#define WORKERS 3
+#define KEYS 64
+
+static u64 random_state;
+
+static u32 pick(u32 n)
+{
+	random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+	return (u32)(random_state >> 33) % n;
+}
+
+static void make_key(const struct ub_map *map, u64 *key)
+{
+	key[0] = pick(KEYS);
+	key[1] = 0;
+	if (map->attr.type == BPF_MAP_TYPE_LPM_TRIE)
+		key[0] = (u64)pick(256) << 32 | pick(33);
+}
+
+/* One operation as a program makes it. False: a result that no state of the map explains. */
+static bool operate(struct ub_map *map, struct ub_run *run)
+{
+	u64 key[2], value[2] = { 0x1111111111111111ull * (1 + pick(8)) }, *found;
+	long err;
+
+	value[1] = value[0];
+	make_key(map, key);
+	run->cpu = pick(map->nr_cpus);
+	switch (map->attr.type) {
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		if (pick(2)) {
+			err = ub_map_push_run(map, value, pick(2) ? BPF_EXIST : 0, run);
+			return !err || err == -E2BIG || err == -EBUSY;
+		}
+		err = pick(4) ? ub_map_pop(map, value) : ub_map_peek(map, value);
+		if (!err && value[0] != value[1])
+			return false;
+		return !err || err == -ENOENT || err == -EBUSY;
+	default:
+		break;
+	}
+	switch (pick(4)) {
+	case 0:
+	case 1:
+		err = ub_map_update(map, key, value, pick(3), run);
+		return !err || err == -EEXIST || err == -ENOENT || err == -E2BIG ||
+		       err == -EBUSY || err == -ENOSPC || err == -ENOMEM;
+	case 2:
+		err = ub_map_delete(map, key, run);
+		return !err || err == -ENOENT || err == -EBUSY;
+	default:
+		found = ub_map_lookup(map, key, run);
+		return !found || (found[0] | 1);
+	}
+}
+
+static pid_t start_worker(struct ub_map *map)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	struct ub_process process = { .size = sizeof(process),
+				      .nr_cpus = map->nr_cpus,
+				      .tgid_pid = (u64)getpid(),
+				      .own_tgid = (u32)getpid() };
+	struct ub_run run = { .process = &process, .cpu = 0 };
+
+	random_state = (u64)getpid() * 77 + (u64)time(NULL);
+	for (;;) {
+		if (!operate(map, &run)) {
+			fprintf(stderr, "a result that can't be\n");
+			_exit(1);
+		}
+	}
+}
+
+static bool is_alive(void *opaque, u32 tgid)
+{
+	const pid_t *workers = opaque;
+
+	for (u32 i = 0; i < WORKERS; i++) {
+		if ((u32)workers[i] == tgid)
+			return true;
+	}
+	return false;
+}
+
+static void nap(u32 us)
+{
+	struct timespec ts = { .tv_nsec = us * 1000L };
+
+	nanosleep(&ts, NULL);
+}
+
+/* Empties the map and sees how much it takes. */
+static int check_capacity(struct ub_map *map)
+{
+	u32 n = 0, max = map->attr.max_entries;
+	u64 key[2] = { 0 }, value[8] = { 0 };
+	int err = 0;
+
+	if (map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK) {
+		while (!ub_map_pop(map, value))
+			n++;
+		if (n > max) {
+			fprintf(stderr, "%u elements in a map of %u\n", n, max);
+			return 1;
+		}
+		for (n = 0; n < max * 2 && !err; n++)
+			err = (int)ub_map_push(map, value, 0);
+		n -= !!err;
+	} else {
+		while (!ub_map_sys_next_key(map, NULL, key)) {
+			if (++n > max || ub_map_sys_delete(map, key)) {
+				fprintf(stderr, "can't be emptied\n");
+				return 1;
+			}
+		}
+		for (n = 0; n < max * 2 && !err; n++) {
+			key[0] = map->attr.type == BPF_MAP_TYPE_LPM_TRIE ? (u64)n << 32 | 32 : n;
+			err = ub_map_sys_update(map, key, value, BPF_NOEXIST);
+		}
+		n -= !!err;
+	}
+	if (map->attr.type == BPF_MAP_TYPE_LRU_HASH) {
+		u32 held = 0;
+
+		while (!ub_map_sys_next_key(map, NULL, key) && !ub_map_sys_delete(map, key))
+			held++;
+		if (err || held > max || held < max / 2) {
+			fprintf(stderr, "LRU: error %d, holds %u of %u\n", err, held, max);
+			return 1;
+		}
+		return 0;
+	}
+	/* Who died between a replacement's two roles may have moved a spare node to the others. */
+	if (n < max || n > max + 4 * map->nr_cpus) {
+		fprintf(stderr, "type %u takes %u of %u elements\n", map->attr.type, n, max);
+		return 1;
+	}
+	return 0;
+}
+
+static int run_type(const struct ub_map_attr *attr, u32 kills)
+{
+	pid_t workers[WORKERS] = { 0 };
+	struct ub_map map;
+	int bad = 0;
+
+	our_map_create(&map, attr);
+	for (u32 i = 0; i < WORKERS; i++)
+		workers[i] = start_worker(&map);
+	for (u32 k = 0; k < kills && !bad; k++) {
+		u32 victim = pick(WORKERS), stopped = pick(WORKERS);
+		struct ub_process process = { .nr_cpus = map.nr_cpus, .tgid_pid = (u64)getpid() };
+		struct ub_run run = { .process = &process };
+		int status;
+
+		nap(100 + pick(1500));
+		/* With one stopped at any point, the others go on. */
+		kill(workers[stopped], SIGSTOP);
+		for (u32 i = 0; i < 50 && !bad; i++)
+			bad = !operate(&map, &run);
+		kill(workers[victim], SIGKILL);
+		waitpid(workers[victim], &status, 0);
+		if (WIFEXITED(status))
+			bad = 1;
+		workers[victim] = 0;
+		if (stopped != victim)
+			kill(workers[stopped], SIGCONT);
+		if (k % 8 == 7)
+			ub_map_sweep(&map, is_alive, workers);
+		workers[victim] = start_worker(&map);
+	}
+	for (u32 i = 0; i < WORKERS; i++) {
+		kill(workers[i], SIGKILL);
+		waitpid(workers[i], NULL, 0);
+		workers[i] = 0;
+	}
+	ub_map_sweep(&map, is_alive, workers);
+	if (!bad)
+		bad = check_capacity(&map);
+	our_map_destroy(&map);
+	return bad;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct ub_map_attr shapes[] = {
+		{ BPF_MAP_TYPE_HASH, 8, 16, 40 },
+		{ BPF_MAP_TYPE_HASH, 8, 16, 128 },
+		{ BPF_MAP_TYPE_PERCPU_HASH, 8, 16, 40 },
+		{ BPF_MAP_TYPE_LRU_HASH, 8, 16, 40 },
+		{ BPF_MAP_TYPE_LPM_TRIE, 8, 16, 40, BPF_F_NO_PREALLOC },
+		{ BPF_MAP_TYPE_QUEUE, 0, 16, 40 },
+		{ BPF_MAP_TYPE_STACK, 0, 16, 40 },
+	};
+	u32 kills = 100, type = 0;
+	int bad = 0, option;
+
+	while ((option = getopt(argc, argv, "n:t:")) != -1) {
+		if (option == 'n')
+			kills = (u32)strtoul(optarg, NULL, 0);
+		else if (option == 't')
+			type = (u32)strtoul(optarg, NULL, 0);
+		else
+			return 2;
+	}
+	random_state = (u64)time(NULL) ^ (u64)getpid() << 20;
+	for (u32 i = 0; i < ub_array_size(shapes); i++) {
+		if (!type || type == shapes[i].type)
+			bad |= run_type(&shapes[i], kills);
+	}
+	return bad;
+}
