@@ -59,6 +59,6 @@ int ub_cmd_coverage(const char *file)
 	printf("functions whose return can be probed: %" PRIu64 " of %" PRIu64 "\n",
 	       coverage.returns, coverage.returning);
 	if (coverage.tail_jumps)
-		print_line("refused: leaves by a tail jump", coverage.tail_jumps, coverage.returning);
+		print_line("leave by a jump through a pointer or register", coverage.tail_jumps, coverage.returning);
 	return 0;
 }

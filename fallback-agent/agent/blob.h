@@ -14,5 +14,7 @@ extern const u32 ub_agent_blob_size;
 /* Offset of each helper by its id (enum bpf_func_id), plus 1; 0 = the agent has none. */
 extern const u32 ub_agent_helpers[UB_AGENT_HELPERS];
 extern const u32 ub_agent_slot_offset;
+extern const u32 ub_agent_tail_note_offset;
+extern const u32 ub_agent_tail_noted_offset;
 
 #endif

@@ -14,8 +14,20 @@ struct ub_thread_slot {
 	u64 guard; /* stack pointer in the innermost trampoline that is active, 0 = none; stale once the
 		    * thread's stack pointer is above it (siglongjmp out of a signal handler) */
 	u64 counters; /* address of its counters in the target */
-	u64 reserved[5];
+	u64 tails;    /* address of its struct ub_thread_tails in the target */
+	u64 reserved[4];
 } __attribute__((aligned(64)));
+
+/* Tail jumps out of functions whose return is probed, until the return: agent/tail.c. */
+#define UB_MAX_TAILS 31
+struct ub_thread_tails {
+	u64 pending; /* entries in use */
+	u64 reserved;
+	struct {
+		u64 place; /* stack address of the return address, 0 = free */
+		u64 group; /* number of the link */
+	} entries[UB_MAX_TAILS];
+};
 
 struct ub_hit_counters {
 	u64 hits;
@@ -26,11 +38,16 @@ struct ub_data_header {
 	u64 slots_end;
 	u64 counters;
 	u64 counters_stride;
-	u64 lost; /* hits of threads that found no slot: misses of every link of their site */
+	u64 reserved;
+	u64 tails;
 };
 
 _Static_assert(sizeof(struct ub_process) <= UB_DATA_STATE, "ub_process has grown");
 _Static_assert(sizeof(struct ub_thread_slot) == UB_SLOT_SIZE, "slot size");
+_Static_assert(sizeof(struct ub_thread_tails) == UB_TAILS_SIZE, "tails size");
+_Static_assert(offsetof(struct ub_thread_slot, tails) == UB_SLOT_TAILS, "slot layout");
+_Static_assert(UB_DATA_HEADER + offsetof(struct ub_data_header, tails) == UB_DATA_TAILS,
+	       "header layout");
 _Static_assert(offsetof(struct ub_thread_slot, guard) == UB_SLOT_GUARD, "slot layout");
 _Static_assert(offsetof(struct ub_thread_slot, counters) == UB_SLOT_COUNTERS, "slot layout");
 

@@ -55,6 +55,10 @@ ub_agent_slot:
 	sub	%rdx, %rax
 	sub	$UB_DATA_SLOTS, %rax
 	shr	$UB_SLOT_SHIFT, %rax
+	mov	%rax, %rsi
+	shl	$UB_TAILS_SHIFT, %rsi
+	add	UB_DATA_TAILS(%rdx), %rsi
+	mov	%rsi, UB_SLOT_TAILS(%rcx)
 	imul	UB_DATA_COUNTERS_STRIDE(%rdx), %rax
 	add	UB_DATA_COUNTERS(%rdx), %rax
 	mov	%rax, UB_SLOT_COUNTERS(%rcx)

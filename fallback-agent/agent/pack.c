@@ -31,7 +31,9 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 {
 	static const char prefix[] = "ub_helper_";
 	const size_t nr = header->sh_size / header->sh_entsize;
-	int64_t slot = -1;
+	static const char *const wanted[] = { "ub_agent_slot", "ub_agent_tail_note",
+					      "ub_agent_tail_noted" };
+	int64_t offsets[] = { -1, -1, -1 };
 	int failed = 0;
 
 	fprintf(out, "\nconst u32 ub_agent_helpers[UB_AGENT_HELPERS] = {\n");
@@ -52,19 +54,22 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 		if (symbol.st_value < agent->sh_addr ||
 		    symbol.st_value >= agent->sh_addr + agent->sh_size)
 			continue;
-		if (!strcmp(name, "ub_agent_slot"))
-			slot = (int64_t)(symbol.st_value - agent->sh_addr);
-		/* Hidden functions are local after the link, as statics are: they differ in this. */
-		if (GELF_ST_TYPE(symbol.st_info) == STT_FUNC &&
-		    (GELF_ST_BIND(symbol.st_info) != STB_LOCAL ||
-		     GELF_ST_VISIBILITY(symbol.st_other) == STV_HIDDEN) &&
+		for (size_t k = 0; k < 3; k++)
+			if (!strcmp(name, wanted[k]))
+				offsets[k] = (int64_t)(symbol.st_value - agent->sh_addr);
+		/* Hidden functions that other objects call are local after the link, like statics: of those
+		 * none has this prefix. */
+		if (GELF_ST_TYPE(symbol.st_info) == STT_FUNC && !strchr(name, '.') &&
 		    !strncmp(name, prefix, sizeof(prefix) - 1))
 			fprintf(out, "\t[BPF_FUNC_%s] = %lu + 1,\n", name + sizeof(prefix) - 1,
 				(unsigned long)(symbol.st_value - agent->sh_addr));
 	}
-	fprintf(out, "};\nconst u32 ub_agent_slot_offset = %ld;\n", (long)slot);
-	if (slot < 0)
-		failed = fail("no ub_agent_slot", NULL);
+	fprintf(out, "};\n");
+	for (size_t k = 0; k < 3; k++) {
+		if (offsets[k] < 0)
+			failed = fail("symbol is missing", wanted[k]);
+		fprintf(out, "const u32 %s_offset = %ld;\n", wanted[k], (long)offsets[k]);
+	}
 	return failed;
 }
 

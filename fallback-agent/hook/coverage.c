@@ -35,8 +35,8 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 			    struct ub_coverage *coverage, struct ub_planner *planner)
 {
 	_cleanup_(insns_cleanup) struct ub_flow_insns insns = {};
-	_cleanup_free_ u64 *returns = NULL;
-	u32 nr_returns = 0;
+	_cleanup_free_ struct ub_exit *exits = NULL;
+	u32 nr_exits = 0;
 	bool leaves = false, all = true;
 	int err = ub_flow_decode(elf, function, &insns);
 
@@ -56,17 +56,23 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 		count(&coverage->offsets, &result);
 		if (!i)
 			count(&coverage->entries, &result);
-		if (insn->flow == UB_FLOW_RET && !result.tactic)
-			all = false;
 	}
 	if (err || !leaves)
 		return err;
 	coverage->returning++;
-	if (ub_returns_find(elf, function->start, &returns, &nr_returns, NULL))
+	/* Where pointers lead is known only in a process: they count as unknown here. */
+	if (ub_exits_find(elf, function->start, NULL, &exits, &nr_exits, NULL)) {
 		coverage->tail_jumps++;
-	else if (all)
-		coverage->returns++;
-	return 0;
+		return 0;
+	}
+	for (u32 i = 0; i < nr_exits && all && !err; i++) {
+		struct ub_plan_result result;
+
+		err = ub_planner_try(planner, exits[i].address, &result);
+		all = !err && result.tactic != UB_TACTIC_NONE;
+	}
+	coverage->returns += all;
+	return err;
 }
 
 int ub_coverage_measure(int fd, struct ub_coverage *coverage, struct ub_reason *why)

@@ -537,6 +537,37 @@ static int analyse(struct ub_elf *elf, struct ub_reason *why)
 	return 0;
 }
 
+int ub_elf_symbol(const struct ub_elf *elf, const char *name, u64 *address)
+{
+	_cleanup_(elf_cleanup) Elf *handle = elf_begin(elf->fd, ELF_C_READ, NULL);
+	Elf_Scn *section = NULL;
+
+	while (handle && (section = elf_nextscn(handle, section))) {
+		GElf_Shdr header;
+		Elf_Data *data;
+		size_t nr;
+
+		if (!gelf_getshdr(section, &header) || !header.sh_entsize ||
+		    (header.sh_type != SHT_SYMTAB && header.sh_type != SHT_DYNSYM))
+			continue;
+		data = elf_getdata(section, NULL);
+		nr = data ? header.sh_size / header.sh_entsize : 0;
+		for (size_t i = 0; i < nr; i++) {
+			const char *found;
+			GElf_Sym symbol;
+
+			if (!gelf_getsym(data, (int)i, &symbol) || symbol.st_shndx == SHN_UNDEF)
+				continue;
+			found = elf_strptr(handle, header.sh_link, symbol.st_name);
+			if (found && !strcmp(found, name)) {
+				*address = symbol.st_value;
+				return 0;
+			}
+		}
+	}
+	return -ENOENT;
+}
+
 int ub_elf_open(int fd, struct ub_elf **out, struct ub_reason *why)
 {
 	struct ub_elf *elf;

@@ -64,6 +64,9 @@ struct ub_elf_function *ub_elf_function_at(struct ub_elf *elf, u64 address);
 u64 ub_elf_next_start(const struct ub_elf *elf, u64 address);
 u64 ub_elf_previous_start(const struct ub_elf *elf, u64 address);
 
+/* Address of the symbol @name in .dynsym or .symtab: 0 or -ENOENT. */
+int __must_check ub_elf_symbol(const struct ub_elf *elf, const char *name, u64 *address);
+
 bool ub_elf_is_target(struct ub_elf *elf, u64 address);
 void ub_elf_add_target(struct ub_elf *elf, u64 address);
 

@@ -52,6 +52,7 @@ static void build_deinit(struct ub_image_build *build)
 	free(build->map_addresses);
 	free(build->map_tables);
 	free(build->infos);
+	free(build->pun_pages);
 	ub_address_space_free(&build->space);
 }
 
@@ -111,23 +112,73 @@ static int find_file(struct ub_image_build *build, const struct ub_point *point,
 	return 0;
 }
 
-static int add_hook(struct ub_image_file *file, u64 address, u32 link, bool is_return)
+static int add_hook(struct ub_image_file *file, u64 address, u32 link, enum ub_hook_kind kind)
 {
 	int err = ub_image_grow((void **)&file->hooks, &file->hooks_capacity, file->nr_hooks + 1,
 				sizeof(file->hooks[0]));
 
 	if (!err)
-		file->hooks[file->nr_hooks++] = (struct ub_hook){ address, link, is_return };
+		file->hooks[file->nr_hooks++] = (struct ub_hook){ address, link, kind };
 	return err;
+}
+
+static struct ub_image_file *file_of(struct ub_image_build *build, const struct ub_elf *elf)
+{
+	for (u32 i = 0; i < build->nr_files; i++)
+		if (build->files[i].modules[0].elf == elf)
+			return &build->files[i];
+	return NULL;
+}
+
+/* Where a pointer of the target leads: struct ub_exit_resolver. */
+static int resolve(void *opaque, struct ub_elf *elf, u64 pointer, struct ub_elf **to, u64 *address)
+{
+	struct ub_image_build *build = opaque;
+	const struct ub_image_file *file = file_of(build, elf);
+	_cleanup_close_ int fd = -1;
+	char path[64];
+	u64 value;
+
+	if (!file)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "/proc/%d/mem", build->request->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || pread(fd, &value, sizeof(value),
+			    (off_t)(pointer + file->modules[0].bias)) != sizeof(value))
+		return -EFAULT;
+	for (u32 i = 0; i < build->space.nr; i++) {
+		const struct ub_mapping *mapping = &build->space.mappings[i];
+		struct ub_image_file *target;
+		struct ub_point point = {};
+		int err;
+
+		if (value < mapping->start || value >= mapping->end)
+			continue;
+		err = ub_mapping_file(build->request->pid, mapping, &point.dev, &point.ino);
+		if (!err)
+			err = find_file(build, &point, &target, NULL);
+		if (err)
+			return err;
+		*to = target->modules[0].elf;
+		*address = value - target->modules[0].bias;
+		return 0;
+	}
+	return -ENOENT;
 }
 
 static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *why)
 {
+	static const enum ub_hook_kind kinds[] = {
+		[UB_EXIT_RETURN] = UB_HOOK_RETURN,
+		[UB_EXIT_NOTE] = UB_HOOK_NOTE,
+		[UB_EXIT_NOTED] = UB_HOOK_NOTED,
+	};
+	const struct ub_exit_resolver resolver = { resolve, build };
 	const struct ub_image_link *link = &build->request->links[index];
+	_cleanup_free_ struct ub_exit *exits = NULL;
 	struct ub_image_file *file;
-	_cleanup_free_ u64 *returns = NULL;
 	struct ub_elf *elf;
-	u32 nr_returns = 0;
+	u32 nr_exits = 0;
 	u64 address;
 	int err;
 
@@ -139,13 +190,17 @@ static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *w
 		return ub_reason_set(why, -EINVAL, "%s: file offset 0x%" PRIx64 " is not code",
 				     file->modules[0].name, link->point.offset);
 	if (link->point.kind == UB_POINT_ENTRY)
-		return add_hook(file, address, index, false);
-	err = ub_returns_find(elf, address, &returns, &nr_returns, why);
+		return add_hook(file, address, index, UB_HOOK_ENTRY);
+	err = ub_exits_find(elf, address, &resolver, &exits, &nr_exits, why);
 	if (err)
 		return ub_reason_prefix(why, err, "%s: return of 0x%" PRIx64,
-					file->modules[0].name, link->point.offset);
-	for (u32 i = 0; i < nr_returns && !err; i++)
-		err = add_hook(file, returns[i], index, true);
+					file_of(build, elf)->modules[0].name, link->point.offset);
+	for (u32 i = 0; i < nr_exits && !err; i++) {
+		build->needs_tails |= exits[i].kind != UB_EXIT_RETURN;
+		file = file_of(build, exits[i].elf);
+		err = file ? add_hook(file, exits[i].address, index, kinds[exits[i].kind]) :
+			     -ENOENT;
+	}
 	return err;
 }
 
@@ -156,8 +211,8 @@ static int compare_hooks(const void *a, const void *b)
 
 	if (x->address != y->address)
 		return x->address < y->address ? -1 : 1;
-	if (x->is_return != y->is_return)
-		return x->is_return ? 1 : -1;
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
 	return x->link < y->link ? -1 : x->link > y->link;
 }
 
@@ -234,11 +289,31 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 			continue;
 		segment = ub_elf_segment_at(module->elf, file->addresses[i]);
 		return ub_reason_set(why, -EOPNOTSUPP, "%s: the %sinstruction at offset 0x%" PRIx64 " can't be hooked: %s",
-				     module->name, hook->is_return ? "return " : "",
+				     module->name, hook->kind == UB_HOOK_ENTRY ? "" : "returning ",
 				     segment ? file->addresses[i] - segment->address + segment->offset :
 					       file->addresses[i],
 				     ub_refusal_text(file->plan.results[i].refusal));
 	}
+	return 0;
+}
+
+/* Thread pointers may be trusted if all makers of processes that share the memory are watched. */
+static int plan_sharing(struct ub_image_build *build)
+{
+	const struct ub_mapping *glibc = ub_runtime_glibc(&build->space);
+	struct ub_image_file *file;
+	struct ub_point point = {};
+
+	if (!glibc || !ub_sharing_wanted(build->request) ||
+	    ub_mapping_file(build->request->pid, glibc, &point.dev, &point.ino))
+		return 0;
+	if (find_file(build, &point, &file, NULL))
+		return 0;
+	if (file->nr_modules != 1 || ub_sharing_find(build, file)) {
+		build->nr_sharing = 0;
+		return 0;
+	}
+	build->image->trust_tid = true;
 	return 0;
 }
 
@@ -471,7 +546,8 @@ static void fill_func_ips(struct ub_image_build *build)
 			const struct ub_point *point = &build->request->links[hook->link].point;
 			u64 address;
 
-			if (!ub_elf_address(file->modules[0].elf, point->offset, &address))
+			if (point->dev == file->dev && point->ino == file->ino &&
+			    !ub_elf_address(file->modules[0].elf, point->offset, &address))
 				infos[hook->link].func_ip = address + file->modules[0].bias;
 		}
 	}
@@ -509,6 +585,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 		err = add_link(build, i, why);
 	for (u32 i = 0; i < build->nr_files && !err; i++)
 		err = plan_file(build, &build->files[i], why);
+	if (!err)
+		err = plan_sharing(build);
 	if (!err)
 		err = find_semaphores(build, why);
 	if (!err)
@@ -628,6 +706,38 @@ bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, b
 		return guard && (on_altstack || sp <= guard);
 	}
 	return false;
+}
+
+void ub_image_identify(const struct ub_image *image, int mem, const struct ub_thread_identity *threads,
+		       u32 nr, u32 sharers)
+{
+	/* Of struct pthread: glibc since 2.4, 64-bit. */
+	static const u32 candidates[] = { 0x2d0 };
+	struct ub_process *process = image->process;
+
+	if (sharers)
+		__atomic_fetch_add(&process->vm_sharers, sharers, __ATOMIC_SEQ_CST);
+	if (!image->trust_tid || !nr || !process->has_fsgsbase || (pid_t)process->own_tgid != image->pid)
+		return;
+	for (u32 i = 0; i < ub_array_size(candidates); i++) {
+		u32 fitting = 0;
+
+		for (u32 k = 0; k < nr; k++) {
+			u64 at = threads[k].fs_base + candidates[i];
+			u64 self = 0;
+			u32 tid = 0;
+
+			if (threads[k].fs_base &&
+			    pread(mem, &self, sizeof(self), (off_t)threads[k].fs_base) == sizeof(self) &&
+			    pread(mem, &tid, sizeof(tid), (off_t)at) == sizeof(tid) &&
+			    self == threads[k].fs_base && (pid_t)tid == threads[k].tid)
+				fitting++;
+		}
+		if (fitting == nr) {
+			process->tid_offset = candidates[i];
+			return;
+		}
+	}
 }
 
 struct ub_site_state *ub_image_state(const struct ub_image *image)

@@ -8,13 +8,22 @@
 #include <hook/image_private.h>
 #include <hook/module.h>
 #include <hook/plan.h>
+#include <hook/returns.h>
 #include <hook/x86_64/trampoline.h>
 
-/* One link at one address of one file: a return link has one per ret. */
+/* What a link does at an address, in the order in which it is done there. */
+enum ub_hook_kind {
+	UB_HOOK_ENTRY,	/* run */
+	UB_HOOK_RETURN, /* run, before a ret */
+	UB_HOOK_NOTED,	/* run, before a ret, if the place of the return address was noted for the link */
+	UB_HOOK_NOTE,	/* note it, before a jump */
+};
+
+/* One link at one address of one file: a return link has several. */
 struct ub_hook {
 	u64 address; /* in the file */
 	u32 link;    /* index into the request's links */
-	bool is_return;
+	enum ub_hook_kind kind;
 };
 
 /* One file, with everything wanted in it; mapped at one or more places. */
@@ -57,6 +66,8 @@ struct ub_image_build {
 	u64 *map_tables;	/* of each link's table of pointers to them */
 	u64 *infos;		/* of each link's struct ub_link_info */
 
+	bool self_pointer; /* see struct ub_trampoline_space */
+
 	/* Data part. */
 	u32 slot_bits;
 	u64 data_size;
@@ -65,12 +76,29 @@ struct ub_image_build {
 	u64 infos_offset;
 	u64 maps_offset;
 	u64 tables_offset;
+	u64 tails_offset;
+	bool needs_tails;
 	u64 events_address;
 	u64 events_size;
+
+#define UB_MAX_SHARING 8
+	u32 nr_sharing; /* sites of sharing.c: addresses in the file number sharing_file */
+	u32 sharing_file;
+	u64 sharing[UB_MAX_SHARING];
+
+	u32 nr_pun_pages;
+	struct ub_image_pun_page *pun_pages;
 
 	u32 sites_capacity;
 	u32 moves_in_capacity;
 	u32 moves_out_capacity;
+};
+
+/* A page of code where overlapping jumps lead to. */
+struct ub_image_pun_page {
+	u64 address;
+	u64 used[64]; /* one bit a byte */
+	u8 bytes[4096];
 };
 
 /* What remains of the builder in a finished image: where its counters are. */
@@ -90,12 +118,29 @@ int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 int __must_check ub_image_emit(struct ub_image_build *build, struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
 
+/* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to @trampoline. -ENOSPC. */
+int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site,
+			      const u8 *following, u64 trampoline, u64 *stub);
+/* The pages become parts of the image. */
+int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
+
 /* image_data.c: sizes, addresses and contents of the shared parts. */
 int __must_check ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why);
 int __must_check ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why);
 int __must_check ub_image_add_part(struct ub_image *image, const struct ub_part *part);
 /* A sealed memfd with @size bytes of @bytes in it. */
 int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, u64 rounded);
+
+/* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and build->self_pointer. */
+void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
+
+/* sharing.c. Finds the sites in libc: 0, or negative: nobody may trust thread pointers. */
+bool ub_sharing_wanted(const struct ub_image_request *request);
+int __must_check ub_sharing_find(struct ub_image_build *build, struct ub_image_file *file);
+void ub_sharing_emit(struct ub_emit *emit, u64 data, const u8 *bytes, u64 back, u64 *syscall_at,
+		     u64 *back_at);
+/* The mapping of glibc, or NULL. */
+const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space);
 
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);
@@ -104,10 +149,5 @@ void ub_vdso_find(const struct ub_address_space *space, struct ub_process *proce
 int __must_check ub_image_add_site_table(struct ub_image_build *build, u64 address, u64 room,
 					 struct ub_reason *why);
 u64 ub_image_site_table_bound(const struct ub_image_build *build);
-
-/* returns.c: the instructions before which the function at @address has returned. 0; -EOPNOTSUPP with @why. *addresses is freed
- * with free(). */
-int __must_check ub_returns_find(struct ub_elf *elf, u64 address, u64 **addresses, u32 *nr,
-				 struct ub_reason *why);
 
 #endif

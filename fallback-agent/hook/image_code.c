@@ -18,7 +18,7 @@
 #include <hook/relocate.h>
 
 #define PAGE 4096ull
-#define MAX_POINTS (2 * 16) /* of one window: two for each instruction */
+#define MAX_POINTS (4 * 16) /* of one window: one of each kind for each instruction */
 
 static int add_move(struct ub_move **moves, u32 *nr, u32 *capacity, u64 from, u64 to,
 		    bool resumes)
@@ -133,6 +133,12 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 	struct ub_image_build *build = w->build;
 	struct ub_trampoline_point *point = &w->points[w->nr_points];
 	struct ub_trampoline_link *links = calloc(to - from, sizeof(*links));
+	static const enum ub_trampoline_kind kinds[] = {
+		[UB_HOOK_ENTRY] = UB_TRAMPOLINE_RUN,
+		[UB_HOOK_RETURN] = UB_TRAMPOLINE_RETURN,
+		[UB_HOOK_NOTED] = UB_TRAMPOLINE_NOTED,
+		[UB_HOOK_NOTE] = UB_TRAMPOLINE_NOTE,
+	};
 
 	if (!links)
 		return -ENOMEM;
@@ -154,7 +160,7 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 	}
 	*point = (struct ub_trampoline_point){
 		.ip = ip,
-		.is_return = w->file->hooks[from].is_return,
+		.kind = kinds[w->file->hooks[from].kind],
 		.keep_flags = !is_entry(w, ip - w->module->bias),
 		.nr_links = to - from,
 		.links = links,
@@ -164,8 +170,36 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 	return 0;
 }
 
+/*
+ * A conditional tail jump notes only where it is taken:
+ *	jcc 1f; jmp 2f; 1: [note]; jmp target; 2:
+ */
+static int emit_noting_branch(struct window *w, const struct ub_decoded *moved, const u8 *bytes,
+			      u32 from, u32 to)
+{
+	struct ub_emit *emit = &w->zone->emit;
+	struct ub_decoded branch = *moved;
+	u32 over;
+	int err;
+
+	/* Where it goes is known only afterwards: 6 bytes of jcc, or 9 of loop and jrcxz, then the jump over. */
+	branch.target = ub_emit_here(emit) +
+			(moved->opcode >= 0xe0 && moved->opcode <= 0xe3 ? moved->len + 7u : 6u) + 5u;
+	err = ub_relocate(emit, &branch, bytes);
+	if (err)
+		return err;
+	over = ub_emit_jmp_forward(emit);
+	if (!emit->error && ub_emit_here(emit) != branch.target)
+		return -EINVAL;
+	err = emit_probe(w, moved->address, from, to);
+	ub_emit_jmp(emit, moved->target);
+	ub_emit_land(emit, over);
+	return err;
+}
+
 static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 {
+	u32 note_from = 0, note_to = 0;
 	struct ub_emit *emit = &w->zone->emit;
 	const u64 bias = w->module->bias;
 	const u64 ip = insn->decoded.address + bias;
@@ -186,9 +220,15 @@ static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 		while (!err && from < end) {
 			u32 to = from + 1;
 
-			while (to < end && file->hooks[to].is_return == file->hooks[from].is_return)
+			while (to < end && file->hooks[to].kind == file->hooks[from].kind)
 				to++;
-			err = emit_probe(w, ip, from, to);
+			if (file->hooks[from].kind == UB_HOOK_NOTE &&
+			    insn->decoded.flow == UB_FLOW_BRANCH) {
+				note_from = from;
+				note_to = to;
+			} else {
+				err = emit_probe(w, ip, from, to);
+			}
 			from = to;
 		}
 		if (err)
@@ -200,6 +240,8 @@ static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 	moved.address += bias;
 	moved.target += bias;
 	moved.mem += bias;
+	if (note_to)
+		return emit_noting_branch(w, &moved, insn->bytes, note_from, note_to);
 	return ub_relocate(emit, &moved, insn->bytes);
 }
 
@@ -227,12 +269,23 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 	site = &image->sites[image->nr_sites++];
 	*site = (struct ub_site){
 		.address = address,
-		.len = 5,
+		.len = w->plan->tactic == UB_TACTIC_PUN ? w->plan->len : 5,
 		.dev = w->module->dev,
 		.ino = w->module->ino,
 		.offset = w->plan->address - segment->address + segment->offset,
 	};
-	memcpy(site->old, bytes, 5);
+	memcpy(site->old, bytes, site->len);
+	if (w->plan->tactic == UB_TACTIC_PUN) {
+		u64 stub;
+
+		err = ub_pun_place(build, site, bytes + site->len, trampoline, &stub);
+		if (err == -ENOSPC)
+			return ub_reason_set(why, -EOPNOTSUPP,
+					     "the instruction is shorter than a jump, the one behind it is "
+					     "jumped to, and there is no free memory where a jump that "
+					     "overlaps it could lead");
+		return err ? err : add_move_out(build, stub, address, false);
+	}
 	site->new[0] = 0xe9;
 	memcpy(site->new + 1, &rel, sizeof(rel));
 	return 0;
@@ -263,6 +316,41 @@ static int emit_window(struct window *w, struct ub_reason *why)
 	return err ? err : add_site(w, trampoline, why);
 }
 
+/* The sites of sharing.c in @module. */
+static int emit_sharing(struct window *w, struct ub_reason *why)
+{
+	struct ub_image_build *build = w->build;
+	const u64 bias = w->module->bias;
+
+	for (u32 i = 0; i < build->nr_sharing; i++) {
+		const struct ub_plan_window window = { .address = build->sharing[i],
+						       .len = 7,
+						       .tactic = UB_TACTIC_JUMP };
+		const u64 address = build->sharing[i] + bias;
+		u64 size = 0, trampoline, syscall_at, back_at;
+		int err;
+
+		ub_emit_align(&w->zone->emit, 16);
+		trampoline = ub_emit_here(&w->zone->emit);
+		ub_sharing_emit(&w->zone->emit, build->image->data_address,
+				ub_elf_bytes(w->module->elf, build->sharing[i], &size), address + 7,
+				&syscall_at, &back_at);
+		w->plan = &window;
+		err = add_move_out(build, trampoline, address, false);
+		if (!err)
+			err = add_move_out(build, syscall_at, address + 5, false);
+		if (!err)
+			err = add_move_out(build, back_at, address + 7, true);
+		if (!err)
+			err = add_move_in(build, address + 5, syscall_at);
+		if (!err)
+			err = add_site(w, trampoline, why);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 static int emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
 		       const struct ub_image_file *file, const struct ub_module *module,
 		       const struct ub_trampoline_space *space, struct ub_reason *why)
@@ -281,13 +369,15 @@ static int emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
 			return ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
 						(unsigned long long)w->plan->address);
 	}
+	if (build->nr_sharing && file == &build->files[build->sharing_file])
+		return emit_sharing(w, why);
 	return 0;
 }
 
 u64 ub_image_zone_bound(const struct ub_image_build *build)
 {
 	const struct ub_image_request *request = build->request;
-	u64 bound = ub_agent_blob_size + PAGE;
+	u64 bound = ub_agent_blob_size + PAGE + UB_MAX_SHARING * 256;
 
 	for (u32 i = 0; i < request->nr_links; i++)
 		if (!i || !same_program(&request->links[i - 1], &request->links[i]))
@@ -296,8 +386,8 @@ u64 ub_image_zone_bound(const struct ub_image_build *build)
 		const struct ub_image_file *file = &build->files[f];
 		u64 size = 0;
 
-		size += file->plan.nr_insns * 64ull + file->plan.nr_windows * 32ull;
-		size += file->nr_addresses * 2ull * ub_trampoline_bound(0);
+		size += file->plan.nr_insns * 80ull + file->plan.nr_windows * 32ull;
+		size += file->nr_addresses * 3ull * ub_trampoline_bound(0);
 		size += file->nr_hooks * (u64)(ub_trampoline_bound(1) - ub_trampoline_bound(0));
 		bound += size * file->nr_modules;
 	}
@@ -312,7 +402,9 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 		.slot_bits = build->slot_bits,
 		.shared_counters = build->image->data_address + build->counters_offset +
 				   ((u64)build->counters_stride << build->slot_bits),
-		.has_fsgsbase = !!(getauxval(AT_HWCAP2) & 2),
+		.self_pointer = build->self_pointer,
+		.has_rseq = build->image->process->has_rseq,
+		.rseq_cpu = (s32)build->image->process->rseq_offset + 4,
 	};
 	struct ub_emit *emit = &zone->emit;
 	u64 helpers[UB_MAX_HELPER];
@@ -325,6 +417,8 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 	ub_emit_bytes(emit, ub_agent_blob, ub_agent_blob_size);
 	helper_addresses(zone->address, helpers);
 	space.slot_function = zone->address + ub_agent_slot_offset;
+	space.note_function = zone->address + ub_agent_tail_note_offset;
+	space.noted_function = zone->address + ub_agent_tail_noted_offset;
 	for (u32 i = 0; i < build->request->nr_links && !err; i++)
 		err = place_program(build, zone, i, helpers, why);
 	for (u32 f = 0; f < build->nr_files && !err; f++) {
@@ -380,6 +474,7 @@ static void sort_moves(struct ub_move *moves, u32 *nr)
 int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 {
 	struct ub_image *image = build->image;
+	int err;
 
 	for (u32 i = 0; i < build->nr_zones; i++) {
 		struct ub_image_zone *zone = &build->zones[i];
@@ -390,8 +485,7 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 			.flags = MAP_PRIVATE,
 			.owned = true,
 		};
-		int err = emit_zone(build, zone, why);
-
+		err = emit_zone(build, zone, why);
 		if (err)
 			return err;
 		part.size = ub_round_up((u64)zone->emit.size, PAGE);
@@ -406,6 +500,9 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 			return err;
 		}
 	}
+	err = ub_pun_finish(build, why);
+	if (err)
+		return err;
 	sort_moves(image->moves_in, &image->nr_moves_in);
 	sort_moves(image->moves_out, &image->nr_moves_out);
 	qsort(image->sites, image->nr_sites, sizeof(image->sites[0]), compare_sites);

@@ -144,6 +144,10 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	build->tables_offset = offset;
 	for (u32 i = 0; i < request->nr_links; i++)
 		offset += request->links[i].nr_maps * sizeof(u64);
+	offset = ub_round_up(offset, 64ull);
+	build->tails_offset = offset;
+	if (build->needs_tails)
+		offset += nr_slots * UB_TAILS_SIZE;
 	build->counters_offset = ub_round_up(offset, PAGE);
 	/* One more than there are slots: threads without one share it. */
 	build->data_size = ub_round_up(
@@ -240,6 +244,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 	};
 	process->own_pidns_same = process->tgid_pid == own;
 	ub_vdso_find(&build->space, process);
+	ub_runtime_find(build, process);
 }
 
 int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
@@ -279,6 +284,7 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 	header->slots_end = image->data_address + UB_DATA_SLOTS +
 			    ((u64)UB_SLOT_SIZE << build->slot_bits);
 	header->counters = image->data_address + build->counters_offset;
+	header->tails = image->data_address + build->tails_offset;
 	header->counters_stride = build->counters_stride;
 
 	infos = (struct ub_link_info *)(data + build->infos_offset);
@@ -304,9 +310,13 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 			.flags = MAP_SHARED,
 			.fd = request->maps[i].fd,
 		};
+		int seals = fcntl(part.fd, F_GET_SEALS);
 
 		if (!part.size)
 			continue;
+		/* Frozen: the kernel refuses new writable mappings. */
+		if (seals >= 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
+			part.prot = PROT_READ;
 		err = ub_image_add_part(image, &part);
 		if (err)
 			return err;

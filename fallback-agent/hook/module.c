@@ -168,6 +168,16 @@ int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 hig
 	return find_with_margin(space, from, to, low, size, 0, address) ? 0 : -ENOSPC;
 }
 
+bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u64 size)
+{
+	if (start < LOWEST || start >= USER_END || size > USER_END - start)
+		return false;
+	for (u32 i = 0; i < space->nr; i++)
+		if (space->mappings[i].start < start + size && space->mappings[i].end > start)
+			return false;
+	return true;
+}
+
 /* --- files ----------------------------------------------------------------------------------- */
 
 static int check_file(int fd, dev_t dev, ino_t ino)
@@ -326,4 +336,29 @@ int ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev, 
 	*modules = found;
 	*nr = count;
 	return 0;
+}
+
+int ub_mapping_file(pid_t pid, const struct ub_mapping *mapping, dev_t *dev, ino_t *ino)
+{
+	char path[PATH_MAX + 32];
+	struct stat stat;
+
+	if (!mapping->ino || mapping->name[0] != '/')
+		return -ENOENT;
+	path_in_target(pid, mapping, path, sizeof(path));
+	if (lstat(path, &stat) || stat.st_ino != mapping->ino)
+		return -ENOENT;
+	*dev = stat.st_dev;
+	*ino = stat.st_ino;
+	return 0;
+}
+
+int ub_modules_find_mapping(pid_t pid, const struct ub_address_space *space,
+			    const struct ub_mapping *mapping, struct ub_module **modules, u32 *nr)
+{
+	dev_t dev;
+	ino_t ino;
+	int err = ub_mapping_file(pid, mapping, &dev, &ino);
+
+	return err ? err : ub_modules_find(pid, space, dev, ino, modules, nr, NULL);
 }

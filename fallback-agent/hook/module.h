@@ -49,10 +49,19 @@ int __must_check ub_address_space_take(struct ub_address_space *space, u64 start
 int __must_check ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev,
 				 ino_t ino, struct ub_module **modules, u32 *nr,
 				 struct ub_reason *why);
+/* st_dev and st_ino of a mapping's file, as the target sees it. */
+int __must_check ub_mapping_file(pid_t pid, const struct ub_mapping *mapping, dev_t *dev, ino_t *ino);
+/* The same for the file of one of the mappings, whatever it is. */
+int __must_check ub_modules_find_mapping(pid_t pid, const struct ub_address_space *space,
+					 const struct ub_mapping *mapping,
+					 struct ub_module **modules, u32 *nr);
 void ub_modules_free(struct ub_module *modules, u32 nr);
 
 /* A free place for @size bytes from where both @low and @high are within reach of 32 bits. -ENOSPC. */
 int __must_check ub_address_space_find(const struct ub_address_space *space, u64 low, u64 high,
 				       u64 size, u64 *address);
+
+/* Whether nothing is mapped in [@start, @start + @size). */
+bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u64 size);
 
 #endif

@@ -1,24 +1,82 @@
 // SPDX-License-Identifier: MIT
 /*
- * Return probes without touching return addresses: every way out of the function is an instruction
- * that can be probed like any other. Returning is `ret`. A tail jump leaves without one, and the function
- * that it goes to returns in place of ours: such functions are refused.
+ * Return probes without touching return addresses: every way out of a function is an instruction
+ * that can be probed like any other.
+ *
+ * A `ret` of the function is the simple case. A tail jump leaves the function to another one, which
+ * returns in its place. The stack pointer then still points at the same return address, so: before the jump the
+ * thread notes where its return address lies (UB_EXIT_NOTE), and at each `ret` of the function jumped to, and of those that
+ * it jumps to in turn, it looks whether that place is noted (UB_EXIT_NOTED). Nothing on the stack changes, so
+ * exceptions, unwinders and longjmp see nothing; what they skip stays noted until the place is used again.
+ *
+ * Jumps through the PLT are followed to where the target's GOT leads now. Jumps through registers can't be followed: such
+ * functions are refused.
  */
+#include <hook/returns.h>
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <common/cleanup.h>
 #include <hook/flow.h>
-#include <hook/image_build.h>
+
+#define MAX_FUNCTIONS 512
+
+struct visit {
+	struct ub_elf *elf;
+	u64 start;
+	bool root; /* the probed function itself: its rets are returns, whoever called */
+};
+
+struct search {
+	const struct ub_exit_resolver *resolver;
+	struct ub_reason *why;
+	struct ub_elf *elf;
+	const struct ub_elf_function *root;
+	const struct ub_elf_function *cold; /* the root's part elsewhere, if it has one */
+	u32 nr_visits;
+	struct visit visits[MAX_FUNCTIONS];
+	struct ub_exit *exits;
+	u32 nr_exits;
+};
 
 static void insns_cleanup(struct ub_flow_insns *insns)
 {
 	ub_flow_insns_free(insns);
 }
 
-/* A part of the same function elsewhere (.cold), reached by jumps: one that no call and no symbol but a
- * local one names can't be told from a tail jump's target, so a part is what jumps back into the function. */
+static int add_exit(struct search *s, struct ub_elf *elf, u64 address, enum ub_exit_kind kind)
+{
+	struct ub_exit *grown;
+
+	if (!(s->nr_exits & (s->nr_exits - 1))) {
+		grown = realloc(s->exits,
+				(s->nr_exits ? s->nr_exits * 2 : 1) * sizeof(s->exits[0]));
+		if (!grown)
+			return -ENOMEM;
+		s->exits = grown;
+	}
+	s->exits[s->nr_exits++] = (struct ub_exit){ elf, address, kind };
+	return 0;
+}
+
+static int add_visit(struct search *s, struct ub_elf *elf, u64 start, bool root)
+{
+	for (u32 i = 0; i < s->nr_visits; i++)
+		if (s->visits[i].elf == elf && s->visits[i].start == start &&
+		    s->visits[i].root == root)
+			return 0;
+	if (s->nr_visits == MAX_FUNCTIONS)
+		return ub_reason_set(s->why, -EOPNOTSUPP,
+				     "the function leaves by jumps to more than %d functions",
+				     MAX_FUNCTIONS);
+	s->visits[s->nr_visits++] = (struct visit){ elf, start, root };
+	return 0;
+}
+
+/* Whether @part is a piece of @function that the compiler moved away (.cold): it jumps back inside. */
 static bool jumps_back(struct ub_elf *elf, const struct ub_elf_function *part,
 		       const struct ub_elf_function *function)
 {
@@ -36,93 +94,165 @@ static bool jumps_back(struct ub_elf *elf, const struct ub_elf_function *part,
 	return false;
 }
 
-static int add(u64 **addresses, u32 *nr, u64 address)
+/* The pointer that the PLT entry at @address jumps through, or 0: it is none. */
+static u64 plt_pointer(struct ub_elf *elf, u64 address)
 {
-	u64 *grown;
+	struct ub_decoded insn;
+	u64 size = 0;
+	const u8 *bytes = ub_elf_bytes(elf, address, &size);
 
-	if (!(*nr & (*nr - 1))) {
-		grown = realloc(*addresses, (*nr ? *nr * 2 : 1) * sizeof(u64));
-		if (!grown)
-			return -ENOMEM;
-		*addresses = grown;
+	for (u32 i = 0; bytes && i < 2; i++) {
+		if (ub_decode(bytes, size, address, &insn))
+			return 0;
+		if (insn.flow == UB_FLOW_JUMP_MEM && (insn.flags & UB_DECODED_RIP))
+			return insn.mem;
+		if (!(insn.flags & UB_DECODED_ENDBR))
+			return 0;
+		bytes += insn.len;
+		size -= insn.len;
+		address += insn.len;
 	}
-	(*addresses)[(*nr)++] = address;
 	return 0;
 }
 
-static int collect(struct ub_elf *elf, const struct ub_elf_function *function,
-		   const struct ub_elf_function *whole, u64 **addresses, u32 *nr,
-		   const struct ub_elf_function **cold, struct ub_reason *why)
+/* The second half of a PLT entry, where a pointer leads that the loader has not bound yet: push $n; jmp. */
+static bool is_lazy(struct ub_elf *elf, u64 address)
 {
-	_cleanup_(insns_cleanup) struct ub_flow_insns insns = {};
-	int err = ub_flow_decode(elf, function, &insns);
+	u64 size = 0;
+	const u8 *bytes = ub_elf_bytes(elf, address, &size);
 
-	if (err)
-		return err;
-	for (u32 i = 0; i < insns.nr; i++) {
-		const struct ub_decoded *insn = &insns.insns[i];
-		const struct ub_elf_function *to;
+	static const u8 endbr64[] = { 0xf3, 0x0f, 0x1e, 0xfa };
 
-		if (insn->flow == UB_FLOW_RET) {
-			err = add(addresses, nr, insn->address);
-			if (err)
-				return err;
-			continue;
+	if (bytes && size >= 12 && !memcmp(bytes, endbr64, sizeof(endbr64))) {
+		bytes += sizeof(endbr64);
+		return bytes[0] == 0x68 && (bytes[5] == 0xe9 || bytes[5] == 0xf2);
+	}
+	return bytes && size >= 6 && bytes[0] == 0x68 && bytes[5] == 0xe9;
+}
+
+/* The jump at @from goes to @target in @elf, or through @pointer: follow it. */
+static int follow(struct search *s, struct ub_elf *elf, u64 from, u64 target, u64 pointer)
+{
+	const struct ub_elf_function *function;
+
+	for (u32 hops = 0; hops < 4; hops++) {
+		if (pointer) {
+			struct ub_elf *to = NULL;
+
+			if (!s->resolver || s->resolver->resolve(s->resolver->opaque, elf, pointer,
+								 &to, &target))
+				return ub_reason_set(
+					s->why, -EOPNOTSUPP,
+					"the function leaves by a jump through a pointer (at 0x%" PRIx64
+					") to a function that is not known yet, so its return can't be seen",
+					from);
+			elf = to;
 		}
-		if (insn->flow == UB_FLOW_JUMP_MEM) {
-			/* Within the function by a table, or away by a pointer? */
-			if ((insn->flags & (UB_DECODED_RIP | UB_DECODED_TABLE_LOAD)) ==
-				    UB_DECODED_RIP ||
-			    !function->has_tables)
-				return ub_reason_set(why, -EOPNOTSUPP,
-						     "the function leaves by an indirect jump (at 0x%" PRIx64
-						     "), so its return can't be seen",
-						     insn->address);
-			continue;
-		}
-		if (insn->flow != UB_FLOW_JUMP && insn->flow != UB_FLOW_BRANCH)
-			continue;
-		if ((insn->target >= whole->start && insn->target < whole->end) ||
-		    (insn->target >= function->start && insn->target < function->end))
-			continue;
-		to = ub_elf_function_at(elf, insn->target);
-		if (to && function == whole && (!*cold || *cold == to) && jumps_back(elf, to, whole)) {
-			*cold = to;
-			continue;
-		}
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "the function leaves by a tail jump (at 0x%" PRIx64
+		function = ub_elf_function_at(elf, target);
+		/* The PLT as a whole may look like a function (.eh_frame describes it). */
+		pointer = plt_pointer(elf, target);
+		if (!pointer)
+			break;
+		function = NULL;
+	}
+	if (!function || function->gap || is_lazy(elf, target))
+		return ub_reason_set(s->why, -EOPNOTSUPP,
+				     "the function leaves by a jump (at 0x%" PRIx64
+				     ") to code of which nothing is known, so its return can't be seen",
+				     from);
+	return add_visit(s, elf, function->start, false);
+}
+
+static bool within(const struct ub_elf_function *function, u64 address)
+{
+	return function && address >= function->start && address < function->end;
+}
+
+static int visit_jump(struct search *s, const struct visit *v,
+		      const struct ub_elf_function *function, const struct ub_decoded *insn)
+{
+	const bool indirect = insn->flow == UB_FLOW_JUMP_MEM;
+	int err;
+
+	if (!indirect && within(function, insn->target))
+		return 0;
+	if (indirect && !(insn->flags & UB_DECODED_RIP)) {
+		if (function->has_tables)
+			return 0; /* within the function, by a table */
+		return ub_reason_set(s->why, -EOPNOTSUPP,
+				     "the function leaves by a jump through a register (at 0x%" PRIx64
 				     "), so its return can't be seen",
 				     insn->address);
 	}
-	return 0;
+	if (v->root && !indirect) {
+		const struct ub_elf_function *to = ub_elf_function_at(v->elf, insn->target);
+
+		if (within(s->root, insn->target) || within(s->cold, insn->target))
+			return 0;
+		if (to && !to->gap && !s->cold && jumps_back(v->elf, to, s->root)) {
+			s->cold = to;
+			return add_visit(s, v->elf, to->start, true);
+		}
+	}
+	err = v->root ? add_exit(s, v->elf, insn->address, UB_EXIT_NOTE) : 0;
+	if (err)
+		return err;
+	return follow(s, v->elf, insn->address, insn->target, indirect ? insn->mem : 0);
 }
 
-int ub_returns_find(struct ub_elf *elf, u64 address, u64 **addresses, u32 *nr,
-		    struct ub_reason *why)
+static int visit_function(struct search *s, const struct visit *v)
 {
-	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
-	const struct ub_elf_function *cold = NULL;
-	_cleanup_free_ u64 *found = NULL;
-	u32 count = 0;
+	const struct ub_elf_function *function = ub_elf_function_at(v->elf, v->start);
+	_cleanup_(insns_cleanup) struct ub_flow_insns insns = {};
 	int err;
 
-	if (!function || function->gap || function->start != address)
+	if (!function)
+		return -EINVAL;
+	ub_flow_scan(v->elf, function->start, function->end);
+	err = ub_flow_decode(v->elf, function, &insns);
+	for (u32 i = 0; i < insns.nr && !err; i++) {
+		const struct ub_decoded *insn = &insns.insns[i];
+
+		if (insn->flow == UB_FLOW_RET)
+			err = add_exit(s, v->elf, insn->address,
+				       v->root ? UB_EXIT_RETURN : UB_EXIT_NOTED);
+		else if (insn->flow == UB_FLOW_JUMP || insn->flow == UB_FLOW_BRANCH ||
+			 insn->flow == UB_FLOW_JUMP_MEM)
+			err = visit_jump(s, v, function, insn);
+	}
+	return err;
+}
+
+int ub_exits_find(struct ub_elf *elf, u64 address, const struct ub_exit_resolver *resolver,
+		  struct ub_exit **exits, u32 *nr, struct ub_reason *why)
+{
+	_cleanup_free_ struct search *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	s->resolver = resolver;
+	s->why = why;
+	s->elf = elf;
+	s->root = ub_elf_function_at(elf, address);
+	if (!s->root || s->root->gap || s->root->start != address)
 		return ub_reason_set(why, -EOPNOTSUPP,
 				     "no function is known to start at 0x%" PRIx64
 				     ", so its ways out are not known",
 				     address);
-	ub_flow_scan(elf, function->start, function->end);
-	err = collect(elf, function, function, &found, &count, &cold, why);
-	if (!err && cold) {
-		ub_flow_scan(elf, cold->start, cold->end);
-		err = collect(elf, cold, function, &found, &count, &cold, why);
+	err = add_visit(s, elf, address, true);
+	for (u32 i = 0; i < s->nr_visits && !err; i++) {
+		const struct visit v = s->visits[i];
+
+		err = visit_function(s, &v);
 	}
-	if (err)
+	if (!err && !s->nr_exits)
+		err = ub_reason_set(why, -EOPNOTSUPP, "the function never returns");
+	if (err) {
+		free(s->exits);
 		return err;
-	if (!count)
-		return ub_reason_set(why, -EOPNOTSUPP, "the function never returns");
-	*addresses = TAKE_PTR(found);
-	*nr = count;
+	}
+	*exits = s->exits;
+	*nr = s->nr_exits;
 	return 0;
 }

@@ -8,7 +8,8 @@
  *
  * An operation that dies in between leaves descriptors and mappings. They are found without a log:
  * mappings by their names, memfds by their file position (UB_MARK_POSITION, which nothing of ours uses
- * otherwise), sockets by an odd send timeout (UB_MARK_TIMEOUT) that we set through our own copies.
+ * otherwise), sockets by an odd send timeout (UB_MARK_TIMEOUT) that we set through our own copies. Between their birth and
+ * that mark they are in the note: the kernel writes the two numbers behind magic words in the target's dead memory.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -43,12 +44,16 @@
 
 /* What the target needs at UB_REMOTE_ARGUMENTS to receive descriptors. */
 struct exchange {
+	u64 magic[2];
 	s32 pair[2];
 	struct msghdr msg;
 	struct iovec iov;
 	u64 byte;
 	u8 control[CMSG_SPACE(MAX_FDS * sizeof(int))];
 };
+
+/* What stands in front of a pair that may not be marked yet. */
+static const u64 note_magic[2] = { 0x8e1f6a0d75627066ull, 0xb35c29d42d72756eull };
 
 _Static_assert(sizeof(struct exchange) <= UB_REMOTE_ARGUMENTS, "arguments fit");
 
@@ -116,21 +121,20 @@ static int raise_limit(struct ub_target *t, u32 nr, struct rlimit *before)
 
 static int make_pair(struct ub_target *t, int host, s32 pair[2], int *end, struct ub_reason *why)
 {
-	u64 at = ub_remote_arguments(t) + offsetof(struct exchange, pair);
+	u64 note = ub_remote_arguments(t), at = note + offsetof(struct exchange, pair);
+	struct exchange x = { .magic = { note_magic[0], note_magic[1] }, .pair = { -1, -1 } };
 	_cleanup_close_ int other = -1;
-	s32 none[2] = { -1, -1 };
 	s64 result;
 	int err;
 
-	err = ub_target_write(t, at, none, sizeof(none));
+	err = ub_target_write(t, note, &x, offsetof(struct exchange, msg));
 	if (err)
 		return err;
-	t->report->unmarked_pair = at;
 	err = remote(t, "socketpair", SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, at, 0, 0,
 		     &result, why);
 	if (err)
 		return err;
-	err = ub_target_read(t, at, pair, sizeof(none));
+	err = ub_target_read(t, at, pair, sizeof(x.pair));
 	if (err)
 		return err;
 	*end = syscall(SYS_pidfd_getfd, host, pair[0], 0);
@@ -141,8 +145,9 @@ static int make_pair(struct ub_target *t, int host, s32 pair[2], int *end, struc
 	other = syscall(SYS_pidfd_getfd, host, pair[1], 0);
 	if (other >= 0)
 		mark_socket(other);
-	t->report->unmarked_pair = 0;
-	return ub_fault(t, UB_FAULT_socketpair);
+	x = (struct exchange){ 0 };
+	err = ub_target_write(t, note, &x, offsetof(struct exchange, msg));
+	return err ? err : ub_fault(t, UB_FAULT_socketpair);
 }
 
 static int send_fds(int socket, const int *fds, u32 nr)
@@ -264,30 +269,83 @@ static bool descriptor_is_ours(const struct ub_target *t, int host, int fd)
 	return position == UB_MARK_POSITION;
 }
 
+/* Two sockets are a pair if what one sends arrives at the other. */
+static bool is_pair(int a, int b)
+{
+	u64 sent = note_magic[0], got = 0;
+
+	return a >= 0 && b >= 0 &&
+	       send(a, &sent, sizeof(sent), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(sent) &&
+	       recv(b, &got, sizeof(got), MSG_DONTWAIT) == sizeof(got) && got == sent;
+}
+
+/* Marks the pair that a note tells of. */
+static void mark_noted(struct ub_target *t, int host, u64 note)
+{
+	struct exchange x;
+
+	if (ub_target_read(t, note, &x, offsetof(struct exchange, msg)) || x.pair[0] < 0 || x.pair[1] < 0)
+		return;
+	_cleanup_close_ int a = syscall(SYS_pidfd_getfd, host, x.pair[0], 0);
+	_cleanup_close_ int b = syscall(SYS_pidfd_getfd, host, x.pair[1], 0);
+
+	if (is_pair(a, b)) {
+		mark_socket(a);
+		mark_socket(b);
+	}
+	memset(&x, 0, sizeof(x));
+	if (ub_target_write(t, note, &x, offsetof(struct exchange, msg)))
+		return; /* gone */
+}
+
+/* Notes lie at the far end of the main stack, or else below the stack pointer of the thread that was host. */
+static void search_notes(struct ub_target *t, int host, u64 start, u64 end)
+{
+	u8 page[4096 + 16];
+
+	for (u64 at = start; at + 16 <= end; at += 4096) {
+		size_t size = end - at < sizeof(page) ? end - at : sizeof(page);
+		u8 *found;
+
+		if (ub_target_read(t, at, page, size))
+			continue;
+		found = memmem(page, size, note_magic, sizeof(note_magic));
+		if (found)
+			mark_noted(t, host, at + (found - page));
+	}
+}
+
+static void find_notes(struct ub_target *t, int host)
+{
+	for (u32 i = 0; i < t->nr_mappings; i++) {
+		const struct ub_mapping *m = &t->mappings[i];
+
+		if (!strcmp(ub_mapping_name(t, m), "[stack]"))
+			search_notes(t, host, m->start, m->end);
+	}
+	for (u32 i = 0; i < t->nr_threads && t->nr_threads <= 64; i++) {
+		const struct ub_mapping *m = ub_target_mapping(t, t->threads[i].sp);
+		u64 low;
+
+		if (t->threads[i].state == UB_THREAD_GONE || !m)
+			continue;
+		low = (t->threads[i].sp - 65536) & ~4095ull;
+		search_notes(t, host, low > m->start ? low : m->start, t->threads[i].sp & ~7ull);
+	}
+}
+
 int ub_close_leaked(struct ub_target *t)
 {
 	_cleanup_close_ int host = open_host(t);
+	struct ub_reason ignored;
 	s32 leaked[2 * MAX_FDS];
 	struct dirent *entry;
 	char path[96];
 	u32 nr = 0;
 	DIR *fds;
+	int err = 0;
 
-	/* A pair that was made and not marked yet. */
-	if (t->report->unmarked_pair &&
-	    !ub_target_read(t, t->report->unmarked_pair, leaked, 2 * sizeof(s32)) && leaked[0] > 0 &&
-	    leaked[1] > 0) {
-		for (u32 i = 0; i < 2; i++) {
-			_cleanup_close_ int copy = syscall(SYS_pidfd_getfd, host, leaked[i], 0);
-			int type = 0;
-			socklen_t size = sizeof(type);
-
-			if (copy >= 0 && !getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &size) &&
-			    type == SOCK_DGRAM)
-				mark_socket(copy);
-		}
-	}
-	t->report->unmarked_pair = 0;
+	find_notes(t, host);
 	snprintf(path, sizeof(path), "%s/fd", t->proc);
 	fds = opendir(path);
 	if (!fds)
@@ -297,7 +355,9 @@ int ub_close_leaked(struct ub_target *t)
 			leaked[nr++] = atoi(entry->d_name);
 	}
 	closedir(fds);
-	return nr ? close_fds(t, leaked, nr) : 0;
+	if (nr && !t->host_in_use)
+		err = ub_remote_begin(t, &ignored);
+	return err || !nr ? err : close_fds(t, leaked, nr);
 }
 
 /* --- mappings ----------------------------------------------------------------------------------- */
@@ -311,13 +371,17 @@ static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, str
 
 	err = remote(t, "mmap", SYS_mmap, part->address, part->size, part->prot, flags, fd, 0,
 		     &result, why);
-	if (err == -EEXIST)
-		return -EAGAIN;
+	if (err == -EEXIST) {
+		t->taken = true;
+		return ub_reason_set(why, -EAGAIN, "address %lx in process %d was taken meanwhile",
+				     part->address, t->pid);
+	}
 	if (err)
 		return err;
 	if ((u64)result != part->address) {
 		/* A kernel before 4.17 takes the address for a hint. */
 		err = remote(t, "munmap", SYS_munmap, result, part->size, 0, 0, 0, 0, &result, why);
+		t->taken = true;
 		return err ? err : -EAGAIN;
 	}
 	err = ub_fault(t, UB_FAULT_mapping);
@@ -350,7 +414,7 @@ static int map_batch(struct ub_target *t, const struct ub_image *image, u32 firs
 
 	*nr_there = 0;
 	for (u32 i = first; i < first + nr; i++) {
-		if (image->parts[i].fd < 0)
+		if (image->parts[i].kind == UB_PART_FORK)
 			continue;
 		lseek(image->parts[i].fd, UB_MARK_POSITION, SEEK_SET);
 		fds[nr_fds++] = image->parts[i].fd;
@@ -358,17 +422,29 @@ static int map_batch(struct ub_target *t, const struct ub_image *image, u32 firs
 	if (nr_fds)
 		err = pass_fds(t, end, socket, fds, there, nr_fds, nr_there, why);
 	for (u32 i = first; i < first + nr && !err; i++) {
-		t->report->nr_tried = i + 1;
-		err = map_part(t, &image->parts[i], image->parts[i].fd < 0 ? -1 : there[next++], why);
-		if (err == -EAGAIN) {
-			/* Not ours: it must not be taken for ours when this is undone. */
-			t->report->nr_tried = i;
-			t->taken = true;
-			ub_reason_set(why, err, "address %lx in process %d was taken meanwhile",
-				      image->parts[i].address, t->pid);
-		}
+		if (image->parts[i].kind != UB_PART_FORK)
+			err = map_part(t, &image->parts[i], there[next++], why);
 	}
 	return err;
+}
+
+/* Last, because it bears no name: by now the site table says where it is. */
+static int map_fork_page(struct ub_target *t, const struct ub_image *image, struct ub_reason *why)
+{
+	for (u32 i = 0; i < image->nr_parts; i++) {
+		int err;
+
+		if (image->parts[i].kind != UB_PART_FORK)
+			continue;
+		t->report->fork_tried = 1;
+		err = map_part(t, &image->parts[i], -1, why);
+		if (err) {
+			/* Somebody else's: it must not be taken for ours when this is undone. */
+			t->report->fork_tried = err != -EAGAIN;
+			return err;
+		}
+	}
+	return 0;
 }
 
 int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_reason *why)
@@ -404,6 +480,8 @@ int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_re
 			nr_there = 0;
 		}
 	}
+	if (!err)
+		err = map_fork_page(t, image, why);
 	if (raised)
 		prlimit(t->host->process, RLIMIT_NOFILE, &limit, NULL);
 	there[nr_there++] = pair[0];
@@ -419,40 +497,82 @@ int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_re
 	return ub_fault(t, UB_FAULT_mapped);
 }
 
-static bool part_is_mapped(const struct ub_target *t, const struct ub_part *part, bool tried)
+static bool named_part_mapped(const struct ub_target *t, const struct ub_part *part)
 {
 	const struct ub_mapping *m = ub_target_mapping(t, part->address);
-	const char *name;
 
-	if (!m)
-		return false;
-	name = ub_mapping_name(t, m);
-	if (part->kind != UB_PART_FORK)
-		return m->start == part->address && strstr(name, UB_NAME_PREFIX);
-	/* Anonymous memory bears no name: it is ours if we were about to map it, or if its neighbour is. */
-	if (name[0] || m->shared)
-		return false;
-	return tried;
+	return m && m->start == part->address && strstr(ub_mapping_name(t, m), UB_NAME_PREFIX);
 }
 
-/* The fork page belongs to the part that follows it in memory: where that is mapped by us, so is this, unless we were
- * interrupted between the two. */
-static bool neighbour_mapped(const struct ub_target *t, const struct ub_image *image, u32 i)
+/* Whether smaps shows MADV_WIPEONFORK at @address: nearly nothing else uses it. */
+static bool wiped_on_fork(const struct ub_target *t, u64 address)
 {
-	const struct ub_part *fork = &image->parts[i];
+	char path[96], line[1024];
+	_cleanup_fclose_ FILE *smaps = NULL;
+	unsigned long start, end;
+	bool here = false;
 
-	for (u32 k = 0; k < image->nr_parts; k++) {
-		if (image->parts[k].address == fork->address + fork->size &&
-		    part_is_mapped(t, &image->parts[k], false))
-			return k > i || !t->report->nr_tried;
+	snprintf(path, sizeof(path), "%s/smaps", t->proc);
+	smaps = fopen(path, "re");
+	while (smaps && fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = address >= start && address < end;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			return strstr(line, " wf") != NULL;
 	}
 	return false;
+}
+
+/* Never touched, in an image that never became live: mapped, but not yet marked, when we were killed. */
+static bool fresh_page(struct ub_target *t, const struct ub_image *image, u64 address)
+{
+	struct ub_site_state state;
+	char path[96];
+	u64 entry = 1;
+	FILE *pagemap;
+
+	if (!ub_stage_known(t, image) || ub_stage_get(t, image, &state) || state.stage != UB_STAGE_MAPPED)
+		return false;
+	snprintf(path, sizeof(path), "%s/pagemap", t->proc);
+	pagemap = fopen(path, "re");
+	if (!pagemap)
+		return false;
+	if (fseek(pagemap, address / 4096 * 8, SEEK_SET) || fread(&entry, 8, 1, pagemap) != 1)
+		entry = 1;
+	fclose(pagemap);
+	return !entry;
+}
+
+/* The fork page bears no name. It is ours if the image was complete and its neighbour in memory is still
+ * there (both go with one munmap), or if we know that we mapped it, or if it looks like it. */
+static bool fork_page_mapped(struct ub_target *t, const struct ub_image *image,
+			     const struct ub_part *part)
+{
+	const struct ub_mapping *m = ub_target_mapping(t, part->address);
+
+	if (!m || m->shared || ub_mapping_name(t, m)[0])
+		return false;
+	if (t->partial)
+		return t->report->fork_tried;
+	if (t->recorded)
+		return wiped_on_fork(t, part->address) || fresh_page(t, image, part->address);
+	for (u32 k = 0; k < image->nr_parts; k++) {
+		if (image->parts[k].address == part->address + part->size)
+			return named_part_mapped(t, &image->parts[k]);
+	}
+	return false;
+}
+
+static bool part_mapped(struct ub_target *t, const struct ub_image *image, const struct ub_part *part)
+{
+	return part->kind == UB_PART_FORK ? fork_page_mapped(t, image, part) :
+					    named_part_mapped(t, part);
 }
 
 bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image)
 {
 	for (u32 i = 0; i < image->nr_parts; i++) {
-		if (part_is_mapped(t, &image->parts[i], false))
+		if (named_part_mapped(t, &image->parts[i]))
 			return true;
 	}
 	return false;
@@ -480,15 +600,10 @@ int ub_unmap_parts(struct ub_target *t, const struct ub_image *image, struct ub_
 	for (u32 pass = 0; pass < 2 && !err; pass++) {
 		for (u32 i = 0; i < image->nr_parts && !err; i++) {
 			const struct ub_part *part = &image->parts[i];
-			bool ours;
 
 			if ((part->kind == UB_PART_SITES) != (pass == 1))
 				continue;
-			ours = part->kind == UB_PART_FORK ?
-				       part_is_mapped(t, part, i < t->report->nr_tried ||
-							       neighbour_mapped(t, image, i)) :
-				       part_is_mapped(t, part, false);
-			if (!ours)
+			if (!part_mapped(t, image, part))
 				continue;
 			if (size && start + size == part->address) {
 				size += part->size;

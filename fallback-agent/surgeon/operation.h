@@ -19,6 +19,7 @@ struct ub_operation {
 	int pidfd;
 	const struct ub_image *old;
 	const struct ub_image *new;
+	bool partial;  /* old may have been mapped in part only */
 	bool replaced; /* old has been replaced by another image that stays */
 };
 

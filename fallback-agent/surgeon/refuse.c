@@ -137,20 +137,21 @@ static int yama_scope(void)
 
 static int refuse_permission(pid_t pid, const char *comm, struct ub_reason *why)
 {
-	char proc[64], owner[64], me[64];
+	char proc[64], file[64], owner[64], me[64];
 	u64 uid = 0, caps = 0;
 	struct stat st;
 
 	snprintf(proc, sizeof(proc), "/proc/%d", pid);
-	if (ub_proc_status(proc, "Uid", 10, &uid) || stat(proc, &st))
+	snprintf(file, sizeof(file), "/proc/%d/stat", pid);
+	if (ub_proc_status(proc, "Uid", 10, &uid) || stat(file, &st))
 		return ub_reason_set(why, -ESRCH, "process %d is gone", pid);
 	user_name(uid, owner);
 	user_name(geteuid(), me);
 	if (uid != geteuid())
 		return ub_reason_set(why, -EPERM,
-				     "process %d (%s) belongs to %s and you are %s: run this as root or as %s",
-				     pid, comm, owner, me, owner);
-	if (st.st_uid != uid)
+				     "process %d (%s) belongs to %s and you are %s: run this as root%s%s",
+				     pid, comm, owner, me, uid ? " or as " : "", uid ? owner : "");
+	if (st.st_uid != uid) /* the files, not the directory, become root's */
 		return ub_reason_set(why, -EPERM,
 				     "process %d (%s) is not dumpable (it is setuid, or made itself so with "
 				     "prctl): only root may trace it",

@@ -227,7 +227,7 @@ static int take_out_recorded(struct ub_target *t, struct loaded *tables, u32 nr,
 	}
 	if (!err && !inside)
 		err = unmap_untold(t, tables, nr, &ips, why);
-	if (!err && !inside && t->host_in_use)
+	if (!err && !inside)
 		err = ub_close_leaked(t);
 	ub_ips_free(&ips);
 	if (inside || err == 1) {
@@ -263,6 +263,8 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 	}
 	if (!err && ub_target_read_mappings(t))
 		err = ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
+	if (!err)
+		err = ub_remote_choose(t, why);
 	if (!err) {
 		err = take_out_recorded(t, tables, nr, why);
 		ub_remote_end(t);

@@ -114,14 +114,38 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 		if (err)
 			return err;
 	}
+	/* While the site table is there, for whoever comes after us. */
+	ub_drop_copies(t, image);
 	err = ub_unmap_parts(t, image, why);
 	if (!err)
 		err = ub_fault(t, UB_FAULT_unmapped);
-	if (!err)
+	if (!err && report->suspicious)
 		err = ub_close_leaked(t);
-	if (!err)
-		ub_drop_copies(t, image);
 	return err;
+}
+
+/* Tells the image what its threads' control blocks look like. */
+static void identify(struct ub_target *t, const struct ub_image *image)
+{
+	struct ub_thread_identity *threads = calloc(t->nr_threads ? t->nr_threads : 1, sizeof(*threads));
+	u32 nr = 0, sharers = 0;
+	bool all = true;
+
+	for (u32 i = 0; threads && i < t->nr_threads; i++) {
+		const struct ub_thread *thread = &t->threads[i];
+
+		if (thread->state == UB_THREAD_GONE || thread->foreign)
+			continue;
+		if (thread->process != t->pid) {
+			sharers++;
+			continue;
+		}
+		all &= thread->state == UB_THREAD_STOPPED;
+		threads[nr++] = (struct ub_thread_identity){ thread->regs.fs_base, thread->tid };
+	}
+	if (threads)
+		ub_image_identify(image, t->mem, threads, all ? nr : 0, sharers);
+	free(threads);
 }
 
 static int take_in(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
@@ -134,6 +158,7 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 		err = ub_remote_begin(t, why);
 	if (err)
 		return err;
+	identify(t, new);
 	err = ub_map_parts(t, new, why);
 	if (err)
 		return err;
@@ -148,6 +173,7 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 	if (err)
 		return err;
 	ub_stage_set(t, new, UB_STAGE_LIVE);
+	t->report->live = 1;
 	return ub_fault(t, UB_FAULT_live);
 }
 
@@ -160,9 +186,11 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 
 	err = take_in(t, op->old, op->new, ips, why);
 	if (err) {
-		t->report->retry = (err == -EBUSY && !t->host) || (err == -EAGAIN && !t->taken);
+		t->report->retry = t->busy || (err == -EAGAIN && !t->taken);
 		if (!t->report->changed || err == -ESRCH || ub_target_read_mappings(t))
 			return err;
+		t->partial = true;
+		t->report->suspicious = 1; /* what a failed step made, it may not have told */
 		undone = ub_semaphores_take(t, op->new);
 		if (!undone && op->old)
 			undone = ub_semaphores_put_back(t, op->old);
@@ -193,6 +221,17 @@ static int operate_out(struct ub_target *t, const struct ub_operation *op, struc
 	return err;
 }
 
+static bool sites_mapped(const struct ub_target *t, const struct ub_image *image)
+{
+	for (u32 i = 0; i < image->nr_sites; i++) {
+		const struct ub_mapping *m = ub_target_mapping(t, image->sites[i].address);
+
+		if (!m || !(m->prot & PROT_EXEC))
+			return false;
+	}
+	return true;
+}
+
 static int operate(struct ub_target *t, const struct ub_operation *op, struct ub_reason *why)
 {
 	bool in = op->kind == UB_OPERATION_IN;
@@ -206,6 +245,10 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 		err = refuse_seccomp(t, why);
 	if (!err && in)
 		err = refuse_shadow_stack(t, why);
+	if (!err && in && !sites_mapped(t, op->new))
+		err = ub_reason_set(why, -ESRCH,
+				    "process %d has unmapped the code to be probed, or executes another program",
+				    op->pid);
 	if (!err)
 		err = ub_remote_prepare(t, op->old, op->new, why);
 	if (err)
@@ -217,7 +260,9 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 	/* Stacks and libraries may have come since. */
 	if (ub_target_read_mappings(t))
 		return ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
-	err = ub_ips_collect(t, &ips);
+	err = ub_remote_choose(t, why);
+	if (!err)
+		err = ub_ips_collect(t, &ips);
 	if (!err)
 		err = in ? operate_in(t, op, &ips, why) : operate_out(t, op, &ips, why);
 	ub_ips_free(&ips);
@@ -235,7 +280,13 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 static void __attribute__((noreturn)) surgeon(const struct ub_operation *op,
 					      struct ub_report *report)
 {
-	struct ub_target t = { .mem = -1, .report = report, .replaced = op->replaced };
+	struct ub_target t = {
+		.mem = -1,
+		.report = report,
+		.replaced = op->replaced,
+		.partial = op->partial,
+		.recorded = op->kind == UB_OPERATION_REPAIR,
+	};
 	struct ub_reason why = { "" };
 	sigset_t all;
 
@@ -278,6 +329,7 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	u64 reaped_ns;
 	pid_t pid;
 
+	report->suspicious |= !report->done;
 	report->done = report->again = report->retry = report->hopeless = 0;
 	report->err = -EINTR;
 	report->why.text[0] = '\0';
@@ -372,21 +424,26 @@ static int replace(const struct ub_operation *op, struct ub_report *report, stru
 		   struct ub_reason *why)
 {
 	struct ub_operation undo = *op, collect = *op;
-	struct ub_surgery ignored = { 0 };
 	int err;
 
 	undo.kind = collect.kind = UB_OPERATION_OUT;
 	undo.old = op->new;
 	undo.new = op->old;
+	undo.partial = true;
 	collect.new = NULL;
 	collect.replaced = true;
 	for (u32 try = 0;; try++) {
-		report->changed = 0;
+		report->changed = report->live = report->fork_tried = 0;
 		err = run_surgeon(op, report);
 		if (err == -EINTR && !report->changed && report->err == -EINTR)
 			ub_reason_set(&report->why, err, "the surgeon of process %d was killed", op->pid);
 		if (!err)
 			err = report->err;
+		if (err == -EINTR && report->live) {
+			/* NEW is in; OLD may be half gone. Only forward. */
+			report->again = op->old != NULL;
+			err = 0;
+		}
 		if (!report->retry || try >= MAX_TRIES)
 			break;
 		back_off(try);
@@ -397,9 +454,17 @@ static int replace(const struct ub_operation *op, struct ub_report *report, stru
 		if (err == -EINTR)
 			ub_reason_set(why, err, "the surgeon of process %d was killed; what it did was undone",
 				      op->pid);
-		if ((!report->done || report->again) && report->changed &&
-		    take_out_completely(&undo, report, &ignored, NULL) && why)
-			ub_reason_prefix(why, err, "not everything could be undone");
+		if ((!report->done || report->again) && report->changed) {
+			struct ub_reason undo_why = { "" };
+			int undone = take_out_completely(&undo, report, result, &undo_why);
+
+			if (undone)
+				ub_reason_prefix(why, err, "not everything could be undone (%s)",
+						 undo_why.text);
+			else if (result->removal == UB_REMOVED_LATER)
+				ub_reason_prefix(why, err, "undone, but a mapping stays (%s)",
+						 result->left.text);
+		}
 		return err;
 	}
 	result->removal = UB_REMOVED_CLEAN;
@@ -438,6 +503,7 @@ int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_ima
 	if (!report)
 		return ub_reason_set(why, -ENOMEM, "out of memory");
 	ub_fault_arm(report);
+	report->done = 1;
 	err = new ? replace(&op, report, result, why) :
 		    take_out_completely(&op, report, result, why);
 	copy_result(result, report);
@@ -480,6 +546,7 @@ int ub_surgeon_repair(pid_t pid, struct ub_reason *why)
 	if (err)
 		return err;
 	ub_fault_arm(report);
+	report->done = 1;
 	err = take_out_completely(&op, report, &result, why);
 	if (err)
 		return err;

@@ -29,7 +29,9 @@ struct ub_surgery {
 
 /*
  * Replaces what @pid holds (@old, or NULL) by @new (or NULL: take everything out), all or nothing.
- * 0 and *result; or -errno and @why, and the target is as before. -ESRCH gone; -EPERM may not be traced;
+ * 0 and *result; or -errno and @why, and the target is as before (result->removal UB_REMOVED_LATER: but for
+ * @new's mapping, for which ub_surgeon_collect(new) is to be called). -EAGAIN: memory that @new was
+ * planned for was taken meanwhile, build it again; -EINTR: the surgeon was killed. -ESRCH gone; -EPERM may not be traced;
  * -EBUSY traced by somebody else (named) or sites changed; -ETIMEDOUT a thread did not stop; -EOPNOTSUPP
  * seccomp'd, 32-bit, kernel thread, ... @pidfd guards against pid reuse.
  */

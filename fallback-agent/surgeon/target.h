@@ -55,6 +55,8 @@ struct ub_target {
 	bool seccomp;	/* under a filter, and */
 	bool suspended; /* the filter is suspended while we trace */
 	bool replaced;	/* an image that goes has been replaced by one that stays */
+	bool partial;	/* an image that goes may have been mapped in part only */
+	bool recorded;	/* an image that goes is known from the target's site table only */
 	bool taken;	/* an address was taken: the image must be built again */
 	bool execed;	/* seen to execute another program */
 
@@ -73,6 +75,7 @@ struct ub_target {
 	u64 scratch;  /* memory for the frame and arguments */
 	u64 frame;
 	bool host_in_use;
+	bool busy; /* no thread or no memory to work with now, but soon */
 	u64 saved_mask;
 
 	struct ub_report *report;
@@ -84,6 +87,7 @@ struct ub_report {
 	volatile u32 changed; /* from here on the target may hold something of ours */
 	volatile u32 again;	/* somebody must take out what is left */
 	volatile u32 retry;	/* nothing could be done, and nothing was: try the same again */
+	volatile u32 suspicious; /* a surgeon was killed or gave up: descriptors may have leaked */
 	volatile u32 hopeless;	/* what is left stays as long as the target lives */
 	int err;
 	struct ub_surgery surgery;
@@ -92,8 +96,8 @@ struct ub_report {
 	u64 resumed_ns;
 	u32 nr_restored; /* repair: sites */
 	/* For whoever finishes after us: see memory.c. */
-	u32 nr_tried;	    /* parts that may be mapped */
-	u64 unmarked_pair;  /* address of the two descriptors, while they bear no mark yet */
+	u32 fork_tried;	    /* the page without a name may be mapped */
+	volatile u32 live;  /* the new image is complete: from here on it goes forward only */
 	/* fault injection */
 	u32 fault_kind;
 	u32 fault_nth;
@@ -144,6 +148,8 @@ bool ub_have_capability(int capability);
 int __must_check ub_seize(struct ub_target *t, struct ub_reason *why);
 /* Lets all of them go on, with the registers in @t. */
 int ub_release(struct ub_target *t);
+/* Lets a thread in a signal-delivery stop take its signal, as far as the first instruction of the handler. */
+int __must_check ub_deliver_signal(struct ub_target *t, struct ub_thread *thread);
 /* Installs the watchdog: after @ms in one operation the surgeon gives up. */
 void ub_watchdog_start(struct ub_report *report, u32 ms);
 void ub_watchdog_stop(void);
@@ -160,7 +166,10 @@ void ub_restart_by_hand(struct user_regs_struct *regs);
 /* Finds gadgets; nothing stopped yet. @avoid: images whose sites and parts are not to be used. */
 int __must_check ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
 				   const struct ub_image *avoid_too, struct ub_reason *why);
-/* Chooses a thread and turns it into one that can be orphaned at any time. */
+/* With all threads stopped, before anything else: chooses the thread that will make system calls. None: there is no
+ * usable one now. */
+int __must_check ub_remote_choose(struct ub_target *t, struct ub_reason *why);
+/* Turns it into one that can be orphaned at any time. -EBUSY: not now. */
 int __must_check ub_remote_begin(struct ub_target *t, struct ub_reason *why);
 /* @result: what the system call returned, -errno included. -ESRCH, -ETIMEDOUT. */
 int __must_check ub_remote_call(struct ub_target *t, long nr, u64 a, u64 b, u64 c, u64 d, u64 e,
@@ -182,7 +191,7 @@ int __must_check ub_map_parts(struct ub_target *t, const struct ub_image *image,
 int __must_check ub_unmap_parts(struct ub_target *t, const struct ub_image *image,
 				struct ub_reason *why);
 /* Closes descriptors that an interrupted operation left: ours, by name and mark. */
-int ub_close_leaked(struct ub_target *t);
+int __must_check ub_close_leaked(struct ub_target *t);
 /* Whether any part of @image is mapped in @t (mappings freshly read). */
 bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image);
 

@@ -123,7 +123,13 @@ static struct ub_program *hash_program(const struct ub_map_attr *attr)
 		EXIT,
 	};
 
-	return new_program(insns, ub_array_size(insns), attr);
+	struct ub_program *program = new_program(insns, ub_array_size(insns), attr);
+
+	for (u32 i = 0; i < program->nr_insns; i++)
+		if (insns[i].code == (BPF_JMP | BPF_CALL) &&
+		    insns[i].imm != BPF_FUNC_get_current_pid_tgid)
+			program->aux[i].const_map = 1;
+	return program;
 }
 
 static struct ub_program *array_program(const struct ub_map_attr *attr)
@@ -142,7 +148,13 @@ static struct ub_program *array_program(const struct ub_map_attr *attr)
 		EXIT,
 	};
 
-	return new_program(insns, ub_array_size(insns), attr);
+	struct ub_program *program = new_program(insns, ub_array_size(insns), attr);
+
+	/* As the verifier marks it: the map is known, and the value is this CPU's. */
+	program->aux[5].const_map = 1;
+	for (u32 i = 7; i < 10; i++)
+		program->aux[i].flags |= UB_INSN_PERCPU;
+	return program;
 }
 
 struct bench {

@@ -168,6 +168,17 @@ void ub_kernel_session_end(struct ub_kernel *kernel, u64 session)
 {
 }
 
+u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel)
+{
+	return 8;
+}
+
+int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
+		     size_t size)
+{
+	return -EINVAL;
+}
+
 u32 ub_kernel_objects(const struct ub_kernel *kernel)
 {
 	u32 nr = 0;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -177,6 +178,13 @@ static void add_point(struct points *points, u64 address)
 	points->addresses[points->nr++] = address;
 }
 
+static int compare_addresses(const void *a, const void *b)
+{
+	const u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
 /* Points that the planner can hook together, so that the image as a whole is not refused. */
 static void choose(struct ub_elf *elf, enum what what, u32 part, u32 parts, struct points *chosen)
 {
@@ -187,7 +195,7 @@ static void choose(struct ub_elf *elf, enum what what, u32 part, u32 parts, stru
 
 	for (u32 i = 0; i < elf->nr_functions; i++) {
 		const struct ub_elf_function *function = &elf->functions[i];
-		u64 *returns;
+		struct ub_exit *exits;
 		u32 nr;
 
 		if (function->gap || i % parts != part)
@@ -199,32 +207,38 @@ static void choose(struct ub_elf *elf, enum what what, u32 part, u32 parts, stru
 				abort();
 			for (u32 k = 0; k < insns.nr; k++)
 				add_point(&wanted, insns.insns[k].address);
-		} else if (!ub_returns_find(elf, function->start, &returns, &nr, NULL)) {
+		} else if (!ub_exits_find(elf, function->start, NULL, &exits, &nr, NULL)) {
 			for (u32 k = 0; k < nr; k++)
-				add_point(&wanted, returns[k]);
-			free(returns);
+				add_point(&wanted, exits[k].address);
+			free(exits);
 		}
 	}
 	ub_flow_insns_free(&insns);
-	/* Sorted, unique: parts of functions may come out of order. */
-	for (u32 i = 1; i < wanted.nr; i++)
-		for (u32 k = i; k && wanted.addresses[k - 1] > wanted.addresses[k]; k--) {
-			u64 swap = wanted.addresses[k];
-
-			wanted.addresses[k] = wanted.addresses[k - 1];
-			wanted.addresses[k - 1] = swap;
-		}
+	/* Sorted, unique: functions share their ways out. */
+	qsort(wanted.addresses, wanted.nr, sizeof(u64), compare_addresses);
 	u32 kept = 0;
 
 	for (u32 i = 0; i < wanted.nr; i++)
 		if (!kept || wanted.addresses[kept - 1] != wanted.addresses[i])
 			wanted.addresses[kept++] = wanted.addresses[i];
-	if (ub_plan_make(elf, wanted.addresses, kept, &options, &plan))
-		abort();
+	/* Leaving some out changes the windows of others: until nothing changes. */
+	for (bool changed = true; changed;) {
+		u32 left = 0;
+
+		if (ub_plan_make(elf, wanted.addresses, kept, &options, &plan))
+			abort();
+		for (u32 i = 0; i < kept; i++)
+			/* Whether an overlapping jump finds room depends on the process. */
+			if (plan.results[i].tactic &&
+			    (what == ENTRIES ||
+			     plan.windows[plan.results[i].window].tactic != UB_TACTIC_PUN))
+				wanted.addresses[left++] = wanted.addresses[i];
+		ub_plan_free(&plan);
+		changed = left != kept;
+		kept = left;
+	}
 	for (u32 i = 0; i < kept; i++)
-		if (plan.results[i].tactic)
-			add_point(chosen, wanted.addresses[i]);
-	ub_plan_free(&plan);
+		add_point(chosen, wanted.addresses[i]);
 	free(wanted.addresses);
 }
 
@@ -280,6 +294,7 @@ static void check(enum what what, u32 part, u32 parts)
 		u64 result;
 
 		alarm(60);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (u32 tries = 0; tries < 10; tries++) {
 			clock_gettime(CLOCK_MONOTONIC, &before);
 			err = ub_image_build(&request, &image, &why);

@@ -128,6 +128,25 @@ SHAPE shape_tail		/* leaves by a tail jump */
 	jmp	add_seven
 END shape_tail
 
+SHAPE shape_tail_conditional	/* leaves by a conditional tail jump, or returns */
+	lea	(%rdi,%rdi,2), %rax
+	test	%rdi, %rdi
+	jle	add_seven_rax
+	add	$7, %rax
+	ret
+END shape_tail_conditional
+
+SHAPE add_seven_rax		/* and on by another one, through a pointer */
+	push	%rdi
+	pop	%rdi
+	jmp	*pointer_rax(%rip)
+END add_seven_rax
+
+SHAPE add_seven_rax_really
+	add	$7, %rax
+	ret
+END add_seven_rax_really
+
 SHAPE shape_loop_inside		/* the second instruction is jumped to: entry can't be hooked by (a), (b) */
 	push	%rdi
 1:	dec	%rdi
@@ -281,4 +300,5 @@ END shape_switch_helper
 three:	.quad	3
 seven:	.quad	7
 pointer: .quad	add_seven
+pointer_rax: .quad	add_seven_rax_really
 	.section .note.GNU-stack, "", @progbits

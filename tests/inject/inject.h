@@ -20,12 +20,15 @@
 #define check(condition, ...)                                                                      \
 	do {                                                                                       \
 		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);                            \
+			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, test_case);             \
 			fprintf(stderr, __VA_ARGS__);                                              \
 			fputc('\n', stderr);                                                       \
 			exit(1);                                                                   \
 		}                                                                                  \
 	} while (0)
+
+/* What is being tried, for messages. */
+extern char test_case[128];
 
 void skip(const char *reason) __attribute__((noreturn));
 
@@ -37,12 +40,12 @@ struct victim {
 
 /* Starts tests/lib's ubpf-victim with these arguments, up to NULL, and waits until it is ready. */
 void victim_start(struct victim *v, const char *arg, ...);
-/* Starts any function in a forked child of the test. */
-void victim_fork(struct victim *v, void (*fn)(void *), void *opaque);
 /* Runs any program. */
 void victim_exec(struct victim *v, const char *const *argv);
 /* One command of an interactive victim; returns its answer (static buffer). */
 const char *victim_ask(struct victim *v, const char *command);
+/* Sends a line. */
+void victim_tell(struct victim *v, const char *line);
 const char *victim_line(struct victim *v);
 /* Kills it, and fails if it had died before. */
 void victim_end(struct victim *v);
@@ -55,6 +58,10 @@ char victim_state(const struct victim *v);
 /* An image that runs an empty program at these functions of @file (NULL: libc), up to NULL. */
 struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char *file,
 			  const char *symbol, ...);
+u64 image_first_site(const struct ub_image *image);
+const char *libc_file(void);
+/* File offset of a function of libc. */
+u64 libc_symbol(const char *symbol);
 u64 image_hits(const struct ub_image *image);
 
 /* ub_surgeon_replace() that must succeed; a removal must end clean. */

@@ -13,6 +13,7 @@ int ub_verify(const struct ub_verify_request *request, struct ub_program **out,
 		return -ENOMEM;
 	memcpy(program->insns, request->insns, request->nr_insns * sizeof(*program->insns));
 	program->type = request->type;
+	program->subprogs[0].stack_depth = UB_STACK_SIZE;
 	program->expected_attach_type = request->expected_attach_type;
 	for (u32 i = 0; i + 1 < request->nr_insns; i++) {
 		struct bpf_insn *insn = &program->insns[i];

@@ -8,7 +8,6 @@
 #include <linux/btf.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -841,7 +840,7 @@ static void scenario(struct side *s)
 	elements(s, "hash", BPF_MAP_TYPE_HASH);
 	elements(s, "array", BPF_MAP_TYPE_ARRAY);
 	modes(s);
-	if (!getenv("NOQ")) queues(s);
+	queues(s);
 	batches(s);
 	btf_maps(s);
 	prog_checks(s);

@@ -223,6 +223,21 @@ static int add_fds(struct ub_residue *r, const char *dir)
 	return 0;
 }
 
+static unsigned long caught(const char *path)
+{
+	unsigned long mask = 0;
+	char line[256];
+	FILE *status = fopen(path, "re");
+
+	while (status && fgets(line, sizeof(line), status)) {
+		if (sscanf(line, "SigCgt: %lx", &mask) == 1)
+			break;
+	}
+	if (status)
+		fclose(status);
+	return mask;
+}
+
 static void add_status(struct ub_residue *r, const char *path, const char *prefix,
 		       const char *const *keys)
 {
@@ -238,6 +253,12 @@ static void add_status(struct ub_residue *r, const char *path, const char *prefi
 			if (strncmp(line, keys[i], n))
 				continue;
 			line[strcspn(line, "\n")] = '\0';
+			if (!strcmp(keys[i], "SigBlk:")) {
+				/* A signal is blocked while its handler runs: leave those out. */
+				add(r, "%s SigBlk %lx", prefix,
+				    strtoul(line + n, NULL, 16) & ~caught(path));
+				continue;
+			}
 			for (char *p = line; *p; p++)
 				*p = *p == '\t' ? ' ' : *p;
 			add(r, "%s %s", prefix, line);

@@ -60,6 +60,13 @@ static int add_line(struct vm_file *file, const char *section, char *line, char 
 
 		if (file->nr_raw < HARNESS_MAX_INSNS)
 			memcpy(&file->raw[file->nr_raw++], &raw, sizeof(raw));
+	} else if (!strcmp(section, "percpu")) {
+		u32 pc = (u32)strtoul(line, NULL, 0);
+
+		if (pc >= HARNESS_MAX_INSNS)
+			return -EINVAL;
+		file->test.flags[pc] |= UB_INSN_PERCPU;
+		file->test.has_flags = true;
 	} else if (!strcmp(section, "result")) {
 		file->result = strtoull(line, NULL, 0);
 		file->has_result = true;

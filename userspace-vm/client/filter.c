@@ -49,26 +49,29 @@
 
 int ub_filter_install(u32 flags, struct ub_reason *why)
 {
-	bool root = flags & UB_FILTER_AS_ROOT;
+	bool root = flags & UB_FILTER_AS_ROOT, files = flags & UB_FILTER_FILES;
+	/* Jumps go over instructions: to NOTIFY (18), ALLOW (17) or ZERO (19). */
 	struct sock_filter code[] = {
 		/* 0 */ LOAD(arch),
-		/* 1 */ IF_EQUAL(AUDIT_ARCH_X86_64, 0, 13),
+		/* 1 */ IF_EQUAL(AUDIT_ARCH_X86_64, 0, 15),
 		/* 2 */ LOAD(nr),
-		/* 3 */ IF_AT_LEAST(X32_BIT, 11, 0),
-		/* 4 */ IF_EQUAL(SYS_bpf, 11, 0),
-		/* 5 */ IF_EQUAL(SYS_perf_event_open, 10, 0),
-		/* 6 */ IF_EQUAL(SYS_epoll_ctl, 9, 0),
-		/* 7 */ IF_EQUAL(root ? SYS_geteuid : NONE, 9, 0),
-		/* 8 */ IF_EQUAL(root ? SYS_getuid : NONE, 8, 0),
-		/* 9 */ IF_EQUAL(root ? SYS_setrlimit : NONE, 7, 0),
-		/* 10 */ IF_EQUAL(root ? SYS_prlimit64 : NONE, 6, 0),
-		/* 11 */ IF_EQUAL(SYS_ioctl, 0, 3),
-		/* 12 */ LOAD(args[1]),
-		/* 13 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
-		/* 14 */ IF_EQUAL('$' << 8, 1, 0),
-		/* 15 */ RETURN(SECCOMP_RET_ALLOW),
-		/* 16 */ RETURN(SECCOMP_RET_USER_NOTIF),
-		/* 17: an errno of 0 is a result of 0 */ RETURN(SECCOMP_RET_ERRNO | 0),
+		/* 3 */ IF_AT_LEAST(X32_BIT, 13, 0),
+		/* 4 */ IF_EQUAL(SYS_bpf, 13, 0),
+		/* 5 */ IF_EQUAL(SYS_perf_event_open, 12, 0),
+		/* 6 */ IF_EQUAL(SYS_epoll_ctl, 11, 0),
+		/* 7 */ IF_EQUAL(files ? SYS_openat : NONE, 10, 0),
+		/* 8 */ IF_EQUAL(files ? SYS_open : NONE, 9, 0),
+		/* 9 */ IF_EQUAL(root ? SYS_geteuid : NONE, 9, 0),
+		/* 10 */ IF_EQUAL(root ? SYS_getuid : NONE, 8, 0),
+		/* 11 */ IF_EQUAL(root ? SYS_setrlimit : NONE, 7, 0),
+		/* 12 */ IF_EQUAL(root ? SYS_prlimit64 : NONE, 6, 0),
+		/* 13 */ IF_EQUAL(SYS_ioctl, 0, 3),
+		/* 14 */ LOAD(args[1]),
+		/* 15 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
+		/* 16 */ IF_EQUAL('$' << 8, 1, 0),
+		/* 17 */ RETURN(SECCOMP_RET_ALLOW),
+		/* 18 */ RETURN(SECCOMP_RET_USER_NOTIF),
+		/* 19: an errno of 0 is a result of 0 */ RETURN(SECCOMP_RET_ERRNO | 0),
 	};
 	struct sock_fprog program = { ub_array_size(code), code };
 	int fd;

@@ -9,6 +9,7 @@
 
 enum {
 	UB_FILTER_AS_ROOT = 1 << 0, /* geteuid() and getuid() say 0, prlimit() says done */
+	UB_FILTER_FILES = 1 << 1,   /* open() and openat() are looked at too: daemon/files.c */
 };
 
 /* Sets no_new_privs and installs the filter on this thread, for good. Its listener, close-on-exec,

@@ -313,7 +313,12 @@ static void log_line(void *opaque, u64 session_id, const char *text)
 static void map_changed(void *opaque, struct ub_kernel_map *map)
 {
 	struct targets *targets = opaque;
+	u32 type = ub_kernel_map_attr(map)->type;
 
+	/* Others that hold objects (perf events) are looked into by the kernel alone. */
+	if (type != BPF_MAP_TYPE_PROG_ARRAY && type != BPF_MAP_TYPE_ARRAY_OF_MAPS &&
+	    type != BPF_MAP_TYPE_HASH_OF_MAPS)
+		return;
 	for (const struct link *link = targets->links; link; link = link->next) {
 		bool uses = false;
 

@@ -62,6 +62,8 @@ void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struc
 		    bool held, struct ub_reply *reply)
 {
 	*reply = (struct ub_reply) { .fd = -1 };
+	if (ub_daemon_file_call(daemon, caller, call, reply))
+		return;
 	if (held)
 		ub_daemon_targets_hold(daemon->targets, caller->base.pid);
 	ub_kernel_call(daemon->kernel, &caller->base, call, reply);

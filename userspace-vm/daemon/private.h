@@ -7,7 +7,7 @@
  *   caller.c      memory of a calling process        session.c  who the clients are
  *   targets.c     processes that are operated on     attach.c   links, and which target has which
  *   census.c      finds targets as they come         events.c   records that targets produce
- *   request.c     JSON requests
+ *   request.c     JSON requests                  files.c    files that tools ask the kernel by
  */
 #ifndef UB_DAEMON_PRIVATE_H
 #define UB_DAEMON_PRIVATE_H
@@ -136,6 +136,13 @@ void ub_daemon_session_include(struct session *session, pid_t pid);
 bool ub_daemon_session_excludes(const struct session *session, pid_t pid);
 bool ub_daemon_session_names(const struct session *session, pid_t pid);
 void ub_daemon_session_note(struct session *session, const char *fmt, ...) __printf_like(2, 3);
+
+/* --- files.c ------------------------------------------------------------------------------------
+ */
+
+/* Answers open(2) and openat(2); false: @call is another. */
+bool ub_daemon_file_call(struct ub_daemon *daemon, struct caller *caller,
+			 const struct ub_call *call, struct ub_reply *reply);
 
 /* --- request.c ----------------------------------------------------------------------------------
  */

@@ -17,7 +17,7 @@ u32 ub_run_tid(struct ub_run *run)
 	const struct ub_process *process = run ? run->process : NULL;
 
 	if (process && process->tid_offset && !process->vm_sharers && !is_forked(process)) {
-		u64 base = ub_fs_base(process);
+		u64 base = ub_run_fs_base(run);
 
 		if (base)
 			return *(const volatile u32 *)(base + (u64)process->tid_offset);

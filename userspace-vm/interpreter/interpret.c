@@ -3,9 +3,9 @@
  * Starting and ending a run: decoding, frames, callbacks. What each instruction does is in
  * execute.c.
  *
- * Each instruction is decoded once per run into one byte, its row in opcodes.def, which is the index
- * into a table of labels. Frames have stacks of their own, UB_STACK_SIZE bytes each, so that an
- * overrun meets the neighbour's bytes only where the checks are off, as with the JIT.
+ * Each instruction is decoded once per run into one byte, its row in opcodes.def, which is the
+ * index into a table of labels. Frames have stacks of their own, UB_STACK_SIZE bytes each, so that
+ * an overrun meets the neighbour's bytes only where the checks are off, as with the JIT.
  *
  * A callback is an address in the program's instructions. Helpers call it through
  * ub_run_callback(), which comes back here and runs it on the next frame, within the helper's call.
@@ -18,11 +18,33 @@
 /* Programs up to this size are decoded without an allocation. */
 #define INLINE_OPS 1024
 
+/* The only instruction with an opcode byte, or UB_OP_INVALID: look closer. */
+static const u8 only_op[256] = {
+#define UB_OP(name, opcode, sub, form)                                                             \
+	[(opcode)] = UB_FORM_##form == UB_FORM_ALU_REG || UB_FORM_##form == UB_FORM_ALU_IMM ||     \
+				     UB_FORM_##form == UB_FORM_END ||                              \
+				     UB_FORM_##form == UB_FORM_ATOMIC ||                           \
+				     UB_FORM_##form == UB_FORM_LOAD_ACQ ||                         \
+				     UB_FORM_##form == UB_FORM_CALL ||                             \
+				     UB_FORM_##form == UB_FORM_LD_IMM64 ||                         \
+				     UB_FORM_##form == UB_FORM_MAY_GOTO                            \
+			     ? UB_OP_INVALID                                                       \
+			     : UB_OP_##name,
+#define UB_OP_SUB(name, opcode, sub, form)
+#include <isa/opcodes.def>
+};
+
+/* The instructions passed ub_isa_check(), so most are known by their opcode byte alone. */
 static void decode_into(const struct ub_program *program, u8 *ops)
 {
 	for (u32 pc = 0; pc < program->nr_insns; pc++) {
-		ops[pc] = ub_isa_decode(&program->insns[pc]);
-		if (ub_isa_ops[ops[pc]].form == UB_FORM_LD_IMM64 && pc + 1 < program->nr_insns)
+		const struct bpf_insn *insn = &program->insns[pc];
+
+		ops[pc] = only_op[insn->code];
+		if (ops[pc])
+			continue;
+		ops[pc] = ub_isa_decode(insn);
+		if (insn->code == (BPF_LD | BPF_IMM | BPF_DW) && pc + 1 < program->nr_insns)
 			ops[++pc] = UB_OP_INVALID;
 	}
 }
@@ -82,7 +104,8 @@ static bool in_map(const struct ub_map *map, u64 addr, u32 size)
 	for (u32 i = 0; i < map->attr.max_entries; i++) {
 		const struct ub_map *inner = map->inner[i];
 
-		if (inner && inner->shared && within(addr, size, (u64)inner->shared, inner->shared_size))
+		if (inner && inner->shared &&
+		    within(addr, size, (u64)inner->shared, inner->shared_size))
 			return true;
 	}
 	return false;
@@ -111,7 +134,8 @@ bool interpreter_may_access(const struct state *s, u64 addr, u32 size, bool writ
 	return false;
 }
 
-/* ub_run.call_callback. An error is left in the state for the instruction that called the helper. */
+/* ub_run.call_callback. An error is left in the state for the instruction that called the helper.
+ */
 static u64 run_callback(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_run *run)
 {
 	struct state *s = run->interpreter;
@@ -127,7 +151,8 @@ static u64 run_callback(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_
 	for (u32 i = 0; i < program->nr_subprogs; i++)
 		known |= program->subprogs[i].start == pc;
 	if (!known || (callback - (u64)program->insns) % sizeof(*program->insns)) {
-		s->err = ub_reason_set(s->why, -EFAULT, "a helper called 0x%llx, which is no subprogram",
+		s->err = ub_reason_set(s->why, -EFAULT,
+				       "a helper called 0x%llx, which is no subprogram",
 				       (unsigned long long)callback);
 		return 0;
 	}
@@ -151,7 +176,9 @@ int ub_interpret(const struct ub_program *program, void *ctx, u64 r2, struct ub_
 	static const struct ub_interpret_options no_options;
 	u8 ops[INLINE_OPS];
 	struct decoded first = { .program = program, .maps = run->maps };
-	struct ub_run saved = *run;
+	struct ub_map **saved_maps = run->maps;
+	const struct ub_program *saved_program = run->program;
+	void *outer = run->interpreter;
 	u64 regs[11] = { 0, (u64)ctx, r2 };
 	struct state s;
 	int err;
@@ -185,10 +212,11 @@ int ub_interpret(const struct ub_program *program, void *ctx, u64 r2, struct ub_
 	run->interpreter = &s;
 	run->program = program;
 	err = interpreter_execute(&s, 0, regs, result);
-	run->call_callback = saved.call_callback;
-	run->interpreter = saved.interpreter;
-	run->program = saved.program;
-	run->maps = saved.maps;
-	free_decoded(s.decoded, &first);
+	run->call_callback = outer ? run_callback : NULL;
+	run->interpreter = outer;
+	run->program = saved_program;
+	run->maps = saved_maps;
+	if (ub_unlikely(s.decoded != &first || first.owned))
+		free_decoded(s.decoded, &first);
 	return err;
 }

@@ -46,7 +46,9 @@ enum ub_op ub_isa_decode(const struct bpf_insn *insn)
 
 	if (!op)
 		return UB_OP_INVALID;
-	for (; op < UB_NR_OPS && ub_isa_ops[op].code == insn->code; op++) {
+	if (ub_likely(ub_isa_ops[op].sub == discriminator(insn, ub_isa_ops[op].form)))
+		return op;
+	for (op++; op < UB_NR_OPS && ub_isa_ops[op].code == insn->code; op++) {
 		if (ub_isa_ops[op].sub == discriminator(insn, ub_isa_ops[op].form))
 			return op;
 	}

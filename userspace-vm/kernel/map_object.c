@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #define ENOTSUPP 524
 
@@ -174,8 +175,12 @@ static int alloc_memory(struct ub_kernel_map *map, const struct ub_map_attr *att
 {
 	u32 nr_cpus = map->object.kernel->nr_cpus;
 	u64 size = ub_map_shared_size(attr, nr_cpus);
+	struct sysinfo machine;
 	void *shared;
 
+	/* As Linux, which allocates most of it at once: more than there is can't be had. */
+	if (!sysinfo(&machine) && size > (u64)machine.totalram * machine.mem_unit)
+		return -ENOMEM;
 	map->memfd = create_memory(size);
 	if (map->memfd < 0)
 		return map->memfd;

@@ -55,6 +55,7 @@ struct ub_kernel {
 	u32 uprobe_type; /* the uprobe PMU's number */
 	u32 nr_objects;
 	u32 stats_enabled;
+	u32 nr_workers;
 	struct ub_id_space ids[UB_KINDS];
 	struct ub_file *files[UB_FILE_BUCKETS]; /* by inode */
 	u32 nr_files;

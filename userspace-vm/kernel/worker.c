@@ -30,6 +30,7 @@
 
 #define TEST_RUN_LIMIT_MS 1000
 #define NS_PER_S	  1000000000ull
+#define MAX_WORKERS	  256 /* each is a process */
 
 struct ub_worker {
 	struct ub_kernel *kernel;
@@ -53,6 +54,7 @@ struct ub_worker {
 static int enter_sandbox(void)
 {
 	const u32 pid = (u32)getpid();
+	struct rlimit none = { 0, 0 };
 #define ALLOW(nr)                                                                                  \
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 #define ALLOW_FIRST(nr, value)                                                                     \
@@ -74,12 +76,15 @@ static int enter_sandbox(void)
 		ALLOW(__NR_exit),
 		ALLOW(__NR_exit_group),
 		ALLOW(__NR_rt_sigreturn),
+		ALLOW(__NR_sigaltstack), /* sanitizers ask for it; it reaches nothing */
 		ALLOW_FIRST(__NR_write, 0),
 		ALLOW_FIRST(__NR_process_vm_readv, pid),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 	};
 	struct sock_fprog program = { ub_array_size(filter), filter };
 
+	setrlimit(RLIMIT_CORE, &none);
+	setrlimit(RLIMIT_FSIZE, &none);
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 			       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) ?
 		       -errno :
@@ -90,7 +95,6 @@ static int enter_sandbox(void)
 static void drop_everything(int keep, pid_t parent)
 {
 	static const int fatal[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
-	struct rlimit none = { 0, 0 };
 	sigset_t all;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -108,8 +112,6 @@ static void drop_everything(int keep, pid_t parent)
 	else
 		close(0);
 	syscall(__NR_close_range, 1, ~0u, 0);
-	setrlimit(RLIMIT_CORE, &none);
-	setrlimit(RLIMIT_FSIZE, &none);
 	prctl(PR_SET_NAME, "ubpf-run-worker");
 }
 
@@ -197,10 +199,10 @@ static bool is_alive(void *opaque, u64 tid)
 	return !worker->dead;
 }
 
-static bool may_output_to(const struct ub_worker *worker, u32 map_id)
+static bool may_output_to(const struct ub_kprog *prog, u32 map_id)
 {
-	for (u32 i = 0; i < worker->prog->nr_maps; i++)
-		if (worker->prog->maps[i]->object.id == map_id)
+	for (u32 i = 0; i < prog->nr_maps; i++)
+		if (prog->maps[i]->object.id == map_id)
 			return true;
 	return false;
 }
@@ -212,7 +214,7 @@ static void drain(struct ub_worker *worker)
 	int got;
 
 	while ((got = ub_event_read(worker->reader, &event, is_alive, worker)) > 0)
-		if (event.kind == UB_EVENT_PRINTK || may_output_to(worker, event.map_id))
+		if (event.kind == UB_EVENT_PRINTK || may_output_to(worker->prog, event.map_id))
 			ub_kernel_deliver(worker->kernel, &event);
 	lost = ub_event_lost(worker->ring);
 	for (u32 i = 0; lost > worker->lost && i < worker->prog->nr_maps; i++) {
@@ -260,6 +262,7 @@ static void reap(pid_t pid)
 
 static void free_worker(struct ub_worker *worker)
 {
+	worker->kernel->nr_workers--;
 	ub_watch_remove(worker->notify_watch);
 	ub_watch_remove(worker->death_watch);
 	if (worker->pid > 0) {
@@ -311,6 +314,11 @@ int ub_worker_start(struct ub_kprog *prog, u64 period_ns, u64 cookie, u32 cpu, s
 
 	if (!worker)
 		return -ENOMEM;
+	if (prog->object.kernel->nr_workers >= MAX_WORKERS) {
+		free(worker);
+		return ub_reason_set(why, -ENOSPC, "%u programs run on clocks already", MAX_WORKERS);
+	}
+	prog->object.kernel->nr_workers++;
 	*worker = (struct ub_worker){ .kernel = prog->object.kernel, .prog = prog,
 				      .session = prog->object.session, .pidfd = -1 };
 	worker->notify = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -357,12 +365,12 @@ struct test_run {
 };
 
 static void __attribute__((noreturn)) test_run_inside(struct test_run *test, const struct ub_kprog *prog,
-						      u32 repeat)
+						      struct ub_event_ring *ring, u32 repeat)
 {
 	struct inside in;
 	u64 start, total;
 
-	if (prepare(&in, prog, NULL, 0) || enter_sandbox())
+	if (prepare(&in, prog, ring, 0) || enter_sandbox())
 		_exit(1);
 	start = now_ns();
 	for (u32 i = 0; i < repeat; i++)
@@ -390,23 +398,48 @@ static int wait_for(pid_t pid)
 	return n == 1 ? 0 : -EINTR;
 }
 
+static bool dead_after_run(void *opaque, u64 tid)
+{
+	return false;
+}
+
+/* What a test run put out (bpftrace's BEGIN prints that way). */
+static void deliver_all(const struct ub_kprog *prog, struct ub_event_ring *ring)
+{
+	struct ub_event_reader *reader = ub_event_reader_new(ring, UB_EVENT_RING_SIZE);
+	struct ub_event event;
+
+	while (reader && ub_event_read(reader, &event, dead_after_run, NULL) > 0)
+		if (event.kind == UB_EVENT_PRINTK || may_output_to(prog, event.map_id))
+			ub_kernel_deliver(prog->object.kernel, &event);
+	ub_event_reader_free(reader);
+}
+
 int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repeat, u32 *retval,
 		       u32 *duration_ns)
 {
 	size_t size = sizeof(struct test_run) + ctx_size;
 	struct test_run *test = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	u64 ring_size = ub_event_ring_size(UB_EVENT_RING_SIZE);
+	struct ub_event_ring *ring;
 	pid_t parent = getpid();
 	pid_t pid;
 	int err;
 
 	if (test == MAP_FAILED)
 		return -ENOMEM;
+	ring = mmap(NULL, ring_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (ring == MAP_FAILED) {
+		munmap(test, size);
+		return -ENOMEM;
+	}
+	ub_event_ring_format(ring, UB_EVENT_RING_SIZE);
 	if (ctx_size)
 		memcpy(test->ctx, ctx, ctx_size);
 	pid = fork();
 	if (!pid) {
 		drop_everything(-1, parent);
-		test_run_inside(test, prog, repeat ? repeat : 1);
+		test_run_inside(test, prog, ring, repeat ? repeat : 1);
 	}
 	err = pid < 0 ? -errno : wait_for(pid);
 	if (!err && !test->done)
@@ -417,6 +450,8 @@ int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repea
 		*retval = test->retval;
 		*duration_ns = test->duration_ns;
 	}
+	deliver_all(prog, ring);
+	munmap(ring, ring_size);
 	munmap(test, size);
 	return err;
 }

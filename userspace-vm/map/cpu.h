@@ -18,16 +18,23 @@ static inline u64 ub_fs_base(const struct ub_process *process)
 	return base;
 }
 
+/* The same within a run: trampolines have it at hand, and rdfsbase takes as long as all the rest of a hit. */
+static inline u64 ub_run_fs_base(const struct ub_run *run)
+{
+	return run->fs_base ? run->fs_base : ub_fs_base(run->process);
+}
+
 /*
  * The limit of segment 0x7b holds cpu | node << 12 on every x86-64 Linux: it is what the vDSO's
  * getcpu falls back on, and needs no CPU feature bit.
  */
-static inline u32 ub_cpu_number(const struct ub_process *process)
+static inline u32 ub_cpu_number(const struct ub_run *run)
 {
+	const struct ub_process *process = run->process;
 	u32 limit;
 
 	if (process && process->has_rseq) {
-		u64 base = ub_fs_base(process);
+		u64 base = ub_run_fs_base(run);
 
 		if (base) {
 			const volatile s32 *cpu_id =
@@ -48,7 +55,7 @@ static inline u32 ub_run_cpu(struct ub_run *run)
 	if (!run)
 		return 0;
 	if (ub_unlikely(run->cpu == UB_CPU_UNKNOWN))
-		run->cpu = ub_cpu_number(run->process);
+		run->cpu = ub_cpu_number(run);
 	return run->cpu;
 }
 

@@ -238,7 +238,7 @@ bool ub_event_lost_of(const struct ub_event_ring *ring, u32 slot, u32 *map_id, u
 bool ub_event_prepare_sleep(struct ub_event_ring *ring)
 {
 	__atomic_store_n(&ring->sleeping, 1, __ATOMIC_SEQ_CST);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	ub_fence();
 	return __atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) !=
 	       __atomic_load_n(&ring->seen, __ATOMIC_RELAXED);
 }

@@ -100,10 +100,17 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, u64 bytes, u64 
 		return NULL;
 	for (u32 tries = 0; tries < MAX_TRIES; tries++) {
 		u64 at = __atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE);
+		u64 consumer = __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE);
 		u64 rest = size - (at & mask), free = ub_event_free_word(at);
-		u64 *word = ub_event_word(ring, at, mask), header, taken = bytes;
-		u64 seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+		u64 *word = ub_event_word(ring, at, mask), header, taken = bytes, seen;
 
+		/* Full: what stands there is of the last round. */
+		if (at - consumer >= size) {
+			if (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) != at)
+				continue;
+			return NULL;
+		}
+		seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
 		if (seen != free) {
 			u64 length = UB_RECORD_BYTES(seen);
 
@@ -116,9 +123,7 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, u64 bytes, u64 
 						    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 			continue;
 		}
-		if (at + bytes + (bytes > rest ? rest : 0) -
-			    __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE) >
-		    size)
+		if (at + bytes + (bytes > rest ? rest : 0) - consumer > size)
 			return NULL;
 		header = UB_RECORD_MAGIC | tid << 27;
 		if (bytes > rest) {

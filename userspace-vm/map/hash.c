@@ -140,7 +140,7 @@ static int walk(const struct ub_map *map, u64 bucket, const void *key, u32 wante
 			node = ub_pool_node(map, place->index);
 			place->next = ub_atomic_load(&node->next);
 			match = key ? same_key(map, node, key) : place->index == wanted;
-			__atomic_thread_fence(__ATOMIC_ACQUIRE);
+			ub_fence_acquire();
 			if (ub_unlikely(ub_atomic_load(place->prev) != place->link))
 				break;
 			if (ub_unlikely(place->next & UB_LINK_MARK)) {

@@ -71,7 +71,7 @@ int ub_hash_copy(struct ub_map *map, const void *key, void *value)
 		for (u32 cpu = 0; cpu < cpus; cpu++)
 			ub_mem_copy((u8 *)value + (u64)cpu * map->elem_stride,
 				    ub_pool_value(map, place.index, cpu), map->attr.value_size);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		ub_fence_acquire();
 		if (ub_atomic_load(state) == before)
 			return 0;
 	}

@@ -23,6 +23,25 @@ static inline u32 ub_load32(const void *p)
 	return *(const volatile ub_half *)p;
 }
 
+/* ThreadSanitizer knows no fences; the accesses around them are atomic all the same. */
+static inline void ub_fence_acquire(void)
+{
+#ifdef __SANITIZE_THREAD__
+	__asm__ volatile("" : : : "memory");
+#else
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+#endif
+}
+
+static inline void ub_fence(void)
+{
+#ifdef __SANITIZE_THREAD__
+	__asm__ volatile("mfence" : : : "memory");
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 /* Copies between memory that nobody else touches and anything else; @size may be any number. */
 __attribute__((no_sanitize("thread"))) static inline void ub_mem_copy(void *to, const void *from,
 								       u64 size)

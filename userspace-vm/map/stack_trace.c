@@ -82,7 +82,7 @@ int ub_stack_trace_copy(struct ub_map *map, u32 id, void *value)
 		if (!node)
 			return -ENOENT;
 		ub_mem_copy(value, node->key + 8, map->attr.value_size);
-		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		ub_fence_acquire();
 		if (ub_atomic_load(bucket_at(map, id)) == link)
 			return 0;
 	}

@@ -102,6 +102,7 @@ struct ub_run {
 	const struct ub_program *program;
 	u64 scratch[8];			  /* of the helper that is running */
 	void *interpreter;		  /* its state, while it runs this; call_callback is then set */
+	u64 fs_base;			  /* the thread's, or 0: ask the processor (ub_run_fs_base()) */
 };
 
 #define UB_CPU_UNKNOWN 0xffffffffu

@@ -120,6 +120,11 @@ void ub_emit_store(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32
 	op_memory(emit, true, 0x89, from, base, disp);
 }
 
+void ub_emit_store32(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32 disp)
+{
+	op_memory(emit, false, 0x89, from, base, disp);
+}
+
 void ub_emit_store_imm(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp)
 {
 	op_memory(emit, true, 0xc7, 0, base, disp);

@@ -41,6 +41,7 @@ void ub_emit_fix_rel32(struct ub_emit *emit, u32 at, u32 tail, u64 target);
 void ub_emit_lea(struct ub_emit *emit, enum ub_reg to, enum ub_reg base, s32 disp);
 void ub_emit_load(struct ub_emit *emit, enum ub_reg to, enum ub_reg base, s32 disp);
 void ub_emit_store(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32 disp);
+void ub_emit_store32(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32 disp);
 void ub_emit_store_imm(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp); /* 64 bits */
 void ub_emit_store_imm32(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp); /* 32 bits */
 void ub_emit_cmp32_mem_imm8(struct ub_emit *emit, enum ub_reg base, s32 disp, s8 imm);
@@ -59,5 +60,6 @@ void ub_emit_land(struct ub_emit *emit, u32 at);
 
 #define UB_CC_Z 0x4
 #define UB_CC_NZ 0x5
+#define UB_CC_NS 0x9
 
 #endif

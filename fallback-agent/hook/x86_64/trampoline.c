@@ -70,10 +70,19 @@ struct needs {
 	bool run;    /* some program or helper looks at its ub_run */
 };
 
+static bool is_return(const struct ub_trampoline_point *point)
+{
+	return point->kind == UB_TRAMPOLINE_RETURN || point->kind == UB_TRAMPOLINE_NOTED;
+}
+
 static struct needs find_needs(const struct ub_trampoline_point *point)
 {
 	struct needs needs = { .restore = SCRATCH };
 
+	if (point->kind == UB_TRAMPOLINE_NOTE || point->kind == UB_TRAMPOLINE_NOTED)
+		needs.restore |= CALLER_SAVED;
+	if (point->kind == UB_TRAMPOLINE_NOTE)
+		return needs;
 	for (u32 i = 0; i < point->nr_links; i++) {
 		const struct ub_trampoline_link *link = &point->links[i];
 
@@ -96,18 +105,27 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 	return needs;
 }
 
-static void rdfsbase_key(struct ub_emit *emit, bool has_fsgsbase)
+/* rax = the thread's key. rdfsbase is right everywhere, but takes as long as the rest of a hit. */
+static void load_key(struct ub_emit *emit, const struct ub_trampoline_space *space)
 {
 	static const u8 rdfsbase[] = { 0xf3, 0x48, 0x0f, 0xae, 0xc0 }; /* rdfsbase %rax */
-	/* glibc and musl keep the address of the TCB in its first word. */
 	static const u8 self[] = { 0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0 }; /* mov %fs:0,%rax */
 	static const u8 inc[] = { 0x48, 0xff, 0xc0 };
 
-	if (has_fsgsbase)
-		ub_emit_bytes(emit, rdfsbase, sizeof(rdfsbase));
-	else
+	if (space->self_pointer)
 		ub_emit_bytes(emit, self, sizeof(self));
+	else
+		ub_emit_bytes(emit, rdfsbase, sizeof(rdfsbase));
 	ub_emit_bytes(emit, inc, sizeof(inc));
+}
+
+/* mov %fs:(disp),%eax */
+static void load_fs32(struct ub_emit *emit, s32 disp)
+{
+	static const u8 load[] = { 0x64, 0x8b, 0x04, 0x25 };
+
+	ub_emit_bytes(emit, load, sizeof(load));
+	ub_emit_u32(emit, (u32)disp);
 }
 
 /* rcx = address of the slot that the key in rax hashes to; rdx = data. */
@@ -135,38 +153,53 @@ static void fill_context(struct ub_emit *emit, const struct ub_trampoline_point 
 	if (words & 1ull << PT_SS)
 		ub_emit_store_imm(emit, USER_DS, UB_RSP, PT_SS * 8);
 	if (words & 1ull << PT_IP) {
-		if (point->is_return)
+		if (is_return(point))
 			ub_emit_load(emit, UB_RAX, UB_RSP, FRAME);
 		else
 			ub_emit_set(emit, UB_RAX, point->ip);
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_IP * 8);
 	}
 	if (words & 1ull << PT_SP) {
-		ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (point->is_return ? 8 : 0));
+		ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (is_return(point) ? 8 : 0));
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_SP * 8);
 	}
 }
 
 #define FIELD(name) (RUN + (s32)offsetof(struct ub_run, name))
 
-static void fill_run(struct ub_emit *emit, const struct ub_trampoline_point *point)
+static void fill_cpu(struct ub_emit *emit, const struct ub_trampoline_space *space)
 {
+	if (space->self_pointer && space->has_rseq) {
+		load_fs32(emit, space->rseq_cpu);
+		ub_emit_store32(emit, UB_RAX, UB_RSP, FIELD(cpu));
+	} else {
+		ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+	}
+}
+
+/* rcx = slot */
+static void fill_run(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		     const struct ub_trampoline_point *point)
+{
+	ub_emit_load(emit, UB_RAX, UB_RCX, 0);
+	ub_emit_lea(emit, UB_RAX, UB_RAX, -1);
+	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(fs_base));
 	ub_emit_store(emit, UB_RSP, UB_RSP, FIELD(ctx));
 	ub_emit_store(emit, UB_RDX, UB_RSP, FIELD(process));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_calls));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_target));
-	ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+	fill_cpu(emit, space);
 	ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(stack_low));
-	ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (point->is_return ? 8 : 0));
+	ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (is_return(point) ? 8 : 0));
 	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(user_sp));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(call_callback));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(program));
 }
 
 /* Calls one link's program; rcx = slot. */
-static void call_link(struct ub_emit *emit, const struct ub_trampoline_link *link,
-		      const struct needs *needs, bool first)
+static void call_link(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		      const struct ub_trampoline_link *link, const struct needs *needs, bool first)
 {
 	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
 	ub_emit_inc_mem(emit, UB_RAX,
@@ -178,7 +211,7 @@ static void call_link(struct ub_emit *emit, const struct ub_trampoline_link *lin
 		ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(maps));
 		if (!first) {
 			ub_emit_store_imm(emit, 0, UB_RSP, FIELD(tail_calls));
-			ub_emit_store_imm32(emit, (s32)UB_CPU_UNKNOWN, UB_RSP, FIELD(cpu));
+			fill_cpu(emit, space);
 			ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
 		}
 		ub_emit_lea(emit, UB_RSI, UB_RSP, RUN);
@@ -186,6 +219,51 @@ static void call_link(struct ub_emit *emit, const struct ub_trampoline_link *lin
 	if (needs->context)
 		ub_emit_lea(emit, UB_RDI, UB_RSP, 0);
 	ub_emit_call(emit, link->program);
+}
+
+/* al = whether the agent's @function, asked about the place of the return address and the link, says yes. */
+static void ask_tails(struct ub_emit *emit, u64 function, u32 link)
+{
+	static const u8 test[] = { 0x84, 0xc0 }; /* test %al,%al */
+
+	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+	ub_emit_load(emit, UB_RDI, UB_RCX, UB_SLOT_TAILS);
+	ub_emit_lea(emit, UB_RSI, UB_RSP, FRAME);
+	ub_emit_set(emit, UB_RDX, link);
+	ub_emit_call(emit, function);
+	ub_emit_bytes(emit, test, sizeof(test));
+}
+
+static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		     const struct ub_trampoline_point *point, u32 i, const struct needs *needs)
+{
+	const struct ub_trampoline_link *link = &point->links[i];
+	u32 skip;
+
+	switch (point->kind) {
+	case UB_TRAMPOLINE_NOTE:
+		ask_tails(emit, space->note_function, link->counters);
+		skip = ub_emit_jcc_forward(emit, UB_CC_NZ);
+		ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+		ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
+		ub_emit_inc_mem(emit, UB_RAX,
+				(s32)(link->counters * sizeof(struct ub_hit_counters) +
+				      offsetof(struct ub_hit_counters, misses)),
+				false);
+		ub_emit_land(emit, skip);
+		return;
+	case UB_TRAMPOLINE_NOTED:
+		ask_tails(emit, space->noted_function, link->counters);
+		skip = ub_emit_jcc_forward(emit, UB_CC_Z);
+		ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+		call_link(emit, space, link, needs, !i);
+		ub_emit_land(emit, skip);
+		return;
+	default:
+		if (i)
+			ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+		call_link(emit, space, link, needs, !i);
+	}
 }
 
 void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
@@ -196,7 +274,7 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	static const u8 push_pop[] = { 0x9c, 0x58 };			/* pushfq; pop %rax */
 	static const u8 compare[] = { 0x48, 0x39, 0x01 };		/* cmp %rax,(%rcx) */
 	const struct needs needs = find_needs(point);
-	u32 disabled, child;
+	u32 disabled, child, nothing = 0;
 
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
 	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
@@ -216,13 +294,19 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	ub_emit_cmp32_mem_imm8(emit, UB_RDX, UB_DATA_FORK, 0);
 	child = ub_emit_jcc_forward(emit, UB_CC_Z);
 
-	rdfsbase_key(emit, space->has_fsgsbase);
+	load_key(emit, space);
 	hash_slot(emit, space->slot_bits);
 	ub_emit_bytes(emit, compare, sizeof(compare));
 	cold->slow = ub_emit_jcc_forward(emit, UB_CC_NZ);
 	cold->back = ub_emit_here(emit);
 	cold->point = point;
 
+	if (point->kind == UB_TRAMPOLINE_NOTED) {
+		/* Nearly always nothing is noted. */
+		ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_TAILS);
+		ub_emit_cmp64_mem_imm8(emit, UB_RAX, 0, 0);
+		nothing = ub_emit_jcc_forward(emit, UB_CC_Z);
+	}
 	ub_emit_store(emit, UB_RCX, UB_RSP, SLOT);
 	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);
 	ub_emit_store(emit, UB_RAX, UB_RSP, OLD_GUARD);
@@ -233,13 +317,10 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 			ub_emit_store(emit, i, UB_RSP, pt_word[i] * 8);
 	fill_context(emit, point, needs.words);
 	if (needs.run)
-		fill_run(emit, point);
+		fill_run(emit, space, point);
 
-	for (u32 i = 0; i < point->nr_links; i++) {
-		if (i)
-			ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
-		call_link(emit, &point->links[i], &needs, !i);
-	}
+	for (u32 i = 0; i < point->nr_links; i++)
+		run_link(emit, space, point, i, &needs);
 
 	/*
 	 * The old guard is put back by a branch, not by its value: nearly always it is 0, and a value that goes
@@ -256,6 +337,8 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 
 	ub_emit_land(emit, disabled);
 	ub_emit_land(emit, child);
+	if (nothing)
+		ub_emit_land(emit, nothing);
 	cold->out = ub_emit_here(emit);
 	if (point->keep_flags) {
 		ub_emit_load(emit, UB_RAX, UB_RSP, FLAGS);
@@ -276,7 +359,8 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 	ub_emit_call(emit, space->slot_function);
 	ub_emit_bytes(emit, test, sizeof(test));
 	ub_emit_jcc(emit, UB_CC_NZ, cold->back);
-	for (u32 i = 0; i < cold->point->nr_links; i++) {
+	for (u32 i = 0; cold->point->kind != UB_TRAMPOLINE_NOTED && i < cold->point->nr_links;
+	     i++) {
 		ub_emit_set(emit, UB_RCX,
 			    space->shared_counters +
 				    cold->point->links[i].counters * sizeof(struct ub_hit_counters));
@@ -292,5 +376,5 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 u32 ub_trampoline_bound(u32 nr_links)
 {
-	return 640 + nr_links * 112;
+	return 704 + nr_links * 160;
 }

@@ -22,15 +22,26 @@ struct ub_trampoline_link {
 /* What all trampolines of an image have in common. */
 struct ub_trampoline_space {
 	u64 data;	     /* address of the data part */
-	u64 slot_function;   /* ub_agent_slot in the same code part */
+	u64 slot_function;   /* ub_agent_slot in the same code part, and the others */
+	u64 note_function;
+	u64 noted_function;
 	u32 slot_bits;	     /* log2 of the number of thread slots */
 	u64 shared_counters; /* of threads without a slot */
-	bool has_fsgsbase;
+	bool self_pointer;   /* every thread's first TLS word is its own address: the fs base for a load */
+	bool has_rseq;
+	s32 rseq_cpu;	     /* where rseq's cpu_id is from the fs base; self_pointer only */
+};
+
+enum ub_trampoline_kind {
+	UB_TRAMPOLINE_RUN,    /* run the programs */
+	UB_TRAMPOLINE_RETURN, /* run them before a ret: ctx shows the caller's state right after it */
+	UB_TRAMPOLINE_NOTED,  /* the same, for those links that noted the place of this return address */
+	UB_TRAMPOLINE_NOTE,   /* note it, before a tail jump */
 };
 
 struct ub_trampoline_point {
 	u64 ip;		 /* of the probed instruction */
-	bool is_return;	 /* before a ret: ctx shows the caller's state right after it */
+	enum ub_trampoline_kind kind;
 	bool keep_flags; /* the code may still need its flags */
 	u32 nr_links;
 	const struct ub_trampoline_link *links; /* in order */

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What the target's C library says of its threads. Nothing here is needed; all of it makes hits cheaper.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <common/cleanup.h>
+#include <hook/image_build.h>
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static bool is_glibc(const char *name)
+{
+	return !strcmp(name, "libc.so.6") || !strncmp(name, "libc-2.", 7);
+}
+
+static bool is_loader(const char *name)
+{
+	return !strncmp(name, "ld-linux", 8) || !strncmp(name, "ld-2.", 5) ||
+	       !strncmp(name, "ld-musl", 7);
+}
+
+const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space)
+{
+	for (u32 i = 0; i < space->nr; i++)
+		if (space->mappings[i].ino && (space->mappings[i].prot & PROT_EXEC) &&
+		    is_glibc(base_name(space->mappings[i].name)))
+			return &space->mappings[i];
+	return NULL;
+}
+
+static int read_u32(pid_t pid, u64 address, u32 *value)
+{
+	_cleanup_close_ int fd = -1;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	return pread(fd, value, sizeof(*value), (off_t)address) == sizeof(*value) ? 0 : -EFAULT;
+}
+
+/* __rseq_offset and __rseq_size (glibc 2.35 and later) in the loader. */
+static void find_rseq(struct ub_image_build *build, const struct ub_mapping *mapping,
+		      struct ub_process *process)
+{
+	const pid_t pid = build->request->pid;
+	struct ub_module *modules = NULL;
+	u64 offset_at, size_at;
+	u32 nr = 0, offset, size;
+
+	if (ub_modules_find_mapping(pid, &build->space, mapping, &modules, &nr))
+		return;
+	if (!ub_elf_symbol(modules[0].elf, "__rseq_offset", &offset_at) &&
+	    !ub_elf_symbol(modules[0].elf, "__rseq_size", &size_at) &&
+	    !read_u32(pid, offset_at + modules[0].bias, &offset) &&
+	    !read_u32(pid, size_at + modules[0].bias, &size) && size) {
+		process->has_rseq = 1;
+		process->rseq_offset = (s32)offset;
+	}
+	ub_modules_free(modules, nr);
+}
+
+void ub_runtime_find(struct ub_image_build *build, struct ub_process *process)
+{
+	const struct ub_mapping *loader = NULL;
+	bool glibc = false, probes_loader = false;
+
+	for (u32 i = 0; i < build->space.nr; i++) {
+		const struct ub_mapping *mapping = &build->space.mappings[i];
+		const char *name = base_name(mapping->name);
+
+		if (!mapping->ino || !(mapping->prot & PROT_EXEC))
+			continue;
+		glibc |= is_glibc(name);
+		if (is_loader(name))
+			loader = mapping;
+	}
+	for (u32 i = 0; i < build->nr_files; i++)
+		probes_loader |= is_loader(base_name(build->files[i].modules[0].name));
+	/*
+	 * In glibc %fs:0 is the thread's own address by the ABI (psABI, thread-local storage). Only the loader runs
+	 * before threads have one.
+	 */
+	build->self_pointer = glibc && !probes_loader;
+	if (loader && glibc)
+		find_rseq(build, loader, process);
+}

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: MIT
+/* The event ring and the rings that the daemon writes for clients. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <linux/perf_event.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <map/client_ring.h>
+#include <map/event_ring.h>
+
+#include "sides.h"
+
+#define DATA_SIZE 65536u
+
+static bool always(void *opaque, u64 tid)
+{
+	return true;
+}
+
+static bool never(void *opaque, u64 tid)
+{
+	return false;
+}
+
+static bool by_kill(void *opaque, u64 tid)
+{
+	return kill((pid_t)tid, 0) == 0;
+}
+
+static struct ub_event_ring *make_ring(u32 data_size)
+{
+	struct ub_event_ring *ring = mmap(NULL, ub_event_ring_size(data_size),
+					  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(ring, MAP_FAILED);
+	ub_event_ring_format(ring, data_size);
+	return ring;
+}
+
+static int send(struct ub_event_ring *ring, struct ub_run *run, u32 map_id, const void *data, u32 size)
+{
+	void *to = ub_event_reserve(ring, UB_EVENT_RINGBUF, map_id, 0, size, run);
+
+	if (!to)
+		return -ENOSPC;
+	memcpy(to, data, size);
+	ub_event_commit(to, false, 0, run);
+	return 0;
+}
+
+static void test_order_and_wrapping(void **state)
+{
+	struct ub_event_ring *ring = make_ring(4096);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, 4096);
+	struct ub_process process = { .events = ring };
+	struct ub_run run = { .process = &process };
+	struct ub_event event;
+	u8 data[512];
+	u32 sent = 0, got = 0;
+
+	for (u32 i = 0; i < 20000; i++) {
+		u32 size = 4 + i * 37 % 500;
+
+		memset(data, (int)sent, sizeof(data));
+		memcpy(data, &sent, 4);
+		if (!send(ring, &run, 7, data, size)) {
+			sent++;
+			if (i % 3)
+				continue;
+		}
+		while (ub_event_read(reader, &event, always, NULL) == 1) {
+			u32 number;
+
+			memcpy(&number, event.data, 4);
+			assert_int_equal(number, got);
+			assert_int_equal(event.map_id, 7);
+			assert_int_equal(event.kind, UB_EVENT_RINGBUF);
+			assert_int_equal(event.tid, syscall(SYS_gettid));
+			if (event.size > 4)
+				assert_int_equal(((const u8 *)event.data)[event.size - 1],
+						 (u8)got);
+			got++;
+		}
+	}
+	while (ub_event_read(reader, &event, always, NULL) == 1)
+		got++;
+	assert_int_equal(got, sent);
+	assert_int_equal(ub_event_lost(ring) + sent, 20000);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(4096));
+}
+
+static void test_uncommitted(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	struct ub_process process = { .events = ring };
+	struct ub_run run = { .process = &process };
+	struct timespec tick = { .tv_nsec = 5000000 };
+	struct ub_event event;
+	u64 one = 1, two = 2, three = 3;
+	u64 *pending, *dead;
+	int ret = 0;
+
+	pending = ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8, &run);
+	assert_non_null(pending);
+	assert_int_equal(send(ring, &run, 1, &two, 8), 0);
+	/* Not out of order at once ... */
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
+	/* ... but nobody waits for long for one who was stopped. */
+	for (u32 i = 0; i < 6000 && !ret; i++) {
+		nanosleep(&tick, NULL);
+		ret = ub_event_read(reader, &event, always, NULL);
+	}
+	assert_int_equal(ret, 1);
+	assert_int_equal(*(const u64 *)event.data, 2);
+	*pending = one;
+	ub_event_commit(pending, false, 0, &run);
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 1);
+	assert_int_equal(*(const u64 *)event.data, 1);
+	/* The dead one's is skipped. */
+	dead = ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8, &run);
+	assert_non_null(dead);
+	assert_int_equal(send(ring, &run, 1, &three, 8), 0);
+	assert_int_equal(ub_event_read(reader, &event, never, NULL), 1);
+	assert_int_equal(*(const u64 *)event.data, 3);
+	/* Discarded ones never show. */
+	dead = ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8, &run);
+	ub_event_commit(dead, true, 0, &run);
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
+static void test_sleep(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	struct ub_process process = { .events = ring };
+	struct ub_run run = { .process = &process };
+	struct ub_event event;
+	u64 one = 1;
+
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
+	assert_false(ub_event_prepare_sleep(ring));
+	assert_int_equal(*ub_event_futex(ring), 1);
+	assert_int_equal(send(ring, &run, 1, &one, 8), 0);
+	assert_int_equal(*ub_event_futex(ring), 0);
+	assert_true(ub_event_prepare_sleep(ring));
+	ub_event_awake(ring);
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 1);
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
+	assert_false(ub_event_prepare_sleep(ring));
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
+/* Writers of their own process: value = number of the writer << 32 | count. */
+static void write_for_ever(struct ub_event_ring *ring, u64 number)
+{
+	struct ub_process process = { .events = ring, .nr_cpus = 1 };
+	struct ub_run run = { .process = &process };
+
+	for (u64 i = 0;; i++) {
+		u64 record[3] = { number << 32 | (u32)i, ~(number << 32 | (u32)i), 0 };
+
+		send(ring, &run, 1, record, 16 + 8 * (i & 1));
+	}
+}
+
+static void test_killed_writers(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	u64 next[256] = { 0 }, got = 0;
+	pid_t writers[3] = { 0 };
+	struct ub_event event;
+
+	for (u32 number = 0; number < 120; number++) {
+		pid_t *writer = &writers[number % 3];
+		u64 until = got + 300;
+
+		if (*writer) {
+			kill(*writer, SIGKILL);
+			waitpid(*writer, NULL, 0);
+		}
+		*writer = fork();
+		assert_true(*writer >= 0);
+		if (!*writer) {
+			/* Whatever becomes of the test, this ends. */
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			alarm(120);
+			write_for_ever(ring, number);
+		}
+		for (u32 idle = 0; got < until;) {
+			int ret = ub_event_read(reader, &event, by_kill, NULL);
+			const u64 *record = event.data;
+			u64 count;
+
+			assert_true(ret >= 0);
+			if (!ret) {
+				struct timespec tick = { .tv_nsec = 1000000 };
+
+				assert_true(idle++ < 60000);
+				nanosleep(&tick, NULL);
+				continue;
+			}
+			idle = 0;
+			assert_true(event.size == 16 || event.size == 24);
+			assert_int_equal(record[0], ~record[1]);
+			assert_true(record[0] >> 32 <= number);
+			count = (u32)record[0];
+			/* One writer's records come in order, some lost for want of space. */
+			assert_true(count >= next[record[0] >> 32]);
+			next[record[0] >> 32] = count + 1;
+			got++;
+		}
+	}
+	for (u32 i = 0; i < 3; i++) {
+		kill(writers[i], SIGKILL);
+		waitpid(writers[i], NULL, 0);
+	}
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
+#define THREADS 4
+#define PER_THREAD 50000
+
+static void *write_many(void *ring)
+{
+	struct ub_process process = { .events = ring, .nr_cpus = 1 };
+	struct ub_run run = { .process = &process };
+	u64 failed = 0;
+
+	for (u64 i = 0; i < PER_THREAD; i++)
+		failed += send(ring, &run, 1, &i, 8) != 0;
+	return (void *)failed;
+}
+
+/* Nothing is lost that was not counted as lost. */
+static void test_counts(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	pthread_t threads[THREADS];
+	struct ub_event event;
+	u64 got = 0, failed = 0, count;
+	u32 map_id, done = 0;
+
+	for (u32 i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, write_many, ring), 0);
+	while (done < THREADS) {
+		void *result;
+
+		while (ub_event_read(reader, &event, always, NULL) == 1)
+			got++;
+		while (done < THREADS && !pthread_tryjoin_np(threads[done], &result)) {
+			failed += (u64)result;
+			done++;
+		}
+	}
+	while (ub_event_read(reader, &event, always, NULL) == 1)
+		got++;
+	assert_int_equal(ub_event_lost(ring), failed);
+	assert_int_equal(got + failed, (u64)THREADS * PER_THREAD);
+	if (failed) {
+		assert_true(ub_event_lost_of(ring, 0, &map_id, &count));
+		assert_int_equal(map_id, 1);
+		assert_int_equal(count, failed);
+	}
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
+/* Garbage in the ring, its positions and its size: the reader survives and goes on. */
+static void test_scribbling(void **state)
+{
+	u64 size = ub_event_ring_size(4096);
+	struct ub_event_ring *ring = make_ring(4096);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, 4096);
+	struct ub_process process = { .events = ring };
+	struct ub_run run = { .process = &process };
+	struct ub_event event;
+	u64 bad = 0, one = 1;
+
+	srandom(1);
+	for (u32 round = 0; round < 3000; round++) {
+		u8 *bytes = (u8 *)ring;
+
+		/* The size is the process's own harm: it would write anywhere, as it could anyway. */
+		((u64 *)ring)[17] = 4095;
+		for (u32 i = 0; i < 5; i++)
+			send(ring, &run, 1, &one, 8);
+		for (u32 i = 0; i < 1 + round % 40; i++)
+			bytes[(u64)random() % (round % 2 ? 128 : size)] = (u8)random();
+		for (u32 i = 0; i < 600; i++) {
+			int ret = ub_event_read(reader, &event, never, NULL);
+
+			assert_true(ret >= 0 || ret == -EBADMSG);
+			bad += ret < 0;
+			if (ret == 1)
+				assert_true(event.size <= 4096);
+			if (!ret)
+				break;
+		}
+		ub_event_prepare_sleep(ring);
+		/* The producers of that process may find nothing sensible, but don't hang. */
+		if (round % 50 == 49)
+			ub_event_ring_format(ring, 4096);
+		if (round % 50 == 49) {
+			ub_event_reader_free(reader);
+			reader = ub_event_reader_new(ring, 4096);
+		}
+	}
+	assert_true(bad > 0);
+	ub_event_reader_free(reader);
+	munmap(ring, size);
+}
+
+/* Reads as libbpf's ring_buffer does. */
+static u32 consume(struct ub_map *map, u32 *sizes, u32 max)
+{
+	u64 *consumer = (u64 *)map->shared, *producer = (u64 *)(map->shared + 4096);
+	u8 *data = map->shared + 8192;
+	u32 n = 0;
+
+	while (*consumer < *producer && n < max) {
+		u32 *header = (u32 *)(data + (*consumer & map->mask));
+		u8 *sample = (u8 *)(header + 2);
+
+		for (u32 i = 0; i < *header; i++)
+			assert_int_equal(sample[i], (u8)(*header + i));
+		sizes[n++] = *header;
+		*consumer += (*header + 8 + 7) / 8 * 8;
+	}
+	return n;
+}
+
+static void test_client_ring(void **state)
+{
+	struct ub_map_attr attr = { .type = BPF_MAP_TYPE_RINGBUF, .max_entries = 4096 };
+	struct ub_client_ring ring = { 0 };
+	struct ub_map map;
+	u8 data[4096];
+	u32 sizes[64];
+	bool wake;
+
+	our_map_create(&map, &attr);
+	assert_int_equal(ub_client_ring_append(&map, &ring, data, 4089, 0, &wake), -E2BIG);
+	for (u32 i = 0; i < 5000; i++) {
+		u32 size = i * 31 % 700;
+
+		for (u32 k = 0; k < size; k++)
+			data[k] = (u8)(size + k);
+		assert_int_equal(ub_client_ring_append(&map, &ring, data, size, 0, &wake), 0);
+		assert_true(wake);
+		assert_int_equal(consume(&map, sizes, 64), 1);
+		assert_int_equal(sizes[0], size);
+	}
+	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, 0, &wake), 0);
+	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, 0, &wake), 0);
+	assert_false(wake);
+	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, BPF_RB_FORCE_WAKEUP, &wake), 0);
+	assert_true(wake);
+	/* A consumer position from nowhere: full, no more. */
+	*(u64 *)map.shared = 0x123456789abcdefull;
+	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, 0, &wake), -EAGAIN);
+	our_map_destroy(&map);
+}
+
+static void test_perf_page(void **state)
+{
+	u64 size = 3 * 4096;
+	struct perf_event_mmap_page *page = aligned_alloc(4096, size);
+	struct ub_perf_page perf;
+	u64 got = 0, lost = 0, sent = 0;
+	u8 data[100];
+
+	assert_non_null(page);
+	memset(page, 0, size);
+	assert_int_equal(ub_perf_page_init(&perf, page, 4096, 1), -EINVAL);
+	assert_int_equal(ub_perf_page_init(&perf, page, 4 * 4096, 1), -EINVAL);
+	assert_int_equal(ub_perf_page_init(&perf, page, size, 1), 0);
+	for (u32 i = 0; i < 3000; i++) {
+		u8 copy[512];
+
+		memset(data, (int)i, sizeof(data));
+		sent++;
+		if (ub_perf_page_sample(&perf, data, 4 + i % 90) != -ENOSPC && i % 7)
+			continue;
+		while (page->data_tail < page->data_head) {
+			const struct perf_event_header *header = (void *)copy;
+
+			for (u32 k = 0; k < sizeof(copy); k++)
+				copy[k] = ((u8 *)page)[4096 + ((page->data_tail + k) & 8191)];
+			if (header->type == PERF_RECORD_LOST) {
+				lost += *(u64 *)(copy + 16);
+			} else {
+				assert_int_equal(header->type, PERF_RECORD_SAMPLE);
+				assert_int_equal(*(u32 *)(copy + 8) + 12, header->size);
+				assert_int_equal(copy[12], copy[15]);
+				got++;
+			}
+			page->data_tail += header->size;
+		}
+	}
+	lost += perf.lost;
+	assert_true(got + lost <= sent && got + lost + 100 > sent);
+	free(page);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order_and_wrapping),
+		cmocka_unit_test(test_uncommitted),
+		cmocka_unit_test(test_sleep),
+		cmocka_unit_test(test_killed_writers),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_scribbling),
+		cmocka_unit_test(test_client_ring),
+		cmocka_unit_test(test_perf_page),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
