@@ -18,8 +18,8 @@
 
 #include "assembler.h"
 
-#define NR_CPUS 4
-#define MAX_MAPS 4
+#define NR_CPUS	  4
+#define MAX_MAPS  4
 #define MAX_INSNS 256
 
 /* A program, its maps and one process's view of them. */
@@ -517,10 +517,12 @@ static void missing_helper(void **state)
 	fill_helpers();
 	add_program(&w, "call 250\nexit\n");
 	reset_run(&w, 0);
-	assert_int_equal(ub_interpret(w.program, NULL, 0, &w.run, &options, &result, &why), -EINVAL);
+	assert_int_equal(ub_interpret(w.program, NULL, 0, &w.run, &options, &result, &why),
+			 -EINVAL);
 	assert_non_null(strstr(why.text, "250"));
 	assert_int_equal(ub_jit_compile(w.program, &code, &why), 0);
-	assert_int_equal(ub_jitted_create(&code, (const u64 *)helpers, NULL, &jitted, &why), -ENOENT);
+	assert_int_equal(ub_jitted_create(&code, (const u64 *)helpers, NULL, &jitted, &why),
+			 -ENOENT);
 	assert_non_null(strstr(why.text, "250"));
 	ub_code_free(&code);
 	end(&w);

@@ -107,9 +107,9 @@ static int check_insn(const struct ub_program *program, u32 pc, const struct fac
 	const struct bpf_insn *insn = &program->insns[pc];
 
 	if (program->aux && program->aux[pc].flags & UB_INSN_MAY_FAULT)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "insn %u: load through a pointer that may fault can't be compiled",
-				     pc);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"insn %u: load through a pointer that may fault can't be compiled", pc);
 	switch (fact->op) {
 	case UB_OP_LD_MAP_FD:
 	case UB_OP_LD_MAP_VALUE:
@@ -152,8 +152,8 @@ static int decode(const struct ub_program *program, struct facts *facts, struct 
 			fact->flags |= FACT_DEAD;
 		if (ub_isa_ops[fact->op].form == UB_FORM_LD_IMM64) {
 			if (pc + 1 >= program->nr_insns)
-				return ub_reason_set(why, -EINVAL, "insn %u: invalid bpf_ld_imm64 insn",
-						     pc);
+				return ub_reason_set(why, -EINVAL,
+						     "insn %u: invalid bpf_ld_imm64 insn", pc);
 			facts[pc + 1].flags |= FACT_SECOND;
 			facts[pc + 1].subprog = sub;
 		}
@@ -182,11 +182,10 @@ static int find_targets(const struct ub_program *program, struct facts *facts,
 		    (!jumps(form) && facts[pc].op != UB_OP_CALL_LOCAL))
 			continue;
 		target = ub_isa_target(&program->insns[pc], pc);
-		if (target < 0 || target >= program->nr_insns ||
-		    facts[target].flags & FACT_SECOND)
+		if (target < 0 || target >= program->nr_insns || facts[target].flags & FACT_SECOND)
 			return ub_reason_set(why, -EINVAL,
-					     "insn %u: jump out of range from insn %u to %lld", pc, pc,
-					     (long long)target);
+					     "insn %u: jump out of range from insn %u to %lld", pc,
+					     pc, (long long)target);
 		facts[target].flags |= FACT_TARGET;
 	}
 	return 0;

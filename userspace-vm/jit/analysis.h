@@ -18,9 +18,9 @@ enum {
 
 struct facts {
 	u8 flags;
-	u8 op;	       /* enum ub_op */
-	u8 const_map;  /* calls: 1 + index of the map that r1 always is, else 0 */
-	u8 subprog;    /* that it belongs to */
+	u8 op;		/* enum ub_op */
+	u8 const_map;	/* calls: 1 + index of the map that r1 always is, else 0 */
+	u8 subprog;	/* that it belongs to */
 	u16 live_after; /* bit n: register n may be read after this instruction */
 };
 
@@ -43,6 +43,6 @@ bool jit_inlines_lookup(const struct bpf_insn *insn, const struct facts *fact,
 			const struct ub_program *program);
 
 #define REG_BIT(r) (u16)(1u << (r))
-#define CALL_ARGS (u16)(REG_BIT(1) | REG_BIT(2) | REG_BIT(3) | REG_BIT(4) | REG_BIT(5))
+#define CALL_ARGS  (u16)(REG_BIT(1) | REG_BIT(2) | REG_BIT(3) | REG_BIT(4) | REG_BIT(5))
 
 #endif

@@ -4,8 +4,8 @@
  */
 #include <jit/x86_64/compile.h>
 
-/* op [base + disp] of @size bytes, with the prefixes that size and @lock need. @opcode is the one of
- * the 16- to 64-bit form; byte forms are one less. */
+/* op [base + disp] of @size bytes, with the prefixes that size and @lock need. @opcode is the one
+ * of the 16- to 64-bit form; byte forms are one less. */
 static void x_sized(struct bytes *b, u32 size, bool lock, u32 opcode, u8 reg, bool reg_is_operand,
 		    u8 base, s32 disp)
 {
@@ -55,12 +55,12 @@ static void emit_store_imm(struct bytes *b, u32 size, u8 base, s32 disp, s32 imm
 }
 
 /*
- * old = *mem; *mem = old op operand, for what x86 has no fetching form of: a compare-exchange loop in
- * rax. Leaves the old value in rax; r0's value, if @keep, in SCRATCH3. The operand is a
- * register or, if @operand is 0xff, @imm. @base and @operand are neither rax nor scratch.
+ * old = *mem; *mem = old op operand, for what x86 has no fetching form of: a compare-exchange loop
+ * in rax. Leaves the old value in rax; r0's value, if @keep, in SCRATCH3. The operand is a register
+ * or, if @operand is 0xff, @imm. @base and @operand are neither rax nor scratch.
  */
-static void emit_fetch_loop(struct compiler *c, u32 size, enum alu op, u8 base, s32 disp, u8 operand,
-			    s32 imm)
+static void emit_fetch_loop(struct compiler *c, u32 size, enum alu op, u8 base, s32 disp,
+			    u8 operand, s32 imm)
 {
 	struct bytes *b = &c->out;
 	u8 *again;
@@ -224,9 +224,9 @@ static void emit_fused_fetch(struct compiler *c, u32 pc, enum alu op, u32 size)
 }
 
 /*
- * rA = *mem; rA op= X; *mem = rA on a per-CPU value, in one locked instruction: in the kernel nothing
- * runs on that CPU in between, here another thread may. Returns the instructions covered, or 0: not
- * of that shape.
+ * rA = *mem; rA op= X; *mem = rA on a per-CPU value, in one locked instruction: in the kernel
+ * nothing runs on that CPU in between, here another thread may. Returns the instructions covered,
+ * or 0: not of that shape.
  */
 static int emit_fused(struct compiler *c, u32 pc)
 {
