@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * ubpf-run vm: runs one bare program, given as bytes, in the VM. For conformance suites, for looking at
- * compiled code, and for trying things. Nobody verifies the program: the interpreter checks every
- * access instead, and compiled code runs in a child that may crash.
+ * ubpf-run vm: runs one bare program, given as bytes, in the VM. For conformance suites, for
+ * looking at compiled code, and for trying things. Nobody verifies the program: the interpreter
+ * checks every access instead, and compiled code runs in a child that may crash.
  */
 #include <argp.h>
 #include <ctype.h>
@@ -131,17 +131,18 @@ static Elf_Scn *find_code(Elf *elf)
 	return first;
 }
 
-static int relocate_call(struct bpf_insn *insns, u32 nr, const GElf_Rel *rel, const GElf_Sym *symbol,
-			 size_t code, struct ub_reason *why)
+static int relocate_call(struct bpf_insn *insns, u32 nr, const GElf_Rel *rel,
+			 const GElf_Sym *symbol, size_t code, struct ub_reason *why)
 {
 	u64 pc = rel->r_offset / sizeof(*insns);
 	s64 target;
 
 	if (GELF_R_TYPE(rel->r_info) != R_BPF_64_32 || symbol->st_shndx != code || pc >= nr)
-		return ub_reason_set(why, -ENOTSUP,
-				     "insn %llu refers to a map or to data: a bare program has none "
-				     "(use ubpf-run run)",
-				     (unsigned long long)pc);
+		return ub_reason_set(
+			why, -ENOTSUP,
+			"insn %llu refers to a map or to data: a bare program has none "
+			"(use ubpf-run run)",
+			(unsigned long long)pc);
 	/* Against a section, the instruction holds the distance from where it points to - 1. */
 	target = symbol->st_value / sizeof(*insns);
 	if (GELF_ST_TYPE(symbol->st_info) == STT_SECTION)
@@ -245,7 +246,8 @@ static int program_from_elf(u8 *data, size_t size, struct ub_program **out, stru
 	return ub_program_from_insns(insns + head, nr + 2 - head, out, why);
 }
 
-static int read_program(const struct arguments *args, struct ub_program **out, struct ub_reason *why)
+static int read_program(const struct arguments *args, struct ub_program **out,
+			struct ub_reason *why)
 {
 	struct buffer text = { 0 };
 	_cleanup_free_ u8 *data = NULL;
@@ -263,9 +265,10 @@ static int read_program(const struct arguments *args, struct ub_program **out, s
 		return program_from_elf(data, size, out, why);
 	if (size % sizeof(struct bpf_insn))
 		return ub_reason_set(why, -EINVAL,
-				     "the program is truncated: %zu bytes, instructions have 8", size);
-	return ub_program_from_insns((const struct bpf_insn *)data, size / sizeof(struct bpf_insn), out,
-				     why);
+				     "the program is truncated: %zu bytes, instructions have 8",
+				     size);
+	return ub_program_from_insns((const struct bpf_insn *)data, size / sizeof(struct bpf_insn),
+				     out, why);
 }
 
 static void collect_helpers(ub_helper_fn *helpers)
@@ -295,8 +298,8 @@ static int with_r2(const struct ub_program *program, u64 r2, struct ub_program *
 	return ub_program_from_insns(insns, program->nr_insns + 2, out, why);
 }
 
-static int run_in_child(const struct ub_jitted *jitted, void *memory, struct ub_run *run, u64 *result,
-			struct ub_reason *why)
+static int run_in_child(const struct ub_jitted *jitted, void *memory, struct ub_run *run,
+			u64 *result, struct ub_reason *why)
 {
 	int pipe_fds[2], status = 0;
 	ssize_t got;
@@ -447,11 +450,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 int ub_cmd_vm(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
-		{ "interpret", 'i', NULL, 0, "Run in the interpreter, every access checked (default)", 0 },
+		{ "interpret", 'i', NULL, 0,
+		  "Run in the interpreter, every access checked (default)", 0 },
 		{ "jit", 'J', NULL, 0, "Compile and run", 0 },
 		{ "elf", 'e', NULL, 0, "The program is an ELF object", 0 },
 		{ "dump-jit", 'D', NULL, 0, "Compile and print the code instead of running it", 0 },
-		{ "disassemble", 'd', NULL, 0, "Print the instructions instead of running them", 0 },
+		{ "disassemble", 'd', NULL, 0, "Print the instructions instead of running them",
+		  0 },
 		{ 0 }
 	};
 	static const struct argp argp = {

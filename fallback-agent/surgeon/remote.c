@@ -15,8 +15,8 @@
  * are found by name afterwards (memory.c).
  *
  *   - Signals are blocked meanwhile, after the registers point at the frame and until before they are given
- *     back, so that an orphan's mask comes back with the frame. A signal that was being delivered is queued
- *     again, with its siginfo, by the kernel itself when we go on with it while it is blocked.
+ *     back, so that an orphan's mask comes back with the frame. A signal that is being delivered to the thread is
+ *     delivered first, up to the handler's first instruction: queued again, it would be out of order.
  *   - The frame's uc_stack is invalid on purpose: rt_sigreturn then leaves the alternate stack as it is.
  *   - PTRACE_SYSCALL stops only, with TRACESYSGOOD: a tracer that dies before it has taken such a stop makes
  *     the kernel send the stop's code as a signal; 0x85 is none, but without TRACESYSGOOD it would be a
@@ -146,6 +146,9 @@ int ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
 				t->restorer = search(&s, sigreturn_eax, sizeof(sigreturn_eax));
 		}
 	}
+	if ((!t->gadget || !t->restorer) && ub_target_gone(t))
+		return ub_reason_set(why, -ESRCH, "process %d has exited or executed another program",
+				     t->pid);
 	if (!t->gadget || !t->restorer)
 		return ub_reason_set(why, -EOPNOTSUPP,
 				     "process %d has no %s instruction in its text to operate with", t->pid,
@@ -317,6 +320,7 @@ static void leave_restartable_sequence(struct ub_target *t, struct ub_thread *th
 		return;
 	if (thread->regs.rip - section.start < section.length)
 		thread->regs.rip = thread->pc = section.abort;
+	thread->changed = true;
 }
 
 /* Registers for one system call, over the frame. */
@@ -338,14 +342,24 @@ static int set_call(struct ub_target *t, long nr, const u64 args[6])
 	return ptrace(PTRACE_SETREGS, t->host->tid, 0, &regs) ? -ESRCH : 0;
 }
 
+int ub_remote_choose(struct ub_target *t, struct ub_reason *why)
+{
+	t->host = choose_host(t);
+	if (!t->host)
+		return 0;
+	if (ub_deliver_signal(t, t->host))
+		return ub_reason_set(why, -ESRCH, "process %d is gone", t->pid);
+	leave_restartable_sequence(t, t->host);
+	return 0;
+}
+
 int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 {
 	static const u64 nothing[6];
 	u64 all = ~0ull, mask = 0;
 	int err;
 
-	t->host = choose_host(t);
-	t->busy = true;
+	t->busy = !t->host;
 	if (!t->host)
 		return ub_reason_set(why, -EBUSY,
 				     "every thread of process %d is blocked in the kernel", t->pid);
@@ -354,7 +368,6 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 	if (err)
 		return ub_reason_set(why, err, "process %d has no stack space to work with", t->pid);
 	t->frame = t->scratch;
-	leave_restartable_sequence(t, t->host);
 	if (ptrace(PTRACE_GETSIGMASK, t->host->tid, 8, &mask))
 		return ub_reason_set(why, -ESRCH, "process %d is gone", t->pid);
 	t->saved_mask = mask;
@@ -380,11 +393,9 @@ u64 ub_remote_arguments(const struct ub_target *t)
 static int run_to_stop(struct ub_target *t)
 {
 	struct ub_thread *host = t->host;
-	long signal = host->signal;
+	long signal = 0;
 	int status;
 
-	host->signal = 0;
-	host->unconsumed = false;
 	for (;;) {
 		if (ptrace(PTRACE_SYSCALL, host->tid, 0, signal))
 			return -ESRCH;

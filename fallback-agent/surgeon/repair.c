@@ -263,6 +263,8 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 	}
 	if (!err && ub_target_read_mappings(t))
 		err = ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
+	if (!err)
+		err = ub_remote_choose(t, why);
 	if (!err) {
 		err = take_out_recorded(t, tables, nr, why);
 		ub_remote_end(t);

@@ -409,8 +409,9 @@ static int settle(struct ub_target *t, u32 i, const siginfo_t *info)
 		thread = &t->threads[i];
 		break;
 	}
-	/* In the middle of a system call: on to the stop that INTERRUPT has made pending. */
+	/* In the middle of a system call: on to its end. Any stop eats the one that INTERRUPT had made pending. */
 	waitpid(thread->tid, &taken, __WALL | WNOHANG);
+	ptrace(PTRACE_INTERRUPT, thread->tid, 0, 0);
 	ptrace(PTRACE_CONT, thread->tid, 0, 0);
 	return 0;
 }
@@ -461,6 +462,30 @@ static void look_blocked(struct ub_thread *thread)
 		}
 	}
 	fclose(file);
+}
+
+int ub_deliver_signal(struct ub_target *t, struct ub_thread *thread)
+{
+	u32 i = thread - t->threads;
+
+	while (thread->unconsumed) {
+		long signal = thread->signal;
+		int err;
+
+		thread->unconsumed = false;
+		thread->signal = 0;
+		thread->state = UB_THREAD_SEIZED;
+		if (ptrace(PTRACE_INTERRUPT, thread->tid, 0, 0) ||
+		    ptrace(PTRACE_CONT, thread->tid, 0, signal))
+			return -ESRCH;
+		while (t->threads[i].state == UB_THREAD_SEIZED) {
+			err = look(t, i, true);
+			if (err)
+				return err;
+		}
+		thread = &t->threads[i];
+	}
+	return thread->state == UB_THREAD_STOPPED ? 0 : -ESRCH;
 }
 
 static int count_unsettled(const struct ub_target *t)

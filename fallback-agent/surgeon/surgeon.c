@@ -124,6 +124,30 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 	return err;
 }
 
+/* Tells the image what its threads' control blocks look like. */
+static void identify(struct ub_target *t, const struct ub_image *image)
+{
+	struct ub_thread_identity *threads = calloc(t->nr_threads ? t->nr_threads : 1, sizeof(*threads));
+	u32 nr = 0, sharers = 0;
+	bool all = true;
+
+	for (u32 i = 0; threads && i < t->nr_threads; i++) {
+		const struct ub_thread *thread = &t->threads[i];
+
+		if (thread->state == UB_THREAD_GONE || thread->foreign)
+			continue;
+		if (thread->process != t->pid) {
+			sharers++;
+			continue;
+		}
+		all &= thread->state == UB_THREAD_STOPPED;
+		threads[nr++] = (struct ub_thread_identity){ thread->regs.fs_base, thread->tid };
+	}
+	if (threads)
+		ub_image_identify(image, t->mem, threads, all ? nr : 0, sharers);
+	free(threads);
+}
+
 static int take_in(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
 		   struct ub_ips *ips, struct ub_reason *why)
 {
@@ -134,6 +158,7 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 		err = ub_remote_begin(t, why);
 	if (err)
 		return err;
+	identify(t, new);
 	err = ub_map_parts(t, new, why);
 	if (err)
 		return err;
@@ -165,6 +190,7 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 		if (!t->report->changed || err == -ESRCH || ub_target_read_mappings(t))
 			return err;
 		t->partial = true;
+		t->report->suspicious = 1; /* what a failed step made, it may not have told */
 		undone = ub_semaphores_take(t, op->new);
 		if (!undone && op->old)
 			undone = ub_semaphores_put_back(t, op->old);
@@ -195,6 +221,17 @@ static int operate_out(struct ub_target *t, const struct ub_operation *op, struc
 	return err;
 }
 
+static bool sites_mapped(const struct ub_target *t, const struct ub_image *image)
+{
+	for (u32 i = 0; i < image->nr_sites; i++) {
+		const struct ub_mapping *m = ub_target_mapping(t, image->sites[i].address);
+
+		if (!m || !(m->prot & PROT_EXEC))
+			return false;
+	}
+	return true;
+}
+
 static int operate(struct ub_target *t, const struct ub_operation *op, struct ub_reason *why)
 {
 	bool in = op->kind == UB_OPERATION_IN;
@@ -208,6 +245,10 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 		err = refuse_seccomp(t, why);
 	if (!err && in)
 		err = refuse_shadow_stack(t, why);
+	if (!err && in && !sites_mapped(t, op->new))
+		err = ub_reason_set(why, -ESRCH,
+				    "process %d has unmapped the code to be probed, or executes another program",
+				    op->pid);
 	if (!err)
 		err = ub_remote_prepare(t, op->old, op->new, why);
 	if (err)
@@ -219,7 +260,9 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 	/* Stacks and libraries may have come since. */
 	if (ub_target_read_mappings(t))
 		return ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
-	err = ub_ips_collect(t, &ips);
+	err = ub_remote_choose(t, why);
+	if (!err)
+		err = ub_ips_collect(t, &ips);
 	if (!err)
 		err = in ? operate_in(t, op, &ips, why) : operate_out(t, op, &ips, why);
 	ub_ips_free(&ips);

@@ -148,6 +148,8 @@ bool ub_have_capability(int capability);
 int __must_check ub_seize(struct ub_target *t, struct ub_reason *why);
 /* Lets all of them go on, with the registers in @t. */
 int ub_release(struct ub_target *t);
+/* Lets a thread in a signal-delivery stop take its signal, as far as the first instruction of the handler. */
+int __must_check ub_deliver_signal(struct ub_target *t, struct ub_thread *thread);
 /* Installs the watchdog: after @ms in one operation the surgeon gives up. */
 void ub_watchdog_start(struct ub_report *report, u32 ms);
 void ub_watchdog_stop(void);
@@ -164,7 +166,10 @@ void ub_restart_by_hand(struct user_regs_struct *regs);
 /* Finds gadgets; nothing stopped yet. @avoid: images whose sites and parts are not to be used. */
 int __must_check ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
 				   const struct ub_image *avoid_too, struct ub_reason *why);
-/* Chooses a thread and turns it into one that can be orphaned at any time. */
+/* With all threads stopped, before anything else: chooses the thread that will make system calls. None: there is no
+ * usable one now. */
+int __must_check ub_remote_choose(struct ub_target *t, struct ub_reason *why);
+/* Turns it into one that can be orphaned at any time. -EBUSY: not now. */
 int __must_check ub_remote_begin(struct ub_target *t, struct ub_reason *why);
 /* @result: what the system call returned, -errno included. -ESRCH, -ETIMEDOUT. */
 int __must_check ub_remote_call(struct ub_target *t, long nr, u64 a, u64 b, u64 c, u64 d, u64 e,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * bench_vm [-r ROUNDS] [-m MILLISECONDS] [-j]: the JIT and the interpreter against the kernel's JIT, the
- * same programs in the same run, in CPU time. Medians of interleaved rounds, an empty program's time subtracted;
- * ratios to the kernel and their geometric mean. -j: one JSON object a line.
+ * bench_vm [-r ROUNDS] [-m MILLISECONDS] [-j]: the JIT and the interpreter against the kernel's
+ * JIT, the same programs in the same run, in CPU time. Medians of interleaved rounds, an empty
+ * program's time subtracted; ratios to the kernel and their geometric mean. -j: one JSON object a
+ * line.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -21,10 +22,10 @@
 #include "../vm/assembler.h"
 #include "vm_programs.h"
 
-#define NR_MAPS 4
+#define NR_MAPS	    4
 #define NR_PROGRAMS ub_array_size(bench_programs)
-#define MAX_ROUNDS 31
-#define MAX_INSNS 512
+#define MAX_ROUNDS  31
+#define MAX_INSNS   512
 
 enum engine { INTERPRETER, JIT, KERNEL, NR_ENGINES };
 
@@ -94,7 +95,8 @@ static void make_maps(void)
 	for (u32 key = 0; key < 64; key++) {
 		struct ub_run run = { .process = &process, .cpu = 0 };
 		u64 value = 0;
-		union bpf_attr attr = { .map_fd = (u32)map_fds[3], .key = (u64)&key,
+		union bpf_attr attr = { .map_fd = (u32)map_fds[3],
+					.key = (u64)&key,
 					.value = (u64)&value };
 
 		ub_map_update(maps[3], &key, &value, BPF_ANY, &run);
@@ -139,7 +141,8 @@ static void flag_percpu(struct ub_program *program, const char *name)
 	}
 }
 
-static int prepare(struct subject *subject, const struct bench_program *bench, struct ub_reason *why)
+static int prepare(struct subject *subject, const struct bench_program *bench,
+		   struct ub_reason *why)
 {
 	struct bpf_insn insns[MAX_INSNS];
 	struct ub_code code;
@@ -164,7 +167,8 @@ static int prepare(struct subject *subject, const struct bench_program *bench, s
 		return err;
 	subject->fd = load_kernel(subject->program);
 	if (subject->fd < 0 && map_fds[0] >= 0)
-		fprintf(stderr, "note: the kernel refuses '%s': %s\n", bench->name, strerror(errno));
+		fprintf(stderr, "note: the kernel refuses '%s': %s\n", bench->name,
+			strerror(errno));
 	return 0;
 }
 
@@ -212,8 +216,8 @@ static double measure(struct subject *subject, enum engine engine)
 		took = now() - start;
 		if (took >= target_ns / 2 || times > 1u << 30)
 			return took / (double)times;
-		times = took < target_ns / 64 ? times * 16 :
-						(u64)((double)times * target_ns / took) + 1;
+		times = took < target_ns / 64 ? times * 16
+					      : (u64)((double)times * target_ns / took) + 1;
 	}
 }
 
@@ -238,9 +242,10 @@ static double compile_time(void)
 	double times[15];
 
 	for (u32 i = 0; i < 100; i++)
-		insns[i] = i % 10 == 9 ?
-				   (struct bpf_insn) { BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1, (s32)i } :
-				   (struct bpf_insn) { BPF_ALU64 | BPF_ADD | BPF_K, i % 10, 0, 0, (s32)i };
+		insns[i] = i % 10 == 9 ? (struct bpf_insn) { BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1,
+							     (s32)i }
+				       : (struct bpf_insn) { BPF_ALU64 | BPF_ADD | BPF_K, i % 10, 0,
+							     0, (s32)i };
 	insns[100] = (struct bpf_insn) { BPF_JMP | BPF_EXIT };
 	insns[99] = (struct bpf_insn) { BPF_ALU64 | BPF_MOV | BPF_K };
 	if (ub_program_from_insns(insns, 101, &program, NULL))
@@ -288,8 +293,8 @@ static void report(bool json, bool kernel)
 		if (json)
 			printf("{\"program\":\"%s\",\"interpreter_ns\":%.2f,\"jit_ns\":%.2f,"
 			       "\"kernel_ns\":%.2f,\"jit_to_kernel\":%.3f}\n",
-			       bench_programs[i].name, t[INTERPRETER], t[JIT], kernel ? t[KERNEL] : 0,
-			       ratio);
+			       bench_programs[i].name, t[INTERPRETER], t[JIT],
+			       kernel ? t[KERNEL] : 0, ratio);
 		else
 			printf("%-18s %12.1f %10.2f %10.2f  %.2f\n", bench_programs[i].name,
 			       t[INTERPRETER], t[JIT], kernel ? t[KERNEL] : 0, ratio);

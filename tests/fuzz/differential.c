@@ -130,8 +130,10 @@ int main(int argc, char **argv)
 			kernel = false;
 			break;
 		default:
-			fprintf(stderr, "usage: %s [-n PROGRAMS] [-t SECONDS] [-s SEED] "
-					"[-m MEMORIES] [-K]\n", argv[0]);
+			fprintf(stderr,
+				"usage: %s [-n PROGRAMS] [-t SECONDS] [-s SEED] "
+				"[-m MEMORIES] [-K]\n",
+				argv[0]);
 			return 2;
 		}
 	}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
  * The generator. Each function has one register that points to the memory (any of r1 .. r9, so that
- * every hardware register gets to be a base) and ten that hold scalars at all times; so any sequence
- * of steps is valid, and so is any forward branch over some of them. Steps that need a pointer or a bounded
- * value make it, use it and leave a scalar behind.
+ * every hardware register gets to be a base) and ten that hold scalars at all times; so any
+ *sequence of steps is valid, and so is any forward branch over some of them. Steps that need a
+ *pointer or a bounded value make it, use it and leave a scalar behind.
  *
  *	memory	0 .. 255 data, 256 .. 343 registers at the end
  *	stack	-64 .. -1 data, -72 the pointer, -80 and -88 loop counters
@@ -16,22 +16,22 @@
 
 #include <isa/isa.h>
 
-#define DATA 256
-#define STACK_DATA 64
+#define DATA	     256
+#define STACK_DATA   64
 #define POINTER_SLOT (-72)
-#define STACK_DEPTH 96
-#define MAX_STEPS 48
-#define NR_SUBPROGS 2
+#define STACK_DEPTH  96
+#define MAX_STEPS    48
+#define NR_SUBPROGS  2
 
 struct generator {
 	struct random_state r;
 	struct vm_case *test;
-	u8 pointer;	 /* the register that points to the memory */
-	u8 depth;	 /* of nested blocks */
-	u8 loops;	 /* nested loops */
-	u32 branches;	 /* of this program: what the verifier has to walk grows with them */
+	u8 pointer;   /* the register that points to the memory */
+	u8 depth;     /* of nested blocks */
+	u8 loops;     /* nested loops */
+	u32 branches; /* of this program: what the verifier has to walk grows with them */
 	bool may_call;
-	u32 calls[16];	 /* calls to patch, and which function they lead to */
+	u32 calls[16]; /* calls to patch, and which function they lead to */
 	u8 callee[16];
 	u32 nr_calls;
 };
@@ -49,7 +49,7 @@ u64 random_value(struct random_state *r)
 	case 0:
 		return random_below(r, 16);
 	case 1:
-		return (u64)-(s64)random_below(r, 16);
+		return (u64) - (s64)random_below(r, 16);
 	case 2:
 		return bit;
 	case 3:
@@ -106,8 +106,8 @@ static void emit_value(struct generator *g, u8 reg)
 
 static void step_alu(struct generator *g)
 {
-	static const u8 ops[] = { BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND, BPF_LSH,
-				  BPF_RSH, BPF_MOD, BPF_XOR, BPF_MOV, BPF_ARSH };
+	static const u8 ops[] = { BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND,
+				  BPF_LSH, BPF_RSH, BPF_MOD, BPF_XOR, BPF_MOV, BPF_ARSH };
 	u8 op = ops[below(g, ub_array_size(ops))], class = below(g, 2) ? BPF_ALU64 : BPF_ALU;
 	u8 dst = scalar(g), src = scalar(g);
 	s16 off = (op == BPF_DIV || op == BPF_MOD) && below(g, 2);
@@ -203,8 +203,16 @@ static void step_memory(struct generator *g)
 static void step_atomic(struct generator *g)
 {
 	static const s32 ops[] = {
-		BPF_ADD, BPF_OR, BPF_AND, BPF_XOR, BPF_ADD | BPF_FETCH, BPF_OR | BPF_FETCH,
-		BPF_AND | BPF_FETCH, BPF_XOR | BPF_FETCH, BPF_XCHG, BPF_CMPXCHG,
+		BPF_ADD,
+		BPF_OR,
+		BPF_AND,
+		BPF_XOR,
+		BPF_ADD | BPF_FETCH,
+		BPF_OR | BPF_FETCH,
+		BPF_AND | BPF_FETCH,
+		BPF_XOR | BPF_FETCH,
+		BPF_XCHG,
+		BPF_CMPXCHG,
 	};
 	u32 size = 2 + below(g, 2);
 	s32 op = ops[below(g, ub_array_size(ops))];
@@ -227,32 +235,54 @@ static void step_atomic(struct generator *g)
 		op = BPF_CMPXCHG;
 	}
 	emit(g, BPF_STX | BPF_ATOMIC | sizes[size], base, reg, off, op);
-	/* Linux 6.18 does not always clear r0's upper half (RFC 9669 section 5.3) when a 32-bit cmpxchg
-	 * succeeds: not where another path to the same instruction was verified before. */
+	/* Linux 6.18 does not always clear r0's upper half (RFC 9669 section 5.3) when a 32-bit
+	 * cmpxchg succeeds: not where another path to the same instruction was verified before. */
 	if (op == BPF_CMPXCHG && size == 2)
 		emit(g, BPF_ALU | BPF_MOV | BPF_X, 0, 0, 0, 0);
 }
 
-/* load, change, store as on a per-CPU value: what the JIT fuses. */
+/* load, change, store as on a per-CPU value, at times with other things in between or two of them
+ * interleaved: what the JIT fuses. */
 static void step_percpu(struct generator *g)
 {
 	static const u8 ops[] = { BPF_ADD, BPF_SUB, BPF_OR, BPF_AND, BPF_XOR };
-	u32 size = below(g, 4);
-	u8 reg = scalar(g), src = scalar(g), op = ops[below(g, ub_array_size(ops))];
-	u8 class = below(g, 2) ? BPF_ALU64 : BPF_ALU;
-	s16 off = below(g, DATA >> size) << size;
+	u32 size = below(g, 4), nr = 1 + below(g, 2), nr_changes = 1 + !below(g, 4);
+	s16 off = (s16)(below(g, DATA >> (size + 1)) << (size + 1));
+	u8 regs[2];
 
+	regs[0] = scalar(g);
+	do
+		regs[1] = scalar(g);
+	while (regs[1] == regs[0]);
 	g->test->has_flags = true;
-	g->test->flags[g->test->nr] = UB_INSN_PERCPU;
-	g->test->flags[g->test->nr + 2] = UB_INSN_PERCPU;
-	emit(g, BPF_LDX | BPF_MEM | sizes[size], reg, g->pointer, off, 0);
+	for (u32 i = 0; i < nr; i++) {
+		g->test->flags[g->test->nr] = UB_INSN_PERCPU;
+		emit(g, BPF_LDX | BPF_MEM | sizes[size], regs[i], g->pointer, off + (i << size), 0);
+	}
+	for (u32 i = 0; i < nr * nr_changes; i++) {
+		u8 op = ops[below(g, ub_array_size(ops))], class = below(g, 4) ? BPF_ALU64 : BPF_ALU;
+
+		if (below(g, 2))
+			emit(g, class | op | BPF_X, regs[i % nr], scalar(g), 0, 0);
+		else
+			emit(g, class | op | BPF_K, regs[i % nr], 0, 0, (s32)random_value(&g->r));
+		switch (below(g, 6)) {
+		case 0:
+			step_memory(g);
+			break;
+		case 1:
+			step_alu(g);
+			break;
+		default:
+			break;
+		}
+	}
+	for (u32 i = 0; i < nr; i++) {
+		g->test->flags[g->test->nr] = UB_INSN_PERCPU;
+		emit(g, BPF_STX | BPF_MEM | sizes[size], g->pointer, regs[i], off + (i << size), 0);
+	}
 	if (below(g, 2))
-		emit(g, class | op | BPF_X, reg, src, 0, 0);
-	else
-		emit(g, class | op | BPF_K, reg, 0, 0, (s32)random_value(&g->r));
-	emit(g, BPF_STX | BPF_MEM | sizes[size], g->pointer, reg, off, 0);
-	if (below(g, 2))
-		emit_value(g, reg);
+		emit_value(g, regs[0]);
 }
 
 /* An access at a variable offset: pointer + (scalar & mask). */
@@ -296,7 +326,7 @@ static void emit_steps(struct generator *g, u32 nr);
 
 static u8 random_jump(struct generator *g)
 {
-	static const u8 ops[] = { BPF_JEQ, BPF_JGT, BPF_JGE, BPF_JSET, BPF_JNE, BPF_JSGT,
+	static const u8 ops[] = { BPF_JEQ,  BPF_JGT, BPF_JGE, BPF_JSET, BPF_JNE, BPF_JSGT,
 				  BPF_JSGE, BPF_JLT, BPF_JLE, BPF_JSLT, BPF_JSLE };
 
 	return ops[below(g, ub_array_size(ops))] | (below(g, 2) ? BPF_JMP : BPF_JMP32);
@@ -384,7 +414,8 @@ static void step_call(struct generator *g)
 	if (g->nr_calls == ub_array_size(g->calls))
 		return;
 	if (which == NR_SUBPROGS) {
-		/* bpf_loop(n, callback, stack data, 0); the callback gets the stack, not the memory */
+		/* bpf_loop(n, callback, stack data, 0); the callback gets the stack, not the memory
+		 */
 		emit(g, BPF_ALU64 | BPF_MOV | BPF_K, 1, 0, 0, (s32)below(g, 5));
 		g->calls[g->nr_calls] = g->test->nr;
 		g->callee[g->nr_calls++] = which;
@@ -395,7 +426,8 @@ static void step_call(struct generator *g)
 		emit(g, BPF_ALU64 | BPF_MOV | BPF_K, 4, 0, 0, 0);
 		emit(g, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_loop);
 	} else {
-		/* The first argument is the memory; if its register is another, it is read from there. */
+		/* The first argument is the memory; if its register is another, it is read from
+		 * there. */
 		if (g->pointer != 1)
 			emit(g, BPF_ALU64 | BPF_MOV | BPF_X, 1, g->pointer, 0, 0);
 		if (g->pointer > 1 && g->pointer <= 5)

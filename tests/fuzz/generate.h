@@ -28,7 +28,8 @@ static inline u32 random_below(struct random_state *r, u32 n)
 /* A value that finds bugs: small, around a power of two, all ones, ... */
 u64 random_value(struct random_state *r);
 
-/* Fills @test with the program of @seed; it stores every scalar register to the memory at its end. */
+/* Fills @test with the program of @seed; it stores every scalar register to the memory at its end.
+ */
 void generate_program(u64 seed, struct vm_case *test);
 void generate_memory(struct random_state *r, const struct vm_case *test, u8 *memory);
 

@@ -73,7 +73,7 @@ const char *victim_path(const char *name)
 	return path;
 }
 
-static void victim_spawn(struct victim *v, const char *const *argv, void (*fn)(void *), void *opaque)
+void victim_exec(struct victim *v, const char *const *argv)
 {
 	int in[2], out[2];
 
@@ -82,15 +82,10 @@ static void victim_spawn(struct victim *v, const char *const *argv, void (*fn)(v
 	check(v->pid >= 0, "fork: %s", strerror(errno));
 	if (!v->pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (argv) {
-			dup2(in[0], STDIN_FILENO);
-			dup2(out[1], STDOUT_FILENO);
-			execv(argv[0], (char *const *)argv);
-			_exit(127);
-		}
+		dup2(in[0], STDIN_FILENO);
 		dup2(out[1], STDOUT_FILENO);
-		fn(opaque);
-		_exit(0);
+		execv(argv[0], (char *const *)argv);
+		_exit(127);
 	}
 	close(in[0]);
 	close(out[1]);
@@ -98,16 +93,6 @@ static void victim_spawn(struct victim *v, const char *const *argv, void (*fn)(v
 	v->out = out[0];
 	v->pidfd = syscall(SYS_pidfd_open, v->pid, 0);
 	check(v->pidfd >= 0, "pidfd_open: %s", strerror(errno));
-}
-
-void victim_fork(struct victim *v, void (*fn)(void *), void *opaque)
-{
-	victim_spawn(v, NULL, fn, opaque);
-}
-
-void victim_exec(struct victim *v, const char *const *argv)
-{
-	victim_spawn(v, argv, NULL, NULL);
 }
 
 void victim_start(struct victim *v, const char *arg, ...)
@@ -151,11 +136,15 @@ const char *victim_line(struct victim *v)
 	return line;
 }
 
+void victim_tell(struct victim *v, const char *line)
+{
+	check(write(v->in, line, strlen(line)) == (ssize_t)strlen(line) && write(v->in, "\n", 1) == 1,
+	      "the victim does not listen");
+}
+
 const char *victim_ask(struct victim *v, const char *command)
 {
-	check(write(v->in, command, strlen(command)) == (ssize_t)strlen(command) &&
-		      write(v->in, "\n", 1) == 1,
-	      "the victim does not listen");
+	victim_tell(v, command);
 	return victim_line(v);
 }
 

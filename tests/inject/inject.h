@@ -40,12 +40,12 @@ struct victim {
 
 /* Starts tests/lib's ubpf-victim with these arguments, up to NULL, and waits until it is ready. */
 void victim_start(struct victim *v, const char *arg, ...);
-/* Starts any function in a forked child of the test. */
-void victim_fork(struct victim *v, void (*fn)(void *), void *opaque);
 /* Runs any program. */
 void victim_exec(struct victim *v, const char *const *argv);
 /* One command of an interactive victim; returns its answer (static buffer). */
 const char *victim_ask(struct victim *v, const char *command);
+/* Sends a line. */
+void victim_tell(struct victim *v, const char *line);
 const char *victim_line(struct victim *v);
 /* Kills it, and fails if it had died before. */
 void victim_end(struct victim *v);

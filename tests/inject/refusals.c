@@ -106,24 +106,16 @@ static void permission(void)
 	victim_end(&v);
 }
 
-static void become_undumpable(void *opaque)
-{
-	check(!setgid(65534) && !setuid(65534), "setuid");
-	prctl(PR_SET_DUMPABLE, 0);
-	dprintf(STDOUT_FILENO, "ready\n");
-	for (;;)
-		pause();
-}
-
 static void not_dumpable(struct ub_image *image)
 {
+	const char *argv[] = { victim_path("ubpf-odd-victim"), "undumpable", NULL };
 	struct victim v;
 	pid_t pid;
 	int status;
 
 	if (geteuid())
 		return;
-	victim_fork(&v, become_undumpable, NULL);
+	victim_exec(&v, argv);
 	victim_line(&v);
 	pid = fork();
 	if (!pid) {

@@ -58,14 +58,15 @@ static unsigned long nr_calls;
 static unsigned int delay_usec, signal_usec;
 static bool alternate_stack, nest, interactive, quiet;
 static _Atomic unsigned long nr_signals;
-static _Atomic int nr_warm; /* workers that have their memory from malloc() */
 static volatile sig_atomic_t stop;
-static _Atomic bool started;
 
 /* Rounds of an interactive victim: workers wait for the next and make its number of calls. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t next_round = PTHREAD_COND_INITIALIZER;
 static pthread_cond_t round_done = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t all_warm = PTHREAD_COND_INITIALIZER;
+static int nr_warm;  /* workers that have their memory from malloc() */
+static bool started; /* "ready" has been said */
 static unsigned long round_nr, round_calls;
 static int round_running;
 
@@ -136,9 +137,12 @@ static void *work(void *opaque)
 
 	use_alternate_stack(stack, sizeof(stack));
 	one_call(0);
-	nr_warm++;
+	pthread_mutex_lock(&lock);
+	if (++nr_warm >= nr_workers)
+		pthread_cond_signal(&all_warm);
 	while (!started)
-		poll(NULL, 0, 1);
+		pthread_cond_wait(&next_round, &lock);
+	pthread_mutex_unlock(&lock);
 	if (!interactive) {
 		for (unsigned long i = 0; !stop && (!nr_calls || i < nr_calls); i++) {
 			one_call(i);
@@ -352,10 +356,13 @@ int main(int argc, char **argv)
 
 		setitimer(ITIMER_REAL, &timer, NULL);
 	}
+	pthread_mutex_lock(&lock);
 	while (nr_warm < nr_workers)
-		poll(NULL, 0, 1);
+		pthread_cond_wait(&all_warm, &lock);
 	started = true;
 	say("ready pid=%d\n", getpid());
+	pthread_cond_broadcast(&next_round);
+	pthread_mutex_unlock(&lock);
 
 	if (interactive) {
 		obey(argv);

@@ -10,8 +10,8 @@
 #include <isa/isa.h>
 
 #define MAX_LABELS 1024
-#define MAX_WORDS 8
-#define MAX_NAME 64
+#define MAX_WORDS  8
+#define MAX_NAME   64
 
 /* A use of a label, to be filled in at the end. */
 struct use {
@@ -214,7 +214,8 @@ static int movsx(struct assembler *as, char **words, int nr)
 		insn->off = 16;
 	else
 		insn->off = 32;
-	insn->code = BPF_MOV | (strcmp(widths + (insn->off == 8 ? 1 : 2), "32") ? BPF_ALU64 : BPF_ALU);
+	insn->code =
+		BPF_MOV | (strcmp(widths + (insn->off == 8 ? 1 : 2), "32") ? BPF_ALU64 : BPF_ALU);
 	return operands(as, insn, words, nr);
 }
 
@@ -322,7 +323,10 @@ static int ordered(struct assembler *as, char **words, int nr)
 		return 1;
 	bits = atoi(words[0] + 4);
 	insn->code = BPF_STX | BPF_ATOMIC |
-		     (bits == 8 ? BPF_B : bits == 16 ? BPF_H : bits == 32 ? BPF_W : BPF_DW);
+		     (bits == 8	   ? BPF_B
+		      : bits == 16 ? BPF_H
+		      : bits == 32 ? BPF_W
+				   : BPF_DW);
 	insn->imm = load ? BPF_LOAD_ACQ : BPF_STORE_REL;
 	err = parse_memory(as, words[load ? 2 : 1], &reg, &insn->off);
 	r = parse_reg(as, words[load ? 1 : 2]);
@@ -559,7 +563,8 @@ int assemble(const char *text, struct bpf_insn *insns, u32 max, struct ub_reason
 		if (colon) {
 			*colon = 0;
 			nr = split(line, words);
-			err = nr == 1 ? add_label(as, words[0]) : complain(as, "not a label:", line);
+			err = nr == 1 ? add_label(as, words[0])
+				      : complain(as, "not a label:", line);
 			if (err)
 				return err;
 			line = colon + 1;

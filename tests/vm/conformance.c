@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * conformance DIRECTORY...: every .data file in the interpreter, the JIT and, as root, the kernel. A
- * case passes when both of ours give the expected result, and the kernel, if it accepts the program, too.
+ * conformance DIRECTORY...: every .data file in the interpreter, the JIT and, as root, the kernel.
+ * A case passes when both of ours give the expected result, and the kernel, if it accepts the
+ * program, too.
  */
 #include <dirent.h>
 #include <errno.h>

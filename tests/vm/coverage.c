@@ -3,11 +3,13 @@
  * Every instruction of opcodes.def with every class of operands, on the interpreter, the JIT (with
  * and without BMI2) and, as root, the kernel.
  *
- * Programs are made of groups. A group loads r0 .. r9 with values from the memory, runs the instruction
- * under test, and stores the registers and a marker (which tells whether a jump was taken):
+ * Programs are made of groups. A group loads r0 .. r9 with values from the memory, runs the
+ *instruction under test, and stores the registers and a marker (which tells whether a jump was
+ *taken):
  *
- *	memory	0 .. 79 values, 80 + 88 * group results, from TARGET on what loads and stores work on
- *	stack	-8 memory pointer, -16 marker, -24 .. -103 registers, -256 .. -112 for loads and stores
+ *	memory	0 .. 79 values, 80 + 88 * group results, from TARGET on what loads and stores work
+ *on stack	-8 memory pointer, -16 marker, -24 .. -103 registers, -256 .. -112 for loads and
+ *stores
  *
  * Which classes an instruction has been seen with is then counted from the programs that ran, not
  * from what was meant to run; the table of what is missing must be empty.
@@ -22,14 +24,15 @@
 
 #include "../fuzz/generate.h"
 
-#define RESULTS 80
-#define GROUP_SIZE 88
-#define TARGET 3072
-#define MAX_GROUPS ((TARGET - RESULTS) / GROUP_SIZE)
+#define RESULTS	    80
+#define GROUP_SIZE  88
+#define TARGET	    3072
+#define MAX_GROUPS  ((TARGET - RESULTS) / GROUP_SIZE)
 #define STACK_DEPTH 256
 #define NR_MEMORIES 6
 
-/* Classes of operands: dst 0 - 9, src 0 - 10, dst == src, immediates, offsets, jump taken or not. */
+/* Classes of operands: dst 0 - 9, src 0 - 10, dst == src, immediates, offsets, jump taken or not.
+ */
 enum {
 	CLASS_DST = 0,
 	CLASS_SRC = CLASS_DST + 11,
@@ -47,10 +50,11 @@ enum {
 };
 
 static const char *const class_names[NR_CLASSES] = {
-	"dst r0", "dst r1", "dst r2", "dst r3", "dst r4", "dst r5", "dst r6", "dst r7", "dst r8",
-	"dst r9", "dst r10", "src r0", "src r1", "src r2", "src r3", "src r4", "src r5", "src r6",
-	"src r7", "src r8", "src r9", "src r10", "dst = src", "imm 0", "imm byte", "imm -byte",
-	"imm word", "imm -word", "off 0", "off byte", "off -byte", "off word",
+	"dst r0",  "dst r1",	"dst r2",    "dst r3",	 "dst r4",    "dst r5",	  "dst r6",
+	"dst r7",  "dst r8",	"dst r9",    "dst r10",	 "src r0",    "src r1",	  "src r2",
+	"src r3",  "src r4",	"src r5",    "src r6",	 "src r7",    "src r8",	  "src r9",
+	"src r10", "dst = src", "imm 0",     "imm byte", "imm -byte", "imm word", "imm -word",
+	"off 0",   "off byte",	"off -byte", "off word",
 };
 
 static u64 seen[UB_NR_OPS], seen_in_kernel[UB_NR_OPS];
@@ -315,9 +319,9 @@ static void test_access(struct bpf_insn insn, u8 base, bool match)
 }
 
 static const s32 immediates[] = {
-	0,   1,	    -1,	    2,	   3,	  5,	 7,	 8,	9,	    10,	       16,     31,
-	63,  127,   128,    255,   256,	  1000,	 65535,	 65536, 0x7fffffff, INT32_MIN, -2,     -3,
-	-10, -128,  -129,   -1000, 0x00ff00ff,
+	0,	    1,	       -1, 2,	3,   5,	   7,	 8,	9,	    10,
+	16,	    31,	       63, 127, 128, 255,  256,	 1000,	65535,	    65536,
+	0x7fffffff, INT32_MIN, -2, -3,	-10, -128, -129, -1000, 0x00ff00ff,
 };
 
 static bool imm_allowed(const struct ub_op_info *info, s32 imm)
@@ -376,8 +380,8 @@ static void cover_accesses(enum ub_op op)
 	for (u8 base = 0; base <= 10; base++) {
 		for (u32 i = 0; i < 10 * ub_array_size(memory_offsets); i++) {
 			u8 reg = i % 10;
-			s16 off = base == 10 ? stack_offsets[(i / 10 + reg) % 5] :
-					       memory_offsets[(i / 10 + reg) % 8];
+			s16 off = base == 10 ? stack_offsets[(i / 10 + reg) % 5]
+					     : memory_offsets[(i / 10 + reg) % 8];
 			struct bpf_insn insn = { info->code, base, reg, off, info->sub };
 
 			if (i >= 10 && (i / 10 + reg + base) % 4)
@@ -388,7 +392,8 @@ static void cover_accesses(enum ub_op op)
 			} else if (from) {
 				insn.dst_reg = reg;
 				insn.src_reg = base;
-			} else if (reg == base || (op != UB_OP_INVALID && base == 0 && info->sub == BPF_CMPXCHG)) {
+			} else if (reg == base ||
+				   (op != UB_OP_INVALID && base == 0 && info->sub == BPF_CMPXCHG)) {
 				continue; /* would store an address, or compare with one */
 			}
 			test_access(insn, base, info->sub == BPF_CMPXCHG && i % 2);
@@ -408,8 +413,16 @@ static void cover_accesses(enum ub_op op)
 
 static void cover_constants(void)
 {
-	static const u64 values[] = { 0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000ull,
-				      ~0ull, 1ull << 63, 0xffffffff80000000ull, 0x123456789abcdef0ull,
+	static const u64 values[] = { 0,
+				      1,
+				      0x7fffffff,
+				      0x80000000,
+				      0xffffffff,
+				      0x100000000ull,
+				      ~0ull,
+				      1ull << 63,
+				      0xffffffff80000000ull,
+				      0x123456789abcdef0ull,
 				      0xffffff00000000ffull };
 
 	for (u8 dst = 0; dst < 10; dst++) {
@@ -554,7 +567,7 @@ static u32 print_missing(const char *where, const u64 *table)
 	for (enum ub_op op = 1; op < UB_NR_OPS; op++) {
 		u64 missing = classes_wanted(op) & ~table[op];
 
-		for (u32 class = 0; class < NR_CLASSES; class++) {
+		for (u32 class = 0; class < NR_CLASSES; class ++) {
 			if (!(missing & 1ull << class))
 				continue;
 			printf("not covered %s: %s with %s\n", where, ub_isa_ops[op].name,
@@ -584,6 +597,7 @@ int main(void)
 	}
 	printf("%u instructions, %u programs, %u refused by the kernel%s: %u failed, %u not covered\n",
 	       UB_NR_OPS - 1, nr_programs, nr_refused,
-	       vm_kernel_available() ? "" : " (not asked: not allowed here)", nr_failed, nr_missing);
+	       vm_kernel_available() ? "" : " (not asked: not allowed here)", nr_failed,
+	       nr_missing);
 	return nr_failed || nr_missing;
 }

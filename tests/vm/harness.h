@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Runs one program on the interpreter, the JIT (with and without BMI2) and the real kernel. A case is
- * a program in the internal form without maps or helpers of its own, called with r1 = memory, r2 = its
- * length; what comes out is r0 and the memory.
+ * Runs one program on the interpreter, the JIT (with and without BMI2) and the real kernel. A case
+ * is a program in the internal form without maps or helpers of its own, called with r1 = memory, r2
+ * = its length; what comes out is r0 and the memory.
  */
 #ifndef UB_TESTS_VM_HARNESS_H
 #define UB_TESTS_VM_HARNESS_H
@@ -13,7 +13,7 @@
 #include <program/program.h>
 #include <program/run.h>
 
-#define HARNESS_MAX_INSNS 4096
+#define HARNESS_MAX_INSNS  4096
 #define HARNESS_MAX_MEMORY 4096
 
 struct vm_case {
@@ -64,8 +64,8 @@ extern const ub_helper_fn vm_helpers[256];
 bool vm_outcome_differs(const struct vm_case *test, const struct vm_outcome *a,
 			const struct vm_outcome *b);
 
-/* Reads a file with sections "-- asm" or "-- raw" (instructions as numbers), "-- mem" (hex bytes), "-- percpu" (which
- * instructions access per-CPU values), and "-- result" or "-- error". */
+/* Reads a file with sections "-- asm" or "-- raw" (instructions as numbers), "-- mem" (hex bytes),
+ * "-- percpu" (which instructions access per-CPU values), and "-- result" or "-- error". */
 struct vm_file {
 	struct vm_case test;
 	bool has_result;

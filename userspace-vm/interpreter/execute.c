@@ -132,10 +132,13 @@
 	}
 
 #define ATOMICS(bits)                                                                              \
-	ATOMIC(ATOMIC_ADD##bits, u##bits, __atomic_fetch_add(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST)) \
+	ATOMIC(ATOMIC_ADD##bits, u##bits,                                                          \
+	       __atomic_fetch_add(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))                           \
 	ATOMIC(ATOMIC_OR##bits, u##bits, __atomic_fetch_or(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))  \
-	ATOMIC(ATOMIC_AND##bits, u##bits, __atomic_fetch_and(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST)) \
-	ATOMIC(ATOMIC_XOR##bits, u##bits, __atomic_fetch_xor(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST)) \
+	ATOMIC(ATOMIC_AND##bits, u##bits,                                                          \
+	       __atomic_fetch_and(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))                           \
+	ATOMIC(ATOMIC_XOR##bits, u##bits,                                                          \
+	       __atomic_fetch_xor(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))                           \
 	ATOMIC(FETCH_ADD##bits, u##bits,                                                           \
 	       SRC = __atomic_fetch_add(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))                     \
 	ATOMIC(FETCH_OR##bits, u##bits,                                                            \
@@ -175,8 +178,8 @@
 
 static int fault(struct state *s, u32 pc, u64 addr, u32 size, bool write)
 {
-	return ub_reason_set(s->why, -EFAULT, "insn %u: %s of %u bytes at 0x%llx is out of bounds", pc,
-			     write ? "write" : "read", size, (unsigned long long)addr);
+	return ub_reason_set(s->why, -EFAULT, "insn %u: %s of %u bytes at 0x%llx is out of bounds",
+			     pc, write ? "write" : "read", size, (unsigned long long)addr);
 }
 
 static int misaligned(struct state *s, u32 pc, u64 addr)
@@ -190,8 +193,8 @@ static int before(struct state *s, u32 pc, const u64 *regs)
 	const struct ub_interpret_options *options = s->options;
 
 	if (options->max_insns && !s->insns_left--)
-		return ub_reason_set(s->why, -ETIMEDOUT, "insn %u: stopped after %llu instructions", pc,
-				     (unsigned long long)options->max_insns);
+		return ub_reason_set(s->why, -ETIMEDOUT, "insn %u: stopped after %llu instructions",
+				     pc, (unsigned long long)options->max_insns);
 	if (options->observe)
 		options->observe(options->observe_opaque, pc, s->depth, regs, (const u8 *)regs[10]);
 	return 0;
@@ -227,18 +230,30 @@ static u32 smod32(u32 a, u32 b)
 	return b == (u32)-1 ? 0 : (u32)((s32)a % (s32)b);
 }
 
+/* Whether @map is one of the running program's. */
+static bool is_map(const struct state *s, const struct ub_map *map)
+{
+	const struct decoded *code = s->frames[s->depth].code;
+
+	for (u32 i = 0; code->maps && i < code->program->nr_maps; i++) {
+		if (code->maps[i] == map)
+			return true;
+	}
+	return false;
+}
+
 /* The program that bpf_tail_call(ctx, map, index) leads to, or NULL: the call does nothing. */
-static const struct ub_interpret_target *tail_target(struct ub_run *run, const struct ub_map *map,
-						     u32 index)
+static const struct ub_interpret_target *tail_target(const struct state *s,
+						     const struct ub_map *map, u32 index)
 {
 	const struct ub_interpret_target *target;
 
-	if (!map || !map->inner || index >= map->attr.max_entries ||
-	    run->tail_calls >= UB_MAX_TAIL_CALLS)
+	if (!map || (s->check && !is_map(s, map)) || !map->inner ||
+	    index >= map->attr.max_entries || s->run->tail_calls >= UB_MAX_TAIL_CALLS)
 		return NULL;
 	target = (const void *)ub_read_once(map->inner[index]);
 	if (target)
-		run->tail_calls++;
+		s->run->tail_calls++;
 	return target;
 }
 
@@ -357,7 +372,7 @@ do_MAY_GOTO:
 do_CALL:
 	if (insn->imm == BPF_FUNC_tail_call) {
 		const struct ub_interpret_target *target =
-			tail_target(s->run, (const struct ub_map *)regs[2], (u32)regs[3]);
+			tail_target(s, (const struct ub_map *)regs[2], (u32)regs[3]);
 
 		if (!target)
 			NEXT;
@@ -375,7 +390,8 @@ do_CALL:
 	if ((u32)insn->imm >= 256 || !s->options->helpers || !s->options->helpers[insn->imm])
 		return ub_reason_set(s->why, -EINVAL, "insn %u: there is no helper #%d",
 				     (u32)(insn - insns), insn->imm);
-	regs[0] = s->options->helpers[insn->imm](regs[1], regs[2], regs[3], regs[4], regs[5], s->run);
+	regs[0] =
+		s->options->helpers[insn->imm](regs[1], regs[2], regs[3], regs[4], regs[5], s->run);
 	if (ub_unlikely(s->err))
 		return s->err;
 	NEXT;
@@ -441,7 +457,7 @@ do_LD_IMM64:
 	insn++;
 	NEXT;
 do_LD_MAP_FD:
-do_LD_MAP_VALUE: {
+do_LD_MAP_VALUE : {
 	u32 index = (u32)insn->imm;
 	struct ub_map *map;
 
@@ -449,9 +465,9 @@ do_LD_MAP_VALUE: {
 		return ub_reason_set(s->why, -EINVAL, "insn %u: there is no map #%u",
 				     (u32)(insn - insns), index);
 	map = code->maps[index];
-	DST = insn->src_reg == BPF_PSEUDO_MAP_FD ?
-		      (u64)map :
-		      (u64)map->shared + map->values_offset + (u32)insn[1].imm;
+	DST = insn->src_reg == BPF_PSEUDO_MAP_FD
+		      ? (u64)map
+		      : (u64)map->shared + map->values_offset + (u32)insn[1].imm;
 	insn++;
 	NEXT;
 }

@@ -3,9 +3,9 @@
  * Starting and ending a run: decoding, frames, callbacks. What each instruction does is in
  * execute.c.
  *
- * Each instruction is decoded once per run into one byte, its row in opcodes.def, which is the index
- * into a table of labels. Frames have stacks of their own, UB_STACK_SIZE bytes each, so that an
- * overrun meets the neighbour's bytes only where the checks are off, as with the JIT.
+ * Each instruction is decoded once per run into one byte, its row in opcodes.def, which is the
+ * index into a table of labels. Frames have stacks of their own, UB_STACK_SIZE bytes each, so that
+ * an overrun meets the neighbour's bytes only where the checks are off, as with the JIT.
  *
  * A callback is an address in the program's instructions. Helpers call it through
  * ub_run_callback(), which comes back here and runs it on the next frame, within the helper's call.
@@ -27,9 +27,9 @@ static const u8 only_op[256] = {
 				     UB_FORM_##form == UB_FORM_LOAD_ACQ ||                         \
 				     UB_FORM_##form == UB_FORM_CALL ||                             \
 				     UB_FORM_##form == UB_FORM_LD_IMM64 ||                         \
-				     UB_FORM_##form == UB_FORM_MAY_GOTO ?                          \
-			     UB_OP_INVALID :                                                       \
-			     UB_OP_##name,
+				     UB_FORM_##form == UB_FORM_MAY_GOTO                            \
+			     ? UB_OP_INVALID                                                       \
+			     : UB_OP_##name,
 #define UB_OP_SUB(name, opcode, sub, form)
 #include <isa/opcodes.def>
 };
@@ -104,7 +104,8 @@ static bool in_map(const struct ub_map *map, u64 addr, u32 size)
 	for (u32 i = 0; i < map->attr.max_entries; i++) {
 		const struct ub_map *inner = map->inner[i];
 
-		if (inner && inner->shared && within(addr, size, (u64)inner->shared, inner->shared_size))
+		if (inner && inner->shared &&
+		    within(addr, size, (u64)inner->shared, inner->shared_size))
 			return true;
 	}
 	return false;
@@ -133,7 +134,8 @@ bool interpreter_may_access(const struct state *s, u64 addr, u32 size, bool writ
 	return false;
 }
 
-/* ub_run.call_callback. An error is left in the state for the instruction that called the helper. */
+/* ub_run.call_callback. An error is left in the state for the instruction that called the helper.
+ */
 static u64 run_callback(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_run *run)
 {
 	struct state *s = run->interpreter;
@@ -149,7 +151,8 @@ static u64 run_callback(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_
 	for (u32 i = 0; i < program->nr_subprogs; i++)
 		known |= program->subprogs[i].start == pc;
 	if (!known || (callback - (u64)program->insns) % sizeof(*program->insns)) {
-		s->err = ub_reason_set(s->why, -EFAULT, "a helper called 0x%llx, which is no subprogram",
+		s->err = ub_reason_set(s->why, -EFAULT,
+				       "a helper called 0x%llx, which is no subprogram",
 				       (unsigned long long)callback);
 		return 0;
 	}

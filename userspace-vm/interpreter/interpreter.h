@@ -18,11 +18,11 @@ struct ub_memory {
 };
 
 struct ub_interpret_options {
-	bool check;		       /* check every access at run time; the run fails with -EFAULT */
+	bool check; /* check every access at run time; the run fails with -EFAULT */
 	const struct ub_memory *memory; /* for check */
 	u32 nr_memory;
-	u64 max_insns;		       /* stop with -ETIMEDOUT after so many; 0 = no limit */
-	const ub_helper_fn *helpers;   /* by helper id, UB_MAX_HELPER entries; NULL entries fail */
+	u64 max_insns;		     /* stop with -ETIMEDOUT after so many; 0 = no limit */
+	const ub_helper_fn *helpers; /* by helper id, UB_MAX_HELPER entries; NULL entries fail */
 	/* Called before each instruction when set, with all eleven registers: soundness oracle. */
 	void (*observe)(void *opaque, u32 pc, u32 frame, const u64 *regs, const u8 *fp);
 	void *observe_opaque;
@@ -34,8 +34,8 @@ struct ub_interpret_target {
 	struct ub_map **maps;
 };
 
-/* Runs @program with r1 = @ctx, r2 = @r2 (the size, for the vm command and conformance tests). 0 and *result, or
- * -errno and @why, naming the instruction. */
+/* Runs @program with r1 = @ctx, r2 = @r2 (the size, for the vm command and conformance tests). 0
+ * and *result, or -errno and @why, naming the instruction. */
 int __must_check ub_interpret(const struct ub_program *program, void *ctx, u64 r2,
 			      struct ub_run *run, const struct ub_interpret_options *options,
 			      u64 *result, struct ub_reason *why);

@@ -9,8 +9,8 @@
 #include <common/cleanup.h>
 #include <isa/isa.h>
 
-#define MAX_INSNS 1000000
-#define NR_REGS 11 /* r0 .. r10 */
+#define MAX_INSNS     1000000
+#define NR_REGS	      11 /* r0 .. r10 */
 #define FRAME_POINTER 10
 
 /* What a form uses of the instruction. */
@@ -84,8 +84,9 @@ static int check_jump(const struct bpf_insn *insns, u32 pc, u32 nr, const u8 *se
 	s64 target = ub_isa_target(&insns[pc], pc);
 
 	if (target < 0 || target >= nr)
-		return ub_reason_set(why, -EINVAL, "insn %u: jump out of range from insn %u to %lld",
-				     pc, pc, (long long)target);
+		return ub_reason_set(why, -EINVAL,
+				     "insn %u: jump out of range from insn %u to %lld", pc, pc,
+				     (long long)target);
 	if (second[target / 8] & (1 << (target % 8)))
 		return ub_reason_set(why, -EINVAL,
 				     "insn %u: jump into the middle of ldimm64 insn %lld", pc,
@@ -94,8 +95,8 @@ static int check_jump(const struct bpf_insn *insns, u32 pc, u32 nr, const u8 *se
 }
 
 /* Jumps and references to functions, once the second halves are known. */
-static int check_flow(const struct bpf_insn *insns, u32 pc, u32 nr, const u8 *second,
-		      enum ub_op op, struct ub_reason *why)
+static int check_flow(const struct bpf_insn *insns, u32 pc, u32 nr, const u8 *second, enum ub_op op,
+		      struct ub_reason *why)
 {
 	switch (ub_isa_ops[op].form) {
 	case UB_FORM_JA:
@@ -115,10 +116,12 @@ static int check_flow(const struct bpf_insn *insns, u32 pc, u32 nr, const u8 *se
 		s64 target = (s64)pc + 1 + insns[pc].imm;
 
 		if (target < 0 || target >= nr || second[target / 8] & (1 << (target % 8)))
-			return ub_reason_set(why, -EINVAL, "insn %u: invalid insn idx %lld, no function",
-					     pc, (long long)target);
+			return ub_reason_set(why, -EINVAL,
+					     "insn %u: invalid insn idx %lld, no function", pc,
+					     (long long)target);
 		if (insns[pc + 1].imm)
-			return ub_reason_set(why, -EINVAL, "insn %u: invalid bpf_ld_imm64 insn", pc);
+			return ub_reason_set(why, -EINVAL, "insn %u: invalid bpf_ld_imm64 insn",
+					     pc);
 	}
 	return 0;
 }
@@ -187,6 +190,7 @@ int ub_isa_check(const struct bpf_insn *insns, u32 nr, struct ub_reason *why)
 	}
 	if (insns[last].code != (BPF_JMP | BPF_EXIT) && insns[last].code != (BPF_JMP | BPF_JA) &&
 	    insns[last].code != (BPF_JMP32 | BPF_JA))
-		return ub_reason_set(why, -EINVAL, "insn %u: last insn is not an exit or jmp", last);
+		return ub_reason_set(why, -EINVAL, "insn %u: last insn is not an exit or jmp",
+				     last);
 	return 0;
 }

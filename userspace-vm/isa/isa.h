@@ -19,7 +19,7 @@
 #define BPF_JCOND 0xe0
 #endif
 #ifndef BPF_LOAD_ACQ
-#define BPF_LOAD_ACQ 0x100
+#define BPF_LOAD_ACQ  0x100
 #define BPF_STORE_REL 0x110
 #endif
 #ifndef BPF_PSEUDO_KFUNC_CALL
@@ -35,18 +35,18 @@
 
 /* Which fields of an instruction are operands; the rest is zero. */
 enum ub_form {
-	UB_FORM_NONE,	   /* no such instruction */
-	UB_FORM_ALU_REG,   /* dst, src */
-	UB_FORM_ALU_IMM,   /* dst, imm */
-	UB_FORM_NEG,	   /* dst */
-	UB_FORM_END,	   /* dst; imm = width */
-	UB_FORM_JA,	   /* off */
-	UB_FORM_JA32,	   /* imm */
-	UB_FORM_JUMP_REG,  /* dst, src, off */
-	UB_FORM_JUMP_IMM,  /* dst, imm, off */
-	UB_FORM_MAY_GOTO,  /* off */
-	UB_FORM_CALL,	   /* imm; src = kind */
-	UB_FORM_KFUNC,	   /* imm, off */
+	UB_FORM_NONE,	  /* no such instruction */
+	UB_FORM_ALU_REG,  /* dst, src */
+	UB_FORM_ALU_IMM,  /* dst, imm */
+	UB_FORM_NEG,	  /* dst */
+	UB_FORM_END,	  /* dst; imm = width */
+	UB_FORM_JA,	  /* off */
+	UB_FORM_JA32,	  /* imm */
+	UB_FORM_JUMP_REG, /* dst, src, off */
+	UB_FORM_JUMP_IMM, /* dst, imm, off */
+	UB_FORM_MAY_GOTO, /* off */
+	UB_FORM_CALL,	  /* imm; src = kind */
+	UB_FORM_KFUNC,	  /* imm, off */
 	UB_FORM_EXIT,
 	UB_FORM_LOAD,	   /* dst, src + off */
 	UB_FORM_STORE_IMM, /* dst + off, imm */
@@ -83,13 +83,15 @@ enum ub_op ub_isa_decode(const struct bpf_insn *insn);
 /* Bytes that a load, store or atomic touches. */
 u32 ub_isa_access_size(const struct bpf_insn *insn);
 
-/* Where the jump, may_goto or local call @insn at @pc leads; only for forms with such an operand. */
+/* Where the jump, may_goto or local call @insn at @pc leads; only for forms with such an operand.
+ */
 s64 ub_isa_target(const struct bpf_insn *insn, u32 pc);
 
 /* Whether the instructions are well formed on their own, whatever they do: known opcodes, reserved
- * fields zero, registers that exist, jumps inside and not into a ld_imm64's second half, last instruction
- * an exit or jump. -EINVAL and @why with the instruction's number; -E2BIG above 1 M instructions. Packet
- * loads are refused with -EINVAL, calls of kernel functions with -EACCES, as Linux does. */
+ * fields zero, registers that exist, jumps inside and not into a ld_imm64's second half, last
+ * instruction an exit or jump. -EINVAL and @why with the instruction's number; -E2BIG above 1 M
+ * instructions. Packet loads are refused with -EINVAL, calls of kernel functions with -EACCES, as
+ * Linux does. */
 int __must_check ub_isa_check(const struct bpf_insn *insns, u32 nr, struct ub_reason *why);
 
 /* One instruction in the kernel's log form ("(b7) r0 = 1"), without number and newline; as

@@ -56,8 +56,8 @@ static void print_bytes(const struct ub_code *code, u32 start, u32 end, FILE *ou
 			continue;
 		}
 		ZydisFormatterFormatInstruction(&formatter, &insn, operands,
-						insn.operand_count_visible, text, sizeof(text), start,
-						ZYAN_NULL);
+						insn.operand_count_visible, text, sizeof(text),
+						start, ZYAN_NULL);
 		fprintf(out, "%8x:\t%s", start, text);
 		reloc = reloc_within(code, start, start + insn.length);
 		if (reloc)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Compiled code in a mapping of this process. Written through one mapping of a memfd and run through
- * another, so that no page is ever writable and executable.
+ * Compiled code in a mapping of this process. Written through one mapping of a memfd and run
+ * through another, so that no page is ever writable and executable.
  *
- * The mapping is asked for near the helpers, which calls must reach; where the address space does not
- * allow that, calls go through jumps that follow the code.
+ * The mapping is asked for near the helpers, which calls must reach; where the address space does
+ * not allow that, calls go through jumps that follow the code.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -78,7 +78,8 @@ static int make_memfd(size_t size)
 static u64 first_helper(const struct ub_code *code, const u64 *helpers)
 {
 	for (u32 i = 0; i < code->nr_relocs; i++) {
-		if (code->relocs[i].kind == UB_RELOC_HELPER && code->relocs[i].index < UB_MAX_HELPER)
+		if (code->relocs[i].kind == UB_RELOC_HELPER &&
+		    code->relocs[i].index < UB_MAX_HELPER)
 			return helpers[code->relocs[i].index];
 	}
 	return 0;
@@ -98,10 +99,10 @@ static u32 count_maps(const struct ub_code *code)
 	return nr;
 }
 
-/* Puts a jump behind the code for each helper that is out of reach and makes it the helper's address
- * in @near. */
-static void put_veneers(const struct ub_code *code, const u64 *helpers, u64 *near, u8 *into, u64 base,
-			size_t size)
+/* Puts a jump behind the code for each helper that is out of reach and makes it the helper's
+ * address in @near. */
+static void put_veneers(const struct ub_code *code, const u64 *helpers, u64 *near, u8 *into,
+			u64 base, size_t size)
 {
 	u32 at = ub_round_up(code->size, VENEER_SIZE);
 
@@ -137,7 +138,8 @@ int ub_jitted_create(const struct ub_code *code, const u64 *helpers, struct ub_m
 		return -ENOMEM;
 	for (u32 i = 0; i < nr_maps; i++) {
 		if (!maps || !maps[i])
-			return ub_reason_set(why, -EINVAL, "map #%u of the program is not there", i);
+			return ub_reason_set(why, -EINVAL, "map #%u of the program is not there",
+					     i);
 		bound[i] = *maps[i];
 		addresses[i] = (u64)maps[i];
 	}

@@ -242,6 +242,15 @@ static int prog_info(struct ub_kprog *prog, struct ub_caller *c, const struct ub
 	info.run_time_ns = prog->run_time_ns;
 	info.run_cnt = prog->run_cnt;
 	info.recursion_misses = 0;
+	/* Always known here, whereas Linux counts runs while statistics are enabled only. */
+	if (prog->object.kernel->ops->program_counters) {
+		u64 hits = 0, misses = 0;
+
+		prog->object.kernel->ops->program_counters(prog->object.kernel->opaque,
+							   prog->object.id, &hits, &misses);
+		info.run_cnt += hits;
+		info.recursion_misses = misses;
+	}
 	info.verified_insns = prog->program->verified_insns;
 	info.attach_btf_id = info.attach_btf_obj_id = 0;
 	info.ifindex = 0;

@@ -79,6 +79,10 @@ struct ub_kernel_ops {
 	void (*log)(void *opaque, u64 session, const char *text);
 	/* Optional (NULL): an entry of a map of maps or of a PROG_ARRAY changed. */
 	void (*map_changed)(void *opaque, struct ub_kernel_map *map);
+	/* Optional: runs and misses of all links that a program has and had. */
+	void (*program_counters)(void *opaque, u32 prog_id, u64 *hits, u64 *misses);
+	/* Optional: the program is gone, and what was counted for it may be forgotten. */
+	void (*program_gone)(void *opaque, u32 prog_id);
 };
 
 struct ub_kernel *ub_kernel_new(struct ub_loop *loop, const struct ub_kernel_ops *ops, void *opaque,

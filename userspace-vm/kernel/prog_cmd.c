@@ -372,6 +372,8 @@ void ub_kprog_destroy(struct ub_object *object)
 {
 	struct ub_kprog *prog = ub_to_prog(object);
 
+	if (object->kernel->ops && object->kernel->ops->program_gone)
+		object->kernel->ops->program_gone(object->kernel->opaque, object->id);
 	for (u32 i = 0; i < prog->nr_maps; i++)
 		ub_object_put(&prog->maps[i]->object);
 	for (u32 i = 0; i < prog->nr_bound; i++)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Contexts of network programs in this VM: the user's view of them, byte for byte, with the addresses
- * that do not fit into its 32-bit fields behind it. The verifier rewrites loads of data, data_end and
- * data_meta to 8-byte loads of those; all other fields are where the program sees them.
- * Contexts of tracing programs need no such thing: struct pt_regs, struct bpf_perf_event_data, u64[].
+ * Contexts of network programs in this VM: the user's view of them, byte for byte, with the
+ * addresses that do not fit into its 32-bit fields behind it. The verifier rewrites loads of data,
+ * data_end and data_meta to 8-byte loads of those; all other fields are where the program sees
+ * them. Contexts of tracing programs need no such thing: struct pt_regs, struct
+ * bpf_perf_event_data, u64[].
  */
 #ifndef UB_PROGRAM_CONTEXT_H
 #define UB_PROGRAM_CONTEXT_H

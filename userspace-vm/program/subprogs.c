@@ -48,8 +48,8 @@ static int check_bounds(const struct ub_program *program, struct ub_reason *why)
 			continue;
 		if (pc + 1 == end && insn->code != (BPF_JMP | BPF_EXIT) &&
 		    insn->code != (BPF_JMP | BPF_JA) && insn->code != (BPF_JMP32 | BPF_JA))
-			return ub_reason_set(why, -EINVAL, "insn %u: last insn is not an exit or jmp",
-					     pc);
+			return ub_reason_set(why, -EINVAL,
+					     "insn %u: last insn is not an exit or jmp", pc);
 		switch (ub_isa_ops[ub_isa_decode(insn)].form) {
 		case UB_FORM_JA:
 		case UB_FORM_JA32:
@@ -58,9 +58,10 @@ static int check_bounds(const struct ub_program *program, struct ub_reason *why)
 		case UB_FORM_MAY_GOTO:
 			target = ub_isa_target(insn, pc);
 			if (target < program->subprogs[sub].start || target >= end)
-				return ub_reason_set(why, -EINVAL,
-						     "insn %u: jump out of range from insn %u to %lld",
-						     pc, pc, (long long)target);
+				return ub_reason_set(
+					why, -EINVAL,
+					"insn %u: jump out of range from insn %u to %lld", pc, pc,
+					(long long)target);
 			break;
 		default:
 			break;

@@ -2,17 +2,17 @@
 /*
  * The compiler: BPF to x86-64.
  *
- * Registers, the kernel's choice, so that arguments of helpers are where the SysV ABI wants them and a
- * call needs no shuffling:
+ * Registers, the kernel's choice, so that arguments of helpers are where the SysV ABI wants them
+ *and a call needs no shuffling:
  *
  *	r0 rax   r1 rdi   r2 rsi   r3 rdx   r4 rcx   r5 r8    caller-saved on both sides
  *	r6 rbx   r7 r13   r8 r14   r9 r15   r10 rbp           callee-saved on both sides
  *
- * r12 holds the struct ub_run of this execution in programs that need it, and goes to helpers in r9.
- * r9, r10, r11 are scratch within one BPF instruction.
+ * r12 holds the struct ub_run of this execution in programs that need it, and goes to helpers in
+ *r9. r9, r10, r11 are scratch within one BPF instruction.
  *
- * Frames. A subprogram saves the callee-saved registers that it writes and no others, and makes a frame
- * only if it uses r10 or calls something:
+ * Frames. A subprogram saves the callee-saved registers that it writes and no others, and makes a
+ *frame only if it uses r10 or calls something:
  *
  *	push %rbp; mov %rsp, %rbp      rbp is r10: the BPF stack lies right below it
  *	sub  $stack, %rsp              BPF stack, may_goto counter, padding to 16 at calls
@@ -20,14 +20,14 @@
  *	pop  saved registers
  *	leave; ret
  *
- * so the chain of frame pointers leads through compiled code. A leaf without pushes and with up to 128 bytes
- * of stack leaves rsp where it is and uses the red zone. A tail call undoes its frame and jumps: the
- * program it leads to returns to our caller.
+ * so the chain of frame pointers leads through compiled code. A leaf without pushes and with up to
+ *128 bytes of stack leaves rsp where it is and uses the red zone. A tail call undoes its frame and
+ *jumps: the program it leads to returns to our caller.
  *
- * Passes: jit_analyse() finds jump targets, liveness, constant maps. Then each instruction (or a few
- * that make one) is emitted with all jumps long; then shorten_branches() lets those that reach be two bytes,
- * which lets others reach, until none changes, and moves the code together once. Constants and
- * displacements take the shortest encoding from the start.
+ * Passes: jit_analyse() finds jump targets, liveness, constant maps. Then each instruction (or a
+ *few that make one) is emitted with all jumps long; then shorten_branches() lets those that reach
+ *be two bytes, which lets others reach, until none changes, and moves the code together once.
+ *Constants and displacements take the shortest encoding from the start.
  *
  * Output is position-independent up to its relocations, and makes no call but to helpers: nothing
  * in it allocates, enters the kernel or belongs to libc.
@@ -39,7 +39,7 @@
 #include <common/cleanup.h>
 #include <jit/x86_64/compile.h>
 
-#define RED_ZONE 128
+#define RED_ZONE  128
 #define MAX_LOOPS (8 << 20) /* the kernel's BPF_MAX_LOOPS */
 
 bool straight(const struct compiler *c, u32 pc, u32 n)
@@ -114,6 +114,8 @@ static void find_needs(const struct compiler *c, struct needs *needs)
 		if (fact->flags & (FACT_DEAD | FACT_SECOND))
 			continue;
 		n->written |= jit_writes(insn, fact);
+		if (fact->fused)
+			n->written |= REG_BIT(insn->src_reg);
 		if (jit_reads(insn, fact, c->program) & REG_BIT(10))
 			n->fp = true;
 		switch (fact->op) {
@@ -143,8 +145,9 @@ static int plan_frame(struct compiler *c, u32 index, const struct needs *needs)
 	u32 below, pushed;
 
 	if (sub->stack_depth > UB_STACK_SIZE)
-		return ub_reason_set(c->why, -EINVAL, "subprogram %u uses %u bytes of stack, at most %u",
-				     index, sub->stack_depth, UB_STACK_SIZE);
+		return ub_reason_set(c->why, -EINVAL,
+				     "subprogram %u uses %u bytes of stack, at most %u", index,
+				     sub->stack_depth, UB_STACK_SIZE);
 	frame->depth = needs->fp ? ub_round_up(sub->stack_depth, 8) : 0;
 	frame->loops = needs->loops;
 	frame->has_rbp = needs->fp || needs->calls;
@@ -342,7 +345,8 @@ static void free_compiler(struct compiler *c)
 int jit_compile_x86_64(const struct ub_program *program, bool bmi2, struct ub_code *code,
 		       struct ub_reason *why)
 {
-	_cleanup_(free_compiler) struct compiler c = { .program = program, .why = why, .bmi2 = bmi2 };
+	_cleanup_(
+		free_compiler) struct compiler c = { .program = program, .why = why, .bmi2 = bmi2 };
 	u32 nr = program->nr_insns;
 	int err;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The compiler's state, shared by its parts: compile.c (passes, frames), alu.c, memory.c, control.c.
+ * The compiler's state, shared by its parts: compile.c (passes, frames), alu.c, memory.c,
+ * control.c.
  */
 #ifndef UB_JIT_X86_64_COMPILE_H
 #define UB_JIT_X86_64_COMPILE_H
@@ -9,8 +10,8 @@
 #include <jit/jit.h>
 #include <jit/x86_64/encode.h>
 
-#define RUN_REG R12
-#define SCRATCH R11  /* these three never hold a BPF register's value across instructions */
+#define RUN_REG	 R12
+#define SCRATCH	 R11 /* these three never hold a BPF register's value across instructions */
 #define SCRATCH2 R10
 #define SCRATCH3 R9
 
@@ -25,19 +26,19 @@ struct branch {
 	bool is_short;
 };
 
-#define BRANCH_JMP 0x00
+#define BRANCH_JMP  0x00
 #define BRANCH_CALL 0x01
-#define BRANCH_CC 0x10
+#define BRANCH_CC   0x10
 
 /* A subprogram's frame. */
 struct frame_shape {
-	bool has_rbp;	 /* push %rbp; mov %rsp, %rbp */
-	bool saves_run;	 /* r12 comes from our caller: main program and callbacks */
-	bool loops;	 /* has a may_goto: 8 bytes below the BPF stack count */
+	bool has_rbp;	/* push %rbp; mov %rsp, %rbp */
+	bool saves_run; /* r12 comes from our caller: main program and callbacks */
+	bool loops;	/* has a may_goto: 8 bytes below the BPF stack count */
 	u8 nr_saved;
 	u8 saved[5];
-	u32 stack;	 /* bytes of sub $N, %rsp */
-	u32 depth;	 /* of the BPF stack, rounded */
+	u32 stack; /* bytes of sub $N, %rsp */
+	u32 depth; /* of the BPF stack, rounded */
 };
 
 struct compiler {
@@ -47,7 +48,7 @@ struct compiler {
 	struct bytes out;
 	u8 *buf;
 	u32 capacity;
-	u32 *insn_at;	    /* where each instruction begins, long layout */
+	u32 *insn_at;	      /* where each instruction begins, long layout */
 	u32 *branches_before; /* how many branches precede each instruction */
 	struct branch *branches;
 	u32 nr_branches, max_branches;
@@ -107,7 +108,7 @@ void emit_unwind(struct compiler *c, const struct frame_shape *frame);
 int __must_check shorten_branches(struct compiler *c, struct ub_code *out);
 
 /* ub_jit_compile() for a CPU with or without BMI2. */
-int __must_check jit_compile_x86_64(const struct ub_program *program, bool bmi2, struct ub_code *code,
-				    struct ub_reason *why);
+int __must_check jit_compile_x86_64(const struct ub_program *program, bool bmi2,
+				    struct ub_code *code, struct ub_reason *why);
 
 #endif

@@ -121,7 +121,8 @@ static void emit_scale(struct bytes *b, u8 dst, u64 stride)
 
 /*
  * bpf_map_lookup_elem() of an array: r0 = index < max_entries ? values + index * stride : NULL.
- * The values' address is a constant of the process; how far apart they are is one of the map's shape.
+ * The values' address is a constant of the process; how far apart they are is one of the map's
+ * shape.
  */
 static int emit_array_lookup(struct compiler *c, u32 index)
 {
@@ -173,9 +174,9 @@ static int emit_cpu(struct compiler *c)
 }
 
 /*
- * The same for a per-CPU array: the values of one CPU are an array, and how far those of two CPUs are
- * apart is one of the map's shape too, however many CPUs there are. A CPU that the run does not know
- * yet takes the helper's way.
+ * The same for a per-CPU array: the values of one CPU are an array, and how far those of two CPUs
+ * are apart is one of the map's shape too, however many CPUs there are. A CPU that the run does not
+ * know yet takes the helper's way.
  */
 static int emit_percpu_lookup(struct compiler *c, u32 index)
 {
@@ -228,8 +229,8 @@ static int emit_percpu_lookup(struct compiler *c, u32 index)
 }
 
 /*
- * bpf_tail_call(ctx, map, index): out of this frame and into the other program, as if our caller had
- * called it. Whatever is wrong, it does nothing.
+ * bpf_tail_call(ctx, map, index): out of this frame and into the other program, as if our caller
+ * had called it. Whatever is wrong, it does nothing.
  */
 static int emit_tail_call(struct compiler *c, u32 pc)
 {

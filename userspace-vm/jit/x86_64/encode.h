@@ -124,7 +124,8 @@ static inline void x_rm(struct bytes *b, bool wide, u32 opcode, u8 reg, u8 base,
 }
 
 /* op reg, [base + index << scale] */
-static inline void x_rmx(struct bytes *b, bool wide, u32 opcode, u8 reg, u8 base, u8 index, u8 scale)
+static inline void x_rmx(struct bytes *b, bool wide, u32 opcode, u8 reg, u8 base, u8 index,
+			 u8 scale)
 {
 	put_rex(b, wide, reg, index, base, false);
 	put_opcode(b, opcode);

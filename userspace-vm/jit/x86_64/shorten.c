@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Branch lengths. All branches were laid out long; the ones that reach with a byte become short, which
- * brings others into reach. Since code only ever shrinks, a branch that is short stays right, and the
- * passes end.
+ * Branch lengths. All branches were laid out long; the ones that reach with a byte become short,
+ * which brings others into reach. Since code only ever shrinks, a branch that is short stays right,
+ * and the passes end.
  */
 #include <errno.h>
 #include <stdlib.h>

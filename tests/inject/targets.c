@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Processes that make it hard: that execute, fork, vfork and create threads all the time, whose main thread has
+ * exited, that are stopped, under a seccomp filter, out of descriptors, locked in memory, of another user, or
+ * have a thousand threads.
+ *
+ *   test_inject_targets [CASE]
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "inject.h"
+
+/* --- helpers ------------------------------------------------------------------------------------ */
+
+/* How an attempt on a target that may not hold still ended. */
+enum outcome {
+	DONE,
+	GONE,
+};
+
+/* In and out once; a target that has executed or exited meanwhile is no failure. */
+static enum outcome once(struct victim *v, const char *symbol)
+{
+	struct ub_image *image = image_of(v->pid, NULL, NULL, symbol, NULL);
+	struct ub_surgery result;
+	struct ub_reason why = { "" };
+	int err;
+
+	if (!image)
+		return GONE;
+	err = ub_surgeon_replace(v->pid, v->pidfd, NULL, image, &result, &why);
+	if (err) {
+		/* Replanned for another program meanwhile: the bytes or the room are not there. */
+		check(err == -ESRCH || err == -EBUSY || err == -EAGAIN, "attach: %s (%d)", why.text, err);
+		ub_image_free(image);
+		return GONE;
+	}
+	for (int i = 0;; i++) {
+		err = ub_surgeon_replace(v->pid, v->pidfd, image, NULL, &result, &why);
+		check(!err, "detach: %s (%d)", why.text, err);
+		if (result.removal != UB_REMOVED_LATER)
+			break;
+		check(i < 500, "detach: %s", result.left.text);
+		usleep(10000);
+	}
+	ub_image_free(image);
+	return result.removal == UB_REMOVED_GONE ? GONE : DONE;
+}
+
+static void odd_start_unready(struct victim *v, const char *name)
+{
+	const char *argv[] = { victim_path("ubpf-odd-victim"), name, NULL };
+
+	victim_exec(v, argv);
+}
+
+static void odd_start(struct victim *v, const char *name)
+{
+	odd_start_unready(v, name);
+	check(!strcmp(victim_line(v), "ready"), "ubpf-odd-victim %s does not start", name);
+}
+
+static void end_well(struct victim *v)
+{
+	struct ub_reason why;
+
+	check(ub_surgeon_find(v->pid, &why) == 0, "something is left: %s", why.text);
+	victim_end(v);
+}
+
+static void cycles(struct victim *v, u32 nr, u32 must_be_done)
+{
+	u32 done = 0;
+
+	for (u32 i = 0; i < nr || (done < must_be_done && i < 100 * nr); i++)
+		done += once(v, "malloc") == DONE;
+	check(done >= must_be_done, "only %u of %u cycles got through", done, nr);
+}
+
+/* --- executes ----------------------------------------------------------------------------------- */
+
+static void exec_loops(void)
+{
+	const char *argv[] = { victim_path("ubpf-odd-victim"), "exec", "150", NULL };
+	struct victim v;
+	u64 end;
+
+	victim_exec(&v, argv);
+	end = monotonic_ns() + 20000000000ull;
+	/* Until it does not execute any more. */
+	for (;;) {
+		int flags = fcntl(v.out, F_GETFL);
+		char byte;
+
+		once(&v, "malloc");
+		fcntl(v.out, F_SETFL, flags | O_NONBLOCK);
+		if (read(v.out, &byte, 1) == 1 || monotonic_ns() > end)
+			break;
+		fcntl(v.out, F_SETFL, flags);
+	}
+	cycles(&v, 3, 3);
+	end_well(&v);
+}
+
+/* --- threads, forks, vforks --------------------------------------------------------------------- */
+
+static void threads_come_and_go(void)
+{
+	struct victim v;
+
+	odd_start(&v, "threads");
+	cycles(&v, 40, 40);
+	end_well(&v);
+}
+
+static void forks_and_vforks(void)
+{
+	struct victim v;
+
+	odd_start(&v, "forks");
+	cycles(&v, 40, 40);
+	end_well(&v);
+}
+
+static void parent_in_vfork(void)
+{
+	struct victim v;
+	char path[96];
+	FILE *children;
+	int child = 0;
+
+	odd_start(&v, "vfork");
+	usleep(50000);
+	cycles(&v, 10, 10);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", v.pid, v.pid);
+	children = fopen(path, "re");
+	check(children && fscanf(children, "%d", &child) == 1, "where is its child?");
+	fclose(children);
+	check(!kill(child, 0), "the vfork child is dead");
+	kill(child, SIGKILL);
+	victim_end(&v);
+}
+
+/* --- states ------------------------------------------------------------------------------------- */
+
+static bool is_zombie(void *opaque)
+{
+	return victim_state(opaque) == 'Z';
+}
+
+static void zombie_leader(void)
+{
+	struct ub_surgery result;
+	struct ub_reason why = { "" };
+	struct ub_image *image;
+	struct victim v;
+	int err;
+
+	odd_start(&v, "leader-exits");
+	/* The image is planned while its /proc still shows everything. */
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	victim_tell(&v, "exit");
+	check(wait_until(is_zombie, &v), "its main thread does not exit");
+	err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+	if (err == -EOPNOTSUPP && strstr(why.text, "Linux 6.9")) {
+		printf("zombie leader: %s\n", why.text);
+	} else {
+		check(!err, "%s (%d)", why.text, err);
+		for (int i = 0; !image_hits(image) && i < 30000; i++)
+			usleep(1000);
+		check(image_hits(image), "no hits");
+		must_replace(&v, image, NULL, NULL);
+	}
+	ub_image_free(image);
+	victim_reap(&v);
+}
+
+static void stopped(void)
+{
+	struct ub_residue *snapshot;
+	struct ub_image *image;
+	struct victim v;
+	siginfo_t info;
+
+	victim_start(&v, "-t", "4", "-d", "100", NULL);
+	snapshot = before(&v, UB_RESIDUE_FULL);
+	kill(v.pid, SIGSTOP);
+	check(!waitid(P_PID, v.pid, &info, WSTOPPED), "it does not stop");
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	must_replace(&v, NULL, image, NULL);
+	usleep(20000);
+	check(victim_state(&v) == 'T', "attach woke it: state %c", victim_state(&v));
+	check(!image_hits(image), "it runs");
+	kill(v.pid, SIGCONT);
+	for (int i = 0; !image_hits(image) && i < 30000; i++)
+		usleep(1000);
+	check(image_hits(image), "no hits after SIGCONT");
+	kill(v.pid, SIGSTOP);
+	check(!waitid(P_PID, v.pid, &info, WSTOPPED), "it does not stop again");
+	must_replace(&v, image, NULL, NULL);
+	usleep(20000);
+	check(victim_state(&v) == 'T', "detach woke it: state %c", victim_state(&v));
+	kill(v.pid, SIGCONT);
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	ub_image_free(image);
+	victim_end(&v);
+}
+
+/* --- restrictions ------------------------------------------------------------------------------- */
+
+static void under_seccomp(void)
+{
+	struct ub_surgery result;
+	struct ub_reason why = { "" };
+	struct ub_image *image;
+	struct victim v;
+	int status, err;
+	pid_t pid;
+
+	odd_start(&v, "sandboxed");
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	if (!geteuid()) {
+		cycles(&v, 10, 10);
+		ub_image_free(image);
+		end_well(&v);
+		/* And without privilege: a process of nobody's, by nobody. */
+		odd_start_unready(&v, "sandboxed-nobody");
+		victim_line(&v);
+		image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	}
+	pid = fork();
+	if (!pid) {
+		if (!geteuid() && (setgid(65534) || setuid(65534)))
+			_exit(9);
+		prctl(PR_SET_DUMPABLE, 1);
+		err = ub_surgeon_replace(v.pid, -1, NULL, image, &result, &why);
+		check(err == -EOPNOTSUPP && strstr(why.text, "seccomp"), "%s (%d)", why.text, err);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	check(!status, "unprivileged attach to a process under seccomp");
+	ub_image_free(image);
+	victim_end(&v);
+}
+
+static void seccomp_after_attach(void)
+{
+	struct victim v;
+	int status;
+	pid_t pid;
+
+	odd_start(&v, "sandboxed-later");
+	pid = fork();
+	if (!pid) {
+		struct ub_surgery result;
+		struct ub_reason why = { "" };
+		struct ub_image *image;
+		int err;
+
+		if (!geteuid() && (setgid(65534) || setuid(65534)))
+			_exit(9);
+		prctl(PR_SET_DUMPABLE, 1);
+		image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+		check(image, "no image");
+		err = ub_surgeon_replace(v.pid, -1, NULL, image, &result, &why);
+		check(!err, "attach: %s (%d)", why.text, err);
+		check(!strcmp(victim_ask(&v, "go"), "sandboxed"), "it does not sandbox itself");
+		/* Bytes come back, the mapping must stay: our munmap would kill. */
+		err = ub_surgeon_replace(v.pid, -1, image, NULL, &result, &why);
+		check(!err && result.removal == UB_REMOVED_LATER, "detach: %s (%d, %d)", why.text, err,
+		      result.removal);
+		check(strstr(result.left.text, "seccomp"), "says '%s'", result.left.text);
+		usleep(10000);
+		{
+			u64 hits = image_hits(image);
+
+			usleep(20000);
+			check(hits == image_hits(image), "it still counts");
+		}
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	check(!status, "detach from a process that sandboxed itself");
+	/* Root can finish it. */
+	if (!geteuid()) {
+		struct ub_reason why = { "" };
+		int err = ub_surgeon_repair(v.pid, &why);
+
+		check(err >= 0, "repair: %s (%d)", why.text, err);
+		end_well(&v);
+	} else {
+		victim_end(&v);
+	}
+}
+
+static void full_descriptor_table(void)
+{
+	struct ub_residue *snapshot;
+	struct victim v;
+
+	odd_start(&v, "no-descriptors");
+	snapshot = before(&v, UB_RESIDUE_FULL);
+	cycles(&v, 3, 3);
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	end_well(&v);
+}
+
+static void locked_memory(void)
+{
+	struct ub_residue *snapshot;
+	struct victim v;
+
+	odd_start_unready(&v, "locked");
+	if (strcmp(victim_line(&v), "ready")) {
+		printf("locked memory: not tried, mlockall() is not allowed\n");
+		victim_reap(&v);
+		return;
+	}
+	snapshot = before(&v, UB_RESIDUE_FULL);
+	cycles(&v, 3, 3);
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	end_well(&v);
+}
+
+/* Everything without any privilege, and as root on somebody else's process. */
+static void unprivileged(void)
+{
+	struct victim v;
+	int status;
+	pid_t pid;
+
+	if (geteuid()) {
+		printf("unprivileged: all of this is\n");
+		return;
+	}
+	odd_start(&v, "nobody");
+	pid = fork();
+	if (!pid) {
+		if (setgid(65534) || setuid(65534))
+			_exit(9);
+		prctl(PR_SET_DUMPABLE, 1);
+		cycles(&v, 10, 10);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	check(!status, "unprivileged");
+	cycles(&v, 3, 3);
+	end_well(&v);
+}
+
+/* --- many threads, many signals ----------------------------------------------------------------- */
+
+static void many_threads(void)
+{
+	struct ub_residue *snapshot;
+	struct ub_surgery in, out;
+	struct ub_image *image;
+	struct victim v;
+
+	victim_start(&v, "-t", "1000", "-d", "20000", NULL);
+	snapshot = before(&v, UB_RESIDUE_FULL);
+	for (int i = 0; i < 3; i++) {
+		image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+		must_replace(&v, NULL, image, &in);
+		for (int tries = 0; !image_hits(image) && tries < 30000; tries++)
+			usleep(1000);
+		check(image_hits(image), "no hits");
+		check(in.nr_threads == 1001, "%u threads", in.nr_threads);
+		must_replace(&v, image, NULL, &out);
+		printf("1001 threads: pause in %.1f ms, out %.1f ms\n", in.pause_ns / 1e6, out.pause_ns / 1e6);
+		ub_image_free(image);
+	}
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	end_well(&v);
+}
+
+#define NR_QUEUED 20000 /* of each of two signals, as tests/lib/odd.c expects */
+
+static void signals_with_siginfo(void)
+{
+	const char *line;
+	struct victim v;
+	pid_t sender;
+
+	odd_start(&v, "signals");
+	sender = fork();
+	if (!sender) {
+		for (int i = 0; i < 2 * NR_QUEUED; i++) {
+			union sigval value = { .sival_int = i / 2 };
+
+			while (sigqueue(v.pid, SIGRTMIN + i % 2, value))
+				usleep(100);
+			if (i % 20 == 0)
+				usleep(200);
+		}
+		_exit(0);
+	}
+	while (waitpid(sender, NULL, WNOHANG) == 0)
+		cycles(&v, 1, 1);
+	line = victim_line(&v);
+	check(!strcmp(line, "40000 taken, 0 wrong"), "%s", line);
+	end_well(&v);
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} cases[] = {
+	{ "exec", exec_loops },
+	{ "threads", threads_come_and_go },
+	{ "forks", forks_and_vforks },
+	{ "vfork", parent_in_vfork },
+	{ "zombie-leader", zombie_leader },
+	{ "stopped", stopped },
+	{ "seccomp", under_seccomp },
+	{ "seccomp-later", seccomp_after_attach },
+	{ "descriptors", full_descriptor_table },
+	{ "locked", locked_memory },
+	{ "unprivileged", unprivileged },
+	{ "signals", signals_with_siginfo },
+	{ "many-threads", many_threads },
+};
+
+int main(int argc, char **argv)
+{
+	for (u32 i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (argc > 1 && strcmp(argv[1], cases[i].name))
+			continue;
+		snprintf(test_case, sizeof(test_case), "%s", cases[i].name);
+		cases[i].fn();
+	}
+	return 0;
+}

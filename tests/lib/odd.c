@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Processes that make it hard to be operated on. `ubpf-odd-victim CASE`; each says "ready" when it is, and some wait for a
+ * line on their standard input before they do what they are for. Never built with sanitizers.
+ */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void wait_for_line(void)
+{
+	char byte = 0;
+
+	while (byte != '\n') {
+		if (read(STDIN_FILENO, &byte, 1) != 1)
+			_exit(9);
+	}
+}
+
+static void allocate(void)
+{
+	void *volatile p = malloc(20);
+
+	free(p);
+}
+
+static void begin(void)
+{
+	allocate(); /* the heap is there now */
+	if (write(STDOUT_FILENO, "ready\n", 6) != 6)
+		_exit(9);
+}
+
+static void *spinner(void *opaque)
+{
+	for (;;)
+		allocate();
+	return NULL;
+}
+
+/* Executes itself again and again, with threads running. */
+static void exec_loop(int left)
+{
+	char count[16];
+	pthread_t threads[3];
+
+	if (!left) {
+		begin();
+		for (;;)
+			pause();
+	}
+	for (int i = 0; i < 3; i++)
+		pthread_create(&threads[i], NULL, spinner, NULL);
+	usleep(left % 7 * 200);
+	snprintf(count, sizeof(count), "%d", left - 1);
+	execl("/proc/self/exe", "ubpf-odd-victim", "exec", count, NULL);
+	_exit(9);
+}
+
+static void *one_allocation(void *opaque)
+{
+	allocate();
+	return NULL;
+}
+
+static void *creates_threads(void *opaque)
+{
+	for (;;) {
+		pthread_t t;
+
+		if (!pthread_create(&t, NULL, one_allocation, NULL))
+			pthread_join(t, NULL);
+	}
+	return NULL;
+}
+
+static void churn(void *opaque)
+{
+	pthread_t t;
+
+	for (int i = 0; i < 3; i++)
+		pthread_create(&t, NULL, creates_threads, NULL);
+	begin();
+	creates_threads(NULL);
+}
+
+extern char **environ;
+
+static void *forks(void *opaque)
+{
+	static volatile unsigned int i;
+
+	for (;; i++) {
+		char *argv[] = { "true", NULL };
+		pid_t pid = 0;
+
+		switch (i % 3) {
+		case 0:
+			pid = fork();
+			if (!pid) {
+				allocate();
+				_exit(0);
+			}
+			break;
+		case 1:
+			pid = vfork();
+			if (!pid) {
+				allocate();
+				_exit(0);
+			}
+			break;
+		case 2:
+			if (posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ))
+				_exit(8);
+			break;
+		}
+		if (waitpid(pid, (int[]){ 0 }, 0) != pid)
+			_exit(9);
+	}
+}
+
+static void forker(void *opaque)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, forks, NULL);
+	pthread_create(&t, NULL, spinner, NULL);
+	begin();
+	forks(NULL);
+}
+
+/* A vfork child that lives long: its parent can't be stopped, and runs nothing. */
+static void long_vfork(void *opaque)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, spinner, NULL);
+	begin();
+	if (!vfork()) {
+		for (;;)
+			allocate();
+	}
+}
+
+static void leaves_threads(void *opaque)
+{
+	pthread_t t;
+
+	pthread_create(&t, NULL, spinner, NULL);
+	pthread_create(&t, NULL, spinner, NULL);
+	begin();
+	wait_for_line();
+	pthread_exit(NULL);
+}
+
+/* Kills for every call but those the spinner makes. */
+static void sandbox(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_yield, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+
+	allocate();
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program))
+		_exit(9);
+}
+
+static void sandboxed(void *opaque)
+{
+	sandbox();
+	(void)!write(STDOUT_FILENO, "ready\n", 6);
+	for (;;) {
+		allocate();
+		sched_yield();
+	}
+}
+
+static void sandboxed_nobody(void *opaque)
+{
+	if (setgid(65534) || setuid(65534))
+		_exit(9);
+	prctl(PR_SET_DUMPABLE, 1);
+	sandboxed(NULL);
+}
+
+static void sandboxed_later(void *opaque)
+{
+	if (!geteuid() && (setgid(65534) || setuid(65534)))
+		_exit(9);
+	prctl(PR_SET_DUMPABLE, 1);
+	begin();
+	for (int i = 0; i < 1000; i++)
+		allocate();
+	wait_for_line(); /* somebody has attached */
+	sandbox();
+	(void)!write(STDOUT_FILENO, "sandboxed\n", 10);
+	for (;;) {
+		allocate();
+		sched_yield();
+	}
+}
+
+static void no_descriptors(void *opaque)
+{
+	struct rlimit limit = { 64, 256 };
+
+	setrlimit(RLIMIT_NOFILE, &limit);
+	while (dup(0) >= 0)
+		;
+	begin();
+	spinner(NULL);
+}
+
+static void locked(void *opaque)
+{
+	if (mlockall(MCL_CURRENT | MCL_FUTURE))
+		dprintf(STDOUT_FILENO, "cannot lock\n");
+	else
+		begin();
+	spinner(NULL);
+}
+
+static void as_nobody(void *opaque)
+{
+	if (setgid(65534) || setuid(65534))
+		_exit(9);
+	prctl(PR_SET_DUMPABLE, 1);
+	begin();
+	spinner(NULL);
+}
+
+#define NR_QUEUED 20000
+
+static _Atomic int nr_taken, nr_wrong;
+
+static void on_queued(int signo, siginfo_t *info, void *context)
+{
+	static int expected[2];
+	int i = signo - SIGRTMIN;
+
+	/* Real-time signals come in order, each once, with what was sent. */
+	if (info->si_code != SI_QUEUE || info->si_value.sival_int != expected[i])
+		nr_wrong++;
+	expected[i] = info->si_value.sival_int + 1;
+	nr_taken++;
+}
+
+static void takes_signals(void *opaque)
+{
+	struct sigaction action = { .sa_sigaction = on_queued, .sa_flags = SA_SIGINFO | SA_RESTART };
+
+	sigfillset(&action.sa_mask);
+	sigaction(SIGRTMIN, &action, NULL);
+	sigaction(SIGRTMIN + 1, &action, NULL);
+	begin();
+	while (nr_taken < 2 * NR_QUEUED)
+		allocate();
+	dprintf(STDOUT_FILENO, "%d taken, %d wrong\n", nr_taken, nr_wrong);
+	for (;;)
+		pause();
+}
+
+
+static void undumpable(void *opaque)
+{
+	if (setgid(65534) || setuid(65534))
+		_exit(9);
+	prctl(PR_SET_DUMPABLE, 0);
+	begin();
+	for (;;)
+		pause();
+}
+
+static const struct {
+	const char *name;
+	void (*fn)(void *);
+} cases[] = {
+	{ "threads", churn },
+	{ "forks", forker },
+	{ "vfork", long_vfork },
+	{ "leader-exits", leaves_threads },
+	{ "sandboxed", sandboxed },
+	{ "sandboxed-nobody", sandboxed_nobody },
+	{ "sandboxed-later", sandboxed_later },
+	{ "no-descriptors", no_descriptors },
+	{ "locked", locked },
+	{ "nobody", as_nobody },
+	{ "signals", takes_signals },
+	{ "undumpable", undumpable },
+};
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "exec"))
+		exec_loop(atoi(argv[2]));
+	for (size_t i = 0; argc == 2 && i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (!strcmp(argv[1], cases[i].name))
+			cases[i].fn(NULL);
+	}
+	fprintf(stderr, "usage: ubpf-odd-victim CASE\n");
+	return 2;
+}
