@@ -78,6 +78,7 @@ static void test_identity(void **state)
 {
 	pthread_t thread;
 	void *good;
+	s64 tid_offset;
 	int status;
 	pid_t pid;
 
@@ -97,16 +98,22 @@ static void test_identity(void **state)
 	}
 	waitpid(pid, &status, 0);
 	assert_int_equal(status, 0);
-	/* Shares the memory, is another process. */
-	process.vm_sharers = 1;
+	/* Shares the memory, is another process: known by asking the kernel for the thread's number. */
+	tid_offset = process.tid_offset;
+	process.tid_offset = 0;
+	assert_int_equal(CALL(get_current_pid_tgid, 0), (u64)getpid() << 32 | (u32)getpid());
+	assert_int_equal(pthread_create(&thread, NULL, thread_identity, NULL), 0);
+	pthread_join(thread, &good);
+	assert_true(good);
 	pid = vfork();
 	if (!pid)
 		_exit(CALL(get_current_pid_tgid, 0) == (s64)((u64)getpid() << 32 | (u32)getpid()) ?
 			      0 :
 			      1);
 	waitpid(pid, &status, 0);
-	process.vm_sharers = 0;
+	process.tid_offset = tid_offset;
 	assert_int_equal(status, 0);
+	assert_int_equal(CALL(get_current_pid_tgid, 0), (u64)getpid() << 32 | (u32)getpid());
 	assert_int_equal(CALL(get_current_uid_gid, 0), (u64)getgid() << 32 | getuid());
 }
 
