@@ -42,7 +42,7 @@
 
 #include <map/lpm.h>
 
-#define MAX_STEPS 65536
+#define MAX_STEPS 8192
 #define MAX_RESTARTS 128
 #define MAX_EVICT_STEPS 256
 
@@ -277,19 +277,25 @@ static bool evict(struct ub_map *map, struct ub_run *run)
 {
 	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
 	u64 *hand = &ub_pool_header(map)->hand;
+	u32 failed = 0;
 
 	for (u32 i = 0; i < MAX_EVICT_STEPS; i++) {
 		u32 index = (u32)(__atomic_fetch_add(hand, 1, __ATOMIC_RELAXED) % nr_nodes);
 		struct ub_node *node = ub_pool_node(map, index);
 		struct ub_hash_place place;
 		u64 head, bucket;
+		int found;
 
 		if (!(ub_atomic_load(&node->state) & UB_NODE_USED))
 			continue;
 		if (test_and_clear_touched(map, index) && i < MAX_EVICT_STEPS / 2)
 			continue;
 		bucket = bucket_of(map, node->key);
-		if (walk(map, bucket, NULL, index, true, &place, &head, run) != 1)
+		found = walk(map, bucket, NULL, index, true, &place, &head, run);
+		/* Scribbled on: don't walk in circles in bucket after bucket. */
+		if (found < 0 && ++failed > 2)
+			return false;
+		if (found != 1)
 			continue;
 		if (!mark(map, &place, false))
 			continue;

@@ -9,7 +9,7 @@
 struct ub_map_iter {
 	u64 bucket;
 	u64 link; /* hash: of the next node, 0: the bucket's head */
-	u32 steps;
+	u64 steps; /* so far, over all buckets */
 	u32 index;
 };
 

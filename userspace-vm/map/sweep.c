@@ -4,6 +4,8 @@
 #include <map/hash.h>
 #include <map/queue.h>
 
+#define MAX_FAILED 16
+
 static bool is_hash(const struct ub_map *map)
 {
 	switch (map->attr.type) {
@@ -78,6 +80,7 @@ static void find_linked(struct ub_map *map, u8 *seen)
 u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque)
 {
 	bool hash = is_hash(map);
+	u32 failed = 0;
 	u64 given_back = 0, nr_nodes = map->type_words[UB_W_NR_NODES];
 	_cleanup_free_ u8 *seen = NULL;
 
@@ -114,6 +117,9 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
 		if (seen && seen[i])
 			continue;
 		linked = hash ? ub_hash_reachable(map, index) : is_linked(map, index);
+		/* Busy or scribbled on: another time, rather than walk in circles for each node. */
+		if (linked < 0 && ++failed > MAX_FAILED)
+			break;
 		if (linked)
 			continue;
 		given_back += ub_pool_put(map, index, state,
