@@ -28,7 +28,8 @@
 
 #include "targets.h"
 
-/* Linux 6.6: the caller and the daemon wait for each other in turns, so wake each other on the same CPU. */
+/* Linux 6.6: the caller and the daemon wait for each other in turns, so wake each other on the same
+ * CPU. */
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
