@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* Ten million entries, values of a mebibyte, a single entry. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -58,7 +58,8 @@ int ub_hash_copy(struct ub_map *map, const void *key, void *value)
 			return found < 0 ? found : -ENOENT;
 		state = &ub_pool_node(map, place.index)->state;
 		before = ub_atomic_load(state);
-		/* The key's node: it was when the walk checked it, and is if it was not marked since. */
+		/* The key's node: it was when the walk checked it, and is if it was not marked
+		 * since. */
 		if (ub_atomic_load(&ub_pool_node(map, place.index)->next) != place.next &&
 		    ub_atomic_load(&ub_pool_node(map, place.index)->next) & UB_LINK_MARK)
 			continue;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Finding again what the dead left lying about. Hosted: the daemon calls it. See pool.h and hash.c. */
+/* Finding again what the dead left lying about. Hosted: the daemon calls it. See pool.h and hash.c.
+ */
 #include <common/cleanup.h>
 #include <map/hash.h>
 #include <map/queue.h>
@@ -26,7 +27,8 @@ static bool is_queue(const struct ub_map *map)
 	return map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK;
 }
 
-/* Whether the queue or stack or a stack trace's bucket links @index: 1, 0, or -1 if things move too fast to tell. */
+/* Whether the queue or stack or a stack trace's bucket links @index: 1, 0, or -1 if things move too
+ * fast to tell. */
 static int is_linked(struct ub_map *map, u32 index)
 {
 	struct ub_pool_header *header = ub_pool_header(map);
@@ -108,8 +110,8 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
 		owner = UB_NODE_OWNER(state);
 		/*
 		 * Marked: whoever unlinks it has only the state left to change, so it makes no
-		 * difference whether that thread still lives. Not marked: its taker may yet link it,
-		 * unless that is this very process, which is busy sweeping.
+		 * difference whether that thread still lives. Not marked: its taker may yet link
+		 * it, unless that is this very process, which is busy sweeping.
 		 */
 		if (!(hash && next & UB_LINK_MARK) && owner && is_alive(opaque, owner))
 			continue;
@@ -123,8 +125,8 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
 		if (linked)
 			continue;
 		given_back += ub_pool_put(map, index, state,
-					  next & UB_LINK_MARK ? !!(next & UB_LINK_EXTRA) :
-								!!(state & UB_NODE_EXTRA),
+					  next & UB_LINK_MARK ? !!(next & UB_LINK_EXTRA)
+							      : !!(state & UB_NODE_EXTRA),
 					  NULL);
 	}
 	return given_back;
