@@ -78,6 +78,7 @@ struct ub_image_build {
 	u64 tables_offset;
 	u64 ranges_offset; /* struct ub_safe_ranges */
 	u64 tails_offset;
+	u64 stacks_offset;
 	bool needs_tails;
 	u64 events_address;
 	u64 events_size;
@@ -113,6 +114,7 @@ struct ub_image_counting {
 	u32 events_size;
 };
 
+bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
 int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 
 /* image_code.c: emits zones, sites and moves. */

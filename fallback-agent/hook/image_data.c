@@ -151,6 +151,10 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	build->tails_offset = offset;
 	if (build->needs_tails)
 		offset += nr_slots * UB_TAILS_SIZE;
+	offset = ub_round_up(offset, PAGE);
+	build->stacks_offset = offset;
+	if (build->image->single_instruction)
+		offset += nr_slots << UB_STACK_SHIFT;
 	build->counters_offset = ub_round_up(offset, PAGE);
 	/* One more than there are slots: threads without one share it. */
 	build->data_size = ub_round_up(
@@ -291,6 +295,7 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 			    ((u64)UB_SLOT_SIZE << build->slot_bits);
 	header->counters = image->data_address + build->counters_offset;
 	header->tails = image->data_address + build->tails_offset;
+	header->stacks = image->data_address + build->stacks_offset;
 	header->counters_stride = build->counters_stride;
 
 	infos = (struct ub_link_info *)(data + build->infos_offset);
