@@ -388,9 +388,17 @@ int ub_semaphores_put_back(struct ub_target *t, const struct ub_image *image)
 	if (!image->nr_semaphores)
 		return 0;
 	err = ub_stage_get(t, image, &state);
-	if (err || state.stage != UB_STAGE_UNCOUNTING)
+	if (err || (state.stage != UB_STAGE_UNCOUNTING && state.stage != UB_STAGE_SEMAPHORES))
 		return err;
 	first = state.next;
+	/* The one in work is there if it was counted up, or was not yet counted down. */
+	if (first < image->nr_semaphores && state.before <= 0xffff) {
+		u16 value;
+
+		if (!ub_target_read(t, image->semaphores[first].address, &value, sizeof(value)) &&
+		    (value != (u16)state.before) == (state.stage == UB_STAGE_SEMAPHORES))
+			first++;
+	}
 	state.stage = UB_STAGE_SEMAPHORES;
 	for (u32 i = first; i < image->nr_semaphores && !err; i++)
 		err = count(t, image, i, true, &state);

@@ -187,6 +187,8 @@ static int operate_out(struct ub_target *t, const struct ub_operation *op, struc
 {
 	int err = ub_semaphores_take(t, op->old);
 
+	if (!err && op->new)
+		err = ub_semaphores_put_back(t, op->new);
 	if (!err)
 		err = ub_take_out(t, op->old, op->new, ips, why);
 	if (err == 1) {

@@ -26,6 +26,7 @@
  *   exec       executes itself again with the same options -> "ready pid=N"
  *   thread     one more thread                -> "threads N"
  *   count      -> "calls TOTAL"
+ *   semaphores -> "semaphores ADDRESS A B C D": ubpf_victim_semaphores[], at first 5 0 7 65535
  *   quit
  */
 #include <errno.h>
@@ -69,6 +70,9 @@ static int nr_warm;  /* workers that have their memory from malloc() */
 static bool started; /* "ready" has been said */
 static unsigned long round_nr, round_calls;
 static int round_running;
+
+/* Like the semaphores of USDT probes: counted by whoever traces. */
+volatile unsigned short ubpf_victim_semaphores[4] = { 5, 0, 7, 65535 };
 
 /* Something of our own to probe, besides malloc: has a frame, takes and returns a value. */
 __attribute__((noinline, noclone)) long ubpf_victim_function(long x)
@@ -267,6 +271,10 @@ static void obey(char **argv)
 			say("threads %d\n", nr_workers < MAX_THREADS && !start_worker(nr_workers) ?
 						    ++nr_workers :
 						    nr_workers);
+		else if (!strcmp(word, "semaphores"))
+			say("semaphores %p %u %u %u %u\n", (void *)ubpf_victim_semaphores,
+			    ubpf_victim_semaphores[0], ubpf_victim_semaphores[1],
+			    ubpf_victim_semaphores[2], ubpf_victim_semaphores[3]);
 		else if (!strcmp(word, "exec"))
 			execv("/proc/self/exe", argv);
 		else if (!strcmp(word, "quit"))
