@@ -207,13 +207,15 @@ static void on_signal(void *opaque, u32 events)
 
 static int block_signals(struct ub_session *session, struct ub_reason *why)
 {
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGQUIT);
+	for (size_t i = 0; i < ub_array_size(ends); i++) {
+		/* A script's background job starts with some of them ignored, and signalfd never sees those. */
+		signal(ends[i], SIG_DFL);
+		sigaddset(&set, ends[i]);
+	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	session->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (session->signal_fd < 0 ||

@@ -52,6 +52,7 @@ static void build_deinit(struct ub_image_build *build)
 	free(build->map_addresses);
 	free(build->map_tables);
 	free(build->infos);
+	free(build->pun_pages);
 	ub_address_space_free(&build->space);
 }
 
@@ -293,6 +294,26 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 					       file->addresses[i],
 				     ub_refusal_text(file->plan.results[i].refusal));
 	}
+	return 0;
+}
+
+/* Thread pointers may be trusted if all makers of processes that share the memory are watched. */
+static int plan_sharing(struct ub_image_build *build)
+{
+	const struct ub_mapping *glibc = ub_runtime_glibc(&build->space);
+	struct ub_image_file *file;
+	struct ub_point point = {};
+
+	if (!glibc || !ub_sharing_wanted(build->request) ||
+	    ub_mapping_file(build->request->pid, glibc, &point.dev, &point.ino))
+		return 0;
+	if (find_file(build, &point, &file, NULL))
+		return 0;
+	if (file->nr_modules != 1 || ub_sharing_find(build, file)) {
+		build->nr_sharing = 0;
+		return 0;
+	}
+	build->image->trust_tid = true;
 	return 0;
 }
 
@@ -565,6 +586,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	for (u32 i = 0; i < build->nr_files && !err; i++)
 		err = plan_file(build, &build->files[i], why);
 	if (!err)
+		err = plan_sharing(build);
+	if (!err)
 		err = find_semaphores(build, why);
 	if (!err)
 		err = find_zones(build, why);
@@ -683,6 +706,38 @@ bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, b
 		return guard && (on_altstack || sp <= guard);
 	}
 	return false;
+}
+
+void ub_image_identify(const struct ub_image *image, int mem, const struct ub_thread_identity *threads,
+		       u32 nr, u32 sharers)
+{
+	/* Of struct pthread: glibc since 2.4, 64-bit. */
+	static const u32 candidates[] = { 0x2d0 };
+	struct ub_process *process = image->process;
+
+	if (sharers)
+		__atomic_fetch_add(&process->vm_sharers, sharers, __ATOMIC_SEQ_CST);
+	if (!image->trust_tid || !nr || !process->has_fsgsbase || (pid_t)process->own_tgid != image->pid)
+		return;
+	for (u32 i = 0; i < ub_array_size(candidates); i++) {
+		u32 fitting = 0;
+
+		for (u32 k = 0; k < nr; k++) {
+			u64 at = threads[k].fs_base + candidates[i];
+			u64 self = 0;
+			u32 tid = 0;
+
+			if (threads[k].fs_base &&
+			    pread(mem, &self, sizeof(self), (off_t)threads[k].fs_base) == sizeof(self) &&
+			    pread(mem, &tid, sizeof(tid), (off_t)at) == sizeof(tid) &&
+			    self == threads[k].fs_base && (pid_t)tid == threads[k].tid)
+				fitting++;
+		}
+		if (fitting == nr) {
+			process->tid_offset = candidates[i];
+			return;
+		}
+	}
 }
 
 struct ub_site_state *ub_image_state(const struct ub_image *image)

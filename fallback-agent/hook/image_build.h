@@ -81,9 +81,24 @@ struct ub_image_build {
 	u64 events_address;
 	u64 events_size;
 
+#define UB_MAX_SHARING 8
+	u32 nr_sharing; /* sites of sharing.c: addresses in the file number sharing_file */
+	u32 sharing_file;
+	u64 sharing[UB_MAX_SHARING];
+
+	u32 nr_pun_pages;
+	struct ub_image_pun_page *pun_pages;
+
 	u32 sites_capacity;
 	u32 moves_in_capacity;
 	u32 moves_out_capacity;
+};
+
+/* A page of code where overlapping jumps lead to. */
+struct ub_image_pun_page {
+	u64 address;
+	u64 used[64]; /* one bit a byte */
+	u8 bytes[4096];
 };
 
 /* What remains of the builder in a finished image: where its counters are. */
@@ -103,6 +118,12 @@ int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 int __must_check ub_image_emit(struct ub_image_build *build, struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
 
+/* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to @trampoline. -ENOSPC. */
+int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site,
+			      const u8 *following, u64 trampoline, u64 *stub);
+/* The pages become parts of the image. */
+int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
+
 /* image_data.c: sizes, addresses and contents of the shared parts. */
 int __must_check ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why);
 int __must_check ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why);
@@ -112,6 +133,14 @@ int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, 
 
 /* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and build->self_pointer. */
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
+
+/* sharing.c. Finds the sites in libc: 0, or negative: nobody may trust thread pointers. */
+bool ub_sharing_wanted(const struct ub_image_request *request);
+int __must_check ub_sharing_find(struct ub_image_build *build, struct ub_image_file *file);
+void ub_sharing_emit(struct ub_emit *emit, u64 data, const u8 *bytes, u64 back, u64 *syscall_at,
+		     u64 *back_at);
+/* The mapping of glibc, or NULL. */
+const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space);
 
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);

@@ -269,12 +269,23 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 	site = &image->sites[image->nr_sites++];
 	*site = (struct ub_site){
 		.address = address,
-		.len = 5,
+		.len = w->plan->tactic == UB_TACTIC_PUN ? w->plan->len : 5,
 		.dev = w->module->dev,
 		.ino = w->module->ino,
 		.offset = w->plan->address - segment->address + segment->offset,
 	};
-	memcpy(site->old, bytes, 5);
+	memcpy(site->old, bytes, site->len);
+	if (w->plan->tactic == UB_TACTIC_PUN) {
+		u64 stub;
+
+		err = ub_pun_place(build, site, bytes + site->len, trampoline, &stub);
+		if (err == -ENOSPC)
+			return ub_reason_set(why, -EOPNOTSUPP,
+					     "the instruction is shorter than a jump, the one behind it is "
+					     "jumped to, and there is no free memory where a jump that "
+					     "overlaps it could lead");
+		return err ? err : add_move_out(build, stub, address, false);
+	}
 	site->new[0] = 0xe9;
 	memcpy(site->new + 1, &rel, sizeof(rel));
 	return 0;
@@ -305,6 +316,41 @@ static int emit_window(struct window *w, struct ub_reason *why)
 	return err ? err : add_site(w, trampoline, why);
 }
 
+/* The sites of sharing.c in @module. */
+static int emit_sharing(struct window *w, struct ub_reason *why)
+{
+	struct ub_image_build *build = w->build;
+	const u64 bias = w->module->bias;
+
+	for (u32 i = 0; i < build->nr_sharing; i++) {
+		const struct ub_plan_window window = { .address = build->sharing[i],
+						       .len = 7,
+						       .tactic = UB_TACTIC_JUMP };
+		const u64 address = build->sharing[i] + bias;
+		u64 size = 0, trampoline, syscall_at, back_at;
+		int err;
+
+		ub_emit_align(&w->zone->emit, 16);
+		trampoline = ub_emit_here(&w->zone->emit);
+		ub_sharing_emit(&w->zone->emit, build->image->data_address,
+				ub_elf_bytes(w->module->elf, build->sharing[i], &size), address + 7,
+				&syscall_at, &back_at);
+		w->plan = &window;
+		err = add_move_out(build, trampoline, address, false);
+		if (!err)
+			err = add_move_out(build, syscall_at, address + 5, false);
+		if (!err)
+			err = add_move_out(build, back_at, address + 7, true);
+		if (!err)
+			err = add_move_in(build, address + 5, syscall_at);
+		if (!err)
+			err = add_site(w, trampoline, why);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 static int emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
 		       const struct ub_image_file *file, const struct ub_module *module,
 		       const struct ub_trampoline_space *space, struct ub_reason *why)
@@ -323,13 +369,15 @@ static int emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
 			return ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
 						(unsigned long long)w->plan->address);
 	}
+	if (build->nr_sharing && file == &build->files[build->sharing_file])
+		return emit_sharing(w, why);
 	return 0;
 }
 
 u64 ub_image_zone_bound(const struct ub_image_build *build)
 {
 	const struct ub_image_request *request = build->request;
-	u64 bound = ub_agent_blob_size + PAGE;
+	u64 bound = ub_agent_blob_size + PAGE + UB_MAX_SHARING * 256;
 
 	for (u32 i = 0; i < request->nr_links; i++)
 		if (!i || !same_program(&request->links[i - 1], &request->links[i]))
@@ -426,6 +474,7 @@ static void sort_moves(struct ub_move *moves, u32 *nr)
 int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 {
 	struct ub_image *image = build->image;
+	int err;
 
 	for (u32 i = 0; i < build->nr_zones; i++) {
 		struct ub_image_zone *zone = &build->zones[i];
@@ -436,8 +485,7 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 			.flags = MAP_PRIVATE,
 			.owned = true,
 		};
-		int err = emit_zone(build, zone, why);
-
+		err = emit_zone(build, zone, why);
 		if (err)
 			return err;
 		part.size = ub_round_up((u64)zone->emit.size, PAGE);
@@ -452,6 +500,9 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 			return err;
 		}
 	}
+	err = ub_pun_finish(build, why);
+	if (err)
+		return err;
 	sort_moves(image->moves_in, &image->nr_moves_in);
 	sort_moves(image->moves_out, &image->nr_moves_out);
 	qsort(image->sites, image->nr_sites, sizeof(image->sites[0]), compare_sites);

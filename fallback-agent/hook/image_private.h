@@ -99,6 +99,10 @@ struct ub_image {
 	 * instruction long and moves_in is empty. For information. */
 	bool single_instruction;
 
+	/* The makers of processes that share the memory are watched (sharing.c), so thread control blocks may be
+	 * read for tids: ub_image_identify() is worth calling. */
+	bool trust_tid;
+
 	/* Data part, in the target and here. */
 	u64 data_address;
 	struct ub_process *process; /* in the data part mapped here */
@@ -113,6 +117,17 @@ bool ub_image_inside(const struct ub_image *image, u64 ip);
 /* Whether the thread with this fs base and stack pointer is within a program (or code that the program called, or a signal
  * handler on top of it), by its guard. @on_altstack: sp can't be compared with the guard's, so a set guard counts. */
 bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, bool on_altstack);
+/*
+ * For the surgeon, with all threads stopped and before sites are written: finds out, and checks with every
+ * thread, where thread control blocks hold the tid, and notes it for helpers. @mem: /proc/PID/mem. @sharers: other
+ * processes run in this memory now. Without it (or where nothing fits) helpers ask the kernel.
+ */
+struct ub_thread_identity {
+	u64 fs_base;
+	pid_t tid;
+};
+void ub_image_identify(const struct ub_image *image, int mem, const struct ub_thread_identity *threads,
+		       u32 nr, u32 sharers);
 /* Where the surgeon notes how far it came: in the data part, mapped in the target and here. */
 struct ub_site_state *ub_image_state(const struct ub_image *image);
 

@@ -168,6 +168,16 @@ int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 hig
 	return find_with_margin(space, from, to, low, size, 0, address) ? 0 : -ENOSPC;
 }
 
+bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u64 size)
+{
+	if (start < LOWEST || start >= USER_END || size > USER_END - start)
+		return false;
+	for (u32 i = 0; i < space->nr; i++)
+		if (space->mappings[i].start < start + size && space->mappings[i].end > start)
+			return false;
+	return true;
+}
+
 /* --- files ----------------------------------------------------------------------------------- */
 
 static int check_file(int fd, dev_t dev, ino_t ino)

@@ -61,4 +61,7 @@ void ub_modules_free(struct ub_module *modules, u32 nr);
 int __must_check ub_address_space_find(const struct ub_address_space *space, u64 low, u64 high,
 				       u64 size, u64 *address);
 
+/* Whether nothing is mapped in [@start, @start + @size). */
+bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u64 size);
+
 #endif

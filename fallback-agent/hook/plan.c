@@ -158,6 +158,43 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 	return UB_REFUSED_NOT;
 }
 
+/*
+ * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump, whose last
+ * bytes are the first bytes of the next instruction, as they are. They decide about the high bytes of the distance; whether
+ * there is room where it leads is found out when the image is built.
+ */
+static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct candidate *out)
+{
+	const struct ub_decoded *insns = p->flow.insns;
+	const struct ub_decoded *last = &insns[first];
+	u64 available = 0;
+	u32 len = last->len;
+	s64 i;
+
+	if (!ub_relocatable(last) || len >= JUMP_LEN)
+		return UB_REFUSED_UNMOVABLE;
+	for (i = first + 1; i < p->flow.nr; i++) {
+		const struct ub_decoded *insn = &insns[i];
+
+		if (p->options->single_instruction || p->flow.function->unknown_jumps ||
+		    !goes_on(last) || is_call(last) || insn->address != last->address + last->len ||
+		    is_target(p, insn->address) || !ub_relocatable(insn) ||
+		    len + insn->len >= JUMP_LEN)
+			break;
+		len += insn->len;
+		last = insn;
+	}
+	if (!ub_elf_bytes(p->elf, insns[first].address, &available) || available < JUMP_LEN + 3)
+		return UB_REFUSED_END;
+	*out = (struct candidate){
+		.first = first,
+		.nr = (u32)(i - first),
+		.len = len,
+		.resume = goes_on(last) ? last->address + last->len : 0,
+	};
+	return UB_REFUSED_NOT;
+}
+
 static int grow(void **array, u32 *capacity, u32 needed, size_t size)
 {
 	u32 larger = *capacity ? *capacity : 64;
@@ -301,7 +338,9 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 	struct ub_plan_window *last =
 		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
 	const struct ub_elf_segment *segment = ub_elf_segment_at(p->elf, address);
-	u64 free = last ? last->address + last->len : 0;
+	u64 end = last ? last->address + last->len : 0;
+	/* The bytes behind an overlapping jump are part of it. */
+	u64 free = last && last->tactic == UB_TACTIC_PUN ? last->address + 2 * JUMP_LEN - 1 : end;
 	struct candidate c;
 	enum ub_refusal refusal, other;
 	s64 i;
@@ -311,13 +350,17 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		result->refusal = UB_REFUSED_NO_CODE;
 		return 0;
 	}
-	if (address < free) {
+	if (address < end) {
 		if (mark(plan, last, address, point)) {
 			result->tactic = UB_TACTIC_INSIDE;
 			result->window = plan->nr_windows - 1;
 		} else {
 			result->refusal = UB_REFUSED_NO_INSN;
 		}
+		return 0;
+	}
+	if (address < free) {
+		result->refusal = UB_REFUSED_TARGET;
 		return 0;
 	}
 	err = load_function(p, address);
@@ -337,10 +380,14 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		if (!try_backward(p, i, free, &c)) {
 			result->tactic = UB_TACTIC_BACKWARD;
 			err = add_window(p, &c, UB_TACTIC_BACKWARD);
-		} else if (last && p->last_index >= 0) {
+		} else if (last && p->last_index >= 0 && last->tactic != UB_TACTIC_PUN) {
 			err = extend_window(p, last, i, &other);
 			if (!other)
 				result->tactic = UB_TACTIC_INSIDE;
+		}
+		if (!err && !result->tactic && !try_pun(p, i, &c)) {
+			result->tactic = UB_TACTIC_PUN;
+			err = add_window(p, &c, UB_TACTIC_PUN);
 		}
 	}
 	if (err)
@@ -438,7 +485,6 @@ const char *ub_tactic_name(enum ub_tactic tactic)
 		[UB_TACTIC_WINDOW] = "several instructions",
 		[UB_TACTIC_BACKWARD] = "with instructions before it",
 		[UB_TACTIC_INSIDE] = "within another probe's window",
-		[UB_TACTIC_ISLAND] = "short jump to padding",
 		[UB_TACTIC_PUN] = "overlapping jump",
 	};
 

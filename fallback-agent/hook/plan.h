@@ -15,7 +15,6 @@ enum ub_tactic {
 	UB_TACTIC_WINDOW,   /* (b) several instructions from the point on */
 	UB_TACTIC_BACKWARD, /* (b) several instructions, some of them before the point */
 	UB_TACTIC_INSIDE,   /* within the window of a point before */
-	UB_TACTIC_ISLAND,   /* (c) short jump to padding that holds the long one */
 	UB_TACTIC_PUN,	    /* (d) jump whose last bytes are the next instruction's first */
 	UB_NR_TACTICS,
 };
@@ -50,7 +49,6 @@ struct ub_plan_window {
 	u32 nr_insns;	/* to be relocated; what follows them to the end is padding */
 	enum ub_tactic tactic;
 	u64 resume;	/* where the copy goes on, or 0: its last instruction never does */
-	u64 island;	/* ISLAND: address of the 5 bytes that the short jump leads to */
 };
 
 struct ub_plan_result {

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <common/cleanup.h>
 #include <hook/flow.h>
@@ -114,6 +115,21 @@ static u64 plt_pointer(struct ub_elf *elf, u64 address)
 	return 0;
 }
 
+/* The second half of a PLT entry, where a pointer leads that the loader has not bound yet: push $n; jmp. */
+static bool is_lazy(struct ub_elf *elf, u64 address)
+{
+	u64 size = 0;
+	const u8 *bytes = ub_elf_bytes(elf, address, &size);
+
+	static const u8 endbr64[] = { 0xf3, 0x0f, 0x1e, 0xfa };
+
+	if (bytes && size >= 12 && !memcmp(bytes, endbr64, sizeof(endbr64))) {
+		bytes += sizeof(endbr64);
+		return bytes[0] == 0x68 && (bytes[5] == 0xe9 || bytes[5] == 0xf2);
+	}
+	return bytes && size >= 6 && bytes[0] == 0x68 && bytes[5] == 0xe9;
+}
+
 /* The jump at @from goes to @target in @elf, or through @pointer: follow it. */
 static int follow(struct search *s, struct ub_elf *elf, u64 from, u64 target, u64 pointer)
 {
@@ -133,11 +149,13 @@ static int follow(struct search *s, struct ub_elf *elf, u64 from, u64 target, u6
 			elf = to;
 		}
 		function = ub_elf_function_at(elf, target);
-		pointer = !function || function->gap ? plt_pointer(elf, target) : 0;
+		/* The PLT as a whole may look like a function (.eh_frame describes it). */
+		pointer = plt_pointer(elf, target);
 		if (!pointer)
 			break;
+		function = NULL;
 	}
-	if (!function || function->gap)
+	if (!function || function->gap || is_lazy(elf, target))
 		return ub_reason_set(s->why, -EOPNOTSUPP,
 				     "the function leaves by a jump (at 0x%" PRIx64
 				     ") to code of which nothing is known, so its return can't be seen",

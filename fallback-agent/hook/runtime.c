@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <common/cleanup.h>
@@ -27,6 +28,15 @@ static bool is_loader(const char *name)
 {
 	return !strncmp(name, "ld-linux", 8) || !strncmp(name, "ld-2.", 5) ||
 	       !strncmp(name, "ld-musl", 7);
+}
+
+const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space)
+{
+	for (u32 i = 0; i < space->nr; i++)
+		if (space->mappings[i].ino && (space->mappings[i].prot & PROT_EXEC) &&
+		    is_glibc(base_name(space->mappings[i].name)))
+			return &space->mappings[i];
+	return NULL;
 }
 
 static int read_u32(pid_t pid, u64 address, u32 *value)
@@ -71,7 +81,7 @@ void ub_runtime_find(struct ub_image_build *build, struct ub_process *process)
 		const struct ub_mapping *mapping = &build->space.mappings[i];
 		const char *name = base_name(mapping->name);
 
-		if (!mapping->ino || !(mapping->prot & 4))
+		if (!mapping->ino || !(mapping->prot & PROT_EXEC))
 			continue;
 		glibc |= is_glibc(name);
 		if (is_loader(name))

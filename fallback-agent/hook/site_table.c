@@ -140,7 +140,7 @@ static u64 start_time(pid_t pid)
 static u32 nr_parts_then(const struct ub_image_build *build)
 {
 	/* Fork page, data, events, code, this table, and maps. */
-	return 4 + build->nr_zones + build->request->nr_maps;
+	return 4 + build->nr_zones + build->nr_pun_pages + build->request->nr_maps;
 }
 
 u64 ub_image_site_table_bound(const struct ub_image_build *build)
@@ -151,6 +151,8 @@ u64 ub_image_site_table_bound(const struct ub_image_build *build)
 		nr_windows += (u64)build->files[i].plan.nr_windows * build->files[i].nr_modules;
 		nr_insns += (u64)build->files[i].plan.nr_insns * build->files[i].nr_modules;
 	}
+	nr_windows += build->nr_sharing;
+	nr_insns += 2ull * build->nr_sharing;
 	return ub_round_up(sizeof(struct ub_site_table) +
 				   nr_parts_then(build) * sizeof(struct ub_site_part) +
 				   nr_windows * sizeof(struct ub_site_record) +

@@ -124,6 +124,30 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 	return err;
 }
 
+/* Tells the image what its threads' control blocks look like. */
+static void identify(struct ub_target *t, const struct ub_image *image)
+{
+	struct ub_thread_identity *threads = calloc(t->nr_threads ? t->nr_threads : 1, sizeof(*threads));
+	u32 nr = 0, sharers = 0;
+	bool all = true;
+
+	for (u32 i = 0; threads && i < t->nr_threads; i++) {
+		const struct ub_thread *thread = &t->threads[i];
+
+		if (thread->state == UB_THREAD_GONE || thread->foreign)
+			continue;
+		if (thread->process != t->pid) {
+			sharers++;
+			continue;
+		}
+		all &= thread->state == UB_THREAD_STOPPED;
+		threads[nr++] = (struct ub_thread_identity){ thread->regs.fs_base, thread->tid };
+	}
+	if (threads)
+		ub_image_identify(image, t->mem, threads, all ? nr : 0, sharers);
+	free(threads);
+}
+
 static int take_in(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
 		   struct ub_ips *ips, struct ub_reason *why)
 {
@@ -134,6 +158,7 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 		err = ub_remote_begin(t, why);
 	if (err)
 		return err;
+	identify(t, new);
 	err = ub_map_parts(t, new, why);
 	if (err)
 		return err;

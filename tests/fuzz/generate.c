@@ -241,26 +241,49 @@ static void step_atomic(struct generator *g)
 		emit(g, BPF_ALU | BPF_MOV | BPF_X, 0, 0, 0, 0);
 }
 
-/* load, change, store as on a per-CPU value: what the JIT fuses. */
+/* load, change, store as on a per-CPU value, at times with other things in between or two of them
+ * interleaved: what the JIT fuses. */
 static void step_percpu(struct generator *g)
 {
 	static const u8 ops[] = { BPF_ADD, BPF_SUB, BPF_OR, BPF_AND, BPF_XOR };
-	u32 size = below(g, 4);
-	u8 reg = scalar(g), src = scalar(g), op = ops[below(g, ub_array_size(ops))];
-	u8 class = below(g, 2) ? BPF_ALU64 : BPF_ALU;
-	s16 off = below(g, DATA >> size) << size;
+	u32 size = below(g, 4), nr = 1 + below(g, 2), nr_changes = 1 + !below(g, 4);
+	s16 off = (s16)(below(g, DATA >> (size + 1)) << (size + 1));
+	u8 regs[2];
 
+	regs[0] = scalar(g);
+	do
+		regs[1] = scalar(g);
+	while (regs[1] == regs[0]);
 	g->test->has_flags = true;
-	g->test->flags[g->test->nr] = UB_INSN_PERCPU;
-	g->test->flags[g->test->nr + 2] = UB_INSN_PERCPU;
-	emit(g, BPF_LDX | BPF_MEM | sizes[size], reg, g->pointer, off, 0);
+	for (u32 i = 0; i < nr; i++) {
+		g->test->flags[g->test->nr] = UB_INSN_PERCPU;
+		emit(g, BPF_LDX | BPF_MEM | sizes[size], regs[i], g->pointer, off + (i << size), 0);
+	}
+	for (u32 i = 0; i < nr * nr_changes; i++) {
+		u8 op = ops[below(g, ub_array_size(ops))],
+		   class = below(g, 4) ? BPF_ALU64 : BPF_ALU;
+
+		if (below(g, 2))
+			emit(g, class | op | BPF_X, regs[i % nr], scalar(g), 0, 0);
+		else
+			emit(g, class | op | BPF_K, regs[i % nr], 0, 0, (s32)random_value(&g->r));
+		switch (below(g, 6)) {
+		case 0:
+			step_memory(g);
+			break;
+		case 1:
+			step_alu(g);
+			break;
+		default:
+			break;
+		}
+	}
+	for (u32 i = 0; i < nr; i++) {
+		g->test->flags[g->test->nr] = UB_INSN_PERCPU;
+		emit(g, BPF_STX | BPF_MEM | sizes[size], g->pointer, regs[i], off + (i << size), 0);
+	}
 	if (below(g, 2))
-		emit(g, class | op | BPF_X, reg, src, 0, 0);
-	else
-		emit(g, class | op | BPF_K, reg, 0, 0, (s32)random_value(&g->r));
-	emit(g, BPF_STX | BPF_MEM | sizes[size], g->pointer, reg, off, 0);
-	if (below(g, 2))
-		emit_value(g, reg);
+		emit_value(g, regs[0]);
 }
 
 /* An access at a variable offset: pointer + (scalar & mask). */

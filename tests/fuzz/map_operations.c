@@ -253,10 +253,8 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	if (!kernel_maps_available()) {
-		printf("skip: bpf(2) is not allowed here, nothing to compare with\n");
+	if (!kernel_comparable())
 		return 77;
-	}
 	if (possible_cpus() > 16) {
 		printf("skip: more than 16 CPUs\n");
 		return 77;

@@ -175,6 +175,22 @@ struct ub_program *context_program(u32 word)
 	return program;
 }
 
+struct ub_program *identity_program(void)
+{
+	const struct bpf_insn insns[] = {
+		INSN(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_get_current_pid_tgid),
+		INSN(BPF_LD | BPF_DW | BPF_IMM, 1, BPF_PSEUDO_MAP_VALUE, 0, 0),
+		INSN(0, 0, 0, 0, 0),
+		INSN(BPF_STX | BPF_DW | BPF_MEM, 1, 0, 8, 0),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 1),
+		INSN(BPF_STX | BPF_DW | BPF_ATOMIC, 1, 2, 0, BPF_ADD),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0),
+		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+	};
+
+	return program_of(insns, ub_array_size(insns), 1);
+}
+
 struct ub_program *empty_program(void)
 {
 	const struct bpf_insn insns[] = {

@@ -20,6 +20,8 @@ struct ub_point point_of(const void *code, enum ub_point_kind kind);
 struct ub_program *counting_program(u32 offset);
 /* Copies word @word of struct pt_regs to offset 8, then counts at 0. */
 struct ub_program *context_program(u32 word);
+/* Stores bpf_get_current_pid_tgid() at offset 8, then counts at 0. */
+struct ub_program *identity_program(void);
 /* Does nothing. */
 struct ub_program *empty_program(void);
 

@@ -166,9 +166,7 @@ int main(void)
 		cmocka_unit_test(test_extra),
 	};
 
-	if (!kernel_maps_available()) {
-		printf("skip: bpf(2) is not allowed here, nothing to compare with\n");
+	if (!kernel_comparable())
 		return 77;
-	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

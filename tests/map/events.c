@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -199,8 +200,12 @@ static void test_killed_writers(void **state)
 		}
 		*writer = fork();
 		assert_true(*writer >= 0);
-		if (!*writer)
+		if (!*writer) {
+			/* Whatever becomes of the test, this ends. */
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			alarm(120);
 			write_for_ever(ring, number);
+		}
 		for (u32 idle = 0; got < until;) {
 			int ret = ub_event_read(reader, &event, by_kill, NULL);
 			const u64 *record = event.data;

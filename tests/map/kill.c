@@ -80,7 +80,9 @@ static pid_t start_worker(struct ub_map *map)
 
 	if (pid)
 		return pid;
+	/* Whatever becomes of the test, this ends. */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(120);
 	struct ub_process process = { .size = sizeof(process),
 				      .nr_cpus = map->nr_cpus,
 				      .tgid_pid = (u64)getpid(),

@@ -15,8 +15,11 @@ struct sides {
 
 /* CPUs that per-CPU values have. */
 unsigned int possible_cpus(void);
-/* Whether bpf(2) lets us create maps. */
-bool kernel_maps_available(void);
+/*
+ * Whether there is a kernel to compare with: Linux 6.18, whose errno and limits these are (others differ here and
+ * there), that lets us call bpf(2). Else says why not, as a test that is skipped does.
+ */
+bool kernel_comparable(void);
 long kernel_bpf(int command, union bpf_attr *attr);
 /* fd or -errno. */
 int kernel_map_create(const struct ub_map_attr *attr);

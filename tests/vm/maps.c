@@ -336,6 +336,48 @@ static void percpu_increment_is_one_instruction(void **state)
 	}
 }
 
+/* As compilers write two counters: loads, changes, stores of both mixed, and a value changed twice.
+ */
+static void interleaved_percpu_increments(void **state)
+{
+	struct world w = { 0 };
+
+	fill_helpers();
+	add_map(&w, BPF_MAP_TYPE_PERCPU_ARRAY, 32, 1);
+	add_program(&w, "mov %r7, 5\n"
+			"stw [%r10-4], 0\n"
+			"lddw %r1, map 0\n"
+			"mov %r2, %r10\n"
+			"add %r2, -4\n"
+			"call 1\n"
+			"jeq %r0, 0, exit\n"
+			"mov32 %r1, %r7\n"
+			"ldxw %r2, [%r0+20]\n"
+			"sub32 %r2, %r1\n"
+			"ldxw %r3, [%r0+16]\n"
+			"add32 %r3, 1\n"
+			"stxw [%r0+16], %r3\n"
+			"stxw [%r0+20], %r2\n"
+			"ldxdw %r3, [%r0]\n"
+			"add %r3, %r7\n"
+			"add %r3, 1\n"
+			"stxdw [%r0], %r3\n"
+			"mov %r0, 0\n"
+			"exit\n");
+	for (u32 pc = 0; pc < w.program->nr_insns; pc++) {
+		u8 class = BPF_CLASS(w.program->insns[pc].code);
+
+		if (class == BPF_LDX || class == BPF_STX)
+			flag(&w, pc, UB_INSN_PERCPU);
+	}
+	assert_int_equal(count_locks(&w), 4);
+	interpret(&w, 1);
+	jit(&w, 1);
+	assert_int_equal(value(&w, 0, 0, 1)[0], 12);
+	assert_int_equal(value(&w, 0, 0, 1)[2], (u64)(u32)-10 << 32 | 2);
+	end(&w);
+}
+
 static void loads_that_may_fault_are_refused(void **state)
 {
 	struct world w = { 0 };
@@ -537,6 +579,7 @@ int main(void)
 		cmocka_unit_test(lookup_across_branches),
 		cmocka_unit_test(map_values),
 		cmocka_unit_test(percpu_increment_is_one_instruction),
+		cmocka_unit_test(interleaved_percpu_increments),
 		cmocka_unit_test(loads_that_may_fault_are_refused),
 		cmocka_unit_test(cpu_number),
 		cmocka_unit_test(tail_calls_interpreted),

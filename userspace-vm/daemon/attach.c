@@ -80,6 +80,7 @@ static void mark_targets_of(struct targets *targets, u32 link_id)
 	for (struct target *target = targets->list; target; target = target->next) {
 		if (!ub_daemon_target_has(target, link_id))
 			continue;
+		ub_daemon_events_read_now(target);
 		target->dirty = true;
 		target->retry_at_ms = 0;
 	}
@@ -95,12 +96,139 @@ static void link_remove(struct targets *targets, u32 id)
 
 		if (link->id != id)
 			continue;
-		*at = link->next;
 		mark_targets_of(targets, id);
-		link_free(link);
+		*at = link->next;
+		/* These are the kernel's, until now. */
+		link->program = NULL;
+		link->code = NULL;
+		link->nr_maps = 0;
+		link->next = targets->dead;
+		targets->dead = link;
+		ub_daemon_links_sweep(targets);
 		return;
 	}
 }
+
+/* --- counters -----------------------------------------------------------------------------------
+ */
+
+void ub_daemon_link_count(struct targets *targets, u32 id, u64 hits, u64 misses)
+{
+	struct link *link = ub_daemon_link_find(targets, id);
+
+	for (struct link *dead = targets->dead; dead && !link; dead = dead->next) {
+		if (dead->id == id)
+			link = dead;
+	}
+	if (!link)
+		return;
+	link->hits += hits;
+	link->misses += misses;
+}
+
+static bool is_held(const struct targets *targets, u32 id)
+{
+	for (const struct target *target = targets->list; target; target = target->next) {
+		if (ub_daemon_target_has(target, id))
+			return true;
+		for (const struct leaving *leaving = target->leaving; leaving;
+		     leaving = leaving->next) {
+			for (u32 i = 0; i < leaving->nr_links; i++) {
+				if (leaving->links[i] == id)
+					return true;
+			}
+		}
+	}
+	return false;
+}
+
+static struct total *total_of(struct targets *targets, u32 prog_id)
+{
+	struct total *total = targets->totals;
+
+	while (total && total->prog_id != prog_id)
+		total = total->next;
+	return total;
+}
+
+static void total_add(struct targets *targets, const struct link *link)
+{
+	struct total *total = total_of(targets, link->prog_id);
+
+	if (!link->prog_id || (!link->hits && !link->misses))
+		return;
+	if (!total) {
+		total = calloc(1, sizeof(*total));
+		if (!total)
+			return;
+		total->prog_id = link->prog_id;
+		total->next = targets->totals;
+		targets->totals = total;
+	}
+	total->hits += link->hits;
+	total->misses += link->misses;
+}
+
+void ub_daemon_links_sweep(struct targets *targets)
+{
+	struct link **at = &targets->dead;
+
+	while (*at) {
+		struct link *link = *at;
+
+		if (is_held(targets, link->id)) {
+			at = &link->next;
+			continue;
+		}
+		*at = link->next;
+		total_add(targets, link);
+		link_free(link);
+	}
+}
+
+static void program_counters(void *opaque, u32 prog_id, u64 *hits, u64 *misses)
+{
+	struct targets *targets = opaque;
+	const struct total *total = total_of(targets, prog_id);
+	struct link *lists[] = { targets->links, targets->dead };
+
+	*hits = total ? total->hits : 0;
+	*misses = total ? total->misses : 0;
+	for (size_t i = 0; i < ub_array_size(lists); i++) {
+		for (const struct link *link = lists[i]; link; link = link->next) {
+			u64 more_hits, more_misses;
+
+			if (link->prog_id != prog_id)
+				continue;
+			ub_daemon_link_counters(targets, link, &more_hits, &more_misses);
+			*hits += more_hits;
+			*misses += more_misses;
+		}
+	}
+}
+
+static void program_gone(void *opaque, u32 prog_id)
+{
+	struct targets *targets = opaque;
+	struct total **at;
+
+	for (struct link *link = targets->dead; link; link = link->next) {
+		if (link->prog_id == prog_id)
+			link->prog_id = 0;
+	}
+	for (at = &targets->totals; *at; at = &(*at)->next) {
+		struct total *total = *at;
+
+		if (total->prog_id != prog_id)
+			continue;
+		*at = total->next;
+		free(total);
+		return;
+	}
+}
+
+/* --- who has which ------------------------------------------------------------------------------
+ */
 
 void ub_daemon_links_drop_all(struct targets *targets)
 {
@@ -340,6 +468,8 @@ const struct ub_kernel_ops ub_daemon_targets_kernel_ops = {
 	.counters = counters,
 	.log = log_line,
 	.map_changed = map_changed,
+	.program_counters = program_counters,
+	.program_gone = program_gone,
 };
 
 static int exclude(struct targets *targets, struct session *only, struct target *target, pid_t pid)

@@ -280,14 +280,19 @@ static void on_timer(void *opaque)
 		ub_loop_after(loop, arm(events) ? QUIET_MS * 10 : QUIET_MS, on_timer, events);
 }
 
+void ub_daemon_events_read_now(struct target *target)
+{
+	while (read_ring(target) == MAX_ROUND)
+		;
+}
+
 void ub_daemon_events_target_drain(struct events *events, struct target *target)
 {
 	if (!target->reader)
 		return;
 	/* The words to wait for are about to be unmapped. */
 	disarm(events);
-	while (read_ring(target) == MAX_ROUND)
-		;
+	ub_daemon_events_read_now(target);
 	ub_event_reader_free(target->reader);
 	target->reader = NULL;
 	target->ring = NULL;

@@ -28,6 +28,13 @@
 
 #include "targets.h"
 
+/* Linux 6.6: the caller and the daemon wait for each other in turns, so wake each other on the same
+ * CPU. */
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
 /* A process under the listener, kept so that a call does not have to read /proc. */
 struct process {
 	struct process *next;
@@ -227,6 +234,8 @@ int ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, in
 		free(listener);
 		return -errno;
 	}
+	/* An older kernel refuses, and is only slower. */
+	ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	ub_daemon_session_enter(session);
 	listener->next = daemon->listeners;
 	daemon->listeners = listener;

@@ -88,14 +88,10 @@ static void fold_counters(struct targets *targets, const struct ub_image *image,
 			  u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
-		struct link *link = ub_daemon_link_find(targets, ids[i]);
 		u64 hits = 0, misses = 0;
 
-		if (!link)
-			continue;
 		ub_image_counters(image, ids[i], &hits, &misses);
-		link->hits += hits;
-		link->misses += misses;
+		ub_daemon_link_count(targets, ids[i], hits, misses);
 	}
 }
 
@@ -167,6 +163,7 @@ void ub_daemon_target_free(struct target *target)
 	close(target->pidfd);
 	free(target->failed);
 	free(target);
+	ub_daemon_links_sweep(targets);
 	ub_daemon_check_idle(targets->daemon);
 }
 
@@ -819,6 +816,13 @@ void ub_daemon_targets_free(struct targets *targets)
 	while (targets->list)
 		ub_daemon_target_free(targets->list);
 	ub_timer_remove(targets->tick);
+	ub_daemon_links_drop_all(targets);
+	while (targets->totals) {
+		struct total *total = targets->totals;
+
+		targets->totals = total->next;
+		free(total);
+	}
 	ub_daemon_census_free(targets->census);
 	ub_daemon_events_free(targets->events);
 	free(targets);

@@ -79,10 +79,20 @@ struct target {
 	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
 };
 
+/* What links of a program that are gone have counted. */
+struct total {
+	struct total *next;
+	u32 prog_id;
+	u64 hits;
+	u64 misses;
+};
+
 struct targets {
 	struct ub_daemon *daemon;
 	struct target *list;
-	struct link *links;
+	struct link *links; /* in attach order */
+	struct link *dead;  /* detached, and still counted by some image on its way out */
+	struct total *totals;
 	struct ub_timer *tick;
 	struct census *census;
 	struct events *events;
@@ -123,6 +133,10 @@ bool ub_daemon_target_has(const struct target *target, u32 link_id);
 /* Whether @link wants to be in the process, mapped or not. */
 bool ub_daemon_link_covers(const struct link *link, const struct target *target);
 struct link *ub_daemon_link_find(struct targets *targets, u32 id);
+/* Adds what an image counted for a link, whether that is still attached or not. */
+void ub_daemon_link_count(struct targets *targets, u32 id, u64 hits, u64 misses);
+/* Forgets detached links that no image holds any more. */
+void ub_daemon_links_sweep(struct targets *targets);
 void ub_daemon_link_counters(struct targets *targets, const struct link *link, u64 *hits,
 			     u64 *misses);
 /* Takes @pid out of @session (NULL: of all). Number of links taken out. */
@@ -144,6 +158,8 @@ struct events *ub_daemon_events_new(struct targets *targets);
 void ub_daemon_events_free(struct events *events);
 /* The target's image changed: reads what the old ring still holds and goes on with the new. */
 void ub_daemon_events_target_changed(struct events *events, struct target *target);
+/* Reads what the target has produced so far, while its links stand. */
+void ub_daemon_events_read_now(struct target *target);
 /* The old image is about to go. */
 void ub_daemon_events_target_drain(struct events *events, struct target *target);
 

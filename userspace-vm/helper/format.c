@@ -258,7 +258,8 @@ long ub_format(struct ub_run *run, char *out, u64 size, const char *fmt, u64 fmt
 	for (u64 i = 0; i < end; i++) {
 		int used;
 
-		if (!is_print(fmt[i]) && !is_space(fmt[i]))
+		/* Plain text may be UTF-8; control characters may not be. */
+		if (!is_print(fmt[i]) && !is_space(fmt[i]) && !(fmt[i] & 0x80))
 			return -EINVAL;
 		if (fmt[i] != '%') {
 			put(&output, fmt[i]);

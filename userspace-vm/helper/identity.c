@@ -25,20 +25,36 @@ u32 ub_run_tid(struct ub_run *run)
 	return (u32)sys_call(run, SYS_gettid, 0, 0, 0, 0, 0, 0);
 }
 
-/* The process's tgid; @as_seen: in its own pid namespace rather than the client's. */
-static u32 run_tgid(struct ub_run *run, bool as_seen)
-{
-	const struct ub_process *process = run ? run->process : NULL;
-	volatile u64 *page;
+/*
+ * The fork page: word 0 is 1 in the process that it was made for, and zeroed in forked children; word 1 is a
+ * child's own tgid once it was asked for (word 0 is 2 then). From KNOWN_AT on, threads that are known to be of this
+ * process, by tid: who is not among them may be a child of vfork(2) or clone(CLONE_VM), which runs in the same
+ * memory with another tgid.
+ */
+#define KNOWN_AT 64
+#define NR_KNOWN ((4096 - KNOWN_AT) / sizeof(u32))
 
-	if (!process || process->vm_sharers)
-		return (u32)sys_call(run, SYS_getpid, 0, 0, 0, 0, 0, 0);
-	if (!is_forked(process)) {
-		if (as_seen)
-			return process->own_tgid ? process->own_tgid : (u32)process->tgid_pid;
-		return (u32)process->tgid_pid;
-	}
-	page = (volatile u64 *)process->fork_page;
+static bool is_known(const struct ub_process *process, u32 tid)
+{
+	u32 *known = (u32 *)(process->fork_page + KNOWN_AT);
+
+	return process->fork_page &&
+	       __atomic_load_n(&known[tid % NR_KNOWN], __ATOMIC_RELAXED) == tid;
+}
+
+static void remember(const struct ub_process *process, u32 tid)
+{
+	u32 *known = (u32 *)(process->fork_page + KNOWN_AT);
+
+	if (process->fork_page)
+		__atomic_store_n(&known[tid % NR_KNOWN], tid, __ATOMIC_RELAXED);
+}
+
+/* The tgid of a process that forked from the one that the image was built for. */
+static u32 forked_tgid(const struct ub_process *process, struct ub_run *run)
+{
+	volatile u64 *page = (volatile u64 *)process->fork_page;
+
 	if (page[0] != 2) {
 		long pid = sys_call(run, SYS_getpid, 0, 0, 0, 0, 0, 0);
 
@@ -50,23 +66,51 @@ static u32 run_tgid(struct ub_run *run, bool as_seen)
 	return (u32)page[1];
 }
 
+/* The tgid of thread @tid, the caller; @as_seen: in its own pid namespace rather than the client's. */
+static u32 run_tgid(struct ub_run *run, u32 tid, bool as_seen)
+{
+	const struct ub_process *process = run ? run->process : NULL;
+	u32 own = process && process->own_tgid ? process->own_tgid :
+		  process			? (u32)process->tgid_pid :
+						  0;
+	long pid = 0;
+
+	if (!process)
+		return (u32)sys_call(run, SYS_getpid, 0, 0, 0, 0, 0, 0);
+	if (is_forked(process))
+		own = forked_tgid(process, run);
+	if (tid != own && (s32)tid > 0 && !(process->tid_offset && !process->vm_sharers) &&
+	    !is_known(process, tid)) {
+		pid = sys_call(run, SYS_getpid, 0, 0, 0, 0, 0, 0);
+		if (pid == own)
+			remember(process, tid);
+		else if (pid > 0)
+			return (u32)pid;
+	}
+	return as_seen || is_forked(process) ? own : (u32)process->tgid_pid;
+}
+
 /* What process_vm_readv(2) may be given for this process. */
 u32 ub_run_own_pid(struct ub_run *run)
 {
-	return run_tgid(run, true);
+	const struct ub_process *process = run ? run->process : NULL;
+
+	/* Any process that shares the memory will do, as long as it lives. */
+	if (!process || !process->own_tgid || process->vm_sharers)
+		return (u32)sys_call(run, SYS_getpid, 0, 0, 0, 0, 0, 0);
+	return is_forked(process) ? forked_tgid(process, run) : process->own_tgid;
 }
 
 HELPER(get_current_pid_tgid)
 {
-	u32 tgid = run_tgid(run_, false), tid = ub_run_tid(run_);
 	const struct ub_process *process = ((struct ub_run *)run_)->process;
+	u32 tid = ub_run_tid(run_), tgid = run_tgid(run_, tid, false);
 
-	/* Where the thread can't be asked for, the leader it is. */
-	if ((s32)tid <= 0)
-		tid = tgid;
-	/* In another pid namespace than the client's only the leader's number is known there. */
-	else if (process && process->own_tgid && !is_forked(process) && !process->vm_sharers &&
-		 tid == process->own_tgid)
+	/*
+	 * Where the thread may not be asked for, the leader it is. And in another pid namespace than the
+	 * client's the leader's number is the only one known there.
+	 */
+	if ((s32)tid <= 0 || (process && tid == process->own_tgid))
 		tid = tgid;
 	return (u64)tgid << 32 | tid;
 }
@@ -98,7 +142,7 @@ HELPER(get_ns_current_pid_tgid)
 		return (u64)-EINVAL;
 	}
 	info[0] = ub_run_tid(run);
-	info[1] = run_tgid(run, true);
+	info[1] = run_tgid(run, info[0], true);
 	return 0;
 }
 

@@ -44,22 +44,42 @@ static bool is_tracing(enum bpf_prog_type type)
 	case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
 	case BPF_PROG_TYPE_PERF_EVENT:
 	case BPF_PROG_TYPE_TRACING:
+	case BPF_PROG_TYPE_SYSCALL:
 		return true;
 	default:
 		return false;
 	}
 }
 
+static bool is_traffic_control(enum bpf_prog_type type)
+{
+	return type == BPF_PROG_TYPE_SCHED_CLS || type == BPF_PROG_TYPE_SCHED_ACT;
+}
+
+/* Types whose context is a socket buffer. */
+static bool has_skb(enum bpf_prog_type type)
+{
+	return type == BPF_PROG_TYPE_SOCKET_FILTER || type == BPF_PROG_TYPE_CGROUP_SKB ||
+	       type == BPF_PROG_TYPE_SK_SKB || is_traffic_control(type);
+}
+
 bool ub_helper_allowed(const struct ub_helper *helper, enum bpf_prog_type type)
 {
+	if (type == BPF_PROG_TYPE_UNSPEC)
+		return false;
+	if (helper->id == BPF_FUNC_skb_store_bytes)
+		return is_traffic_control(type);
+	if (helper->id == BPF_FUNC_csum_diff)
+		return is_traffic_control(type) || type == BPF_PROG_TYPE_XDP;
+	if (helper->id == BPF_FUNC_ktime_get_coarse_ns)
+		return !is_tracing(type) && type != BPF_PROG_TYPE_CGROUP_DEVICE;
 	if (helper->flags & UB_HELPER_KPROBE)
-		return type == BPF_PROG_TYPE_KPROBE ||
-		       (helper->id == BPF_FUNC_get_func_ip && type == BPF_PROG_TYPE_TRACING);
+		return type == BPF_PROG_TYPE_KPROBE || type == BPF_PROG_TYPE_SYSCALL;
 	if (helper->flags & UB_HELPER_FENTRY)
-		return type == BPF_PROG_TYPE_TRACING;
+		return type == BPF_PROG_TYPE_TRACING || type == BPF_PROG_TYPE_SYSCALL;
 	if (helper->flags & UB_HELPER_TRACING)
 		return is_tracing(type);
 	if (helper->flags & UB_HELPER_PKT)
-		return type != BPF_PROG_TYPE_UNSPEC && !is_tracing(type);
-	return type != BPF_PROG_TYPE_UNSPEC;
+		return has_skb(type);
+	return true;
 }

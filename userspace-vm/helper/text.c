@@ -13,7 +13,8 @@
 static void print_line(struct ub_run *run, const char *text, u64 length)
 {
 	struct ub_event_ring *ring = run->process ? run->process->events : NULL;
-	char comm[16] = { 0 }, head[80], fmt[64];
+	static const char format[] = "%16s-%-7d [%03d] ...11 %5lu.%06lu: bpf_trace_printk: ";
+	char comm[16] = { 0 }, head[80];
 	u64 now, args[5];
 	char *to;
 	long n;
@@ -28,8 +29,7 @@ static void print_line(struct ub_run *run, const char *text, u64 length)
 	args[2] = ub_run_cpu(run);
 	args[3] = now / 1000000000;
 	args[4] = now % 1000000000 / 1000;
-	ub_mem_copy(fmt, "%16s-%-7d [%03d] ...11 %5lu.%06lu: bpf_trace_printk: ", 55);
-	n = ub_format(run, head, sizeof(head), fmt, sizeof(fmt), args, 5);
+	n = ub_format(run, head, sizeof(head), format, sizeof(format), args, 5);
 	if (n < 0 || n >= (long)sizeof(head))
 		return;
 	to = ub_event_reserve(ring, UB_EVENT_PRINTK, 0, ub_run_cpu(run), (u32)((u64)n + length + 1),

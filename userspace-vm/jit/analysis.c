@@ -3,6 +3,8 @@
 
 #include <jit/analysis.h>
 
+#define MAX_FUSED_DISTANCE 16
+
 bool jit_inlines_lookup(const struct bpf_insn *insn, const struct facts *fact,
 			const struct ub_program *program)
 {
@@ -292,6 +294,133 @@ static void find_unused(const struct ub_program *program, struct facts *facts)
 	}
 }
 
+bool jit_is_change(const struct bpf_insn *insn, const struct facts *fact, u8 reg)
+{
+	enum ub_form form = ub_isa_ops[fact->op].form;
+
+	if ((form != UB_FORM_ALU_IMM && form != UB_FORM_ALU_REG) || insn->dst_reg != reg)
+		return false;
+	switch (BPF_OP(insn->code)) {
+	case BPF_ADD:
+	case BPF_SUB:
+	case BPF_OR:
+	case BPF_AND:
+	case BPF_XOR:
+		return form == UB_FORM_ALU_IMM || insn->src_reg != reg;
+	default:
+		return false;
+	}
+}
+
+/* Whether an instruction between a load and its store lets the load move down to the store: it has
+ * no side effect but on registers and other memory, and clobbers nothing in passing. */
+static bool is_harmless(const struct ub_program *program, const struct facts *facts, u32 load,
+			u32 pc)
+{
+	const struct bpf_insn *insn = &program->insns[pc], *first = &program->insns[load];
+	s32 size = (s32)ub_isa_access_size(insn), first_size = (s32)ub_isa_access_size(first);
+
+	switch (ub_isa_ops[facts[pc].op].form) {
+	case UB_FORM_ALU_REG:
+		return BPF_OP(insn->code) == BPF_MOV || BPF_OP(insn->code) == BPF_MUL ||
+		       jit_is_change(insn, &facts[pc], insn->dst_reg);
+	case UB_FORM_ALU_IMM:
+		return BPF_OP(insn->code) != BPF_DIV && BPF_OP(insn->code) != BPF_MOD;
+	case UB_FORM_NEG:
+	case UB_FORM_END:
+	case UB_FORM_LOAD:
+	case UB_FORM_LD_IMM64:
+		return true;
+	case UB_FORM_STORE:
+	case UB_FORM_STORE_IMM:
+		/* Elsewhere for certain: the stack, or beside the value. */
+		return insn->dst_reg == 10 ||
+		       (insn->dst_reg == first->src_reg &&
+			(insn->off + size <= first->off || first->off + first_size <= insn->off));
+	default:
+		return false;
+	}
+}
+
+static bool is_percpu(const struct ub_program *program, u32 pc)
+{
+	return program->aux[pc].flags & UB_INSN_PERCPU;
+}
+
+/* The store that ends the read-modify-write which begins with the load at @load, or 0. */
+static u32 find_store(const struct ub_program *program, const struct facts *facts, u32 load)
+{
+	const struct bpf_insn *first = &program->insns[load];
+	u16 value = REG_BIT(first->dst_reg), base = REG_BIT(first->src_reg), operands = 0;
+	u32 nr_changes = 0;
+
+	if (value == base)
+		return 0;
+	for (u32 pc = load + 1; pc < program->nr_insns && pc - load <= MAX_FUSED_DISTANCE; pc++) {
+		const struct bpf_insn *insn = &program->insns[pc];
+		const struct facts *fact = &facts[pc];
+
+		if (fact->flags & FACT_SECOND)
+			continue;
+		if (fact->flags & (FACT_TARGET | FACT_DEAD))
+			return 0;
+		if (ub_isa_ops[fact->op].form == UB_FORM_STORE && insn->src_reg == first->dst_reg) {
+			bool same = insn->dst_reg == first->src_reg && insn->off == first->off &&
+				    BPF_SIZE(insn->code) == BPF_SIZE(first->code);
+
+			return same && nr_changes && is_percpu(program, pc) ? pc : 0;
+		}
+		if (jit_is_change(insn, fact, first->dst_reg)) {
+			/* A 32-bit operation would clear the upper half of 64 bits in memory. */
+			if (BPF_SIZE(first->code) == BPF_DW && BPF_CLASS(insn->code) == BPF_ALU)
+				return 0;
+			if (BPF_SRC(insn->code) == BPF_X)
+				operands |= REG_BIT(insn->src_reg);
+			nr_changes++;
+			continue;
+		}
+		if (!is_harmless(program, facts, load, pc) ||
+		    jit_reads(insn, fact, program) & value ||
+		    jit_writes(insn, fact) & (value | base | operands))
+			return 0;
+	}
+	return 0;
+}
+
+/*
+ * r = *p; r += x; *p = r on a per-CPU value. In the kernel nothing runs on that CPU in between;
+ * here another thread may, and its update would be lost. So the store becomes the operation,
+ * locked, and the load and the change disappear. Compilers interleave several of these and other
+ * instructions.
+ */
+static void find_fused(const struct ub_program *program, struct facts *facts)
+{
+	for (u32 pc = 0; program->aux && pc < program->nr_insns; pc++) {
+		const struct bpf_insn *load = &program->insns[pc];
+		struct facts *fact = &facts[pc];
+		u32 store, nr_changes = 0;
+
+		if (fact->flags & (FACT_SECOND | FACT_DEAD) || !is_percpu(program, pc) ||
+		    ub_isa_ops[fact->op].form != UB_FORM_LOAD || BPF_MODE(load->code) != BPF_MEM)
+			continue;
+		store = find_store(program, facts, pc);
+		if (!store)
+			continue;
+		for (u32 i = pc + 1; i < store; i++)
+			nr_changes += jit_is_change(&program->insns[i], &facts[i], load->dst_reg);
+		facts[store].fused = store - pc;
+		/* Several changes of a value that is used later: that use gets the value as loaded
+		 * here. */
+		if (nr_changes > 1 && facts[store].live_after & REG_BIT(load->dst_reg))
+			continue;
+		fact->flags |= FACT_DEAD;
+		for (u32 i = pc + 1; i < store; i++) {
+			if (jit_is_change(&program->insns[i], &facts[i], load->dst_reg))
+				facts[i].flags |= FACT_DEAD;
+		}
+	}
+}
+
 int jit_analyse(const struct ub_program *program, struct facts *facts, struct ub_reason *why)
 {
 	int err;
@@ -305,5 +434,6 @@ int jit_analyse(const struct ub_program *program, struct facts *facts, struct ub
 	find_const_maps(program, facts);
 	find_live(program, facts);
 	find_unused(program, facts);
+	find_fused(program, facts);
 	return 0;
 }

@@ -22,6 +22,8 @@ struct facts {
 	u8 const_map;	/* calls: 1 + index of the map that r1 always is, else 0 */
 	u8 subprog;	/* that it belongs to */
 	u16 live_after; /* bit n: register n may be read after this instruction */
+	u8 fused; /* stores: how far back the load is that this completes, see find_fused(); 0 =
+		     none */
 };
 
 struct analysis {
@@ -41,6 +43,10 @@ u16 jit_writes(const struct bpf_insn *insn, const struct facts *fact);
 /* Whether a call is an array lookup that is emitted in line: reads r2 only. */
 bool jit_inlines_lookup(const struct bpf_insn *insn, const struct facts *fact,
 			const struct ub_program *program);
+
+/* Whether @insn at @pc changes register @reg as part of the read-modify-write that a fused store
+ * ends. */
+bool jit_is_change(const struct bpf_insn *insn, const struct facts *fact, u8 reg);
 
 #define REG_BIT(r) (u16)(1u << (r))
 #define CALL_ARGS  (u16)(REG_BIT(1) | REG_BIT(2) | REG_BIT(3) | REG_BIT(4) | REG_BIT(5))

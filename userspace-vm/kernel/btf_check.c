@@ -3,8 +3,8 @@
  * Whether a client's BTF is well formed: what kernel/bpf/btf.c checks before it believes anything,
  * in the same words. libbpf, which parses it afterwards, trusts its input more than one should.
  *
- * Three passes: header and sections; each type by itself (check_meta); references between types (every id
- * exists, nothing contains itself, chains end after MAX_DEPTH steps).
+ * Three passes: header and sections; each type by itself (check_meta); references between types
+ * (every id exists, nothing contains itself, chains end after MAX_DEPTH steps).
  */
 #include <kernel/kinds.h>
 
@@ -30,10 +30,10 @@ struct check {
 	const char *strings;
 	u32 str_len;
 	struct ub_log *log;
-	u32 nr;	       /* types, without void; ids are 1 .. nr */
-	u32 *offsets;  /* of each type in types, by id */
+	u32 nr;	      /* types, without void; ids are 1 .. nr */
+	u32 *offsets; /* of each type in types, by id */
 	u32 capacity;
-	u8 *state;     /* of the walk, by id */
+	u8 *state; /* of the walk, by id */
 };
 
 static const struct btf_type *type_at(const struct check *c, u32 id)
@@ -49,8 +49,10 @@ static int bad_header(struct ub_log *log, int err, const char *what)
 
 static int bad_type(const struct check *c, const struct btf_type *t, int err, const char *what)
 {
-	ub_log_printf(c->log, "[%u] kind=%u size/type=%u vlen=%u %s\n", c->nr + 1,
-		      BTF_INFO_KIND(t->info), t->size, BTF_INFO_VLEN(t->info), what);
+	ub_log_printf(c->log, "[%u] kind=%u name=%s size/type=%u vlen=%u %s\n", c->nr + 1,
+		      BTF_INFO_KIND(t->info),
+		      t->name_off < c->str_len ? c->strings + t->name_off : "?", t->size,
+		      BTF_INFO_VLEN(t->info), what);
 	return err;
 }
 
@@ -59,17 +61,16 @@ static bool name_offset_valid(const struct check *c, u32 offset)
 	return offset <= MAX_NAME_OFFSET && offset < c->str_len;
 }
 
-/* A C identifier; @dots: as names of variables that compilers make up. */
-static bool is_identifier(const struct check *c, u32 offset, bool dots)
+/* A C identifier, in which compilers may have put dots. */
+static bool is_identifier(const struct check *c, u32 offset)
 {
 	const char *s = c->strings + offset;
 	size_t i;
 
-	if (!isalpha((unsigned char)s[0]) && s[0] != '_' && !(dots && s[0] == '.'))
+	if (!isalpha((unsigned char)s[0]) && s[0] != '_' && s[0] != '.')
 		return false;
 	for (i = 1; s[i]; i++)
-		if (i >= 512 || (!isalnum((unsigned char)s[i]) && s[i] != '_' &&
-				 !(dots && s[i] == '.')))
+		if (i >= 512 || (!isalnum((unsigned char)s[i]) && s[i] != '_' && s[i] != '.'))
 			return false;
 	return true;
 }
@@ -113,9 +114,9 @@ static int check_reference(const struct check *c, const struct btf_type *t, u32 
 	if (!id_valid(t->type))
 		return bad_type(c, t, -EINVAL, "Invalid type_id");
 	if (kind == BTF_KIND_TYPEDEF)
-		return t->name_off && is_identifier(c, t->name_off, false) ?
-			       0 :
-			       bad_type(c, t, -EINVAL, "Invalid name");
+		return t->name_off && is_identifier(c, t->name_off)
+			       ? 0
+			       : bad_type(c, t, -EINVAL, "Invalid name");
 	if (kind == KIND_TYPE_TAG)
 		return c->strings[t->name_off] ? 0 : bad_type(c, t, -EINVAL, "Invalid name");
 	return t->name_off ? bad_type(c, t, -EINVAL, "Invalid name") : 0;
@@ -126,7 +127,7 @@ static int check_struct(const struct check *c, const struct btf_type *t,
 {
 	u32 last = 0;
 
-	if (t->name_off && !is_identifier(c, t->name_off, false))
+	if (t->name_off && !is_identifier(c, t->name_off))
 		return bad_type(c, t, -EINVAL, "Invalid name");
 	for (u32 i = 0; i < BTF_INFO_VLEN(t->info); i++) {
 		const struct btf_member *m = &members[i];
@@ -134,7 +135,7 @@ static int check_struct(const struct check *c, const struct btf_type *t,
 
 		if (!name_offset_valid(c, m->name_off))
 			return bad_type(c, t, -EINVAL, "Invalid member name_offset");
-		if (m->name_off && !is_identifier(c, m->name_off, false))
+		if (m->name_off && !is_identifier(c, m->name_off))
 			return bad_type(c, t, -EINVAL, "Invalid name");
 		if (!m->type || !id_valid(m->type))
 			return bad_type(c, t, -EINVAL, "Invalid type_id");
@@ -154,7 +155,7 @@ static int check_enum(const struct check *c, const struct btf_type *t, const u8 
 {
 	if (t->size > 8 || !t->size || t->size & (t->size - 1))
 		return bad_type(c, t, -EINVAL, "Unexpected size");
-	if (t->name_off && !is_identifier(c, t->name_off, false))
+	if (t->name_off && !is_identifier(c, t->name_off))
 		return bad_type(c, t, -EINVAL, "Invalid name");
 	for (u32 i = 0; i < BTF_INFO_VLEN(t->info); i++) {
 		u32 name;
@@ -162,7 +163,7 @@ static int check_enum(const struct check *c, const struct btf_type *t, const u8 
 		memcpy(&name, values + (size_t)i * stride, sizeof(name));
 		if (!name_offset_valid(c, name))
 			return bad_type(c, t, -EINVAL, "Invalid name_offset");
-		if (!name || !is_identifier(c, name, false))
+		if (!name || !is_identifier(c, name))
 			return bad_type(c, t, -EINVAL, "Invalid name");
 	}
 	return 0;
@@ -178,7 +179,7 @@ static int check_params(const struct check *c, const struct btf_type *t,
 	for (u32 i = 0; i < BTF_INFO_VLEN(t->info); i++) {
 		if (!id_valid(params[i].type) || !name_offset_valid(c, params[i].name_off))
 			return bad_type(c, t, -EINVAL, "Invalid arg");
-		if (params[i].name_off && !is_identifier(c, params[i].name_off, false))
+		if (params[i].name_off && !is_identifier(c, params[i].name_off))
 			return bad_type(c, t, -EINVAL, "Invalid arg");
 	}
 	return 0;
@@ -248,11 +249,11 @@ static bool has_kflag(u32 kind)
 	       kind == KIND_DECL_TAG;
 }
 
-static int check_named(const struct check *c, const struct btf_type *t, bool dots)
+static int check_named(const struct check *c, const struct btf_type *t)
 {
-	return t->name_off && is_identifier(c, t->name_off, dots) ?
-		       0 :
-		       bad_type(c, t, -EINVAL, "Invalid name");
+	return t->name_off && is_identifier(c, t->name_off)
+		       ? 0
+		       : bad_type(c, t, -EINVAL, "Invalid name");
 }
 
 static int check_kind(const struct check *c, const struct btf_type *t, const void *more)
@@ -278,9 +279,9 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 			return bad_type(c, t, -EINVAL, "size != 0");
 		if (!array->type || !id_valid(array->type))
 			return bad_type(c, t, -EINVAL, "Invalid elem");
-		return array->index_type && id_valid(array->index_type) ?
-			       0 :
-			       bad_type(c, t, -EINVAL, "Invalid index");
+		return array->index_type && id_valid(array->index_type)
+			       ? 0
+			       : bad_type(c, t, -EINVAL, "Invalid index");
 	case BTF_KIND_STRUCT:
 		return check_struct(c, t, more, false);
 	case BTF_KIND_UNION:
@@ -292,16 +293,16 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 	case BTF_KIND_FWD:
 		if (t->type)
 			return bad_type(c, t, -EINVAL, "type != 0");
-		return check_named(c, t, false);
+		return check_named(c, t);
 	case BTF_KIND_FUNC:
-		err = check_named(c, t, false);
+		err = check_named(c, t);
 		if (!err && BTF_INFO_VLEN(t->info) > BTF_FUNC_GLOBAL)
 			err = bad_type(c, t, -EINVAL, "Invalid func linkage");
 		return err;
 	case BTF_KIND_FUNC_PROTO:
 		return check_params(c, t, more);
 	case BTF_KIND_VAR:
-		err = check_named(c, t, true);
+		err = check_named(c, t);
 		if (!err && (!t->type || !id_valid(t->type)))
 			err = bad_type(c, t, -EINVAL, "Invalid type_id");
 		if (!err && *word > BTF_VAR_GLOBAL_ALLOCATED)
@@ -311,9 +312,9 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 		return check_datasec(c, t, more);
 	case BTF_KIND_FLOAT:
 		return t->size == 2 || t->size == 4 || t->size == 8 || t->size == 12 ||
-				       t->size == 16 ?
-			       0 :
-			       bad_type(c, t, -EINVAL, "Invalid type_size");
+				       t->size == 16
+			       ? 0
+			       : bad_type(c, t, -EINVAL, "Invalid type_size");
 	case KIND_DECL_TAG:
 		if (!c->strings[t->name_off])
 			return bad_type(c, t, -EINVAL, "Invalid value");
@@ -348,8 +349,8 @@ static int check_metas(struct check *c)
 		int err;
 
 		if (left < sizeof(*t)) {
-			ub_log_printf(c->log, "[%u] meta_left:%u meta_needed:%zu\n", c->nr + 1, left,
-				      sizeof(*t));
+			ub_log_printf(c->log, "[%u] meta_left:%u meta_needed:%zu\n", c->nr + 1,
+				      left, sizeof(*t));
 			return -EINVAL;
 		}
 		if (t->info & ~INFO_MASK)
@@ -422,6 +423,33 @@ static int in_range(const struct check *c, u32 from, u32 to)
 	return to <= c->nr ? 0 : bad_reference(c, from, -EINVAL, "Invalid type_id");
 }
 
+/* What a declaration tag may be put on, and on which member or argument of it:
+ * btf_decl_tag_resolve(). */
+static int check_tag(const struct check *c, u32 id, s32 component)
+{
+	u32 to = type_at(c, id)->type, kind;
+	const struct btf_type *t;
+
+	if (!to || to > c->nr)
+		return bad_reference(c, id, -EINVAL, "Invalid type_id");
+	t = type_at(c, to);
+	kind = BTF_INFO_KIND(t->info);
+	if (kind != BTF_KIND_STRUCT && kind != BTF_KIND_UNION && kind != BTF_KIND_FUNC &&
+	    kind != BTF_KIND_VAR && kind != BTF_KIND_TYPEDEF)
+		return bad_reference(c, id, -EINVAL, "Invalid type_id");
+	if (component < 0)
+		return 0;
+	if (kind == BTF_KIND_FUNC) {
+		if (!t->type || t->type > c->nr)
+			return bad_reference(c, id, -EINVAL, "Invalid type_id");
+		t = type_at(c, t->type); /* arguments are the prototype's */
+	}
+	if (kind == BTF_KIND_VAR || kind == BTF_KIND_TYPEDEF ||
+	    (u32)component >= BTF_INFO_VLEN(t->info))
+		return bad_reference(c, id, -EINVAL, "Invalid component_idx");
+	return 0;
+}
+
 static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 {
 	const struct btf_type *t = type_at(c, id);
@@ -435,7 +463,8 @@ static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 
 	switch (BTF_INFO_KIND(t->info)) {
 	case BTF_KIND_PTR:
-		err = in_range(c, id, t->type);
+		err = is_function(c, t->type) ? bad_reference(c, id, -EINVAL, "Invalid type_id")
+					      : in_range(c, id, t->type);
 		return err || how == WALK_SIZE ? err : walk_to(c, id, t->type, how, depth);
 	case BTF_KIND_TYPEDEF:
 	case BTF_KIND_VOLATILE:
@@ -459,8 +488,8 @@ static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 		for (u32 i = 0; i < vlen && !err; i++) {
 			if (is_function(c, members[i].type))
 				return bad_reference(c, id, -EINVAL, "Invalid member");
-			err = how == WALK_SIZE ? walk_to(c, id, members[i].type, how, depth) :
-						 in_range(c, id, members[i].type);
+			err = how == WALK_SIZE ? walk_to(c, id, members[i].type, how, depth)
+					       : in_range(c, id, members[i].type);
 		}
 		return err;
 	case BTF_KIND_FUNC:
@@ -479,14 +508,12 @@ static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 
 			err = in_range(c, id, vars[i].type);
 			kind = err ? 0 : BTF_INFO_KIND(type_at(c, vars[i].type)->info);
-			if (!err && kind != BTF_KIND_VAR && kind != BTF_KIND_FUNC)
+			if (!err && kind != BTF_KIND_VAR)
 				err = bad_reference(c, id, -EINVAL, "Not a VAR kind member");
 		}
 		return err;
 	case KIND_DECL_TAG:
-		return t->type && t->type <= c->nr ?
-			       0 :
-			       bad_reference(c, id, -EINVAL, "Invalid type_id");
+		return check_tag(c, id, (s32)((const u32 *)more)[0]);
 	default:
 		return 0;
 	}
@@ -500,6 +527,36 @@ static int walk(struct check *c, u32 id, enum walk how, u32 depth)
 	err = walk_parts(c, id, how, depth);
 	c->state[id] = DONE;
 	return err;
+}
+
+static bool is_modifier(u32 kind)
+{
+	return kind == BTF_KIND_TYPEDEF || kind == BTF_KIND_VOLATILE || kind == BTF_KIND_CONST ||
+	       kind == BTF_KIND_RESTRICT || kind == KIND_TYPE_TAG;
+}
+
+/* btf_check_type_tags(): chains are known to end by now. */
+static int check_type_tags(const struct check *c)
+{
+	for (u32 start = 1; start <= c->nr; start++) {
+		bool in_tags = BTF_INFO_KIND(type_at(c, start)->info) == KIND_TYPE_TAG;
+		u32 steps = 0;
+
+		for (u32 id = start; id; id = type_at(c, id)->type) {
+			u32 kind = BTF_INFO_KIND(type_at(c, id)->info);
+
+			if (!is_modifier(kind))
+				break;
+			if (++steps > MAX_DEPTH)
+				return bad_header(c->log, -E2BIG, "Exceeded max resolve depth:32");
+			if (kind != KIND_TYPE_TAG)
+				in_tags = false;
+			else if (!in_tags)
+				return bad_header(c->log, -EINVAL,
+						  "Type tags don't precede modifiers");
+		}
+	}
+	return 0;
 }
 
 static int check_references(struct check *c)
@@ -549,12 +606,12 @@ static int check_header(const u8 *data, u32 size, struct btf_header *hdr, struct
 	if (hdr->type_off > hdr->str_off)
 		return bad_header(log, -EINVAL, "String section is not at the end");
 	if (hdr->type_off)
-		return bad_header(log, -EINVAL, hdr->type_off % 4 ? "Unaligned type_off" :
-								    "Section gap found");
+		return bad_header(log, -EINVAL,
+				  hdr->type_off % 4 ? "Unaligned type_off" : "Section gap found");
 	if (hdr->str_off != hdr->type_len)
-		return bad_header(log, -EINVAL, hdr->str_off < hdr->type_len ?
-							"Section overlap found" :
-							"Section gap found");
+		return bad_header(log, -EINVAL,
+				  hdr->str_off < hdr->type_len ? "Section overlap found"
+							       : "Section gap found");
 	if (hdr->str_off + hdr->str_len != end)
 		return bad_header(log, -EINVAL, "Unsupported section found");
 	return 0;
@@ -573,7 +630,8 @@ int ub_btf_check(const u8 *data, u32 size, struct ub_log *log)
 		return err;
 	c.strings = (const char *)data + hdr.hdr_len + hdr.str_off;
 	c.str_len = hdr.str_len;
-	if (!c.str_len || c.str_len - 1 > MAX_NAME_OFFSET || c.strings[c.str_len - 1] || c.strings[0])
+	if (!c.str_len || c.str_len - 1 > MAX_NAME_OFFSET || c.strings[c.str_len - 1] ||
+	    c.strings[0])
 		return bad_header(log, -EINVAL, "Invalid string section");
 	c.types = data + hdr.hdr_len;
 	c.type_len = hdr.type_len;
@@ -584,6 +642,8 @@ int ub_btf_check(const u8 *data, u32 size, struct ub_log *log)
 	err = check_metas(&c);
 	if (!err)
 		err = check_references(&c);
+	if (!err)
+		err = check_type_tags(&c);
 	free(c.offsets);
 	free(c.state);
 	return err;

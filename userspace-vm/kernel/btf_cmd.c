@@ -7,29 +7,183 @@
 
 #define MAX_BTF_SIZE (16u << 20)
 
-/* Members must fit in what they are members of, which check_metas() can't tell before sizes are known. */
+static int bad(struct ub_log *log, u32 id, const char *what)
+{
+	ub_log_printf(log, "[%u] %s\n", id, what);
+	return -EINVAL;
+}
+
+/* The type behind names and qualifiers, if it has a size; NULL otherwise. */
+static const struct btf_type *sized(const struct btf *btf, u32 id, s64 *size)
+{
+	const struct btf_type *named = btf__type_by_id(btf, id), *type;
+	s32 real = btf__resolve_type(btf, id);
+
+	type = real > 0 ? btf__type_by_id(btf, (u32)real) : NULL;
+	if (!type || btf_is_datasec(type) || btf_is_var(named)) /* of which one can't have one */
+		return NULL;
+	*size = btf__resolve_size(btf, id);
+	return *size >= 0 ? type : NULL;
+}
+
+/* btf_type_int_is_regular(): what C has, no bit fields. */
+static bool is_regular(const struct btf_type *t)
+{
+	u32 bits = btf_int_bits(t);
+
+	return btf_int_offset(t) == 0 && bits >= 8 && bits <= 128 && !(bits & (bits - 1));
+}
+
+/* btf_struct_check_member() of the member's type: its place in the struct, and the shape of bit
+ * fields. */
+static int check_member(const struct btf *btf, const struct btf_type *t, u32 i, const char **what)
+{
+	const struct btf_member *m = &btf_members(t)[i];
+	u32 bits = btf_member_bitfield_size(t, i);
+	u64 offset = btf_member_bit_offset(t, i);
+	const struct btf_type *type;
+	s64 size;
+
+	type = sized(btf, m->type, &size);
+	*what = "Invalid member";
+	if (!type || (!size && !btf_is_array(type) && !btf_is_composite(type)))
+		return -EINVAL;
+	*what = "Invalid member bits_offset";
+	if (bits) {
+		/* Only numbers can be bit fields. */
+		if (!btf_is_int(type) && !btf_is_any_enum(type))
+			return -EINVAL;
+		if (btf_is_int(type) && !is_regular(type))
+			return -EINVAL;
+		if (bits > (u64)size * 8 || bits > 128)
+			return -EINVAL;
+		size = 0;
+	} else if (btf_is_int(type)) {
+		if (btf_kflag(t) && offset % 8)
+			return -EINVAL;
+		if (btf_kflag(t) && !is_regular(type))
+			return -EINVAL;
+		offset += btf_int_offset(type);
+		bits = btf_int_bits(type);
+		if (bits + offset % 8 > 128)
+			return -EINVAL;
+		size = 0;
+	} else if (offset % 8) {
+		return -EINVAL;
+	}
+	*what = "Member exceeds struct_size";
+	return (offset + bits + 7) / 8 + (u64)size > t->size ? -EINVAL : 0;
+}
+
+static int check_array(const struct btf *btf, u32 id, struct ub_log *log)
+{
+	const struct btf_array *array = btf_array(btf__type_by_id(btf, id));
+	const struct btf_type *type;
+	s64 size;
+
+	type = sized(btf, array->index_type, &size);
+	if (!type || !btf_is_int(type) || !is_regular(type))
+		return bad(log, id, "Invalid index");
+	type = sized(btf, array->type, &size);
+	if (!type || (btf_is_int(type) && !is_regular(type)))
+		return bad(log, id, "Invalid elem");
+	if (array->nelems && (u64)size > UINT32_MAX / array->nelems)
+		return bad(log, id, "Array size overflows u32");
+	return 0;
+}
+
+static int check_section(const struct btf *btf, u32 id, struct ub_log *log)
+{
+	const struct btf_type *t = btf__type_by_id(btf, id);
+
+	for (u32 i = 0; i < btf_vlen(t); i++) {
+		const struct btf_var_secinfo *info = &btf_var_secinfos(t)[i];
+		const struct btf_type *var = btf__type_by_id(btf, info->type);
+		s64 size;
+
+		if (btf_is_var(var) && (!sized(btf, var->type, &size) || info->size < size))
+			return bad(log, id, "Invalid size");
+	}
+	return 0;
+}
+
+static int check_function(const struct btf *btf, u32 id, struct ub_log *log)
+{
+	const struct btf_type *func = btf__type_by_id(btf, id);
+	const struct btf_type *proto = btf__type_by_id(btf, func->type);
+
+	for (u32 i = 0; i < btf_vlen(proto); i++) {
+		u32 type = btf_params(proto)[i].type;
+
+		/* Arguments that a function has names for have names and sizes. */
+		if (type && !btf_params(proto)[i].name_off)
+			return bad(log, id, "Invalid arg");
+	}
+	return 0;
+}
+
+static int check_prototype(const struct btf *btf, u32 id, struct ub_log *log)
+{
+	const struct btf_type *proto = btf__type_by_id(btf, id);
+	s64 size;
+
+	if (proto->type && !sized(btf, proto->type, &size))
+		return bad(log, id, "Invalid return type");
+	for (u32 i = 0; i < btf_vlen(proto); i++) {
+		const struct btf_param *param = &btf_params(proto)[i];
+
+		if (!param->type) /* variadic: last and without a name */ {
+			if (i + 1 != btf_vlen(proto) || param->name_off)
+				return bad(log, id, "Invalid arg");
+			continue;
+		}
+		if (!sized(btf, param->type, &size))
+			return bad(log, id, "Invalid arg");
+	}
+	return 0;
+}
+
+/* What depends on the sizes of types referred to, which the passes before have shown to be finite.
+ */
 static int check_sizes(const struct btf *btf, struct ub_log *log)
 {
 	u32 nr = btf__type_cnt(btf);
+	int err = 0;
 
-	for (u32 id = 1; id < nr; id++) {
+	for (u32 id = 1; id < nr && !err; id++) {
 		const struct btf_type *t = btf__type_by_id(btf, id);
+		const char *what;
+		s64 size;
 
-		if (!btf_is_struct(t) && !btf_is_union(t))
-			continue;
-		for (u32 i = 0; i < btf_vlen(t); i++) {
-			const struct btf_member *m = &btf_members(t)[i];
-			u32 bits = btf_member_bitfield_size(t, i);
-			u64 offset = btf_member_bit_offset(t, i);
-			s64 size = btf__resolve_size(btf, m->type);
-
-			if (size < 0 || offset + (bits ? bits : (u64)size * 8) > (u64)t->size * 8) {
-				ub_log_printf(log, "[%u] Member exceeds struct_size\n", id);
-				return -EINVAL;
+		switch (btf_kind(t)) {
+		case BTF_KIND_STRUCT:
+		case BTF_KIND_UNION:
+			for (u32 i = 0; i < btf_vlen(t) && !err; i++) {
+				err = check_member(btf, t, i, &what);
+				if (err)
+					err = bad(log, id, what);
 			}
+			break;
+		case BTF_KIND_ARRAY:
+			err = check_array(btf, id, log);
+			break;
+		case BTF_KIND_VAR:
+			err = sized(btf, t->type, &size) ? 0 : bad(log, id, "Invalid type_id");
+			break;
+		case BTF_KIND_DATASEC:
+			err = check_section(btf, id, log);
+			break;
+		case BTF_KIND_FUNC_PROTO:
+			err = check_prototype(btf, id, log);
+			break;
+		case BTF_KIND_FUNC:
+			err = check_function(btf, id, log);
+			break;
+		default:
+			break;
 		}
 	}
-	return 0;
+	return err;
 }
 
 static int parse(struct ub_kbtf *btf, struct ub_log *log)

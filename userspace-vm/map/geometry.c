@@ -107,10 +107,10 @@ static void bind_hash(struct ub_map *map)
 	map->shared_size = end;
 }
 
-/* One more than there is room for: a queue's first node is a dummy. The others are for pushes under way. */
+/* A queue's first node is a dummy. */
 static u64 queue_nodes(const struct ub_map *map)
 {
-	return map->attr.max_entries + 1ull + UB_POOL_EXTRA_PER_CPU * map->nr_cpus;
+	return map->attr.max_entries + (map->attr.type == BPF_MAP_TYPE_QUEUE ? 1ull : 0);
 }
 
 static void bind_queue(struct ub_map *map)

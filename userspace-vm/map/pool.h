@@ -44,8 +44,7 @@ struct ub_pool_header {
 	u64 hand;    /* LRU: where the clock stands */
 	u64 cursor;  /* where the search for lost summary bits stands */
 	u64 front;   /* queue, stack: link to the first node */
-	u64 count;   /* queue, stack: elements */
-	u64 pad0[4];
+	u64 pad0[5];
 	u64 back;    /* queue: link to the last node */
 	u64 pad1[7];
 };

@@ -6,9 +6,8 @@
  * So all that is left to do afterwards is to give the node back, and if a thread dies before that, ub_map_sweep()
  * does it.
  *
- * There are a few more nodes than max_entries, for a queue's dummy and for pushes under way; how
- * many elements there are is counted beside. Whoever dies between the two leaves the count off by one
- * until ub_map_sweep() counts anew.
+ * Nothing counts the elements: a map is full when its nodes are all taken, max_entries of them and one for a
+ * queue's dummy. A node that a stopped thread holds is missing meanwhile.
  */
 #include <map/queue.h>
 
@@ -19,11 +18,6 @@
 static bool is_stack(const struct ub_map *map)
 {
 	return map->attr.type == BPF_MAP_TYPE_STACK;
-}
-
-static u64 *count_of(const struct ub_map *map)
-{
-	return &ub_pool_header(map)->count;
 }
 
 /* The node that @link leads to, or NULL: none, or scribbled on. */
@@ -149,7 +143,7 @@ static void remove_dropped(struct ub_map *map, struct ub_node *node, u64 link, u
 	}
 }
 
-/* Drops the lowest, oldest element of a stack: marks it, then takes it out. 1: dropped one. 0: it is empty. */
+/* Drops the lowest, oldest element of a stack: marks it, then takes it out. 1: dropped one. 0: empty. -EBUSY. */
 static int drop_oldest(struct ub_map *map)
 {
 	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
@@ -172,8 +166,18 @@ static int drop_oldest(struct ub_map *map)
 			into = next;
 			node = below;
 		}
-		if (next & UB_LINK_MARK)
-			return 0;
+		if (next & UB_LINK_MARK) {
+			u64 state = ub_atomic_load(&node->state);
+
+			/* It was the only one when it was dropped, and is on top now: nothing else is there. */
+			if (!above &&
+			    ub_atomic_cas(&ub_pool_header(map)->front, link,
+					  ub_link_make(link, ub_link_target(next), 0))) {
+				ub_pool_put(map, ub_link_target(link) - 1, state, false, NULL);
+				return 1;
+			}
+			continue;
+		}
 		if (ub_link_target(next)) {
 			struct ub_node *below = node_of(map, next);
 
@@ -233,25 +237,6 @@ static int pop_queue(struct ub_map *map, void *value, bool remove)
 	return -EBUSY;
 }
 
-/* Makes room for one more. */
-static int drop(struct ub_map *map)
-{
-	int ret = is_stack(map) ? drop_oldest(map) : pop_queue(map, NULL, true);
-
-	if (ret == 1)
-		__atomic_fetch_sub(count_of(map), 1, __ATOMIC_ACQ_REL);
-	return ret;
-}
-
-static int pop(struct ub_map *map, void *value, bool remove)
-{
-	int ret = is_stack(map) ? pop_stack(map, value, remove) : pop_queue(map, value, remove);
-
-	if (ret == 1 && remove)
-		__atomic_fetch_sub(count_of(map), 1, __ATOMIC_ACQ_REL);
-	return ret;
-}
-
 static void put_unused(struct ub_map *map, u32 index, struct ub_run *run)
 {
 	ub_pool_put(map, index, ub_atomic_load(&ub_pool_node(map, index)->state), false, run);
@@ -265,23 +250,17 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 	if (flags & BPF_NOEXIST || flags > BPF_EXIST)
 		return -EINVAL;
 	for (u32 tries = 0; tries < 64; tries++) {
-		/* Counted first: never more elements than there may be. */
-		u64 count = __atomic_fetch_add(count_of(map), 1, __ATOMIC_ACQ_REL);
-
-		if (count < map->attr.max_entries) {
-			index = ub_pool_take(map, run);
-			if (index != UB_NO_NODE) {
-				ub_mem_copy(ub_pool_node(map, index)->key, value,
-					    map->attr.value_size);
-				if (is_stack(map) ? push_stack(map, index) : push_queue(map, index))
-					return 0;
-				put_unused(map, index, run);
-			}
+		index = ub_pool_take(map, run);
+		if (index != UB_NO_NODE) {
+			ub_mem_copy(ub_pool_node(map, index)->key, value, map->attr.value_size);
+			if (is_stack(map) ? push_stack(map, index) : push_queue(map, index))
+				return 0;
+			put_unused(map, index, run);
+			return -EBUSY;
 		}
-		__atomic_fetch_sub(count_of(map), 1, __ATOMIC_ACQ_REL);
 		if (!replace)
 			return -E2BIG;
-		if (drop(map) < 0)
+		if ((is_stack(map) ? drop_oldest(map) : pop_queue(map, NULL, true)) < 0)
 			return -EBUSY;
 	}
 	return -EBUSY;
@@ -289,7 +268,7 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 
 long ub_queue_pop(struct ub_map *map, void *value, bool remove)
 {
-	int ret = pop(map, value, remove);
+	int ret = is_stack(map) ? pop_stack(map, value, remove) : pop_queue(map, value, remove);
 
 	if (ret == 1)
 		return 0;

@@ -75,27 +75,6 @@ static void find_linked(struct ub_map *map, u8 *seen)
 	}
 }
 
-/* A queue's count as its links tell it, put right if nobody pushed or popped meanwhile. */
-static void recount(struct ub_map *map)
-{
-	struct ub_pool_header *header = ub_pool_header(map);
-	u64 nr_nodes = map->type_words[UB_W_NR_NODES], n = 0;
-	u64 count = ub_atomic_load(&header->count);
-	u64 front = ub_atomic_load(&header->front), back = ub_atomic_load(&header->back);
-	u64 link = front;
-
-	for (; ub_link_target(link) && n <= nr_nodes; n++) {
-		if (ub_link_target(link) > nr_nodes)
-			return;
-		link = ub_atomic_load(&ub_pool_node(map, ub_link_target(link) - 1)->next);
-	}
-	if (map->attr.type == BPF_MAP_TYPE_QUEUE && n)
-		n--;
-	if (n <= nr_nodes && ub_atomic_load(&header->front) == front &&
-	    ub_atomic_load(&header->back) == back && n != count)
-		ub_atomic_cas(&header->count, count, n);
-}
-
 u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque)
 {
 	bool hash = is_hash(map);
@@ -142,7 +121,5 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
 								!!(state & UB_NODE_EXTRA),
 					  NULL);
 	}
-	if (is_queue(map))
-		recount(map);
 	return given_back;
 }

@@ -47,7 +47,7 @@ struct ub_process {
 	u64 safe_ranges;    /* address of struct ub_safe_ranges: memory that can't go away, or 0 */
 	u64 fork_page;	    /* [w] address of a private anonymous MADV_WIPEONFORK page, or 0. Word 0 is 1 in the
 			     * process it was made for, 0 in a forked child until a helper noticed, then 2 with
-			     * the child's own tgid in word 1 */
+			     * the child's own tgid in word 1. Behind, helper/identity.c keeps known threads */
 	u32 has_fsgsbase;   /* AT_HWCAP2 bit 1: rdfsbase may be used; without it tid_offset and rseq are not */
 	u32 vm_sharers;	    /* nonzero: processes made by vfork or clone(CLONE_VM) run this memory too, so
 			     * tgid_pid and tid_offset are not to be trusted: ask the kernel */

@@ -304,7 +304,7 @@ static int walk(struct env *env)
 		if (env->insn >= env->nr_insns)
 			return ub_reject(env, -EFAULT, "invalid insn idx %u insn_cnt %u\n",
 					 env->insn, env->nr_insns);
-		if (++env->insn_processed > COMPLEXITY_LIMIT_INSNS)
+		if (++env->insn_processed > (env->req->insn_limit ?: COMPLEXITY_LIMIT_INSNS))
 			return ub_reject(env, -E2BIG,
 					 "BPF program is too large. Processed %u insn\n",
 					 env->insn_processed);

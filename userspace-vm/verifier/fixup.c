@@ -254,6 +254,8 @@ int ub_fixup(struct env *env, struct ub_program **program)
 		p = ub_program_new(out.nr);
 		err = p ? fill(env, &out, entry, p) : -ENOMEM;
 	}
+	if (!err && env->req->place)
+		memcpy(env->req->place, place, env->nr_insns * sizeof(*place));
 	free(place);
 	free(out.list);
 	if (err) {

@@ -360,7 +360,7 @@ int ub_mark_precise(struct env *env, u32 regno)
 {
 	struct track t = { .frame = env->cur->curframe };
 
-	if (ub_cur_regs(env)[regno].type != SCALAR_VALUE)
+	if (ub_cur_regs(env)[regno].type != SCALAR_VALUE || env->req->no_prune)
 		return 0;
 	t.regs[t.frame] = 1u << regno;
 	return backtrack(env, env->cur, &t);

@@ -372,6 +372,8 @@ int ub_is_state_visited(struct env *env, u32 insn)
 	if (env->jmps_processed - env->prev_jmps_processed >= 2 &&
 	    env->insn_processed - env->prev_insn_processed >= 8)
 		add = true;
+	if (env->req->no_prune)
+		return 0;
 	while (*at) {
 		struct explored *e = *at;
 		struct state *old = &e->state;

@@ -42,6 +42,13 @@ struct ub_verify_request {
 	/* Soundness oracle: called in do_check before each instruction when set. */
 	void (*observe)(void *opaque, u32 pc, const void *state);
 	void *observe_opaque;
+	/* For the same tests: compare no states, so that each way is walked to its end; */
+	bool no_prune;
+	/* stop after so many instructions instead of a million, 0 = a million; */
+	u32 insn_limit;
+	/* and where each instruction is in the resulting program, nr_insns entries, or NULL. An
+	 * instruction that was dropped has the place of the next that was not. */
+	u32 *place;
 };
 
 /* Verifies and rewrites. 0 and *out (the caller's, ub_program_free) with used[i] = opaque of

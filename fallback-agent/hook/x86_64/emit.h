@@ -60,5 +60,6 @@ void ub_emit_land(struct ub_emit *emit, u32 at);
 
 #define UB_CC_Z 0x4
 #define UB_CC_NZ 0x5
+#define UB_CC_NS 0x9
 
 #endif

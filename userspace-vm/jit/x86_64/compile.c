@@ -114,6 +114,8 @@ static void find_needs(const struct compiler *c, struct needs *needs)
 		if (fact->flags & (FACT_DEAD | FACT_SECOND))
 			continue;
 		n->written |= jit_writes(insn, fact);
+		if (fact->fused)
+			n->written |= REG_BIT(insn->src_reg);
 		if (jit_reads(insn, fact, c->program) & REG_BIT(10))
 			n->fp = true;
 		switch (fact->op) {

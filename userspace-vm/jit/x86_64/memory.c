@@ -150,13 +150,9 @@ static void emit_atomic(struct compiler *c, u32 pc, const struct bpf_insn *insn)
 	}
 }
 
-/* The x86 operation of an instruction that can be applied to memory, or -1. */
-static int fusible(const struct compiler *c, const struct bpf_insn *insn, enum ub_op op)
+/* The x86 operation of one of the instructions that jit_is_change() knows. */
+static enum alu change_op(const struct bpf_insn *insn)
 {
-	enum ub_form form = ub_isa_ops[op].form;
-
-	if (form != UB_FORM_ALU_IMM && form != UB_FORM_ALU_REG)
-		return -1;
 	switch (BPF_OP(insn->code)) {
 	case BPF_ADD:
 		return X_ADD;
@@ -166,43 +162,63 @@ static int fusible(const struct compiler *c, const struct bpf_insn *insn, enum u
 		return X_OR;
 	case BPF_AND:
 		return X_AND;
-	case BPF_XOR:
-		return X_XOR;
 	default:
-		return -1;
+		return X_XOR;
 	}
 }
 
-static bool is_percpu(const struct compiler *c, u32 pc)
+/* lock op [base + off], operand of @change */
+static void emit_locked(struct compiler *c, const struct bpf_insn *store,
+			const struct bpf_insn *change)
 {
-	return c->program->aux && c->program->aux[pc].flags & UB_INSN_PERCPU;
+	struct bytes *b = &c->out;
+	u32 size = ub_isa_access_size(store);
+	u8 base = hw_reg(store->dst_reg);
+	enum alu op = change_op(change);
+
+	if (BPF_SRC(change->code) == BPF_X) {
+		x_sized(b, size, true, op << 3 | 1, hw_reg(change->src_reg), true, base,
+			store->off);
+		return;
+	}
+	/* 80 /op ib, 83 /op ib, 81 /op iw or id */
+	x_sized(b, size, true, size == 1 || !fits8(change->imm) ? 0x81 : 0x83, op, false, base,
+		store->off);
+	if (size == 1 || fits8(change->imm))
+		put8(b, change->imm);
+	else if (size == 2)
+		put16(b, change->imm);
+	else
+		put32(b, change->imm);
 }
 
-/* The old value is needed as well: rA = *mem op= X. */
-static void emit_fused_fetch(struct compiler *c, u32 pc, enum alu op, u32 size)
+/* The same where the new value is needed as well: r = *p op= x. */
+static void emit_locked_fetch(struct compiler *c, const struct bpf_insn *store,
+			      const struct bpf_insn *change)
 {
-	const struct bpf_insn *load = &c->program->insns[pc], *alu = load + 1;
 	struct bytes *b = &c->out;
-	u8 dst = hw_reg(load->dst_reg), base = hw_reg(load->src_reg), src = hw_reg(alu->src_reg);
-	bool by_reg = BPF_SRC(alu->code) == BPF_X;
-	bool wide = BPF_CLASS(alu->code) == BPF_ALU64;
-	bool keep;
+	u32 size = ub_isa_access_size(store);
+	u8 dst = hw_reg(store->src_reg), base = hw_reg(store->dst_reg),
+	   src = hw_reg(change->src_reg);
+	bool by_reg = BPF_SRC(change->code) == BPF_X;
+	bool wide = BPF_CLASS(change->code) == BPF_ALU64;
+	enum alu op = change_op(change);
 
 	clobber(c, SCRATCH);
+	clobber(c, dst);
 	if (op == X_ADD || op == X_SUB) {
 		if (by_reg)
 			x_mov_rr(b, true, SCRATCH, src);
 		else
-			x_mov_ri(b, SCRATCH, (u64)(s64)alu->imm);
+			x_mov_ri(b, SCRATCH, (u64)(s64)change->imm);
 		if (op == X_SUB) {
 			put_rex(b, true, 0, 0, SCRATCH, false);
 			put8(b, 0xf7);
 			put_modrm_reg(b, 3, SCRATCH);
 		}
-		x_sized(b, size, true, 0x0fc1, SCRATCH, true, base, load->off);
+		x_sized(b, size, true, 0x0fc1, SCRATCH, true, base, store->off);
 		x_zero_extend(b, size, dst, SCRATCH);
 	} else {
-		keep = dst != RAX && live_after(c, pc + 2, 0);
 		c->clobbers |= 1u << SCRATCH2 | 1u << SCRATCH3;
 		/* rax is about to be used: what is there moves away. */
 		x_mov_rr(b, true, SCRATCH3, RAX);
@@ -212,74 +228,40 @@ static void emit_fused_fetch(struct compiler *c, u32 pc, enum alu op, u32 size)
 		}
 		if (src == RAX)
 			src = SCRATCH3;
-		emit_fetch_loop(c, size, op, base, load->off, by_reg ? src : 0xff, alu->imm);
+		emit_fetch_loop(c, size, op, base, store->off, by_reg ? src : 0xff, change->imm);
 		x_zero_extend(b, size, dst, RAX);
-		if (keep)
+		if (dst != RAX)
 			x_mov_rr(b, true, RAX, SCRATCH3);
 	}
 	if (by_reg)
 		x_alu_rr(b, wide, op, dst, src);
 	else
-		x_alu_ri(b, wide, op, dst, alu->imm);
+		x_alu_ri(b, wide, op, dst, change->imm);
 }
 
-/*
- * rA = *mem; rA op= X; *mem = rA on a per-CPU value, in one locked instruction: in the kernel
- * nothing runs on that CPU in between, here another thread may. Returns the instructions covered,
- * or 0: not of that shape.
- */
-static int emit_fused(struct compiler *c, u32 pc)
+/* A store that ends a read-modify-write of a per-CPU value: see find_fused() in analysis.c. */
+static void emit_fused_store(struct compiler *c, u32 pc, const struct bpf_insn *store)
 {
-	const struct bpf_insn *load = &c->program->insns[pc], *alu, *store;
-	struct bytes *b = &c->out;
-	u32 size = ub_isa_access_size(load);
-	u8 base = hw_reg(load->src_reg);
-	bool by_reg;
-	int op;
+	u32 load = pc - c->facts[pc].fused;
+	bool fetch = live_after(c, pc, store->src_reg) && c->facts[load].flags & FACT_DEAD;
 
-	if (!is_percpu(c, pc) || !straight(c, pc, 2) || !is_percpu(c, pc + 2))
-		return 0;
-	alu = load + 1;
-	store = load + 2;
-	op = fusible(c, alu, c->facts[pc + 1].op);
-	by_reg = BPF_SRC(alu->code) == BPF_X;
-	/* A 32-bit operation would clear the upper half of 64 bits in memory. */
-	if (op < 0 || (size == 8 && BPF_CLASS(alu->code) == BPF_ALU) ||
-	    ub_isa_ops[c->facts[pc + 2].op].form != UB_FORM_STORE ||
-	    BPF_MODE(load->code) != BPF_MEM || alu->dst_reg != load->dst_reg ||
-	    (by_reg && alu->src_reg == load->dst_reg) || store->src_reg != load->dst_reg ||
-	    store->dst_reg != load->src_reg || load->dst_reg == load->src_reg ||
-	    store->off != load->off || BPF_SIZE(store->code) != BPF_SIZE(load->code))
-		return 0;
-	if (live_after(c, pc + 2, load->dst_reg)) {
-		clobber(c, hw_reg(load->dst_reg));
-		emit_fused_fetch(c, pc, op, size);
-		return 3;
+	for (u32 i = load + 1; i < pc; i++) {
+		const struct bpf_insn *insn = &c->program->insns[i];
+
+		if (!jit_is_change(insn, &c->facts[i], store->src_reg))
+			continue;
+		if (fetch)
+			emit_locked_fetch(c, store, insn);
+		else
+			emit_locked(c, store, insn);
 	}
-	if (by_reg) {
-		x_sized(b, size, true, op << 3 | 1, hw_reg(alu->src_reg), true, base, load->off);
-		return 3;
-	}
-	/* 80 /op ib, 83 /op ib, 81 /op iw or id */
-	x_sized(b, size, true, size == 1 || !fits8(alu->imm) ? 0x81 : 0x83, op, false, base,
-		load->off);
-	if (size == 1 || fits8(alu->imm))
-		put8(b, alu->imm);
-	else if (size == 2)
-		put16(b, alu->imm);
-	else
-		put32(b, alu->imm);
-	return 3;
 }
 
-static int emit_load(struct compiler *c, u32 pc, const struct bpf_insn *insn)
+static int emit_load(struct compiler *c, const struct bpf_insn *insn)
 {
 	u8 dst = hw_reg(insn->dst_reg), src = hw_reg(insn->src_reg);
 	u32 size = ub_isa_access_size(insn);
-	int covered = emit_fused(c, pc);
 
-	if (covered)
-		return covered;
 	clobber(c, dst);
 	if (BPF_MODE(insn->code) == BPF_MEMSX)
 		x_load_signed(&c->out, size, dst, src, insn->off);
@@ -322,11 +304,16 @@ int emit_memory(struct compiler *c, u32 pc)
 
 	switch (ub_isa_ops[c->facts[pc].op].form) {
 	case UB_FORM_LOAD:
-		return emit_load(c, pc, insn);
+		return emit_load(c, insn);
 	case UB_FORM_STORE_IMM:
 		emit_store_imm(&c->out, size, dst, insn->off, insn->imm);
 		return 1;
 	case UB_FORM_STORE:
+		if (c->facts[pc].fused) {
+			emit_fused_store(c, pc, insn);
+			return 1;
+		}
+		/* fall through */
 	case UB_FORM_STORE_REL: /* every x86 store is a release */
 		x_sized(&c->out, size, false, 0x89, src, true, dst, insn->off);
 		return 1;

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Overlapping jumps.
+ *
+ *   bytes of the file		 W ... | N N N N		W: the window, fewer than 5 bytes; N: what follows it
+ *   overwritten		 e9 f  | N N N N		f: low bytes of the distance, ours to choose
+ *   or, with prefixes		 2e e9 | N N N N		that mean nothing before a jump
+ *
+ * The jump's distance ends with bytes of N, which stay what they are. Each choice of prefixes gives a
+ * range of 256^f addresses where it can lead; a page there that is free in the target gets a jump to
+ * the trampoline.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <hook/image_build.h>
+
+#define PAGE 4096ull
+#define STUB 14 /* jmp *0(%rip) and the address */
+#define MAX_PAGES 128
+#define MAX_TRIES 64 /* pages looked at in one range */
+
+static struct ub_image_pun_page *find_page(const struct ub_image_build *build, u64 address)
+{
+	for (u32 i = 0; i < build->nr_pun_pages; i++)
+		if (build->pun_pages[i].address == address)
+			return &build->pun_pages[i];
+	return NULL;
+}
+
+static bool is_used(const struct ub_image_pun_page *page, u32 at)
+{
+	for (u32 i = at; i < at + STUB; i++)
+		if (page->used[i / 64] & 1ull << i % 64)
+			return true;
+	return false;
+}
+
+static int add_page(struct ub_image_build *build, u64 address, struct ub_image_pun_page **out)
+{
+	struct ub_image_pun_page *grown;
+	int err;
+
+	if (build->nr_pun_pages == MAX_PAGES)
+		return -ENOSPC;
+	grown = realloc(build->pun_pages, (build->nr_pun_pages + 1) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	build->pun_pages = grown;
+	err = ub_address_space_take(&build->space, address, address + PAGE);
+	if (err)
+		return err;
+	*out = &grown[build->nr_pun_pages++];
+	**out = (struct ub_image_pun_page){ .address = address };
+	memset((*out)->bytes, 0xcc, sizeof((*out)->bytes));
+	return 0;
+}
+
+/* Takes an address in [@low, @high] for a stub. */
+static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline, u64 *stub)
+{
+	static const u8 jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
+	u32 tries = 0;
+
+	for (u64 page_at = low & ~(PAGE - 1); page_at <= high && tries < MAX_TRIES; tries++) {
+		struct ub_image_pun_page *page = find_page(build, page_at);
+		u64 from = low > page_at ? low - page_at : 0;
+		u64 to = high - page_at < PAGE - STUB ? high - page_at : PAGE - STUB;
+
+		if (from <= to && (page || ub_address_space_is_free(&build->space, page_at, PAGE))) {
+			for (u64 at = from; at <= to; at++) {
+				int err;
+
+				if (page && is_used(page, (u32)at))
+					continue;
+				err = page ? 0 : add_page(build, page_at, &page);
+				if (err)
+					return err;
+				memcpy(page->bytes + at, jump, sizeof(jump));
+				memcpy(page->bytes + at + sizeof(jump), &trampoline, 8);
+				for (u64 i = at; i < at + STUB; i++)
+					page->used[i / 64] |= 1ull << i % 64;
+				*stub = page_at + at;
+				return 0;
+			}
+		}
+		/* A long range is looked at here and there. */
+		page_at += high - low > PAGE * MAX_TRIES ?
+				   ((high - low) / MAX_TRIES & ~(PAGE - 1)) + PAGE :
+				   PAGE;
+	}
+	return -ENOSPC;
+}
+
+int ub_pun_place(struct ub_image_build *build, struct ub_site *site, const u8 *following,
+		 u64 trampoline, u64 *stub)
+{
+	for (u32 prefixes = 0; prefixes < site->len; prefixes++) {
+		const u32 nr_free = site->len - 1 - prefixes;
+		const u64 end = site->address + prefixes + 5;
+		u32 low_rel = 0, rel;
+		u64 low, high;
+		int err;
+
+		for (u32 i = nr_free; i < 4; i++)
+			low_rel |= (u32)following[i - nr_free] << 8 * i;
+		low = end + (u64)(s64)(s32)low_rel;
+		high = low + ((1ull << 8 * nr_free) - 1);
+		err = take(build, low, high, trampoline, stub);
+		if (err == -ENOSPC)
+			continue;
+		if (err)
+			return err;
+		rel = (u32)(*stub - end);
+		memset(site->new, 0x2e, prefixes);
+		site->new[prefixes] = 0xe9;
+		memcpy(site->new + prefixes + 1, &rel, nr_free);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+int ub_pun_finish(struct ub_image_build *build, struct ub_reason *why)
+{
+	for (u32 i = 0; i < build->nr_pun_pages; i++) {
+		const struct ub_image_pun_page *page = &build->pun_pages[i];
+		struct ub_part part = {
+			.kind = UB_PART_CODE,
+			.address = page->address,
+			.size = PAGE,
+			.prot = PROT_READ | PROT_EXEC,
+			.flags = MAP_PRIVATE,
+			.owned = true,
+		};
+		int err;
+
+		part.fd = ub_image_sealed(UB_NAME_PREFIX "code", page->bytes, PAGE, PAGE);
+		if (part.fd < 0)
+			return ub_reason_set(why, part.fd, "can't make memory for code: %s",
+					     strerror(-part.fd));
+		err = ub_image_add_part(build->image, &part);
+		if (err) {
+			close(part.fd);
+			return err;
+		}
+	}
+	return 0;
+}

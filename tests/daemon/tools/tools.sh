@@ -1,0 +1,327 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Unmodified tools under `ubpf-run exec`, as an ordinary user, beside the same tool on the kernel: same
+# workload, same output.
+#
+#   tools.sh NAME     UBPF_BUILD, UBPF_SOURCE: where the build and the source are
+set -u
+
+name=$1
+user=12345
+dir=$(mktemp -d /tmp/ubpf-tools-XXXXXX)
+pids=()
+
+skip() { echo "skip: $*"; exit 77; }
+fail() {
+	echo "FAILED: $*"
+	for file in "$dir"/*.out "$dir"/*.err "$dir"/run/*.log; do
+		[ -s "$file" ] && echo "--- $file" && head -50 "$file"
+	done
+	exit 1
+}
+
+clean_up() {
+	for pid in "${pids[@]}"; do
+		kill -9 "$pid" 2>/dev/null
+		wait "$pid" 2>/dev/null
+	done
+	rm -rf "$dir"
+}
+trap clean_up EXIT
+
+# until_true COMMAND...: waits, at most a minute
+until_true() {
+	for _ in $(seq 1200); do
+		"$@" && return 0
+		sleep 0.05
+	done
+	return 1
+}
+
+[ "$(id -u)" = 0 ] || skip "needs root, to compare with the kernel and to become another user"
+command -v setpriv >/dev/null || skip "no setpriv (util-linux)"
+ubpf_run=$UBPF_BUILD/loader/ubpf-run
+[ -x "$ubpf_run" ] || skip "no ubpf-run in this build"
+
+# The build may lie where an ordinary user can't go.
+cp "$ubpf_run" "$UBPF_BUILD/tests/daemon/tools/tool_victim" "$dir"
+ubpf_run=$dir/ubpf-run
+victim=$dir/tool_victim
+mkdir "$dir/run"
+chmod 755 "$dir"
+chmod 700 "$dir/run"
+chown "$user" "$dir/run"
+export UBPF_RUN_DIR=$dir/run
+
+as_user() {
+	exec setpriv --reuid=$user --regid=$user --clear-groups --bounding-set=-all \
+		--inh-caps=-all env HOME=/tmp "$@"
+}
+
+# start_victim CALLS: victim_pid, and go() has it make its calls and waits for them
+start_victim() {
+	rm -f "$dir/victim.in"
+	mkfifo "$dir/victim.in"
+	: >"$dir/victim.out"
+	(as_user "$victim" "$1" <"$dir/victim.in" >"$dir/victim.out") &
+	victim_pid=$!
+	pids+=("$victim_pid")
+	exec 7>"$dir/victim.in"
+	until_true grep -q ready "$dir/victim.out" || fail "the victim does not start"
+}
+
+make_calls() {
+	local before
+	before=$(grep -c done "$dir/victim.out")
+	echo go >&7
+	until_true eval '[ "$(grep -c done "$dir/victim.out")" -gt '"$before"' ]' ||
+		fail "the victim hangs"
+}
+
+end_victim() {
+	exec 7>&-
+	wait "$victim_pid" || fail "the victim died: $?"
+}
+
+# tool BACKEND COMMAND...: tool_pid; its output in $dir/tool-BACKEND.{out,err}
+tool() {
+	local backend=$1
+	shift
+	# Its own input, open for as long as we want; a job of its own, so that SIGINT is not ignored.
+	rm -f "$dir/tool.in"
+	mkfifo "$dir/tool.in"
+	set -m
+	if [ "$backend" = userspace ]; then
+		(as_user "$ubpf_run" exec -p "$victim_pid" -- "$@") <"$dir/tool.in" \
+			>"$dir/tool-$backend.out" 2>"$dir/tool-$backend.err" &
+	else
+		"$@" <"$dir/tool.in" >"$dir/tool-$backend.out" 2>"$dir/tool-$backend.err" &
+	fi
+	tool_pid=$!
+	set +m
+	pids+=("$tool_pid")
+	exec 8>"$dir/tool.in"
+}
+
+# tool_says BACKEND REGEX
+tool_says() {
+	until_true grep -q "$2" "$dir/tool-$1.out" || fail "$1: the tool does not get ready"
+}
+
+end_tool() {
+	kill -INT "$tool_pid"
+	wait "$tool_pid"
+	tool_status=$?
+	exec 8>&-
+}
+
+# Nothing of ours in the victim any more.
+clean_victim() {
+	until_true eval '! grep -q ubpf-run /proc/'"$victim_pid"'/maps' ||
+		fail "something is left in the victim"
+}
+
+same() {
+	cmp -s "$dir/kernel.txt" "$dir/userspace.txt" && [ -s "$dir/kernel.txt" ] && return 0
+	diff "$dir/kernel.txt" "$dir/userspace.txt"
+	fail "kernel (<) and userspace (>) differ"
+}
+
+# --- bpftrace -------------------------------------------------------------------------------------
+
+# compare_bpftrace PROGRAM [LINES]: what it prints, sorted (maps are printed in any order). LINES: how many
+# to wait for before it is ended, as it leaves unread what came just before.
+compare_bpftrace() {
+	local program="BEGIN { printf(\"ready\\n\"); } $1" backend
+	command -v bpftrace >/dev/null || skip "no bpftrace"
+	for backend in kernel userspace; do
+		start_victim 1000
+		tool $backend bpftrace -B line -p "$victim_pid" -e "$program"
+		tool_says $backend ready
+		make_calls
+		until_true eval '[ "$(wc -l <"'"$dir/tool-$backend.out"'")" -ge '"${2:-0}"' ]' ||
+			fail "$backend: lines are missing"
+		end_tool
+		[ $tool_status = 0 ] || fail "$backend: exit status $tool_status"
+		[ $backend = userspace ] && clean_victim
+		end_victim
+		grep -v '^Attaching\|^ready\|^$' "$dir/tool-$backend.out" | sort >"$dir/$backend.txt"
+	done
+	${3:-same}
+}
+
+# The kernel's stacks lack the caller when the probe is at a function's entry, where the frame does not
+# stand yet: all of its lines must be there, and the caller's may be.
+same_but_caller() {
+	local more
+	[ -s "$dir/kernel.txt" ] || fail "the kernel shows nothing"
+	comm -23 "$dir/kernel.txt" "$dir/userspace.txt" >"$dir/missing.txt"
+	more=$(comm -13 "$dir/kernel.txt" "$dir/userspace.txt")
+	[ ! -s "$dir/missing.txt" ] && { [ -z "$more" ] || [[ $more =~ ^\ *outer\+[0-9]*$ ]]; } && return 0
+	diff "$dir/kernel.txt" "$dir/userspace.txt"
+	fail "stacks differ"
+}
+
+test_bpftrace_count() { compare_bpftrace "uprobe:$victim:work { @ = count(); }"; }
+test_bpftrace_str() { compare_bpftrace "uprobe:$victim:work { @[str(arg0), arg1] = count(); }"; }
+test_bpftrace_hist() { compare_bpftrace "uprobe:$victim:outer { @ = hist(arg1); }"; }
+test_bpftrace_uretprobe() { compare_bpftrace "uretprobe:$victim:outer { @ = lhist(retval, 0, 20, 1); }"; }
+test_bpftrace_ustack() {
+	compare_bpftrace "uprobe:$victim:work { @[ustack] = count(); }" 0 same_but_caller
+}
+test_bpftrace_usdt() {
+	compare_bpftrace "usdt:$victim:victim:step { @[str(arg0), arg1] = count(); }"
+}
+test_bpftrace_printf() {
+	compare_bpftrace "uprobe:$victim:work { printf(\"%s %d %s\\n\", str(arg0), arg1, comm); }
+		END { printf(\"end\\n\"); }" 1000
+}
+
+# Time goes by: only that the interval fires and ends it.
+test_bpftrace_interval() {
+	command -v bpftrace >/dev/null || skip "no bpftrace"
+	start_victim 1
+	tool userspace bpftrace -B line -e \
+		'interval:s:1 { printf("tick\n"); @++; } interval:ms:500 { if (@ > 2) { exit(); } }'
+	wait "$tool_pid" || fail "exit status $?"
+	[ "$(grep -c tick "$dir/tool-userspace.out")" -ge 3 ] || fail "no ticks"
+	end_victim
+}
+
+# --- libbpf-tools ---------------------------------------------------------------------------------
+
+test_funclatency() {
+	local backend
+	command -v funclatency >/dev/null || skip "no funclatency (libbpf-tools)"
+	for backend in kernel userspace; do
+		start_victim 1
+		tool $backend stdbuf -oL funclatency -p "$victim_pid" c:getaddrinfo
+		tool_says $backend Tracing
+		make_calls
+		end_tool
+		[ $backend = userspace ] && clean_victim
+		end_victim
+		# Times differ; how many there are does not.
+		awk -F: '/->/ { n += $2 } END { print n }' "$dir/tool-$backend.out" >"$dir/$backend.txt"
+	done
+	same
+	grep -qx 5 "$dir/kernel.txt" || fail "not 5 calls"
+}
+
+test_gethostlatency() {
+	local backend
+	command -v gethostlatency >/dev/null || skip "no gethostlatency (libbpf-tools)"
+	for backend in kernel userspace; do
+		start_victim 1
+		tool $backend stdbuf -oL gethostlatency -p "$victim_pid"
+		tool_says $backend LATms
+		make_calls
+		until_true eval '[ "$(grep -c 127.0.0.1 "'"$dir/tool-$backend.out"'")" -ge 5 ]' ||
+			fail "$backend: events are missing"
+		end_tool
+		[ $backend = userspace ] && clean_victim
+		end_victim
+		awk '/127/ { print $3, $NF }' "$dir/tool-$backend.out" >"$dir/$backend.txt"
+	done
+	same
+}
+
+# Reaches a shell that is started after it, by the census.
+test_bashreadline() {
+	local backend
+	command -v bashreadline >/dev/null || skip "no bashreadline (libbpf-tools)"
+	command -v script >/dev/null || skip "no script (util-linux)"
+	for backend in kernel userspace; do
+		start_victim 1
+		rm -f "$dir/shell.in"
+		mkfifo "$dir/shell.in"
+		set -m
+		if [ $backend = userspace ]; then
+			(as_user "$ubpf_run" exec -- stdbuf -oL bashreadline) \
+				>"$dir/tool-$backend.out" 2>"$dir/tool-$backend.err" &
+		else
+			stdbuf -oL bashreadline >"$dir/tool-$backend.out" 2>"$dir/tool-$backend.err" &
+		fi
+		tool_pid=$!
+		set +m
+		pids+=("$tool_pid")
+		tool_says $backend COMMAND
+		(as_user script -qfc "bash --norc --noprofile -i" /dev/null) <"$dir/shell.in" \
+			>"$dir/shell.out" 2>&1 &
+		pids+=($!)
+		exec 9>"$dir/shell.in"
+		# The shell may run a little before it is found: a word that does not count.
+		until_true eval 'echo : warm >&9; sleep 0.3; grep -q warm "'"$dir/tool-$backend.out"'"' ||
+			fail "$backend: the shell is not found"
+		for word in one two three; do
+			echo ": $word" >&9
+		done
+		until_true grep -q three "$dir/tool-$backend.out" || fail "$backend: lines are missing"
+		echo exit >&9
+		exec 9>&-
+		kill -INT "$tool_pid"
+		wait "$tool_pid"
+		end_victim
+		awk '/: (one|two|three)/ { print $3, $4 }' "$dir/tool-$backend.out" >"$dir/$backend.txt"
+	done
+	same
+}
+
+# --- bpftool --------------------------------------------------------------------------------------
+
+# A second terminal's view of a session.
+test_bpftool() {
+	local out
+	command -v bpftool >/dev/null || skip "no bpftool"
+	start_victim 10
+	(as_user "$ubpf_run" --userspace run malloc -p "$victim_pid") >"$dir/tool-run.out" 2>&1 &
+	tool_pid=$!
+	pids+=("$tool_pid")
+	until_true grep -q ubpf-run "/proc/$victim_pid/maps" || fail "not attached"
+	make_calls
+	until_true grep -q 'malloc calls: [1-9]' "$dir/tool-run.out" || fail "nothing counted"
+	for what in "prog list" "map list" "link list" "btf list" "map dump name malloc_calls" \
+		"prog dump xlated name count_malloc"; do
+		# shellcheck disable=SC2086
+		out=$( (as_user "$ubpf_run" exec -- bpftool $what) 2>&1) || fail "bpftool $what: $out"
+		echo "$out" >"$dir/bpftool.out"
+		case $what in
+		"prog list" | "prog dump"*) grep -q 'count_malloc\|r0 = ' "$dir/bpftool.out" ;;
+		"map dump"*) grep -q "\"key\": $victim_pid" "$dir/bpftool.out" ;;
+		"map list") grep -q malloc_calls "$dir/bpftool.out" ;;
+		*) [ -s "$dir/bpftool.out" ] ;;
+		esac || fail "bpftool $what"
+	done
+	kill -INT "$tool_pid"
+	wait "$tool_pid"
+	clean_victim
+	end_victim
+}
+
+# --- Go -------------------------------------------------------------------------------------------
+
+# cilium/ebpf, linked statically: raw system calls, a runtime that interrupts itself with signals.
+test_go() {
+	local backend
+	command -v go >/dev/null || skip "no go"
+	[ -d /usr/share/gocode/src/github.com/cilium/ebpf ] || skip "no golang-github-cilium-ebpf-dev"
+	GO111MODULE=off GOPATH=/usr/share/gocode CGO_ENABLED=0 GOCACHE=$dir/cache HOME=$dir \
+		go build -o "$dir/gocount" "$UBPF_SOURCE/tests/daemon/tools/gocount/main.go" ||
+		fail "go build"
+	for backend in kernel userspace; do
+		start_victim 1000
+		tool $backend "$dir/gocount" "$victim" work "$victim_pid"
+		tool_says $backend ready
+		make_calls
+		echo >&8
+		wait "$tool_pid" || fail "$backend: exit status $?"
+		exec 8>&-
+		[ $backend = userspace ] && clean_victim
+		end_victim
+		grep calls "$dir/tool-$backend.out" >"$dir/$backend.txt"
+	done
+	same
+}
+
+"test_$name"
+echo "$name: ok"

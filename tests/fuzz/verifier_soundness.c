@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Is the verifier sound? Random programs; of each accepted one,
+ *  - with all ways walked (no pruning): at every instruction of concrete runs, all registers and
+ *    spilled registers must lie inside one of the abstract states that the verifier had there;
+ *  - as in earnest, with pruning: no access of a concrete run leaves the map's value, the stack or the
+ *    context.
+ *   verifier_soundness [-t SECONDS] [-n PROGRAMS] [-s SEED] [-v]
+ * Prints seed and finding, and exits 1, on the first unsound acceptance.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <interpreter/interpreter.h>
+#include <map/map.h>
+#include <verifier/env.h>
+
+#include "verifier_programs.h"
+
+#define MAX_STATES 3000
+#define STACK 512
+
+static const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_ARRAY,
+					 .key_size = 4,
+					 .value_size = PROGRAM_VALUE_SIZE,
+					 .max_entries = 1 };
+
+struct abstract {
+	struct abstract *next; /* of the same instruction */
+	u32 nr_frames;
+	struct reg regs[NR_REGS];
+	u32 nr_slots;
+	struct slot *slots;
+};
+
+static struct abstract *states[PROGRAM_MAX];
+static struct abstract *pool[MAX_STATES];
+static u32 nr_states;
+static bool overflow;
+
+static struct ub_map map;
+static u8 *value;
+static u8 ctx[168] __attribute__((aligned(8)));
+static u32 place[PROGRAM_MAX];
+static u32 origin[PROGRAM_MAX * 12];
+static const u8 *fps[UB_MAX_CALL_FRAMES];
+static char finding[512];
+static const struct ub_program *running;
+static bool contain;
+
+static bool map_by_fd(void *opaque, int fd, bool idx, struct ub_verifier_map *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->attr = attr;
+	out->opaque = &map;
+	return true;
+}
+
+static void on_abstract(void *opaque, u32 pc, const void *state)
+{
+	const struct state *s = state;
+	const struct frame *frame = s->frame[s->curframe];
+	struct abstract *a;
+
+	if (nr_states >= MAX_STATES) {
+		overflow = true;
+		return;
+	}
+	a = calloc(1, sizeof(*a));
+	a->nr_frames = s->curframe + 1;
+	memcpy(a->regs, frame->regs, sizeof(a->regs));
+	a->nr_slots = frame->nr_slots;
+	if (a->nr_slots) {
+		a->slots = malloc(a->nr_slots * sizeof(*a->slots));
+		memcpy(a->slots, frame->stack, a->nr_slots * sizeof(*a->slots));
+	}
+	a->next = states[pc];
+	states[pc] = a;
+	pool[nr_states++] = a;
+}
+
+static void forget(void)
+{
+	for (u32 i = 0; i < nr_states; i++) {
+		free(pool[i]->slots);
+		free(pool[i]);
+	}
+	nr_states = 0;
+	overflow = false;
+	memset(states, 0, sizeof(states));
+}
+
+static bool inside(const struct reg *r, u64 v)
+{
+	u32 low = (u32)v;
+
+	return (v & ~r->var_off.mask) == r->var_off.value && v >= r->umin && v <= r->umax &&
+	       (s64)v >= r->smin && (s64)v <= r->smax && low >= r->umin32 && low <= r->umax32 &&
+	       (s32)low >= r->smin32 && (s32)low <= r->smax32;
+}
+
+/* Of a pointer's variable part only the 64-bit views are kept. */
+static bool inside64(const struct reg *r, u64 v)
+{
+	return (v & ~r->var_off.mask) == r->var_off.value && v >= r->umin && v <= r->umax &&
+	       (s64)v >= r->smin && (s64)v <= r->smax;
+}
+
+static bool reg_contains(const struct reg *r, u64 v)
+{
+	switch (r->type) {
+	case NOT_INIT:
+		return true;
+	case SCALAR_VALUE:
+		return inside(r, v);
+	case PTR_TO_CTX:
+		return inside64(r, v - (u64)ctx - (s64)r->off);
+	case PTR_TO_MAP_VALUE:
+		return inside64(r, v - (u64)value - (s64)r->off);
+	case PTR_TO_STACK:
+		return inside64(r, v - (u64)fps[r->frameno] - (s64)r->off);
+	}
+	return true;
+}
+
+static bool state_contains(const struct abstract *a, u32 frame, const u64 *regs, const u8 *fp,
+			   int *bad)
+{
+	if (a->nr_frames != frame + 1) {
+		*bad = -1000;
+		return false;
+	}
+	for (int i = 0; i < NR_REGS; i++) {
+		if (!reg_contains(&a->regs[i], regs[i])) {
+			*bad = i;
+			return false;
+		}
+	}
+	for (u32 i = 0; i < a->nr_slots; i++) {
+		const struct slot *slot = &a->slots[i];
+		const u8 *at = fp - 8 * (i + 1);
+		u32 spilled = 0;
+		struct reg reg;
+		u64 v = 0;
+
+		for (u32 k = 0; k < 8; k++) {
+			/* type[7] is the lowest byte */
+			if (slot->type[7 - k] == STACK_ZERO && at[k]) {
+				*bad = -(int)i - 1;
+				return false;
+			}
+			spilled += slot->type[7 - k] == STACK_SPILL;
+		}
+		if (slot->type[7] != STACK_SPILL)
+			continue;
+		memcpy(&v, at, spilled);
+		reg = slot->reg;
+		if (spilled < 8) {
+			/* A narrow spill keeps the low bytes of what the register was. */
+			if (spilled != 1 && spilled != 2 && spilled != 4)
+				continue;
+			if (reg.type != SCALAR_VALUE)
+				continue;
+			ub_range_coerce_size(&reg, spilled);
+		}
+		if (!reg_contains(&reg, v)) {
+			*bad = -(int)i - 1;
+			return false;
+		}
+	}
+	return true;
+}
+
+static void check_access(u32 pc, const u64 *regs, u32 frame)
+{
+	const struct bpf_insn *insn = &running->insns[pc];
+	u8 class = BPF_CLASS(insn->code);
+	u64 addr, size;
+
+	if (class == BPF_LDX)
+		addr = regs[insn->src_reg] + insn->off;
+	else if (class == BPF_ST || class == BPF_STX)
+		addr = regs[insn->dst_reg] + insn->off;
+	else
+		return;
+	size = BPF_SIZE(insn->code) == BPF_B ? 1 :
+	       BPF_SIZE(insn->code) == BPF_H ? 2 :
+	       BPF_SIZE(insn->code) == BPF_W ? 4 :
+					       8;
+	if (addr >= (u64)value && addr + size <= (u64)value + PROGRAM_VALUE_SIZE)
+		return;
+	if (class == BPF_LDX && addr >= (u64)ctx && addr + size <= (u64)ctx + sizeof(ctx))
+		return;
+	for (u32 f = 0; f <= frame; f++) {
+		if (addr >= (u64)fps[f] - STACK && addr + size <= (u64)fps[f])
+			return;
+	}
+	if (!finding[0])
+		snprintf(finding, sizeof(finding),
+			 "insn %u of the result accesses %llu bytes at value%+lld, ctx%+lld, fp%+lld", pc,
+			 (unsigned long long)size, (long long)(addr - (u64)value),
+			 (long long)(addr - (u64)ctx), (long long)(addr - (u64)fps[frame]));
+}
+
+static void on_concrete(void *opaque, u32 pc, u32 frame, const u64 *regs, const u8 *fp)
+{
+	int bad = 0, last = 0;
+	u32 n = 0;
+
+	fps[frame] = fp;
+	check_access(pc, regs, frame);
+	if (!contain || finding[0] || origin[pc] == UINT32_MAX)
+		return;
+	for (const struct abstract *a = states[origin[pc]]; a; a = a->next, n++) {
+		if (state_contains(a, frame, regs, fp, &bad))
+			return;
+		if (bad != -1000)
+			last = bad;
+	}
+	if (last < 0)
+		snprintf(finding, sizeof(finding),
+			 "before insn %u the slot fp%d is outside all %u abstract states", origin[pc],
+			 last * 8, n);
+	else
+		snprintf(finding, sizeof(finding),
+			 "before insn %u r%d = 0x%llx is outside all %u abstract states", origin[pc],
+			 last, (unsigned long long)regs[last], n);
+}
+
+static void run_once(const struct ub_program *program, struct random_state *r)
+{
+	struct ub_map *maps[1] = { &map };
+	struct ub_process process = { .size = sizeof(process), .nr_cpus = 1 };
+	struct ub_run run = { .ctx = ctx, .process = &process, .maps = maps };
+	struct ub_interpret_options options = { .max_insns = 3000, .observe = on_concrete };
+	struct ub_reason why = { 0 };
+	u64 result;
+
+	for (u32 i = 0; i < sizeof(ctx) / 8; i++) {
+		u64 v = random_next(r) % 3 ? random_value(r) : random_next(r) % 64;
+
+		memcpy(ctx + i * 8, &v, 8);
+	}
+	for (u32 i = 0; i < PROGRAM_VALUE_SIZE / 8; i++) {
+		u64 v = random_next(r) % 3 ? random_value(r) : random_next(r) % 64;
+
+		memcpy(value + i * 8, &v, 8);
+	}
+	running = program;
+	(void)!ub_interpret(program, ctx, sizeof(ctx), &run, &options, &result, &why);
+}
+
+static int verify(const struct random_program *p, bool no_prune, struct ub_program **out)
+{
+	struct ub_verify_request req = {
+		.type = BPF_PROG_TYPE_KPROBE,
+		.name = "fuzz",
+		.license = "GPL",
+		.insns = p->insns,
+		.nr_insns = p->nr,
+		.privileged = true,
+		.map_by_fd = map_by_fd,
+		.no_prune = no_prune,
+		.insn_limit = no_prune ? MAX_STATES : 30000,
+		.place = place,
+		.observe = no_prune ? on_abstract : NULL,
+	};
+	void *used[UB_MAX_USED_MAPS];
+	struct ub_reason why = { 0 };
+
+	return ub_verify(&req, out, used, &why);
+}
+
+static void find_origins(const struct random_program *p, const struct ub_program *program)
+{
+	memset(origin, 0xff, sizeof(origin));
+	/* Backwards: a dropped instruction shares its place with the next, whose own it is. */
+	for (u32 i = 0; i < p->nr; i++) {
+		if (place[i] < program->nr_insns && p->insns[i].code)
+			origin[place[i]] = i;
+	}
+}
+
+/* 1 accepted, 0 rejected, -1 unsound */
+static int one(u64 seed)
+{
+	struct random_state r = { seed ^ 0x5eed };
+	struct ub_program *program = NULL;
+	static struct random_program p;
+	int accepted = 0;
+
+	finding[0] = '\0';
+	random_program(&p, seed, 1);
+	if (!verify(&p, false, &program)) {
+		accepted = 1;
+		contain = false;
+		for (int i = 0; i < 6 && !finding[0]; i++)
+			run_once(program, &r);
+		ub_program_free(program);
+		program = NULL;
+	}
+	if (!finding[0] && accepted && !p.unbounded) {
+		if (!verify(&p, true, &program) && !overflow) {
+			contain = true;
+			find_origins(&p, program);
+			for (int i = 0; i < 6 && !finding[0]; i++)
+				run_once(program, &r);
+		}
+		ub_program_free(program);
+		forget();
+	}
+	return finding[0] ? -1 : accepted;
+}
+
+int main(int argc, char **argv)
+{
+	u64 seed = (u64)time(NULL) * 1000003, tried = 0, accepted = 0, limit = 0;
+	u32 seconds = 5;
+	bool verbose = false;
+	time_t end;
+	int opt;
+
+	while ((opt = getopt(argc, argv, "t:n:s:v")) != -1) {
+		switch (opt) {
+		case 't':
+			seconds = strtoul(optarg, NULL, 0);
+			break;
+		case 'n':
+			limit = strtoull(optarg, NULL, 0);
+			seconds = 1000000;
+			break;
+		case 's':
+			seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'v':
+			verbose = true;
+			break;
+		default:
+			return 2;
+		}
+	}
+	ub_map_bind(&map, &attr, 1, NULL);
+	if (posix_memalign((void **)&map.shared, 4096, map.shared_size))
+		return 1;
+	memset(map.shared, 0, map.shared_size);
+	ub_map_format(&map);
+	value = map.shared + map.values_offset;
+	end = time(NULL) + seconds;
+	while (time(NULL) < end && (!limit || tried < limit)) {
+		int ret = one(seed);
+
+		tried++;
+		if (ret < 0) {
+			printf("seed %llu: %s\n", (unsigned long long)seed, finding);
+			free(map.shared);
+			return 1;
+		}
+		accepted += ret;
+		if (verbose)
+			printf("seed %llu: %s\n", (unsigned long long)seed,
+			       ret ? "accepted" : "rejected");
+		seed++;
+	}
+	printf("%llu programs, %llu accepted, none unsound\n", (unsigned long long)tried,
+	       (unsigned long long)accepted);
+	free(map.shared);
+	return 0;
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Return probes on functions of libc that leave by tail jumps, within libc and through its PLT: as many returns
+ * as calls, with 8 threads at once, and with exceptions of control flow on top (longjmp).
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "apply.h"
+
+#define NR_THREADS 8
+#define NR_CALLS 20000
+
+static __thread void *volatile sink;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+
+static int compare_ints(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+static void call_calloc(void)
+{
+	sink = calloc(1, 40);
+	free(sink);
+}
+
+static void call_calloc_large(void)
+{
+	sink = calloc(100, 400);
+	free(sink);
+}
+
+static void call_realloc(void)
+{
+	void *volatile nothing = NULL; /* else the compiler calls malloc */
+
+	sink = realloc(nothing, 100);
+	sink = realloc(sink, 200);
+	free(sink);
+}
+
+static void call_qsort(void)
+{
+	int numbers[] = { 3, 1, 2 };
+
+	qsort(numbers, 3, sizeof(int), compare_ints);
+	if (numbers[0] != 1)
+		abort();
+}
+
+static void call_lock(void)
+{
+	pthread_mutex_lock(&mutex);
+	pthread_mutex_unlock(&mutex);
+}
+
+static int compare_jumping(const void *a, const void *b)
+{
+	longjmp(*(jmp_buf *)sink, 1);
+}
+
+/* Leaves qsort without its return, then calls it again at the same place of the stack. */
+static void call_qsort_jumping(void)
+{
+	int numbers[] = { 3, 1, 2 };
+	static __thread jmp_buf env;
+
+	if (!setjmp(env)) {
+		sink = &env;
+		qsort(numbers, 3, sizeof(int), compare_jumping);
+	}
+	qsort(numbers, 3, sizeof(int), compare_ints);
+}
+
+static const struct {
+	const char *name;
+	void *function;
+	void (*call)(void);
+	u32 returns; /* per call */
+	u32 threads;
+} cases[] = {
+	{ "calloc", calloc, call_calloc, 1, NR_THREADS },
+	{ "calloc, large", calloc, call_calloc_large, 1, NR_THREADS },
+	{ "realloc", realloc, call_realloc, 2, NR_THREADS },
+	{ "malloc", malloc, call_calloc, 0, NR_THREADS },
+	{ "qsort", qsort, call_qsort, 1, NR_THREADS },
+	{ "qsort and longjmp", qsort, call_qsort_jumping, 1, 1 },
+	{ "pthread_mutex_lock", pthread_mutex_lock, call_lock, 1, NR_THREADS },
+};
+
+static void *thread(void *arg)
+{
+	void (*call)(void) = arg;
+
+	for (u32 i = 0; i < NR_CALLS; i++)
+		call();
+	return NULL;
+}
+
+/* In a child: hooks, calls, compares. 0 = all is well. */
+static int run_case(u32 number, const struct ub_program *program, const struct ub_code *code)
+{
+	const struct ub_image_link link = {
+		.point = point_of(cases[number].function, UB_POINT_RETURN),
+		.link_id = 1,
+		.program = program,
+		.code = code,
+	};
+	const struct ub_image_request request = {
+		.pid = getpid(), .nr_links = 1, .links = &link, .nr_cpus = 64
+	};
+	pthread_t threads[NR_THREADS];
+	struct ub_image *image = NULL;
+	struct ub_reason why = {};
+	u64 hits, misses, expected;
+	int err = -EAGAIN;
+
+	alarm(60);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (u32 tries = 0; tries < 10 && err == -EAGAIN; tries++) {
+		err = ub_image_build(&request, &image, &why);
+		if (!err)
+			err = apply_image(image);
+	}
+	if (err) {
+		dprintf(2, "%s: %d %s\n", cases[number].name, err, why.text);
+		return 1;
+	}
+	for (u32 i = 0; i < cases[number].threads; i++)
+		if (pthread_create(&threads[i], NULL, thread, cases[number].call))
+			return 2;
+	for (u32 i = 0; i < cases[number].threads; i++)
+		pthread_join(threads[i], NULL);
+	ub_image_enable(image, false);
+	remove_image(image);
+	ub_image_counters(image, 1, &hits, &misses);
+	expected = (u64)cases[number].returns * cases[number].threads * NR_CALLS;
+	/* Others call these functions, too (threads are made by calloc and locks). */
+	if (misses || hits < expected || hits > expected + 20ull * NR_THREADS) {
+		dprintf(2, "%s: %lu hits, %lu misses, %lu calls\n", cases[number].name,
+			(unsigned long)hits, (unsigned long)misses, (unsigned long)expected);
+		return 3;
+	}
+	return 0;
+}
+
+static void test_returns(void **state)
+{
+	struct ub_program *program = empty_program();
+	struct ub_reason why = {};
+	struct ub_code code;
+
+	assert_int_equal(ub_jit_compile(program, &code, &why), 0);
+	for (u32 i = 0; i < ub_array_size(cases); i++) {
+		pid_t pid = fork();
+		int status;
+
+		assert_true(pid >= 0);
+		if (!pid)
+			_exit(run_case(i, program, &code));
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (status)
+			fail_msg("%s: status 0x%x", cases[i].name, status);
+	}
+	ub_code_free(&code);
+	ub_program_free(program);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_returns),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
