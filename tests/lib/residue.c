@@ -355,6 +355,17 @@ int ub_residue_load(FILE *from, struct ub_residue **out)
 	return 0;
 }
 
+bool ub_residue_touched(const struct ub_residue *r)
+{
+	for (size_t i = 0; i < r->nr; i++) {
+		const char *at = strstr(r->lines[i], " anonymous ");
+
+		if (!strncmp(r->lines[i], "text ", 5) && at && strncmp(at, " anonymous 0 kB", 15))
+			return true;
+	}
+	return false;
+}
+
 int ub_residue_diff(const struct ub_residue *before, const struct ub_residue *after, FILE *to)
 {
 	size_t i = 0, j = 0;

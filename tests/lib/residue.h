@@ -31,6 +31,9 @@ void ub_residue_free(struct ub_residue *residue);
 int ub_residue_save(const struct ub_residue *residue, FILE *to);
 int ub_residue_load(FILE *from, struct ub_residue **out);
 
+/* Whether text is not its file's already: somebody else (a uprobe, a debugger) is at work there. */
+bool ub_residue_touched(const struct ub_residue *residue);
+
 /* Number of lines in which they differ; each is written to @to (may be NULL) as "- before" or "+ after". */
 int ub_residue_diff(const struct ub_residue *before, const struct ub_residue *after, FILE *to);
 
