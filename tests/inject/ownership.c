@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Whose is what is found in a target: a living owner's is left alone, a dead one's is cleaned, and where there
- * is nothing of ours there is nothing to do.
+ * Whose is what is found in a target: a living owner's is left alone, a dead one's is cleaned, and
+ * where there is nothing of ours there is nothing to do.
  */
 #include <errno.h>
 #include <signal.h>
@@ -34,7 +34,8 @@ int main(void)
 	if (!owner) {
 		int err = ub_surgeon_repair(v.pid, &why);
 
-		check(err == -EBUSY && strstr(why.text, "running ubpf-run"), "repair: %s (%d)", why.text, err);
+		check(err == -EBUSY && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
+		      why.text, err);
 		_exit(0);
 	}
 	waitpid(owner, &status, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Semaphores are counted up with an image and down again, exactly, also when the surgeon is killed between
- * any two of its steps.
+ * Semaphores are counted up with an image and down again, exactly, also when the surgeon is killed
+ * between any two of its steps.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,8 +18,8 @@ static void must_be(struct victim *v, u32 a, u32 b, u32 c)
 {
 	u32 got[4] = { 0 };
 
-	check(sscanf(victim_ask(v, "semaphores"), "semaphores %lx %u %u %u %u", &address, &got[0], &got[1],
-		     &got[2], &got[3]) == 5,
+	check(sscanf(victim_ask(v, "semaphores"), "semaphores %lx %u %u %u %u", &address, &got[0],
+		     &got[1], &got[2], &got[3]) == 5,
 	      "no answer");
 	check(got[0] == a && got[1] == b && got[2] == c && got[3] == 65535,
 	      "%u %u %u instead of %u %u %u", got[0], got[1], got[2], a, b, c);
@@ -34,7 +34,7 @@ static struct ub_image *counting(struct victim *v, const struct ub_image *curren
 	image->semaphores = calloc(nr, sizeof(*image->semaphores));
 	image->nr_semaphores = nr;
 	for (u32 i = 0; i < nr; i++)
-		image->semaphores[i] = (struct ub_semaphore){ address + 2 * i, counts[i] };
+		image->semaphores[i] = (struct ub_semaphore) { address + 2 * i, counts[i] };
 	return image;
 }
 
