@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * compare: CMD under PROGRAM on each backend, each time a process of its own, and what came out field by
- * field. What names a process is replaced by "PID", values of per-CPU maps are added up, and of maps whose values are
- * times only the totals of their counts are compared.
+ * compare: CMD under PROGRAM on each backend, each time a process of its own, and what came out
+ * field by field. What names a process is replaced by "PID", values of per-CPU maps are added up,
+ * and of maps whose values are times only the totals of their counts are compared.
  */
 #include "commands.h"
 
@@ -93,9 +93,9 @@ static pid_t start(const struct ub_backend *backend, const struct compare_args *
 static void read_event(struct outcome *outcome, const char *line)
 {
 	struct json_object *object = *line == '{' ? json_tokener_parse(line) : NULL, *name, *pid;
-	const char *text = object && json_object_object_get_ex(object, "event", &name) ?
-				   json_object_get_string(name) :
-				   "";
+	const char *text = object && json_object_object_get_ex(object, "event", &name)
+				   ? json_object_get_string(name)
+				   : "";
 
 	if (!strcmp(text, "attach") && json_object_object_get_ex(object, "pid", &pid))
 		outcome->pid = json_object_get_int64(pid);
@@ -151,7 +151,8 @@ static s64 total(struct json_object *object)
 	return sum;
 }
 
-/* Values of a per-CPU entry as one: numbers are added, element by element of structs; anything else stays a list. */
+/* Values of a per-CPU entry as one: numbers are added, element by element of structs; anything else
+ * stays a list. */
 static struct json_object *merge_cpus(struct json_object *values)
 {
 	struct json_object *merged = json_object_new_object();
@@ -192,7 +193,8 @@ static bool is_timed(const struct ub_bundled *bundled, const char *map)
 	return false;
 }
 
-static void add_entry(struct json_object *fields, const char *map, struct json_object *entry, s64 pid)
+static void add_entry(struct json_object *fields, const char *map, struct json_object *entry,
+		      s64 pid)
 {
 	struct json_object *key = NULL, *value = NULL, *values;
 	char name[512];
@@ -211,7 +213,8 @@ static void add_entry(struct json_object *fields, const char *map, struct json_o
 }
 
 /* The summary as a flat object: field -> value. */
-static struct json_object *fields_of(const struct outcome *outcome, const struct ub_bundled *bundled)
+static struct json_object *fields_of(const struct outcome *outcome,
+				     const struct ub_bundled *bundled)
 {
 	struct json_object *fields = json_object_new_object(), *maps, *value;
 
@@ -235,8 +238,8 @@ static struct json_object *fields_of(const struct outcome *outcome, const struct
 		for (size_t i = 0; i < json_object_array_length(entries); i++) {
 			struct json_object *of_entry;
 
-			if (json_object_object_get_ex(json_object_array_get_idx(entries, i), "value",
-						      &of_entry))
+			if (json_object_object_get_ex(json_object_array_get_idx(entries, i),
+						      "value", &of_entry))
 				json_object_array_add(value, json_object_get(of_entry));
 		}
 		snprintf(name, sizeof(name), "%s (total)", map);
@@ -274,7 +277,8 @@ static u32 compare_fields(const struct ub_options *options, struct json_object *
 	json_object_object_foreach(a, name, value)
 	{
 		struct json_object *other = NULL;
-		bool same = json_object_object_get_ex(b, name, &other) && json_object_equal(value, other);
+		bool same = json_object_object_get_ex(b, name, &other) &&
+			    json_object_equal(value, other);
 
 		show_field(options, name, value, other, same);
 		nr += !same;

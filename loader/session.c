@@ -212,7 +212,8 @@ static int block_signals(struct ub_session *session, struct ub_reason *why)
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < ub_array_size(ends); i++) {
-		/* A script's background job starts with some of them ignored, and signalfd never sees those. */
+		/* A script's background job starts with some of them ignored, and signalfd never
+		 * sees those. */
 		signal(ends[i], SIG_DFL);
 		sigaddset(&set, ends[i]);
 	}
