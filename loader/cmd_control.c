@@ -13,6 +13,7 @@
 #include "backend.h"
 #include "cmd_run.h"
 #include "control.h"
+#include "daemon_sessions.h"
 #include "orphan.h"
 #include "output.h"
 
@@ -262,6 +263,29 @@ int cmd_attach(struct ub_options *options, int argc, char **argv)
 	return ub_run_on_process(options, program ? program : "malloc", pid);
 }
 
+/* Tools under exec that the options mean, as sessions. The caller's to put. */
+static struct json_object *tool_sessions(const struct control_args *args)
+{
+	struct ub_session_ref *refs = NULL;
+	struct json_object *tools;
+	pid_t *own;
+	u32 nr = 0;
+
+	if (args->options->kernel || ub_sessions_open(&refs, &nr, NULL))
+		return json_object_new_array();
+	own = calloc(nr + 1, sizeof(*own));
+	for (u32 i = 0; own && i < nr; i++)
+		own[i] = refs[i].pid;
+	ub_sessions_close(refs, nr);
+	tools = own ? ub_daemon_sessions(own, nr) : json_object_new_array();
+	free(own);
+	for (size_t i = length_of(tools); args->session && i > 0; i--) {
+		if (number_of(json_object_array_get_idx(tools, i - 1), "session") != args->session)
+			json_object_array_del_idx(tools, i - 1, 1);
+	}
+	return tools;
+}
+
 /* Prints what a session detached; the number of processes that were attached. */
 static u32 show_detached(const struct ub_options *options, struct json_object *answer)
 {
@@ -321,6 +345,29 @@ static bool has_process(struct json_object *list, pid_t pid)
 	return false;
 }
 
+/* Takes @pid (0: all) out of the tools under exec; *nr: processes that were attached. */
+static int detach_from_tools(const struct control_args *args, pid_t pid, u32 *nr)
+{
+	struct json_object *tools = tool_sessions(args);
+	int status = UB_EXIT_OK;
+
+	for (size_t i = 0; i < length_of(tools) && status == UB_EXIT_OK; i++) {
+		struct json_object *tool = json_object_array_get_idx(tools, i), *answer;
+		struct ub_reason why = { 0 };
+
+		if (pid && !has_process(tool, pid))
+			continue;
+		answer = ub_daemon_session_detach(tool, pid, &why);
+		if (answer)
+			*nr += show_detached(args->options, answer);
+		else
+			status = failed(&why, -EIO);
+		json_object_put(answer);
+	}
+	json_object_put(tools);
+	return status;
+}
+
 static int detach_all(const struct control_args *args, const struct sessions *sessions)
 {
 	u32 nr = 0;
@@ -335,6 +382,8 @@ static int detach_all(const struct control_args *args, const struct sessions *se
 		nr += show_detached(args->options, answer);
 		json_object_put(answer);
 	}
+	if (detach_from_tools(args, 0, &nr))
+		return UB_EXIT_FAILED;
 	if (!nr && !args->options->json)
 		printf("no process is attached\n");
 	return UB_EXIT_OK;
@@ -343,6 +392,7 @@ static int detach_all(const struct control_args *args, const struct sessions *se
 static int detach_pid(const struct control_args *args, const struct sessions *sessions, pid_t pid)
 {
 	bool found = false;
+	u32 nr = 0;
 
 	for (u32 i = 0; i < sessions->nr; i++) {
 		struct json_object *object, *pids, *answer;
@@ -362,7 +412,9 @@ static int detach_pid(const struct control_args *args, const struct sessions *se
 		json_object_put(answer);
 		found = true;
 	}
-	return found ? UB_EXIT_OK : detach_orphan(pid);
+	if (detach_from_tools(args, pid, &nr))
+		return UB_EXIT_FAILED;
+	return found || nr ? UB_EXIT_OK : detach_orphan(pid);
 }
 
 int cmd_detach(struct ub_options *options, int argc, char **argv)
@@ -408,11 +460,11 @@ int cmd_detach(struct ub_options *options, int argc, char **argv)
 	return status;
 }
 
-static void show_session(const struct ub_session_ref *session, struct json_object *list)
+static void show_session(pid_t pid, struct json_object *list)
 {
 	struct json_object *programs = array_of(list, "programs"), *processes;
 
-	printf("session %d: %s on the %s backend\n", session->pid, string_of(list, "program"),
+	printf("session %d: %s on the %s backend\n", pid, string_of(list, "program"),
 	       string_of(list, "backend"));
 	for (size_t i = 0; i < length_of(programs); i++) {
 		struct json_object *program = json_object_array_get_idx(programs, i);
@@ -463,17 +515,28 @@ int cmd_list(struct ub_options *options, int argc, char **argv)
 	_cleanup_free_ struct control_args *args = calloc(1, sizeof(*args));
 	_cleanup_(sessions_close) struct sessions sessions = { 0 };
 	int status = args ? look(options, argc, argv, &argp, args, &sessions) : UB_EXIT_FAILED;
+	struct json_object *tools;
 
 	if (status)
 		return status;
-	if (!sessions.nr && !options->json)
+	tools = tool_sessions(args);
+	if (!sessions.nr && !length_of(tools) && !options->json)
 		printf("no session is running\n");
 	for (u32 i = 0; i < sessions.nr; i++) {
 		if (options->json)
 			ub_json_line(json_object_get(sessions.lists[i]));
 		else
-			show_session(&sessions.refs[i], sessions.lists[i]);
+			show_session(sessions.refs[i].pid, sessions.lists[i]);
 	}
+	for (size_t i = 0; i < length_of(tools); i++) {
+		struct json_object *tool = json_object_array_get_idx(tools, i);
+
+		if (options->json)
+			ub_json_line(json_object_get(tool));
+		else
+			show_session((pid_t)number_of(tool, "session"), tool);
+	}
+	json_object_put(tools);
 	return UB_EXIT_OK;
 }
 

@@ -260,7 +260,8 @@ static void step_percpu(struct generator *g)
 		emit(g, BPF_LDX | BPF_MEM | sizes[size], regs[i], g->pointer, off + (i << size), 0);
 	}
 	for (u32 i = 0; i < nr * nr_changes; i++) {
-		u8 op = ops[below(g, ub_array_size(ops))], class = below(g, 4) ? BPF_ALU64 : BPF_ALU;
+		u8 op = ops[below(g, ub_array_size(ops))],
+		   class = below(g, 4) ? BPF_ALU64 : BPF_ALU;
 
 		if (below(g, 2))
 			emit(g, class | op | BPF_X, regs[i % nr], scalar(g), 0, 0);

@@ -18,12 +18,14 @@
 #include "harness.h"
 
 #define MOV64_IMM(dst, value)                                                                      \
-	((struct bpf_insn){ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = dst, .imm = value })
-#define EXIT() ((struct bpf_insn){ .code = BPF_JMP | BPF_EXIT })
+	((struct bpf_insn) { .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = dst, .imm = value })
+#define EXIT() ((struct bpf_insn) { .code = BPF_JMP | BPF_EXIT })
 #define LD_MAP(dst, fd)                                                                            \
-	((struct bpf_insn){ .code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = dst,                     \
-			    .src_reg = BPF_PSEUDO_MAP_FD, .imm = fd }),                            \
-		((struct bpf_insn){ 0 })
+	((struct bpf_insn) { .code = BPF_LD | BPF_IMM | BPF_DW,                                    \
+			     .dst_reg = dst,                                                       \
+			     .src_reg = BPF_PSEUDO_MAP_FD,                                         \
+			     .imm = fd }),                                                         \
+		((struct bpf_insn) { 0 })
 
 static const struct bpf_insn trivial[] = { { .code = BPF_ALU64 | BPF_MOV | BPF_K },
 					   { .code = BPF_JMP | BPF_EXIT } };
@@ -134,7 +136,8 @@ static void perf_link(void **state)
 	struct harness *h = *state;
 	int prog = harness_prog(h, BPF_PROG_TYPE_KPROBE, 0, trivial, 2);
 	int event = harness_uprobe(h, "/proc/self/exe", 0x40, true, getpid(), -1);
-	union bpf_attr attr = { .link_create = { .prog_fd = (u32)prog, .target_fd = (u32)event,
+	union bpf_attr attr = { .link_create = { .prog_fd = (u32)prog,
+						 .target_fd = (u32)event,
 						 .attach_type = BPF_PERF_EVENT,
 						 .perf_event.bpf_cookie = 0x1234 } };
 	struct stat st;
@@ -152,7 +155,8 @@ static void perf_link(void **state)
 	assert_int_equal(stat("/proc/self/exe", &st), 0);
 	assert_int_equal(h->views[0].ino, st.st_ino);
 	assert_int_equal(harness_bpf(h, BPF_LINK_CREATE, &attr, sizeof(attr)), -EEXIST);
-	assert_int_equal(harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0), 0);
+	assert_int_equal(harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0),
+			 0);
 	assert_int_equal(harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_DISABLE, 0, 0, 0, 0),
 			 0);
 	assert_false(h->views[0].enabled);
@@ -172,8 +176,9 @@ static void set_bpf(void **state)
 	int prog = harness_prog(h, BPF_PROG_TYPE_KPROBE, 0, trivial, 2);
 	int event = harness_uprobe(h, "/proc/self/exe", 0x40, false, -1, 0);
 
-	assert_int_equal(harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0,
-				      0, 0), 0);
+	assert_int_equal(
+		harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0, 0, 0),
+		0);
 	assert_int_equal(h->nr_views, 1);
 	assert_int_equal(h->views[0].pid, -1);
 	close(prog);
@@ -189,11 +194,13 @@ static void attach_fails(void **state)
 	int event = harness_uprobe(h, "/proc/self/exe", 0x40, false, -1, 0);
 
 	h->attach_error = -EPERM;
-	assert_int_equal(harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0,
-				      0, 0), -EPERM);
+	assert_int_equal(
+		harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0, 0, 0),
+		-EPERM);
 	h->attach_error = 0;
-	assert_int_equal(harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0,
-				      0, 0), 0);
+	assert_int_equal(
+		harness_call(h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0, 0, 0),
+		0);
 	close(event);
 	close(prog);
 	assert_true(harness_wait_objects(h, 0));
@@ -206,7 +213,8 @@ static void others_fds_pass(void **state)
 
 	assert_int_equal(harness_call(h, SYS_ioctl, 1, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0),
 			 HARNESS_PASSED);
-	assert_int_equal(harness_call(h, SYS_epoll_ctl, 1, EPOLL_CTL_ADD, 0, 0, 0, 0), HARNESS_PASSED);
+	assert_int_equal(harness_call(h, SYS_epoll_ctl, 1, EPOLL_CTL_ADD, 0, 0, 0, 0),
+			 HARNESS_PASSED);
 }
 
 int main(void)

@@ -336,7 +336,8 @@ static void percpu_increment_is_one_instruction(void **state)
 	}
 }
 
-/* As compilers write two counters: loads, changes, stores of both mixed, and a value changed twice. */
+/* As compilers write two counters: loads, changes, stores of both mixed, and a value changed twice.
+ */
 static void interleaved_percpu_increments(void **state)
 {
 	struct world w = { 0 };

@@ -124,6 +124,8 @@ void ub_daemon_listener_free(struct listener *listener);
  */
 
 struct session *ub_daemon_session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid);
+/* Its process's name and command line as they are now: a tool under exec gets its own late. */
+void ub_daemon_session_refresh(struct session *session);
 struct session *ub_daemon_session_find(struct ub_daemon *daemon, u64 id);
 void ub_daemon_session_get(struct session *session);
 void ub_daemon_session_put(struct session *session);

@@ -68,10 +68,11 @@ static struct json_object *sessions_json(struct ub_daemon *daemon)
 {
 	struct json_object *list = json_object_new_array();
 
-	for (const struct session *session = daemon->sessions; session; session = session->next) {
+	for (struct session *session = daemon->sessions; session; session = session->next) {
 		struct json_object *object = json_object_new_object();
 		struct json_object *links = json_object_new_array();
 
+		ub_daemon_session_refresh(session);
 		add_int(object, "id", (s64)session->id);
 		add_int(object, "pid", session->pid);
 		add_int(object, "uid", session->uid);
@@ -151,17 +152,37 @@ static struct session *session_of(struct ub_daemon *daemon, struct json_object *
 	return *all ? NULL : ub_daemon_session_find(daemon, (u64)json_object_get_int64(value));
 }
 
+/* Links that could not be taken out yet (a process that can't be stopped now): tried again. */
+static s64 links_left(const struct targets *targets, const struct session *only,
+		      struct json_object *pid, bool by_pid)
+{
+	s64 nr = 0;
+
+	for (const struct link *link = targets->links; link; link = link->next) {
+		if (only && link->session != only)
+			continue;
+		for (const struct target *target = targets->list; target; target = target->next) {
+			if (by_pid && target->pid != json_object_get_int(pid))
+				continue;
+			nr += ub_daemon_session_excludes(link->session, target->pid) &&
+			      ub_daemon_target_has(target, link->id);
+		}
+	}
+	return nr;
+}
+
 static struct json_object *detach(struct ub_daemon *daemon, struct json_object *request)
 {
 	struct session *session;
 	struct json_object *answer, *value;
-	bool every_session;
+	bool every_session, by_pid = false;
 	int nr = 0;
 
 	session = session_of(daemon, request, &every_session);
 	if (!every_session && !session)
 		return failed("no such session");
 	if (json_object_object_get_ex(request, "pid", &value)) {
+		by_pid = true;
 		nr = ub_daemon_targets_exclude(daemon->targets, session,
 					       json_object_get_int(value));
 	} else if (json_object_object_get_ex(request, "all", &value) &&
@@ -172,6 +193,7 @@ static struct json_object *detach(struct ub_daemon *daemon, struct json_object *
 	}
 	answer = succeeded();
 	add_int(answer, "links", nr);
+	add_int(answer, "left", links_left(daemon->targets, session, value, by_pid));
 	return answer;
 }
 

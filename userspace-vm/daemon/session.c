@@ -12,10 +12,20 @@
 
 #define MAX_PIDS 4096
 
+void ub_daemon_session_refresh(struct session *session)
+{
+	struct ub_procfs_status status;
+
+	/* After its end the pid may be another's; its name stays. */
+	if (!session->users || ub_procfs_status(session->pid, &status))
+		return;
+	memcpy(session->comm, status.comm, sizeof(session->comm));
+	ub_procfs_command(session->pid, session->command, sizeof(session->command));
+}
+
 struct session *ub_daemon_session_new(struct ub_daemon *daemon, pid_t pid, uid_t uid, gid_t gid)
 {
 	struct session *session = calloc(1, sizeof(*session));
-	struct ub_procfs_status status;
 
 	if (!session)
 		return NULL;
@@ -26,9 +36,9 @@ struct session *ub_daemon_session_new(struct ub_daemon *daemon, pid_t pid, uid_t
 	session->uid = uid;
 	session->gid = gid;
 	session->started = (u64)time(NULL);
-	if (ub_procfs_status(pid, &status) == 0)
-		memcpy(session->comm, status.comm, sizeof(session->comm));
-	ub_procfs_command(pid, session->command, sizeof(session->command));
+	session->users = 1;
+	ub_daemon_session_refresh(session);
+	session->users = 0;
 	session->next = daemon->sessions;
 	daemon->sessions = session;
 	return session;

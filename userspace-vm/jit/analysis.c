@@ -312,9 +312,10 @@ bool jit_is_change(const struct bpf_insn *insn, const struct facts *fact, u8 reg
 	}
 }
 
-/* Whether an instruction between a load and its store lets the load move down to the store: it has no
- * side effect but on registers and other memory, and clobbers nothing in passing. */
-static bool is_harmless(const struct ub_program *program, const struct facts *facts, u32 load, u32 pc)
+/* Whether an instruction between a load and its store lets the load move down to the store: it has
+ * no side effect but on registers and other memory, and clobbers nothing in passing. */
+static bool is_harmless(const struct ub_program *program, const struct facts *facts, u32 load,
+			u32 pc)
 {
 	const struct bpf_insn *insn = &program->insns[pc], *first = &program->insns[load];
 	s32 size = (s32)ub_isa_access_size(insn), first_size = (s32)ub_isa_access_size(first);
@@ -334,8 +335,8 @@ static bool is_harmless(const struct ub_program *program, const struct facts *fa
 	case UB_FORM_STORE_IMM:
 		/* Elsewhere for certain: the stack, or beside the value. */
 		return insn->dst_reg == 10 ||
-		       (insn->dst_reg == first->src_reg && (insn->off + size <= first->off ||
-							    first->off + first_size <= insn->off));
+		       (insn->dst_reg == first->src_reg &&
+			(insn->off + size <= first->off || first->off + first_size <= insn->off));
 	default:
 		return false;
 	}
@@ -387,9 +388,10 @@ static u32 find_store(const struct ub_program *program, const struct facts *fact
 }
 
 /*
- * r = *p; r += x; *p = r on a per-CPU value. In the kernel nothing runs on that CPU in between; here
- * another thread may, and its update would be lost. So the store becomes the operation, locked, and the
- * load and the change disappear. Compilers interleave several of these and other instructions.
+ * r = *p; r += x; *p = r on a per-CPU value. In the kernel nothing runs on that CPU in between;
+ * here another thread may, and its update would be lost. So the store becomes the operation,
+ * locked, and the load and the change disappear. Compilers interleave several of these and other
+ * instructions.
  */
 static void find_fused(const struct ub_program *program, struct facts *facts)
 {
@@ -407,7 +409,8 @@ static void find_fused(const struct ub_program *program, struct facts *facts)
 		for (u32 i = pc + 1; i < store; i++)
 			nr_changes += jit_is_change(&program->insns[i], &facts[i], load->dst_reg);
 		facts[store].fused = store - pc;
-		/* Several changes of a value that is used later: that use gets the value as loaded here. */
+		/* Several changes of a value that is used later: that use gets the value as loaded
+		 * here. */
 		if (nr_changes > 1 && facts[store].live_after & REG_BIT(load->dst_reg))
 			continue;
 		fact->flags |= FACT_DEAD;

@@ -22,7 +22,8 @@ struct facts {
 	u8 const_map;	/* calls: 1 + index of the map that r1 always is, else 0 */
 	u8 subprog;	/* that it belongs to */
 	u16 live_after; /* bit n: register n may be read after this instruction */
-	u8 fused;	/* stores: how far back the load is that this completes, see find_fused(); 0 = none */
+	u8 fused; /* stores: how far back the load is that this completes, see find_fused(); 0 =
+		     none */
 };
 
 struct analysis {
@@ -43,7 +44,8 @@ u16 jit_writes(const struct bpf_insn *insn, const struct facts *fact);
 bool jit_inlines_lookup(const struct bpf_insn *insn, const struct facts *fact,
 			const struct ub_program *program);
 
-/* Whether @insn at @pc changes register @reg as part of the read-modify-write that a fused store ends. */
+/* Whether @insn at @pc changes register @reg as part of the read-modify-write that a fused store
+ * ends. */
 bool jit_is_change(const struct bpf_insn *insn, const struct facts *fact, u8 reg);
 
 #define REG_BIT(r) (u16)(1u << (r))

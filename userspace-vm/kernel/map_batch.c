@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * BPF_MAP_*_BATCH. Where a batch stopped is told to the caller as the last key, as Linux does for arrays;
- * for hash maps Linux gives a bucket's number in 4 bytes, and callers have room for no more: there it
- * is the number of entries so far, and the key that goes with it is remembered in the map.
+ * BPF_MAP_*_BATCH. Where a batch stopped is told to the caller as the last key, as Linux does for
+ * arrays; for hash maps Linux gives a bucket's number in 4 bytes, and callers have room for no
+ * more: there it is the number of entries so far, and the key that goes with it is remembered in
+ * the map.
  */
 #include <kernel/kinds.h>
 

@@ -5,11 +5,11 @@
 
 #include <string.h>
 
-#define ENOTSUPP      524
-#define MAX_RAW_ARGS  12 /* MAX_BPF_FUNC_ARGS */
-#define ETH_HLEN      14
-#define MAX_PACKET    3520 /* a page less head and tail room */
-#define RUN_ON_CPU    1u   /* BPF_F_TEST_RUN_ON_CPU */
+#define ENOTSUPP     524
+#define MAX_RAW_ARGS 12 /* MAX_BPF_FUNC_ARGS */
+#define ETH_HLEN     14
+#define MAX_PACKET   3520 /* a page less head and tail room */
+#define RUN_ON_CPU   1u	  /* BPF_F_TEST_RUN_ON_CPU */
 
 static int copy_ctx(struct ub_caller *c, const union bpf_attr *a, void *ctx)
 {

@@ -649,6 +649,33 @@ static int mov(struct env *env, const struct bpf_insn *insn)
 	return 0;
 }
 
+static u64 swap_bytes(u64 v, u32 bits)
+{
+	switch (bits) {
+	case 16:
+		return __builtin_bswap16((u16)v);
+	case 32:
+		return __builtin_bswap32((u32)v);
+	default:
+		return __builtin_bswap64(v);
+	}
+}
+
+/* Known bits move with their bytes; "to little endian" only cuts off, on this machine. */
+static void byte_swap(const struct bpf_insn *insn, struct reg *d)
+{
+	bool swap = BPF_CLASS(insn->code) == BPF_ALU64 || BPF_SRC(insn->code) == BPF_TO_BE;
+	u32 bits = insn->imm;
+
+	if (swap)
+		d->var_off = ub_tnum(swap_bytes(d->var_off.value, bits),
+				     swap_bytes(d->var_off.mask, bits));
+	else
+		d->var_off = ub_tnum_cast(d->var_off, bits / 8);
+	ub_reg_unbounded(d);
+	ub_range_sync(d);
+}
+
 static int unary(struct env *env, const struct bpf_insn *insn)
 {
 	struct reg *dst = &ub_cur_regs(env)[insn->dst_reg];
@@ -666,12 +693,15 @@ static int unary(struct env *env, const struct bpf_insn *insn)
 	err = ub_check_reg(env, insn->dst_reg, USE_SRC);
 	if (err)
 		return err;
-	if (BPF_OP(insn->code) == BPF_NEG && dst->type == SCALAR_VALUE) {
+	if (dst->type == SCALAR_VALUE) {
 		err = ub_check_reg(env, insn->dst_reg, USE_DST_NO_MARK);
 		if (err)
 			return err;
 		drop_id(dst);
-		scalar_op(insn, dst, dst);
+		if (BPF_OP(insn->code) == BPF_NEG)
+			scalar_op(insn, dst, dst);
+		else
+			byte_swap(insn, dst);
 		return ub_range_check(env, dst, "alu");
 	}
 	return ub_check_reg(env, insn->dst_reg, USE_DST);

@@ -215,8 +215,7 @@ int ub_range_check(struct env *env, struct reg *reg, const char *ctx)
 		return 0;
 	if (env->test_reg_invariants)
 		return ub_reject(env, -EFAULT, "REG INVARIANTS VIOLATION (%s): %s\n", ctx, msg);
-	/* Contradictions mean a way that can't be taken: forget what was deduced rather than trust it. */
-	reg->var_off = ub_tnum_unknown;
+	/* Contradictions mean a way that no run takes: forget what was deduced, as the kernel does. */
 	ub_reg_unbounded(reg);
 	return 0;
 }

@@ -168,7 +168,8 @@ static enum alu change_op(const struct bpf_insn *insn)
 }
 
 /* lock op [base + off], operand of @change */
-static void emit_locked(struct compiler *c, const struct bpf_insn *store, const struct bpf_insn *change)
+static void emit_locked(struct compiler *c, const struct bpf_insn *store,
+			const struct bpf_insn *change)
 {
 	struct bytes *b = &c->out;
 	u32 size = ub_isa_access_size(store);
@@ -176,7 +177,8 @@ static void emit_locked(struct compiler *c, const struct bpf_insn *store, const 
 	enum alu op = change_op(change);
 
 	if (BPF_SRC(change->code) == BPF_X) {
-		x_sized(b, size, true, op << 3 | 1, hw_reg(change->src_reg), true, base, store->off);
+		x_sized(b, size, true, op << 3 | 1, hw_reg(change->src_reg), true, base,
+			store->off);
 		return;
 	}
 	/* 80 /op ib, 83 /op ib, 81 /op iw or id */
@@ -196,7 +198,8 @@ static void emit_locked_fetch(struct compiler *c, const struct bpf_insn *store,
 {
 	struct bytes *b = &c->out;
 	u32 size = ub_isa_access_size(store);
-	u8 dst = hw_reg(store->src_reg), base = hw_reg(store->dst_reg), src = hw_reg(change->src_reg);
+	u8 dst = hw_reg(store->src_reg), base = hw_reg(store->dst_reg),
+	   src = hw_reg(change->src_reg);
 	bool by_reg = BPF_SRC(change->code) == BPF_X;
 	bool wide = BPF_CLASS(change->code) == BPF_ALU64;
 	enum alu op = change_op(change);

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Maps whose shared memory somebody scribbles on: every operation still ends, soon, and touches nothing outside
+ * that memory (which has inaccessible pages on both sides).
+ *
+ *   fuzz_map_hostile [-n ROUNDS] [-s SEED]
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <map/iterate.h>
+#include <map/stack_trace.h>
+
+#include "../map/sides.h"
+
+#define PAGE 4096ull
+#define OPS 60
+
+static u64 random_state;
+
+static u32 pick(u32 n)
+{
+	random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+	return (u32)(random_state >> 33) % n;
+}
+
+static bool is_alive(void *opaque, u32 tgid)
+{
+	return tgid % 2;
+}
+
+/* Between two pages that nobody may touch. */
+static void create(struct ub_map *map, const struct ub_map_attr *attr)
+{
+	u64 size = ub_map_shared_size(attr, 2);
+	u8 *base = mmap(NULL, size + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (base == MAP_FAILED || mprotect(base + PAGE, size, PROT_READ | PROT_WRITE)) {
+		perror("mmap");
+		exit(1);
+	}
+	ub_map_bind(map, attr, 2, base + PAGE);
+	ub_map_format(map);
+}
+
+static void scribble(struct ub_map *map)
+{
+	u64 nr_words = map->shared_size / 8, *words = (u64 *)map->shared;
+
+	for (u32 n = 1 + pick(pick(4) ? 4 : 200); n; n--) {
+		u64 *at = &words[pick((u32)nr_words)];
+
+		/* More often where the structure is than in the values. */
+		if (pick(2))
+			at = &words[pick((u32)(nr_words < 160 ? nr_words : 160))];
+		switch (pick(5)) {
+		case 0:
+			*at = 0;
+			break;
+		case 1:
+			*at = pick(64);
+			break;
+		case 2:
+			*at ^= 1ull << pick(64);
+			break;
+		case 3:
+			*at = words[pick((u32)nr_words)];
+			break;
+		default:
+			*at = (u64)pick(UINT32_MAX) << 32 | pick(UINT32_MAX);
+			break;
+		}
+	}
+}
+
+static void operate(struct ub_map *map)
+{
+	u64 key[4] = { 0 }, value[64] = { 0 }, next[4];
+	struct ub_process process = { .tgid_pid = pick(10), .nr_cpus = 2 };
+	struct ub_run run = { .process = &process, .cpu = pick(2) };
+	const void *met;
+	void *found;
+	int err = 0;
+
+	key[0] = pick(40);
+	if (map->attr.type == BPF_MAP_TYPE_LPM_TRIE)
+		key[0] = (u64)pick(8) << 32 | pick(33);
+	switch (pick(11)) {
+	case 0:
+	case 1:
+		ub_map_update(map, key, value, pick(3), &run);
+		break;
+	case 2:
+		ub_map_delete(map, key, &run);
+		break;
+	case 3:
+		found = ub_map_lookup(map, key, &run);
+		if (found)
+			memset(found, 0x5a, map->attr.value_size);
+		break;
+	case 4:
+		ub_map_push_run(map, value, pick(3), &run);
+		break;
+	case 5:
+		ub_map_pop(map, value);
+		ub_map_peek(map, value);
+		break;
+	case 6:
+		err = ub_map_sys_lookup(map, key, value, 0);
+		break;
+	case 7:
+		for (u32 n = 0; n < 200 && !err; n++) {
+			err = ub_map_sys_next_key(map, n ? key : NULL, next);
+			memcpy(key, next, map->attr.key_size);
+		}
+		break;
+	case 8:
+		err = ub_map_sys_lookup_and_delete(map, key, value, 0);
+		break;
+	case 9:
+		if (map->attr.type == BPF_MAP_TYPE_STACK_TRACE) {
+			value[0] = pick(100);
+			ub_stack_trace_put(map, value, 1 + pick(8), pick(2) ? BPF_F_REUSE_STACKID : 0,
+					   &run);
+		} else if (ub_map_iterable(map)) {
+			struct ub_map_iter iter = { 0 };
+
+			for (u32 n = 0; n < 200; n++) {
+				if (!ub_map_iterate(map, &iter, &met, &found, &run))
+					break;
+			}
+		}
+		break;
+	default:
+		if (!pick(10))
+			ub_map_sweep(map, is_alive, NULL);
+		break;
+	}
+	(void)err;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct ub_map_attr shapes[] = {
+		{ BPF_MAP_TYPE_HASH, 4, 8, 20 },
+		{ BPF_MAP_TYPE_HASH, 20, 40, 300 },
+		{ BPF_MAP_TYPE_PERCPU_HASH, 8, 8, 20 },
+		{ BPF_MAP_TYPE_LRU_HASH, 8, 8, 20 },
+		{ BPF_MAP_TYPE_LRU_PERCPU_HASH, 8, 8, 20 },
+		{ BPF_MAP_TYPE_ARRAY, 4, 8, 20 },
+		{ BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 20 },
+		{ BPF_MAP_TYPE_LPM_TRIE, 8, 8, 20, BPF_F_NO_PREALLOC },
+		{ BPF_MAP_TYPE_QUEUE, 0, 8, 20 },
+		{ BPF_MAP_TYPE_STACK, 0, 8, 20 },
+		{ BPF_MAP_TYPE_BLOOM_FILTER, 0, 8, 20 },
+		{ BPF_MAP_TYPE_STACK_TRACE, 4, 64, 16 },
+		{ BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, 20 },
+		{ BPF_MAP_TYPE_HASH_OF_MAPS, 4, 4, 20 },
+	};
+	u64 rounds = 400, seed = (u64)time(NULL);
+	int option;
+
+	while ((option = getopt(argc, argv, "n:s:")) != -1) {
+		if (option == 'n')
+			rounds = strtoull(optarg, NULL, 0);
+		else if (option == 's')
+			seed = strtoull(optarg, NULL, 0);
+		else
+			return 2;
+	}
+	printf("seed %llu\n", (unsigned long long)seed);
+	fflush(stdout);
+	random_state = seed;
+	for (u64 round = 0; round < rounds; round++) {
+		const struct ub_map_attr *attr = &shapes[round % ub_array_size(shapes)];
+		struct ub_map map;
+
+		create(&map, attr);
+		for (u32 i = 0; i < OPS; i++)
+			operate(&map);
+		for (u32 n = 0; n < 10; n++) {
+			scribble(&map);
+			for (u32 i = 0; i < OPS; i++)
+				operate(&map);
+		}
+		munmap(map.shared - PAGE, map.shared_size + 2 * PAGE);
+	}
+	return 0;
+}
