@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: MIT
 /*
- * attach [ROUNDS]: what the backends cost, in interleaved rounds: ns for each call of malloc that is counted, and the times
- * of attach and detach, on a target with 8 threads that sleep most of the time. Medians, and ratios.
+ * attach [ROUNDS]: what the backends cost, in interleaved rounds: ns for each call of malloc that
+ * is counted, and the times of attach and detach, on a target with 8 threads that sleep most of the
+ * time. Medians, and ratios.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <limits.h>
-#include <signal.h>
-#include <sys/prctl.h>
 
 #include <client/client.h>
 #include <daemon/daemon.h>
@@ -222,7 +223,8 @@ int main(int argc, char **argv)
 		double u = median(userspace, nr, rows[i].field);
 
 		if (has_kernel && k > 0)
-			printf("%-28s %12.1f %12.1f %12.2f\n", rows[i].name, k, u, u > 0 ? k / u : 0);
+			printf("%-28s %12.1f %12.1f %12.2f\n", rows[i].name, k, u,
+			       u > 0 ? k / u : 0);
 		else
 			printf("%-28s %12s %12.1f\n", rows[i].name, "-", u);
 	}
