@@ -27,7 +27,14 @@
 #include "output.h"
 #include "residue.h"
 
-enum { PATIENCE_MS = 30000, FULL_EVERY = 100, MAX_GROWTH_KB = 4096 };
+enum { PATIENCE_MS = 30000, FULL_EVERY = 100 };
+
+/* A sanitizer keeps freed memory for a while. */
+#ifdef __SANITIZE_ADDRESS__
+enum { MAX_GROWTH_KB = 400 << 10 };
+#else
+enum { MAX_GROWTH_KB = 4096 };
+#endif
 
 static const struct ub_backend *backend;
 static struct ub_programs *programs;
