@@ -76,7 +76,7 @@ start_victim() {
 
 make_calls() {
 	local before
-	before=$(grep -c done "$dir/victim.out")
+	before=$(grep -c "done" "$dir/victim.out")
 	echo go >&7
 	until_true eval '[ "$(grep -c done "$dir/victim.out")" -gt '"$before"' ]' ||
 		fail "the victim hangs"
