@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <agent/data.h>
 #include <common/cleanup.h>
@@ -155,6 +156,7 @@ static void check_against_files(const struct ub_target *t, struct ub_image *imag
 {
 	const struct ub_mapping *m = NULL;
 	_cleanup_close_ int fd = -1;
+	struct stat st;
 	u32 nr = 0;
 
 	for (u32 i = 0; i < image->nr_sites; i++) {
@@ -166,6 +168,12 @@ static void check_against_files(const struct ub_target *t, struct ub_image *imag
 				close(fd);
 			m = ub_target_mapping(t, site->address);
 			fd = m && m->inode ? ub_open_mapped(t, m) : -1;
+			/* Another file by that name: its bytes say nothing about ours, and a site
+			 * that stays patched without its trampoline kills. */
+			if (fd >= 0 && (fstat(fd, &st) || st.st_ino != m->inode)) {
+				close(fd);
+				fd = -1;
+			}
 		}
 		/* A file that can't be opened any more (upgraded, unlinked) proves nothing either
 		 * way. */
