@@ -233,8 +233,10 @@ static int program_from_elf(u8 *data, size_t size, struct ub_program **out, stru
 	err = relocate(elf, elf_ndxscn(section), insns + 2, nr, why);
 	entry = find_entry(elf, elf_ndxscn(section), nr);
 	elf_end(elf);
-	if (err)
+	if (err) {
+		/* cppcheck-suppress memleak ; insns frees itself */
 		return err;
+	}
 	/* The program starts at instruction 0; where the function doesn't, call it. */
 	head = entry ? 0 : 2;
 	insns[0] = (struct bpf_insn) {
