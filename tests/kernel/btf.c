@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * BTF that was damaged here and there: what is let through must be what Linux lets through, and libbpf
- * must survive it. Compared with Linux where bpf(2) may be used and knows all that we do (6.15).
+ * BTF that was damaged here and there: what is let through must be what Linux lets through, and
+ * libbpf must survive it. Compared with Linux where bpf(2) may be used and knows all that we do
+ * (6.15).
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -78,8 +79,11 @@ static char log_text[65536];
 
 static s64 load(bool linux_too, const void *data, u32 size)
 {
-	union bpf_attr attr = { .btf = (u64)data, .btf_size = size, .btf_log_level = 1,
-				.btf_log_buf = (u64)log_text, .btf_log_size = sizeof(log_text) };
+	union bpf_attr attr = { .btf = (u64)data,
+				.btf_size = size,
+				.btf_log_level = 1,
+				.btf_log_buf = (u64)log_text,
+				.btf_log_size = sizeof(log_text) };
 	s64 r;
 
 	log_text[0] = 0;

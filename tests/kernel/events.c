@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Records on their way to a client: ring buffers, perf buffers, and waking it in its own epoll set. */
+/* Records on their way to a client: ring buffers, perf buffers, and waking it in its own epoll set.
+ */
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <setjmp.h>
@@ -52,8 +53,9 @@ static u64 ready(int timeout_ms)
 static u32 map_id(int fd)
 {
 	struct bpf_map_info info = { 0 };
-	union bpf_attr attr = { .info = { .bpf_fd = (u32)fd, .info_len = sizeof(info),
-					  .info = (u64)&info } };
+	union bpf_attr attr = {
+		.info = { .bpf_fd = (u32)fd, .info_len = sizeof(info), .info = (u64)&info }
+	};
 
 	assert_int_equal(harness_bpf(&h, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)), 0);
 	return info.id;
@@ -61,8 +63,9 @@ static u32 map_id(int fd)
 
 static void deliver(u32 kind, u32 map, u32 cpu, const void *data, u32 size)
 {
-	struct ub_event event = { .kind = kind, .map_id = map, .cpu = cpu, .size = size,
-				  .data = data };
+	struct ub_event event = {
+		.kind = kind, .map_id = map, .cpu = cpu, .size = size, .data = data
+	};
 
 	ub_kernel_deliver(h.kernel, &event);
 }
@@ -123,9 +126,11 @@ static void ring_buffer(void **state)
 
 static int open_output(int cpu)
 {
-	struct perf_event_attr attr = { .size = sizeof(attr), .type = PERF_TYPE_SOFTWARE,
+	struct perf_event_attr attr = { .size = sizeof(attr),
+					.type = PERF_TYPE_SOFTWARE,
 					.config = PERF_COUNT_SW_BPF_OUTPUT,
-					.sample_type = PERF_SAMPLE_RAW, .sample_period = 1,
+					.sample_type = PERF_SAMPLE_RAW,
+					.sample_period = 1,
 					.wakeup_events = 1 };
 
 	return (int)harness_call(&h, SYS_perf_event_open, (u64)&attr, (u64)-1, (u64)cpu, (u64)-1,
@@ -143,7 +148,7 @@ static void perf_buffer(void **state)
 		struct perf_event_header header;
 		u32 size;
 		char data[20];
-	} *sample;
+	} * sample;
 	struct perf_event_header *next;
 
 	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, event, 0);
@@ -153,7 +158,8 @@ static void perf_buffer(void **state)
 			 HARNESS_PASSED);
 	assert_int_equal(page->data_offset, PAGE);
 	assert_int_equal(page->data_size, 2 * PAGE);
-	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0), 0);
+	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0),
+			 0);
 	assert_int_equal(harness_update(&h, array, &key, &event, BPF_ANY), 0);
 	assert_int_equal(add(event, 5), 0);
 	deliver(UB_EVENT_PERF, id, 1, "nineteen characters", 20);
@@ -190,7 +196,8 @@ static void perf_size_from_maps(void **state)
 
 	assert_ptr_not_equal(page, MAP_FAILED);
 	assert_int_equal(page->data_size, 0);
-	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0), 0);
+	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0),
+			 0);
 	assert_int_equal(page->data_size, 4 * PAGE);
 	munmap(page, 5 * PAGE);
 	close(event);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A hostile client: random calls on random arguments, and one that rewrites its arguments while they
- * are read. Whatever comes back, the kernel must live, and afterwards hold nothing.
+ * A hostile client: random calls on random arguments, and one that rewrites its arguments while
+ * they are read. Whatever comes back, the kernel must live, and afterwards hold nothing.
  *
  * usage: fuzz [calls [seed]]
  */
@@ -224,7 +224,9 @@ static void one_perf(void)
 	if (!below(5))
 		((u8 *)attr)[below(sizeof(*attr))] = (u8)rnd();
 	keep(harness_call(&h, SYS_perf_event_open, (u64)attr,
-			  below(2) ? (u64)-1 : below(2) ? 0 : any_number(),
+			  below(2)   ? (u64)-1
+			  : below(2) ? 0
+				     : any_number(),
 			  below(2) ? 0 : any_number(), (u64)-1, below(3) ? 8 : any_number(), 0),
 	     true);
 }
@@ -243,8 +245,12 @@ static void one_ioctl(void)
 static void one_other(void)
 {
 	u8 data[300];
-	struct ub_event event = { .kind = below(5), .map_id = below(2000), .size = below(300),
-				  .cpu = below(4), .data = data, .wakeup = below(4) };
+	struct ub_event event = { .kind = below(5),
+				  .map_id = below(2000),
+				  .size = below(300),
+				  .cpu = below(4),
+				  .data = data,
+				  .wakeup = below(4) };
 	char text[600];
 
 	memset(data, (int)rnd(), sizeof(data));
@@ -274,7 +280,8 @@ static void one_other(void)
 	}
 }
 
-/* Scribbles over the very bytes that are about to be read, as another thread of the client could. */
+/* Scribbles over the very bytes that are about to be read, as another thread of the client could.
+ */
 static void scribble(struct harness *harness, u64 address)
 {
 	if (address >= (u64)arena && address < (u64)arena + ARENA - 64 && !below(3))
@@ -326,7 +333,8 @@ int main(int argc, char **argv)
 	setrlimit(RLIMIT_NOFILE, &limit); /* a lack of fds must be survived as well */
 	for (u32 i = 0; i < NR_FDS; i++)
 		fds[i] = -1;
-	arena = mmap(NULL, ARENA + 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	arena = mmap(NULL, ARENA + 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
 	if (arena == MAP_FAILED || mprotect(arena + ARENA, 65536, PROT_NONE))
 		return 1;
 	make_arena();

@@ -18,14 +18,16 @@ static int caller_read(struct ub_caller *caller, u64 address, void *into, size_t
 
 	if (h->before_read)
 		h->before_read(h, address);
-	return process_vm_readv(caller->pid, &local, 1, &remote, 1, 0) == (ssize_t)size ? 0 : -EFAULT;
+	return process_vm_readv(caller->pid, &local, 1, &remote, 1, 0) == (ssize_t)size ? 0
+											: -EFAULT;
 }
 
 static int caller_write(struct ub_caller *caller, u64 address, const void *from, size_t size)
 {
 	struct iovec local = { (void *)from, size }, remote = { (void *)address, size };
 
-	return process_vm_writev(caller->pid, &local, 1, &remote, 1, 0) == (ssize_t)size ? 0 : -EFAULT;
+	return process_vm_writev(caller->pid, &local, 1, &remote, 1, 0) == (ssize_t)size ? 0
+											 : -EFAULT;
 }
 
 static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct ub_caller *caller,
@@ -39,12 +41,15 @@ static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct
 	if (h->nr_views + nr > MAX_VIEWS)
 		return ub_reason_set(why, -ENOSPC, "too many links for the test");
 	for (u32 i = 0; i < nr; i++)
-		h->views[h->nr_views++] = (struct view){
-			.link_id = views[i].link_id, .prog_id = views[i].prog_id,
-			.pid = views[i].pid, .offset = views[i].offset,
-			.ref_ctr_offset = views[i].ref_ctr_offset, .cookie = views[i].cookie,
-			.ino = views[i].ino, .is_return = views[i].is_return, .enabled = true
-		};
+		h->views[h->nr_views++] = (struct view) { .link_id = views[i].link_id,
+							  .prog_id = views[i].prog_id,
+							  .pid = views[i].pid,
+							  .offset = views[i].offset,
+							  .ref_ctr_offset = views[i].ref_ctr_offset,
+							  .cookie = views[i].cookie,
+							  .ino = views[i].ino,
+							  .is_return = views[i].is_return,
+							  .enabled = true };
 	return 0;
 }
 
@@ -91,9 +96,13 @@ void harness_init(struct harness *h)
 	memset(h, 0, sizeof(*h));
 	h->loop = ub_loop_new();
 	h->kernel = ub_kernel_new(h->loop, &ops, h, NR_CPUS);
-	h->caller = (struct ub_caller){ .pid = getpid(), .uid = getuid(), .gid = getgid(),
-					.session = 1, .read = caller_read, .write = caller_write,
-					.opaque = h };
+	h->caller = (struct ub_caller) { .pid = getpid(),
+					 .uid = getuid(),
+					 .gid = getgid(),
+					 .session = 1,
+					 .read = caller_read,
+					 .write = caller_write,
+					 .opaque = h };
 	h->caller.pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
 }
 
@@ -157,16 +166,21 @@ s64 harness_bpf(struct harness *h, u32 cmd, void *attr, u32 size)
 
 int harness_map(struct harness *h, u32 type, u32 key, u32 value, u32 entries, u32 flags)
 {
-	union bpf_attr attr = { .map_type = type, .key_size = key, .value_size = value,
-				.max_entries = entries, .map_flags = flags };
+	union bpf_attr attr = { .map_type = type,
+				.key_size = key,
+				.value_size = value,
+				.max_entries = entries,
+				.map_flags = flags };
 
 	return (int)harness_bpf(h, BPF_MAP_CREATE, &attr, sizeof(attr));
 }
 
-static int element(struct harness *h, u32 cmd, int fd, const void *key, const void *value, u64 flags)
+static int element(struct harness *h, u32 cmd, int fd, const void *key, const void *value,
+		   u64 flags)
 {
-	union bpf_attr attr = { .map_fd = (u32)fd, .key = (u64)key, .value = (u64)value,
-				.flags = flags };
+	union bpf_attr attr = {
+		.map_fd = (u32)fd, .key = (u64)key, .value = (u64)value, .flags = flags
+	};
 
 	return (int)harness_bpf(h, cmd, &attr, sizeof(attr));
 }
@@ -193,18 +207,23 @@ int harness_next_key(struct harness *h, int fd, const void *key, void *next)
 
 int harness_prog(struct harness *h, u32 type, u32 attach_type, const struct bpf_insn *insns, u32 nr)
 {
-	union bpf_attr attr = { .prog_type = type, .expected_attach_type = attach_type,
-				.insns = (u64)insns, .insn_cnt = nr, .license = (u64) "GPL",
+	union bpf_attr attr = { .prog_type = type,
+				.expected_attach_type = attach_type,
+				.insns = (u64)insns,
+				.insn_cnt = nr,
+				.license = (u64) "GPL",
 				.prog_name = "test" };
 
 	return (int)harness_bpf(h, BPF_PROG_LOAD, &attr, sizeof(attr));
 }
 
-int harness_uprobe(struct harness *h, const char *path, u64 offset, bool is_return, pid_t pid, int cpu)
+int harness_uprobe(struct harness *h, const char *path, u64 offset, bool is_return, pid_t pid,
+		   int cpu)
 {
 	struct perf_event_attr attr = { .size = sizeof(attr),
 					.type = ub_kernel_uprobe_type(h->kernel),
-					.config = is_return, .config1 = (u64)path,
+					.config = is_return,
+					.config1 = (u64)path,
 					.config2 = offset };
 
 	return (int)harness_call(h, SYS_perf_event_open, (u64)&attr, (u64)pid, (u64)cpu, (u64)-1,

@@ -47,7 +47,8 @@ bool harness_wait(struct harness *h, bool (*done)(void *opaque), void *opaque);
 /* Waits until the kernel has @count objects. */
 bool harness_wait_objects(struct harness *h, u32 count);
 
-/* As syscall(nr, ...): a result or -errno. HARNESS_PASSED: the kernel wants nothing to do with it. */
+/* As syscall(nr, ...): a result or -errno. HARNESS_PASSED: the kernel wants nothing to do with it.
+ */
 #define HARNESS_PASSED INT64_MIN
 s64 harness_call(struct harness *h, int nr, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5);
 s64 harness_bpf(struct harness *h, u32 cmd, void *attr, u32 size);
@@ -58,7 +59,9 @@ int harness_update(struct harness *h, int fd, const void *key, const void *value
 int harness_lookup(struct harness *h, int fd, const void *key, void *value);
 int harness_delete(struct harness *h, int fd, const void *key);
 int harness_next_key(struct harness *h, int fd, const void *key, void *next);
-int harness_prog(struct harness *h, u32 type, u32 attach_type, const struct bpf_insn *insns, u32 nr);
-int harness_uprobe(struct harness *h, const char *path, u64 offset, bool is_return, pid_t pid, int cpu);
+int harness_prog(struct harness *h, u32 type, u32 attach_type, const struct bpf_insn *insns,
+		 u32 nr);
+int harness_uprobe(struct harness *h, const char *path, u64 offset, bool is_return, pid_t pid,
+		   int cpu);
 
 #endif

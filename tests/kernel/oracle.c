@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The same calls, good and bad, made to Linux and to the userspace kernel: what comes back must be the
- * same, errno by errno. Needs the right to use bpf(2).
+ * The same calls, good and bad, made to Linux and to the userspace kernel: what comes back must be
+ * the same, errno by errno. Needs the right to use bpf(2).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -65,7 +65,7 @@ static int map(struct side *s, const char *name, union bpf_attr attr)
 	return note_fd(s, name, bpf(s, BPF_MAP_CREATE, &attr, sizeof(attr)));
 }
 
-#define MAP(s, name, ...) map(s, name, (union bpf_attr){ __VA_ARGS__ })
+#define MAP(s, name, ...) map(s, name, (union bpf_attr) { __VA_ARGS__ })
 #define BPF(s, name, cmd, ...)                                                                     \
 	({                                                                                         \
 		union bpf_attr attr_ = { __VA_ARGS__ };                                            \
@@ -102,14 +102,17 @@ static void attributes(struct side *s)
 static void map_creation(struct side *s)
 {
 	static const u32 types[] = {
-		BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY,
-		BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
-		BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_QUEUE,
-		BPF_MAP_TYPE_STACK, BPF_MAP_TYPE_STACK_TRACE, BPF_MAP_TYPE_BLOOM_FILTER,
+		BPF_MAP_TYPE_HASH,	  BPF_MAP_TYPE_ARRAY,
+		BPF_MAP_TYPE_PROG_ARRAY,  BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+		BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY,
+		BPF_MAP_TYPE_LRU_HASH,	  BPF_MAP_TYPE_LPM_TRIE,
+		BPF_MAP_TYPE_QUEUE,	  BPF_MAP_TYPE_STACK,
+		BPF_MAP_TYPE_STACK_TRACE, BPF_MAP_TYPE_BLOOM_FILTER,
 	};
 
 	MAP(s, "create type 0", .map_type = 0);
-	MAP(s, "create type 1000", .map_type = 1000, .key_size = 4, .value_size = 4, .max_entries = 1);
+	MAP(s, "create type 1000", .map_type = 1000, .key_size = 4, .value_size = 4,
+	    .max_entries = 1);
 	MAP(s, "create hash", .map_type = BPF_MAP_TYPE_HASH, .key_size = 4, .value_size = 4,
 	    .max_entries = 1);
 	MAP(s, "create hash no entries", .map_type = BPF_MAP_TYPE_HASH, .key_size = 4,
@@ -124,8 +127,8 @@ static void map_creation(struct side *s)
 	    .value_size = 4, .max_entries = 1, .map_flags = 1u << 30);
 	MAP(s, "create hash mmapable", .map_type = BPF_MAP_TYPE_HASH, .key_size = 4,
 	    .value_size = 4, .max_entries = 1, .map_flags = BPF_F_MMAPABLE);
-	MAP(s, "create array key 8", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 8,
-	    .value_size = 4, .max_entries = 1);
+	MAP(s, "create array key 8", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 8, .value_size = 4,
+	    .max_entries = 1);
 	MAP(s, "create array", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4,
 	    .max_entries = 1, .map_flags = BPF_F_MMAPABLE);
 	MAP(s, "create array no prealloc", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4,
@@ -145,8 +148,7 @@ static void map_creation(struct side *s)
 	MAP(s, "create btf key without value", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4,
 	    .value_size = 4, .max_entries = 1, .btf_key_type_id = 1);
 	MAP(s, "create btf bad fd", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4,
-	    .max_entries = 1, .btf_key_type_id = 1, .btf_value_type_id = 1,
-	    .btf_fd = (u32)-1);
+	    .max_entries = 1, .btf_key_type_id = 1, .btf_value_type_id = 1, .btf_fd = (u32)-1);
 	MAP(s, "create btf vmlinux value", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4,
 	    .value_size = 4, .max_entries = 1, .btf_vmlinux_value_type_id = 1);
 	MAP(s, "create ringbuf", .map_type = BPF_MAP_TYPE_RINGBUF, .max_entries = 4096);
@@ -159,9 +161,9 @@ static void map_creation(struct side *s)
 	    .max_entries = 1, .map_flags = BPF_F_NUMA_NODE, .numa_node = 1000);
 	for (u32 i = 0; i < ub_array_size(types); i++) {
 		u32 key = types[i] == BPF_MAP_TYPE_QUEUE || types[i] == BPF_MAP_TYPE_STACK ||
-					  types[i] == BPF_MAP_TYPE_BLOOM_FILTER ?
-				  0 :
-				  8;
+					  types[i] == BPF_MAP_TYPE_BLOOM_FILTER
+				  ? 0
+				  : 8;
 
 		MAP(s, "create of each type", .map_type = types[i], .key_size = key,
 		    .value_size = 8, .max_entries = 4);
@@ -319,8 +321,10 @@ static void batches(struct side *s)
 			keys[i] = i;
 			values[i] = i * 10;
 		}
-		attr = (union bpf_attr){ .batch = { .map_fd = both[m], .keys = (u64)keys,
-						    .values = (u64)values, .count = 10 } };
+		attr = (union bpf_attr) { .batch = { .map_fd = both[m],
+						     .keys = (u64)keys,
+						     .values = (u64)values,
+						     .count = 10 } };
 		note(s, "batch update", bpf(s, BPF_MAP_UPDATE_BATCH, &attr, sizeof(attr)));
 		note(s, "batch update count", attr.batch.count);
 		attr.batch.count = 0;
@@ -340,10 +344,12 @@ static void batches(struct side *s)
 		for (u32 i = 0; i < 20; i++) {
 			s64 r;
 
-			attr = (union bpf_attr){ .batch = { .map_fd = both[m], .keys = (u64)keys,
-							    .values = (u64)values, .count = 16,
-							    .in_batch = i ? (u64)&in : 0,
-							    .out_batch = (u64)&out } };
+			attr = (union bpf_attr) { .batch = { .map_fd = both[m],
+							     .keys = (u64)keys,
+							     .values = (u64)values,
+							     .count = 16,
+							     .in_batch = i ? (u64)&in : 0,
+							     .out_batch = (u64)&out } };
 			r = bpf(s, BPF_MAP_LOOKUP_BATCH, &attr, sizeof(attr));
 			total += attr.batch.count;
 			if (r) {
@@ -353,36 +359,41 @@ static void batches(struct side *s)
 			in = out;
 		}
 		note(s, "batch lookup total", total);
-		attr = (union bpf_attr){ .batch = { .map_fd = both[m], .keys = BAD,
-						    .values = (u64)values, .count = 16,
-						    .out_batch = (u64)&out } };
+		attr = (union bpf_attr) { .batch = { .map_fd = both[m],
+						     .keys = BAD,
+						     .values = (u64)values,
+						     .count = 16,
+						     .out_batch = (u64)&out } };
 		note(s, "batch lookup bad keys", bpf(s, BPF_MAP_LOOKUP_BATCH, &attr, sizeof(attr)));
 		keys[0] = 0;
 		keys[1] = 1;
-		attr = (union bpf_attr){ .batch = { .map_fd = both[m], .keys = (u64)keys,
-						    .count = 2 } };
+		attr = (union bpf_attr) {
+			.batch = { .map_fd = both[m], .keys = (u64)keys, .count = 2 }
+		};
 		note(s, "batch delete", bpf(s, BPF_MAP_DELETE_BATCH, &attr, sizeof(attr)));
 		note(s, "batch delete count", attr.batch.count);
 		attr.batch.count = 2;
 		note(s, "batch delete again", bpf(s, BPF_MAP_DELETE_BATCH, &attr, sizeof(attr)));
 		note(s, "batch delete again count", attr.batch.count);
-		attr = (union bpf_attr){ .batch = { .map_fd = both[m], .keys = (u64)keys,
-						    .values = (u64)values, .count = 16,
-						    .out_batch = (u64)&out } };
+		attr = (union bpf_attr) { .batch = { .map_fd = both[m],
+						     .keys = (u64)keys,
+						     .values = (u64)values,
+						     .count = 16,
+						     .out_batch = (u64)&out } };
 		note(s, "batch lookup and delete",
 		     bpf(s, BPF_MAP_LOOKUP_AND_DELETE_BATCH, &attr, sizeof(attr)));
 		note(s, "batch lookup and delete count", attr.batch.count);
 	}
-	attr = (union bpf_attr){ .batch = { .map_fd = (u32)-1, .count = 1 } };
+	attr = (union bpf_attr) { .batch = { .map_fd = (u32)-1, .count = 1 } };
 	note(s, "batch bad fd", bpf(s, BPF_MAP_LOOKUP_BATCH, &attr, sizeof(attr)));
 }
 
 static void maps_of_objects(struct side *s, int prog, int event)
 {
-	int inner = MAP(s, "inner", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4,
-			.value_size = 8, .max_entries = 2);
-	int other = MAP(s, "other", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4,
-			.value_size = 8, .max_entries = 3);
+	int inner = MAP(s, "inner", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8,
+			.max_entries = 2);
+	int other = MAP(s, "other", .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8,
+			.max_entries = 3);
 	int outer[2] = {
 		MAP(s, "array of maps", .map_type = BPF_MAP_TYPE_ARRAY_OF_MAPS, .key_size = 4,
 		    .value_size = 4, .max_entries = 2, .inner_map_fd = inner),
@@ -402,8 +413,8 @@ static void maps_of_objects(struct side *s, int prog, int event)
 	MAP(s, "prog array inside", .map_type = BPF_MAP_TYPE_ARRAY_OF_MAPS, .key_size = 4,
 	    .value_size = 4, .max_entries = 2, .inner_map_fd = progs);
 	if (outer[0] >= 0)
-		MAP(s, "maps of maps of maps", .map_type = BPF_MAP_TYPE_ARRAY_OF_MAPS, .key_size = 4,
-		    .value_size = 4, .max_entries = 2, .inner_map_fd = outer[0]);
+		MAP(s, "maps of maps of maps", .map_type = BPF_MAP_TYPE_ARRAY_OF_MAPS,
+		    .key_size = 4, .value_size = 4, .max_entries = 2, .inner_map_fd = outer[0]);
 	for (u32 i = 0; i < 2; i++) {
 		if (outer[i] < 0)
 			continue;
@@ -469,7 +480,7 @@ static int prog_load(struct side *s, const char *name, union bpf_attr attr)
 		attr.license = (u64) "GPL";
 	return note_fd(s, name, bpf(s, BPF_PROG_LOAD, &attr, sizeof(attr)));
 }
-#define PROG(s, name, ...) prog_load(s, name, (union bpf_attr){ __VA_ARGS__ })
+#define PROG(s, name, ...) prog_load(s, name, (union bpf_attr) { __VA_ARGS__ })
 
 static void prog_checks(struct side *s)
 {
@@ -496,9 +507,8 @@ static void prog_checks(struct side *s)
 	     .log_size = 1, .log_level = 1);
 	PROG(s, "prog log bad buffer", .prog_type = BPF_PROG_TYPE_KPROBE, .log_buf = BAD,
 	     .log_size = 100, .log_level = 1);
-	PROG(s, "prog func info without btf", .prog_type = BPF_PROG_TYPE_KPROBE,
-	     .func_info_cnt = 1, .func_info_rec_size = 8, .func_info = (u64)log,
-	     .prog_btf_fd = (u32)-1);
+	PROG(s, "prog func info without btf", .prog_type = BPF_PROG_TYPE_KPROBE, .func_info_cnt = 1,
+	     .func_info_rec_size = 8, .func_info = (u64)log, .prog_btf_fd = (u32)-1);
 	PROG(s, "prog line info with wrong fd", .prog_type = BPF_PROG_TYPE_KPROBE,
 	     .line_info_cnt = 1, .line_info_rec_size = 16, .line_info = (u64)log, .prog_btf_fd = 1);
 	PROG(s, "prog attach btf", .prog_type = BPF_PROG_TYPE_KPROBE, .attach_btf_id = 1);
@@ -515,10 +525,11 @@ static s64 perf(struct side *s, struct perf_event_attr attr, pid_t pid, int cpu,
 {
 	if (!attr.size)
 		attr.size = sizeof(attr);
-	return call(s, SYS_perf_event_open, (u64)&attr, (u64)(s64)pid, (u64)(s64)cpu, (u64)-1, flags);
+	return call(s, SYS_perf_event_open, (u64)&attr, (u64)(s64)pid, (u64)(s64)cpu, (u64)-1,
+		    flags);
 }
 #define PERF(s, name, pid, cpu, flags, ...)                                                        \
-	note_fd(s, name, perf(s, (struct perf_event_attr){ __VA_ARGS__ }, pid, cpu, flags))
+	note_fd(s, name, perf(s, (struct perf_event_attr) { __VA_ARGS__ }, pid, cpu, flags))
 
 static u32 uprobe_type(void)
 {
@@ -546,8 +557,8 @@ static u64 probe_offset(void)
 	char line[4096];
 
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 && address >= start &&
-		    address < end)
+		if (sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 &&
+		    address >= start && address < end)
 			found = address - start + offset;
 	if (f)
 		fclose(f);
@@ -577,8 +588,8 @@ static void perf_events(struct side *s, int prog, int tracepoint_prog)
 	PERF(s, "perf no such file", -1, 0, 0, .type = type, .config1 = (u64) "/no/such/file");
 	PERF(s, "perf directory", -1, 0, 0, .type = type, .config1 = (u64) "/");
 	PERF(s, "perf offset", -1, 0, 0, .type = type, .config1 = exe, .config2 = 1ull << 40);
-	PERF(s, "perf ref_ctr odd", -1, 0, 0, .type = type, .config1 = exe, .config2 = probe_offset(),
-	     .config = 3ull << 32);
+	PERF(s, "perf ref_ctr odd", -1, 0, 0, .type = type, .config1 = exe,
+	     .config2 = probe_offset(), .config = 3ull << 32);
 	PERF(s, "perf size 1", -1, 0, 0, .type = type, .size = 1, .config1 = exe);
 	PERF(s, "perf size 8192", -1, 0, 0, .type = type, .size = 8192, .config1 = exe);
 	PERF(s, "perf unknown type", -1, 0, 0, .type = 12345);
@@ -586,10 +597,11 @@ static void perf_events(struct side *s, int prog, int tracepoint_prog)
 	     .sample_type = 1ull << 40);
 	PERF(s, "perf read format", -1, 0, 0, .type = type, .config1 = exe,
 	     .read_format = 1ull << 40);
-	memcpy(large, &(struct perf_event_attr){ .type = type, .size = 4096 },
+	memcpy(large, &(struct perf_event_attr) { .type = type, .size = 4096 },
 	       sizeof(struct perf_event_attr));
 	large[4000] = 1;
-	note(s, "perf unknown bytes", call(s, SYS_perf_event_open, (u64)large, (u64)-1, 0, (u64)-1, 0));
+	note(s, "perf unknown bytes",
+	     call(s, SYS_perf_event_open, (u64)large, (u64)-1, 0, (u64)-1, 0));
 	note(s, "perf size told", *(u32 *)(void *)(large + 4) >= 64);
 	note(s, "perf bad attr", call(s, SYS_perf_event_open, BAD, (u64)-1, 0, (u64)-1, 0));
 
@@ -618,25 +630,30 @@ static void perf_events(struct side *s, int prog, int tracepoint_prog)
 
 	BPF(s, "link bad prog", BPF_LINK_CREATE, .link_create = { .prog_fd = (u32)-1 });
 	BPF(s, "link bad target", BPF_LINK_CREATE,
-	    .link_create = { .prog_fd = prog, .target_fd = (u32)-1, .attach_type = BPF_PERF_EVENT });
+	    .link_create = {
+		    .prog_fd = prog, .target_fd = (u32)-1, .attach_type = BPF_PERF_EVENT });
 	BPF(s, "link wrong target", BPF_LINK_CREATE,
 	    .link_create = { .prog_fd = prog, .target_fd = prog, .attach_type = BPF_PERF_EVENT });
 	BPF(s, "link flags", BPF_LINK_CREATE,
-	    .link_create = { .prog_fd = prog, .target_fd = event, .attach_type = BPF_PERF_EVENT,
+	    .link_create = { .prog_fd = prog,
+			     .target_fd = event,
+			     .attach_type = BPF_PERF_EVENT,
 			     .flags = 1 });
 	BPF(s, "link wrong attach type", BPF_LINK_CREATE,
 	    .link_create = { .prog_fd = prog, .target_fd = event, .attach_type = BPF_XDP });
 	BPF(s, "link attach type 1000", BPF_LINK_CREATE,
 	    .link_create = { .prog_fd = prog, .target_fd = event, .attach_type = 1000 });
 	BPF(s, "link wrong prog", BPF_LINK_CREATE,
-	    .link_create = { .prog_fd = tracepoint_prog, .target_fd = event,
+	    .link_create = { .prog_fd = tracepoint_prog,
+			     .target_fd = event,
 			     .attach_type = BPF_PERF_EVENT });
 	BPF(s, "link tracepoint bad target", BPF_LINK_CREATE,
-	    .link_create = { .prog_fd = tracepoint_prog, .target_fd = (u32)-1,
+	    .link_create = { .prog_fd = tracepoint_prog,
+			     .target_fd = (u32)-1,
 			     .attach_type = BPF_PERF_EVENT });
 	link = BPF_FD(s, "link", BPF_LINK_CREATE,
-		      .link_create = { .prog_fd = prog, .target_fd = event,
-				       .attach_type = BPF_PERF_EVENT });
+		      .link_create = {
+			      .prog_fd = prog, .target_fd = event, .attach_type = BPF_PERF_EVENT });
 	BPF(s, "link again", BPF_LINK_CREATE,
 	    .link_create = { .prog_fd = prog, .target_fd = event, .attach_type = BPF_PERF_EVENT });
 	note(s, "set bpf again", ioc(s, event, PERF_EVENT_IOC_SET_BPF, (u64)prog));
@@ -723,20 +740,22 @@ static void ids_and_info(struct side *s, int prog)
 	    .info = { .bpf_fd = 1, .info_len = 10, .info = (u64)&map_info });
 	BPF(s, "info bad address", BPF_OBJ_GET_INFO_BY_FD,
 	    .info = { .bpf_fd = fd, .info_len = 10, .info = BAD });
-	attr = (union bpf_attr){ .info = { .bpf_fd = fd, .info_len = 24, .info = (u64)&map_info } };
+	attr = (union bpf_attr) { .info = {
+					  .bpf_fd = fd, .info_len = 24, .info = (u64)&map_info } };
 	note(s, "info short", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
 	note(s, "info short length", attr.info.info_len);
 	note(s, "info short value size", map_info.value_size);
 	note(s, "info short name", map_info.name[0]);
 	large[4000] = 1;
-	attr = (union bpf_attr){ .info = { .bpf_fd = fd, .info_len = 4096, .info = (u64)large } };
+	attr = (union bpf_attr) { .info = { .bpf_fd = fd, .info_len = 4096, .info = (u64)large } };
 	note(s, "info large", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
 	large[4000] = 0;
 	note(s, "info large zero", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
 	attr.info.info_len = 4097;
 	note(s, "info above a page", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
-	attr = (union bpf_attr){ .info = { .bpf_fd = fd, .info_len = sizeof(map_info),
-					   .info = (u64)&map_info } };
+	attr = (union bpf_attr) {
+		.info = { .bpf_fd = fd, .info_len = sizeof(map_info), .info = (u64)&map_info }
+	};
 	note(s, "info map", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
 	note(s, "info map name", strcmp(map_info.name, "named"));
 	note(s, "info map type", map_info.type);
@@ -744,8 +763,9 @@ static void ids_and_info(struct side *s, int prog)
 
 	prog_info.nr_map_ids = 4;
 	prog_info.map_ids = (u64)ids;
-	attr = (union bpf_attr){ .info = { .bpf_fd = prog, .info_len = sizeof(prog_info),
-					   .info = (u64)&prog_info } };
+	attr = (union bpf_attr) {
+		.info = { .bpf_fd = prog, .info_len = sizeof(prog_info), .info = (u64)&prog_info }
+	};
 	note(s, "info prog", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
 	note(s, "info prog maps", prog_info.nr_map_ids);
 	note(s, "info prog xlated", prog_info.xlated_prog_len);
@@ -753,7 +773,7 @@ static void ids_and_info(struct side *s, int prog)
 	note(s, "info prog gpl", prog_info.gpl_compatible);
 	note(s, "info prog uid", prog_info.created_by_uid);
 	note(s, "info prog func info", prog_info.nr_func_info);
-	prog_info = (struct bpf_prog_info){ .xlated_prog_len = 16, .xlated_prog_insns = BAD };
+	prog_info = (struct bpf_prog_info) { .xlated_prog_len = 16, .xlated_prog_insns = BAD };
 	note(s, "info prog bad insns", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
 
 	BPF(s, "test run of kprobe", BPF_PROG_TEST_RUN, .test = { .prog_fd = prog });
@@ -767,7 +787,7 @@ static void ids_and_info(struct side *s, int prog)
 	    .prog_bind_map = { .prog_fd = prog, .map_fd = fd, .flags = 1 });
 	BPF(s, "bind map bad", BPF_PROG_BIND_MAP,
 	    .prog_bind_map = { .prog_fd = prog, .map_fd = prog });
-	prog_info = (struct bpf_prog_info){ .nr_map_ids = 0 };
+	prog_info = (struct bpf_prog_info) { .nr_map_ids = 0 };
 	note(s, "info after bind", bpf(s, BPF_OBJ_GET_INFO_BY_FD, &attr, sizeof(attr)));
 	note(s, "info after bind maps", prog_info.nr_map_ids);
 	BPF_FD(s, "enable stats", BPF_ENABLE_STATS, .enable_stats.type = 0);
@@ -794,9 +814,9 @@ static void btf_maps(struct side *s)
 	int var = btf__add_var(btf, "v", BTF_VAR_GLOBAL_ALLOCATED, u64_id);
 	int sec = btf__add_datasec(btf, ".bss", 8);
 	static const u32 types[] = {
-		BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PERCPU_HASH,
-		BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_LRU_HASH, BPF_MAP_TYPE_STACK_TRACE,
-		BPF_MAP_TYPE_QUEUE, BPF_MAP_TYPE_BLOOM_FILTER, BPF_MAP_TYPE_LPM_TRIE,
+		BPF_MAP_TYPE_HASH,	   BPF_MAP_TYPE_ARRAY,	      BPF_MAP_TYPE_PERCPU_HASH,
+		BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_LRU_HASH,     BPF_MAP_TYPE_STACK_TRACE,
+		BPF_MAP_TYPE_QUEUE,	   BPF_MAP_TYPE_BLOOM_FILTER, BPF_MAP_TYPE_LPM_TRIE,
 	};
 	const void *data;
 	u32 size;
@@ -806,9 +826,9 @@ static void btf_maps(struct side *s)
 	data = btf__raw_data(btf, &size);
 	fd = btf_load(s, "btf", data, size);
 	for (u32 i = 0; i < ub_array_size(types); i++) {
-		u32 key = types[i] == BPF_MAP_TYPE_QUEUE || types[i] == BPF_MAP_TYPE_BLOOM_FILTER ?
-				  0 :
-				  4;
+		u32 key = types[i] == BPF_MAP_TYPE_QUEUE || types[i] == BPF_MAP_TYPE_BLOOM_FILTER
+				  ? 0
+				  : 4;
 
 		MAP(s, "btf map", .map_type = types[i], .key_size = key, .value_size = 8,
 		    .max_entries = 1, .btf_fd = fd, .btf_key_type_id = u32_id,
@@ -861,8 +881,9 @@ int main(void)
 {
 	static struct side kernel, ours;
 	static struct harness h;
-	union bpf_attr attr = { .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4,
-				.max_entries = 1 };
+	union bpf_attr attr = {
+		.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1
+	};
 	int fd = (int)syscall(SYS_bpf, BPF_MAP_CREATE, &attr, sizeof(attr));
 	int differ = 0;
 

@@ -13,7 +13,7 @@
 
 #include "harness.h"
 
-#define INSN(...) ((struct bpf_insn){ __VA_ARGS__ })
+#define INSN(...) ((struct bpf_insn) { __VA_ARGS__ })
 #define EXIT	  INSN(.code = BPF_JMP | BPF_EXIT)
 
 static struct harness h;
@@ -37,8 +37,8 @@ static int counting_prog(int fd)
 		INSN(.code = BPF_ST | BPF_MEM | BPF_W, .dst_reg = 10, .off = -4),
 		INSN(.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 2, .src_reg = 10),
 		INSN(.code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = 2, .imm = -4),
-		INSN(.code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = 1,
-		     .src_reg = BPF_PSEUDO_MAP_FD, .imm = fd),
+		INSN(.code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = 1, .src_reg = BPF_PSEUDO_MAP_FD,
+		     .imm = fd),
 		INSN(.code = 0),
 		INSN(.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_map_lookup_elem),
 		INSN(.code = BPF_JMP | BPF_JEQ | BPF_K, .dst_reg = 0, .off = 2),
@@ -70,8 +70,10 @@ static bool counts_to(void *opaque)
 
 static void on_a_clock(void **state)
 {
-	struct perf_event_attr attr = { .size = sizeof(attr), .type = PERF_TYPE_SOFTWARE,
-					.config = PERF_COUNT_SW_CPU_CLOCK, .freq = 1,
+	struct perf_event_attr attr = { .size = sizeof(attr),
+					.type = PERF_TYPE_SOFTWARE,
+					.config = PERF_COUNT_SW_CPU_CLOCK,
+					.freq = 1,
 					.sample_freq = 500 };
 	u64 target = 5;
 	int prog, event;
@@ -81,17 +83,19 @@ static void on_a_clock(void **state)
 	assert_true(prog >= 0);
 	event = (int)harness_call(&h, SYS_perf_event_open, (u64)&attr, (u64)-1, 0, (u64)-1, 0, 0);
 	assert_true(event >= 0);
-	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0,
-				      0, 0), 0);
+	assert_int_equal(
+		harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_SET_BPF, (u64)prog, 0, 0, 0),
+		0);
 	assert_true(harness_wait(&h, counts_to, &target));
-	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_DISABLE, 0, 0, 0, 0),
-			 0);
+	assert_int_equal(
+		harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_DISABLE, 0, 0, 0, 0), 0);
 	/* Disabled is disabled, at once. */
 	target = count();
 	for (int i = 0; i < 50; i++)
 		harness_pump(&h);
 	assert_int_equal(count(), target);
-	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0), 0);
+	assert_int_equal(harness_call(&h, SYS_ioctl, (u64)event, PERF_EVENT_IOC_ENABLE, 0, 0, 0, 0),
+			 0);
 	target += 5;
 	assert_true(harness_wait(&h, counts_to, &target));
 	close(event);
@@ -102,8 +106,9 @@ static void on_a_clock(void **state)
 
 static s64 test_run(int prog, u64 *ctx, u32 size, u32 *retval)
 {
-	union bpf_attr attr = { .test = { .prog_fd = (u32)prog, .ctx_in = (u64)ctx,
-					  .ctx_size_in = size } };
+	union bpf_attr attr = {
+		.test = { .prog_fd = (u32)prog, .ctx_in = (u64)ctx, .ctx_size_in = size }
+	};
 	s64 err = harness_bpf(&h, BPF_PROG_TEST_RUN, &attr, sizeof(attr));
 
 	*retval = attr.test.retval;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The attribute of a bpf(2) call: copied in from the caller once, so that a client which rewrites it
- * meanwhile changes nothing, and checked as Linux does.
+ * The attribute of a bpf(2) call: copied in from the caller once, so that a client which rewrites
+ * it meanwhile changes nothing, and checked as Linux does.
  */
 #ifndef UB_KERNEL_ATTR_H
 #define UB_KERNEL_ATTR_H
@@ -10,7 +10,8 @@
 
 #include <kernel/object.h>
 
-/* sizeof(union bpf_attr) of the Linux whose behaviour is followed (6.18); Debian 12's header is older. */
+/* sizeof(union bpf_attr) of the Linux whose behaviour is followed (6.18); Debian 12's header is
+ * older. */
 #define UB_ATTR_SIZE 168
 
 /* BPF_LINK_CREATE's arguments for uprobe_multi (Linux 6.6), at attr + 16. */
@@ -64,9 +65,11 @@ int __must_check ub_attr_write(const struct ub_attr *attr, struct ub_caller *cal
 	ub_attr_write(attr, caller, offsetof(union bpf_attr, field), &(attr)->a.field,             \
 		      sizeof((attr)->a.field))
 
-/* Copies a name of BPF_OBJ_NAME_LEN bytes: letters, digits, '_' and '.', NUL-terminated. -EINVAL. */
+/* Copies a name of BPF_OBJ_NAME_LEN bytes: letters, digits, '_' and '.', NUL-terminated. -EINVAL.
+ */
 int __must_check ub_attr_name(char *into, const char *from);
-/* Copies a string of at most @size bytes with its NUL from the caller: its length without it, -EFAULT, or -E2BIG. */
+/* Copies a string of at most @size bytes with its NUL from the caller: its length without it,
+ * -EFAULT, or -E2BIG. */
 int __must_check ub_caller_string(struct ub_caller *caller, u64 address, char *into, size_t size);
 
 #endif

@@ -3,8 +3,8 @@
  * Whether a client's BTF is well formed: what kernel/bpf/btf.c checks before it believes anything,
  * in the same words. libbpf, which parses it afterwards, trusts its input more than one should.
  *
- * Three passes: header and sections; each type by itself (check_meta); references between types (every id
- * exists, nothing contains itself, chains end after MAX_DEPTH steps).
+ * Three passes: header and sections; each type by itself (check_meta); references between types
+ * (every id exists, nothing contains itself, chains end after MAX_DEPTH steps).
  */
 #include <kernel/kinds.h>
 
@@ -30,10 +30,10 @@ struct check {
 	const char *strings;
 	u32 str_len;
 	struct ub_log *log;
-	u32 nr;	       /* types, without void; ids are 1 .. nr */
-	u32 *offsets;  /* of each type in types, by id */
+	u32 nr;	      /* types, without void; ids are 1 .. nr */
+	u32 *offsets; /* of each type in types, by id */
 	u32 capacity;
-	u8 *state;     /* of the walk, by id */
+	u8 *state; /* of the walk, by id */
 };
 
 static const struct btf_type *type_at(const struct check *c, u32 id)
@@ -114,9 +114,9 @@ static int check_reference(const struct check *c, const struct btf_type *t, u32 
 	if (!id_valid(t->type))
 		return bad_type(c, t, -EINVAL, "Invalid type_id");
 	if (kind == BTF_KIND_TYPEDEF)
-		return t->name_off && is_identifier(c, t->name_off) ?
-			       0 :
-			       bad_type(c, t, -EINVAL, "Invalid name");
+		return t->name_off && is_identifier(c, t->name_off)
+			       ? 0
+			       : bad_type(c, t, -EINVAL, "Invalid name");
 	if (kind == KIND_TYPE_TAG)
 		return c->strings[t->name_off] ? 0 : bad_type(c, t, -EINVAL, "Invalid name");
 	return t->name_off ? bad_type(c, t, -EINVAL, "Invalid name") : 0;
@@ -251,9 +251,9 @@ static bool has_kflag(u32 kind)
 
 static int check_named(const struct check *c, const struct btf_type *t)
 {
-	return t->name_off && is_identifier(c, t->name_off) ?
-		       0 :
-		       bad_type(c, t, -EINVAL, "Invalid name");
+	return t->name_off && is_identifier(c, t->name_off)
+		       ? 0
+		       : bad_type(c, t, -EINVAL, "Invalid name");
 }
 
 static int check_kind(const struct check *c, const struct btf_type *t, const void *more)
@@ -279,9 +279,9 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 			return bad_type(c, t, -EINVAL, "size != 0");
 		if (!array->type || !id_valid(array->type))
 			return bad_type(c, t, -EINVAL, "Invalid elem");
-		return array->index_type && id_valid(array->index_type) ?
-			       0 :
-			       bad_type(c, t, -EINVAL, "Invalid index");
+		return array->index_type && id_valid(array->index_type)
+			       ? 0
+			       : bad_type(c, t, -EINVAL, "Invalid index");
 	case BTF_KIND_STRUCT:
 		return check_struct(c, t, more, false);
 	case BTF_KIND_UNION:
@@ -312,9 +312,9 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 		return check_datasec(c, t, more);
 	case BTF_KIND_FLOAT:
 		return t->size == 2 || t->size == 4 || t->size == 8 || t->size == 12 ||
-				       t->size == 16 ?
-			       0 :
-			       bad_type(c, t, -EINVAL, "Invalid type_size");
+				       t->size == 16
+			       ? 0
+			       : bad_type(c, t, -EINVAL, "Invalid type_size");
 	case KIND_DECL_TAG:
 		if (!c->strings[t->name_off])
 			return bad_type(c, t, -EINVAL, "Invalid value");
@@ -349,8 +349,8 @@ static int check_metas(struct check *c)
 		int err;
 
 		if (left < sizeof(*t)) {
-			ub_log_printf(c->log, "[%u] meta_left:%u meta_needed:%zu\n", c->nr + 1, left,
-				      sizeof(*t));
+			ub_log_printf(c->log, "[%u] meta_left:%u meta_needed:%zu\n", c->nr + 1,
+				      left, sizeof(*t));
 			return -EINVAL;
 		}
 		if (t->info & ~INFO_MASK)
@@ -423,7 +423,8 @@ static int in_range(const struct check *c, u32 from, u32 to)
 	return to <= c->nr ? 0 : bad_reference(c, from, -EINVAL, "Invalid type_id");
 }
 
-/* What a declaration tag may be put on, and on which member or argument of it: btf_decl_tag_resolve(). */
+/* What a declaration tag may be put on, and on which member or argument of it:
+ * btf_decl_tag_resolve(). */
 static int check_tag(const struct check *c, u32 id, s32 component)
 {
 	u32 to = type_at(c, id)->type, kind;
@@ -462,8 +463,8 @@ static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 
 	switch (BTF_INFO_KIND(t->info)) {
 	case BTF_KIND_PTR:
-		err = is_function(c, t->type) ? bad_reference(c, id, -EINVAL, "Invalid type_id") :
-						in_range(c, id, t->type);
+		err = is_function(c, t->type) ? bad_reference(c, id, -EINVAL, "Invalid type_id")
+					      : in_range(c, id, t->type);
 		return err || how == WALK_SIZE ? err : walk_to(c, id, t->type, how, depth);
 	case BTF_KIND_TYPEDEF:
 	case BTF_KIND_VOLATILE:
@@ -487,8 +488,8 @@ static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
 		for (u32 i = 0; i < vlen && !err; i++) {
 			if (is_function(c, members[i].type))
 				return bad_reference(c, id, -EINVAL, "Invalid member");
-			err = how == WALK_SIZE ? walk_to(c, id, members[i].type, how, depth) :
-						 in_range(c, id, members[i].type);
+			err = how == WALK_SIZE ? walk_to(c, id, members[i].type, how, depth)
+					       : in_range(c, id, members[i].type);
 		}
 		return err;
 	case BTF_KIND_FUNC:
@@ -551,7 +552,8 @@ static int check_type_tags(const struct check *c)
 			if (kind != KIND_TYPE_TAG)
 				in_tags = false;
 			else if (!in_tags)
-				return bad_header(c->log, -EINVAL, "Type tags don't precede modifiers");
+				return bad_header(c->log, -EINVAL,
+						  "Type tags don't precede modifiers");
 		}
 	}
 	return 0;
@@ -604,12 +606,12 @@ static int check_header(const u8 *data, u32 size, struct btf_header *hdr, struct
 	if (hdr->type_off > hdr->str_off)
 		return bad_header(log, -EINVAL, "String section is not at the end");
 	if (hdr->type_off)
-		return bad_header(log, -EINVAL, hdr->type_off % 4 ? "Unaligned type_off" :
-								    "Section gap found");
+		return bad_header(log, -EINVAL,
+				  hdr->type_off % 4 ? "Unaligned type_off" : "Section gap found");
 	if (hdr->str_off != hdr->type_len)
-		return bad_header(log, -EINVAL, hdr->str_off < hdr->type_len ?
-							"Section overlap found" :
-							"Section gap found");
+		return bad_header(log, -EINVAL,
+				  hdr->str_off < hdr->type_len ? "Section overlap found"
+							       : "Section gap found");
 	if (hdr->str_off + hdr->str_len != end)
 		return bad_header(log, -EINVAL, "Unsupported section found");
 	return 0;
@@ -628,7 +630,8 @@ int ub_btf_check(const u8 *data, u32 size, struct ub_log *log)
 		return err;
 	c.strings = (const char *)data + hdr.hdr_len + hdr.str_off;
 	c.str_len = hdr.str_len;
-	if (!c.str_len || c.str_len - 1 > MAX_NAME_OFFSET || c.strings[c.str_len - 1] || c.strings[0])
+	if (!c.str_len || c.str_len - 1 > MAX_NAME_OFFSET || c.strings[c.str_len - 1] ||
+	    c.strings[0])
 		return bad_header(log, -EINVAL, "Invalid string section");
 	c.types = data + hdr.hdr_len;
 	c.type_len = hdr.type_len;

@@ -34,7 +34,8 @@ static bool is_regular(const struct btf_type *t)
 	return btf_int_offset(t) == 0 && bits >= 8 && bits <= 128 && !(bits & (bits - 1));
 }
 
-/* btf_struct_check_member() of the member's type: its place in the struct, and the shape of bit fields. */
+/* btf_struct_check_member() of the member's type: its place in the struct, and the shape of bit
+ * fields. */
 static int check_member(const struct btf *btf, const struct btf_type *t, u32 i, const char **what)
 {
 	const struct btf_member *m = &btf_members(t)[i];
@@ -142,7 +143,8 @@ static int check_prototype(const struct btf *btf, u32 id, struct ub_log *log)
 	return 0;
 }
 
-/* What depends on the sizes of types referred to, which the passes before have shown to be finite. */
+/* What depends on the sizes of types referred to, which the passes before have shown to be finite.
+ */
 static int check_sizes(const struct btf *btf, struct ub_log *log)
 {
 	u32 nr = btf__type_cnt(btf);

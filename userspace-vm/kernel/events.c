@@ -3,10 +3,10 @@
  * Events: from a target's own ring, through us, into the client's ring buffer or perf buffer
  * (map/client_ring.h), and the waking of who waits for them.
  *
- * The files that clients hold can't be made readable by us (a memfd always is, which epoll refuses), so
- * an eventfd is put into the client's epoll set in their place, edge-triggered because the client will
- * never read it. A kernel's ring is level-triggered: a reader that goes back to sleep with records unread is
- * woken again. That is what the tick is for.
+ * The files that clients hold can't be made readable by us (a memfd always is, which epoll
+ * refuses), so an eventfd is put into the client's epoll set in their place, edge-triggered because
+ * the client will never read it. A kernel's ring is level-triggered: a reader that goes back to
+ * sleep with records unread is woken again. That is what the tick is for.
  */
 #include <kernel/kinds.h>
 
@@ -17,12 +17,13 @@
 
 #define TICK_MS 10
 
-/* --- waking -------------------------------------------------------------------------------------- */
+/* --- waking --------------------------------------------------------------------------------------
+ */
 
 static int *eventfd_of(struct ub_object *object)
 {
-	return object->kind == UB_KIND_MAP ? &ub_to_map(object)->eventfd :
-					     &ub_to_perf(object)->eventfd;
+	return object->kind == UB_KIND_MAP ? &ub_to_map(object)->eventfd
+					   : &ub_to_perf(object)->eventfd;
 }
 
 void ub_object_wake(struct ub_object *object)
@@ -105,7 +106,8 @@ static bool can_wait_for(const struct ub_object *object)
 		ub_to_map((struct ub_object *)object)->map.attr.type == BPF_MAP_TYPE_RINGBUF);
 }
 
-static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd, int op, u64 address)
+static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd, int op,
+			 u64 address)
 {
 	struct epoll_event event = { 0 };
 	_cleanup_close_ int set = -1;
@@ -148,7 +150,8 @@ void ub_epoll_ctl(struct ub_kernel *k, struct ub_caller *c, const struct ub_call
 				     call->args[3]);
 }
 
-/* --- delivery -------------------------------------------------------------------------------------- */
+/* --- delivery
+ * -------------------------------------------------------------------------------------- */
 
 static void deliver_ring(struct ub_kernel_map *map, const struct ub_event *event)
 {
@@ -223,7 +226,8 @@ void ub_kernel_lost(struct ub_kernel *k, u32 map_id, u64 count)
 	if (!map)
 		return;
 	map->lost += count;
-	for (u32 i = 0; map->map.attr.type == BPF_MAP_TYPE_PERF_EVENT_ARRAY && i < map->nr_slots; i++) {
+	for (u32 i = 0; map->map.attr.type == BPF_MAP_TYPE_PERF_EVENT_ARRAY && i < map->nr_slots;
+	     i++) {
 		struct ub_kperf *event = perf_slot(map, i);
 
 		if (event && event->memfd >= 0) { /* any of them can say it */

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 /*
- * Clients hold real fds, so dup, fork, SCM_RIGHTS and exec work without our help: an object is known
- * by the inode of the file, whatever number it has in whichever process. What must be found out is the
- * last close.
+ * Clients hold real fds, so dup, fork, SCM_RIGHTS and exec work without our help: an object is
+ * known by the inode of the file, whatever number it has in whichever process. What must be found
+ * out is the last close.
  *
  * Most files are one end of a socket pair: when the client's last duplicate is closed, our end sees
  * POLLHUP. Nothing the client does with its end matters (what it writes is never read).
  *
- * Memory that clients mmap must be a memfd. The client gets a description of its own, reopened through
- * /proc/self/fd; the kernel keeps that open while a mapping of it exists. Its closing is told by inotify,
- * which merges equal events that follow each other, so events can't be counted reliably. Where it
- * matters an exact question is asked instead: a read lease on our own description, which the kernel
- * grants only while nobody has the inode open for writing (the memfd itself, made by
- * memfd_create(2), does not count as such). Descriptions that were handed out read-only are
- * counted: at worst such an object lives too long.
+ * Memory that clients mmap must be a memfd. The client gets a description of its own, reopened
+ * through /proc/self/fd; the kernel keeps that open while a mapping of it exists. Its closing is
+ * told by inotify, which merges equal events that follow each other, so events can't be counted
+ * reliably. Where it matters an exact question is asked instead: a read lease on our own
+ * description, which the kernel grants only while nobody has the inode open for writing (the memfd
+ * itself, made by memfd_create(2), does not count as such). Descriptions that were handed out
+ * read-only are counted: at worst such an object lives too long.
  */
 #include <kernel/file.h>
 
@@ -73,8 +73,13 @@ static int insert(struct ub_object *object, int fd, u32 mode, struct ub_file **o
 	file = calloc(1, sizeof(*file));
 	if (!file)
 		return -ENOMEM;
-	*file = (struct ub_file){ .dev = st.st_dev, .ino = st.st_ino, .object = object,
-				  .mode = mode, .socket = -1, .memfd = -1, .watch_descriptor = -1 };
+	*file = (struct ub_file) { .dev = st.st_dev,
+				   .ino = st.st_ino,
+				   .object = object,
+				   .mode = mode,
+				   .socket = -1,
+				   .memfd = -1,
+				   .watch_descriptor = -1 };
 	at = bucket(kernel, st.st_dev, st.st_ino);
 	file->next = *at;
 	*at = file;
@@ -109,7 +114,8 @@ int ub_file_socket(struct ub_object *object, u32 mode)
 	if (err)
 		return err;
 	file->socket = TAKE_FD(ours);
-	file->watch = ub_loop_watch(object->kernel->loop, file->socket, EPOLLHUP, socket_event, file);
+	file->watch =
+		ub_loop_watch(object->kernel->loop, file->socket, EPOLLHUP, socket_event, file);
 	if (!file->watch) {
 		err = errno ? -errno : -ENOMEM;
 		drop(file);
@@ -118,7 +124,8 @@ int ub_file_socket(struct ub_object *object, u32 mode)
 	return TAKE_FD(theirs);
 }
 
-/* Whether a description with write access, or a mapping of one, exists besides our own. -1: can't tell. */
+/* Whether a description with write access, or a mapping of one, exists besides our own. -1: can't
+ * tell. */
 static int open_for_writing(int memfd)
 {
 	if (!fcntl(memfd, F_SETLEASE, F_RDLCK)) {
@@ -189,15 +196,15 @@ int ub_file_memory(struct ub_object *object, int memfd, u32 mode)
 		if (err)
 			return err;
 		file->memfd = memfd;
-		file->watch_descriptor =
-			inotify_add_watch(kernel->inotify_fd, path, IN_CLOSE);
+		file->watch_descriptor = inotify_add_watch(kernel->inotify_fd, path, IN_CLOSE);
 		if (file->watch_descriptor < 0) {
 			err = -errno;
 			drop(file);
 			return err;
 		}
 	}
-	/* A write-only file of Linux may not be mapped but for reading; there is no such thing here. */
+	/* A write-only file of Linux may not be mapped but for reading; there is no such thing
+	 * here. */
 	fd = open(path, (mode & UB_FILE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	if (fd < 0) {
 		err = -errno;

@@ -50,8 +50,8 @@ s64 ub_cmd_get_fd_by_id(struct ub_kernel *k, struct ub_caller *c, struct ub_attr
 	u32 mode = UB_FILE_RDWR;
 	struct ub_object *object;
 
-	if (!ub_attr_tail_zero(attr, kind == UB_KIND_MAP ? UB_ATTR_END(open_flags) :
-							   UB_ATTR_END(start_id)))
+	if (!ub_attr_tail_zero(attr, kind == UB_KIND_MAP ? UB_ATTR_END(open_flags)
+							 : UB_ATTR_END(start_id)))
 		return -EINVAL;
 	if (kind == UB_KIND_MAP) {
 		mode = open_mode(attr->a.open_flags);
@@ -83,8 +83,10 @@ static int begin(struct reply *r, struct ub_caller *c, const struct ub_attr *att
 
 	if (size > sizeof(page))
 		return -E2BIG;
-	*r = (struct reply){ .caller = c, .attr = attr, .address = attr->a.info.info,
-			     .size = size < known ? size : known };
+	*r = (struct reply) { .caller = c,
+			      .attr = attr,
+			      .address = attr->a.info.info,
+			      .size = size < known ? size : known };
 	err = size ? c->read(c, r->address, page, size) : 0;
 	if (err)
 		return err;
@@ -106,8 +108,8 @@ static int finish(struct reply *r, const void *info)
 			     sizeof(r->size));
 }
 
-/* An array for which the caller gave @address and room for *@count elements: copies what fits, says how
- * many there are. */
+/* An array for which the caller gave @address and room for *@count elements: copies what fits, says
+ * how many there are. */
 static int give_array(struct ub_caller *c, u64 address, u32 *count, const void *from, u32 nr,
 		      u32 element)
 {
@@ -127,7 +129,7 @@ static int map_info(struct ub_kernel_map *map, struct ub_caller *c, const struct
 
 	if (err)
 		return err;
-	info = (struct bpf_map_info){
+	info = (struct bpf_map_info) {
 		.type = map->map.attr.type,
 		.id = map->object.id,
 		.key_size = map->map.attr.key_size,
@@ -173,8 +175,8 @@ static int give_maps(struct ub_kprog *prog, struct ub_caller *c, struct bpf_prog
 	if (!ids)
 		return -ENOMEM;
 	for (u32 i = 0; i < nr; i++)
-		ids[i] = i < prog->nr_maps ? prog->maps[i]->object.id :
-					     prog->bound[i - prog->nr_maps]->object.id;
+		ids[i] = i < prog->nr_maps ? prog->maps[i]->object.id
+					   : prog->bound[i - prog->nr_maps]->object.id;
 	return give_array(c, info->map_ids, &info->nr_map_ids, ids, nr, sizeof(*ids));
 }
 
@@ -200,7 +202,8 @@ static int give_code(struct ub_kprog *prog, struct ub_caller *c, struct bpf_prog
 	return err;
 }
 
-/* Records go out with the size that we have, whatever the caller asks for: it learns that from rec_size. */
+/* Records go out with the size that we have, whatever the caller asks for: it learns that from
+ * rec_size. */
 static int give_btf(struct ub_kprog *prog, struct ub_caller *c, struct bpf_prog_info *info)
 {
 	int err = 0;
@@ -239,16 +242,14 @@ static int prog_info(struct ub_kprog *prog, struct ub_caller *c, const struct ub
 	memcpy(info.tag, prog->tag, sizeof(info.tag));
 	memcpy(info.name, prog->program->name, sizeof(info.name));
 	info.load_time = prog->load_time;
-	info.run_time_ns = prog->run_time_ns;
-	info.run_cnt = prog->run_cnt;
-	info.recursion_misses = 0;
+	info.run_time_ns = 0; /* nobody takes the time of a probe */
 	/* Always known here, whereas Linux counts runs while statistics are enabled only. */
 	if (prog->object.kernel->ops->program_counters) {
 		u64 hits = 0, misses = 0;
 
 		prog->object.kernel->ops->program_counters(prog->object.kernel->opaque,
 							   prog->object.id, &hits, &misses);
-		info.run_cnt += hits;
+		info.run_cnt = hits;
 		info.recursion_misses = misses;
 	}
 	info.verified_insns = prog->program->verified_insns;
@@ -359,7 +360,10 @@ static int perf_link_info(struct ub_klink *link, struct ub_caller *c, struct lin
 
 static int multi_link_info(struct ub_klink *link, struct ub_caller *c, struct link_info *info)
 {
-	const struct { u64 address; size_t field; } arrays[] = {
+	const struct {
+		u64 address;
+		size_t field;
+	} arrays[] = {
 		{ info->multi.offsets, offsetof(struct ub_point_spec, offset) },
 		{ info->multi.ref_ctr_offsets, offsetof(struct ub_point_spec, ref_ctr_offset) },
 		{ info->multi.cookies, offsetof(struct ub_point_spec, cookie) },
@@ -439,7 +443,8 @@ s64 ub_cmd_task_fd_query(struct ub_kernel *k, struct ub_caller *c, struct ub_att
 	struct stat st;
 	int err;
 
-	if (!ub_attr_tail_zero(attr, UB_ATTR_END(task_fd_query.probe_addr)) || a->task_fd_query.flags)
+	if (!ub_attr_tail_zero(attr, UB_ATTR_END(task_fd_query.probe_addr)) ||
+	    a->task_fd_query.flags)
 		return -EINVAL;
 	other.pid = (pid_t)a->task_fd_query.pid;
 	snprintf(path, sizeof(path), "/proc/%d", other.pid);
@@ -459,8 +464,8 @@ s64 ub_cmd_task_fd_query(struct ub_kernel *k, struct ub_caller *c, struct ub_att
 	if (!event->is_uprobe)
 		return -EOPNOTSUPP;
 	a->task_fd_query.prog_id = event->prog->object.id;
-	a->task_fd_query.fd_type = event->point.is_return ? BPF_FD_TYPE_URETPROBE :
-							    BPF_FD_TYPE_UPROBE;
+	a->task_fd_query.fd_type =
+		event->point.is_return ? BPF_FD_TYPE_URETPROBE : BPF_FD_TYPE_UPROBE;
 	a->task_fd_query.probe_offset = event->point.offset;
 	a->task_fd_query.probe_addr = 0;
 	err = give_string(c, a->task_fd_query.buf, &a->task_fd_query.buf_len, event->point.path);
@@ -489,14 +494,15 @@ int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd,
 	if (object->kind == UB_KIND_MAP) {
 		const struct ub_kernel_map *map = ub_to_map(file->object);
 
-		return snprintf(out, size,
-				"map_type:\t%u\nkey_size:\t%u\nvalue_size:\t%u\nmax_entries:\t%u\n"
-				"map_flags:\t0x%x\nmap_extra:\t0x%llx\nmemlock:\t%llu\nmap_id:\t%u\n"
-				"frozen:\t%u\n",
-				map->map.attr.type, map->map.attr.key_size, map->map.attr.value_size,
-				map->map.attr.max_entries, map->map.attr.flags,
-				(unsigned long long)map->map.attr.extra,
-				(unsigned long long)map->map.shared_size, object->id, map->frozen);
+		return snprintf(
+			out, size,
+			"map_type:\t%u\nkey_size:\t%u\nvalue_size:\t%u\nmax_entries:\t%u\n"
+			"map_flags:\t0x%x\nmap_extra:\t0x%llx\nmemlock:\t%llu\nmap_id:\t%u\n"
+			"frozen:\t%u\n",
+			map->map.attr.type, map->map.attr.key_size, map->map.attr.value_size,
+			map->map.attr.max_entries, map->map.attr.flags,
+			(unsigned long long)map->map.attr.extra,
+			(unsigned long long)map->map.shared_size, object->id, map->frozen);
 	}
 	if (object->kind == UB_KIND_PROG) {
 		const struct ub_kprog *prog = ub_to_prog(file->object);
@@ -506,11 +512,10 @@ int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd,
 			snprintf(tag + 2 * i, 3, "%02x", prog->tag[i]);
 		return snprintf(out, size,
 				"prog_type:\t%u\nprog_jited:\t1\nprog_tag:\t%s\nmemlock:\t%u\n"
-				"prog_id:\t%u\nrun_time_ns:\t%llu\nrun_cnt:\t%llu\n"
+				"prog_id:\t%u\nrun_time_ns:\t0\nrun_cnt:\t0\n"
 				"recursion_misses:\t0\nverified_insns:\t%u\n",
 				prog->program->type, tag, 4096, object->id,
-				(unsigned long long)prog->run_time_ns,
-				(unsigned long long)prog->run_cnt, prog->program->verified_insns);
+				prog->program->verified_insns);
 	}
 	if (object->kind == UB_KIND_LINK) {
 		const struct ub_klink *link = ub_to_link(file->object);

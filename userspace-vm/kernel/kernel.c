@@ -2,18 +2,20 @@
 /*
  * The userspace kernel's front door.
  *
- * A call comes in as the caller made it: a number and six words. Everything the words point to is in
- * the caller's memory and may change at any moment, so each piece is copied in exactly once and only the copy
- * is looked at: attr first (attr.c), then what it names. Results are written back last, when nothing
- * can fail any more but that write itself.
+ * A call comes in as the caller made it: a number and six words. Everything the words point to is
+ * in the caller's memory and may change at any moment, so each piece is copied in exactly once and
+ * only the copy is looked at: attr first (attr.c), then what it names. Results are written back
+ * last, when nothing can fail any more but that write itself.
  *
- * What is checked, in which order, and which errno comes of it follows Linux's kernel/bpf/syscall.c and
- * kernel/events/core.c case by case: tools find out what a kernel can do by making calls that must fail
- * in a certain way. A capability is never asked for: whoever can reach this kernel may use all of it, and
- * what programs may be attached to is decided by whether the daemon may operate on that process.
+ * What is checked, in which order, and which errno comes of it follows Linux's kernel/bpf/syscall.c
+ * and kernel/events/core.c case by case: tools find out what a kernel can do by making calls that
+ * must fail in a certain way. A capability is never asked for: whoever can reach this kernel may
+ * use all of it, and what programs may be attached to is decided by whether the daemon may operate
+ * on that process.
  *
- * Objects (object.c) are known to clients by real files (file.c). A reply carries a new fd; if the transport can't deliver it,
- * it closes it, which is the last close, which frees the object: nothing needs undoing anywhere else.
+ * Objects (object.c) are known to clients by real files (file.c). A reply carries a new fd; if the
+ * transport can't deliver it, it closes it, which is the last close, which frees the object:
+ * nothing needs undoing anywhere else.
  */
 #include <kernel/kinds.h>
 
@@ -139,7 +141,8 @@ static s64 bpf(struct ub_kernel *k, struct ub_caller *c, u64 cmd, struct ub_attr
 	case BPF_LINK_DETACH:
 		return ub_cmd_link_detach(k, c, a);
 	default:
-		/* Kernels without cgroups, networking, raw tracepoints and iterators say the same. */
+		/* Kernels without cgroups, networking, raw tracepoints and iterators say the same.
+		 */
 		return -EINVAL;
 	}
 }
@@ -161,7 +164,8 @@ static void call_bpf(struct ub_kernel *kernel, struct ub_caller *caller, const s
 }
 
 /* A client maps one of our perf buffers: the only moment at which its size is said. */
-static void call_mmap(struct ub_kernel *kernel, struct ub_caller *caller, const struct ub_call *call)
+static void call_mmap(struct ub_kernel *kernel, struct ub_caller *caller,
+		      const struct ub_call *call)
 {
 	struct ub_object *object;
 
@@ -174,7 +178,7 @@ static void call_mmap(struct ub_kernel *kernel, struct ub_caller *caller, const 
 void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const struct ub_call *call,
 		    struct ub_reply *reply)
 {
-	*reply = (struct ub_reply){ .fd = -1 };
+	*reply = (struct ub_reply) { .fd = -1 };
 	switch (call->nr) {
 	case __NR_bpf:
 		call_bpf(kernel, caller, call, reply);

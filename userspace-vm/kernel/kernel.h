@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The userspace kernel: answers bpf(2), perf_event_open(2), ioctl(2) on perf events and
- * epoll_ctl(2) on its files as Linux does. It knows objects (maps, programs, BTF, links, perf events) and their files; it does
- * not know how calls reach it (daemon/: seccomp listener or socket) nor how targets are operated on
- * (daemon/targets.c, through struct ub_kernel_ops).
+ * epoll_ctl(2) on its files as Linux does. It knows objects (maps, programs, BTF, links, perf
+ * events) and their files; it does not know how calls reach it (daemon/: seccomp listener or
+ * socket) nor how targets are operated on (daemon/targets.c, through struct ub_kernel_ops).
  */
 #ifndef UB_KERNEL_KERNEL_H
 #define UB_KERNEL_KERNEL_H
@@ -21,7 +21,7 @@ struct ub_kernel_map;
 
 /* A process that makes calls. Created by the transport, one per client process. */
 struct ub_caller {
-	pid_t pid;   /* in the daemon's pid namespace */
+	pid_t pid; /* in the daemon's pid namespace */
 	int pidfd;
 	uid_t uid;
 	gid_t gid;
@@ -38,9 +38,10 @@ struct ub_call {
 	u64 args[6];
 };
 
-/* What the transport does then: install @fd (if >= 0, closing its own copy) with @fd_flags and return its number, else return
- * @value (result or -errno). A reply that can't be delivered is undone by closing the fd: last close frees
- * the object. @pass: the call is not ours; let the real kernel have it. */
+/* What the transport does then: install @fd (if >= 0, closing its own copy) with @fd_flags and
+ * return its number, else return
+ * @value (result or -errno). A reply that can't be delivered is undone by closing the fd: last
+ * close frees the object. @pass: the call is not ours; let the real kernel have it. */
 struct ub_reply {
 	s64 value;
 	int fd;
@@ -52,10 +53,10 @@ struct ub_reply {
 struct ub_link_view {
 	u32 link_id;
 	u32 prog_id;
-	pid_t pid;		   /* -1: every process that maps the file */
+	pid_t pid; /* -1: every process that maps the file */
 	u64 session;
-	const char *path;	   /* as the client named it */
-	dev_t dev;		   /* of that file, as the client sees it */
+	const char *path; /* as the client named it */
+	dev_t dev;	  /* of that file, as the client sees it */
 	ino_t ino;
 	u64 offset;
 	u64 ref_ctr_offset;
@@ -68,9 +69,10 @@ struct ub_link_view {
 };
 
 struct ub_kernel_ops {
-	/* All or nothing; returns -errno and @why. Several views (uprobe_multi) go in one stop per process. */
-	int (*attach)(void *opaque, const struct ub_link_view *views, u32 nr, struct ub_caller *caller,
-		      struct ub_reason *why);
+	/* All or nothing; returns -errno and @why. Several views (uprobe_multi) go in one stop per
+	 * process. */
+	int (*attach)(void *opaque, const struct ub_link_view *views, u32 nr,
+		      struct ub_caller *caller, struct ub_reason *why);
 	/* Always ends with the links gone. */
 	void (*detach)(void *opaque, const u32 *link_ids, u32 nr);
 	void (*enable)(void *opaque, u32 link_id, bool enabled);
@@ -92,8 +94,9 @@ void ub_kernel_free(struct ub_kernel *kernel);
 void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const struct ub_call *call,
 		    struct ub_reply *reply);
 
-/* A record that a target produced: goes to the ring or perf buffer of the map it names, whose readers
- * are woken. Links of @session's programs only: @map_ids the process's image holds, checked by the caller. */
+/* A record that a target produced: goes to the ring or perf buffer of the map it names, whose
+ * readers are woken. Links of @session's programs only: @map_ids the process's image holds, checked
+ * by the caller. */
 void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
 /* Records that were lost before they reached us, for @map_id. */
 void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count);
@@ -103,12 +106,17 @@ int ub_kernel_map_fd(const struct ub_kernel_map *map);
 const struct ub_map_attr *ub_kernel_map_attr(const struct ub_kernel_map *map);
 u32 ub_kernel_map_id(const struct ub_kernel_map *map);
 
-/* Entries of a map that holds objects: how many there are (0: no such map), the inner map of one, or the
- * program of one (PROG_ARRAY; only its program, code and maps are filled in). NULL, false: empty. For
- * HASH_OF_MAPS the entries are in no order and a value in shared memory is the inner map's id. */
+/* Entries of a map that holds objects: how many there are (0: no such map), the inner map of one,
+ * or the program of one (PROG_ARRAY; only its program, code and maps are filled in). NULL, false:
+ * empty. For HASH_OF_MAPS the entries are in no order and a value in shared memory is the inner
+ * map's id. */
 u32 ub_kernel_map_slots(const struct ub_kernel_map *map);
 struct ub_kernel_map *ub_kernel_map_inner(const struct ub_kernel_map *map, u32 index);
 bool ub_kernel_map_program(const struct ub_kernel_map *map, u32 index, struct ub_link_view *view);
+
+/* ub_map_sweep() of every map: after a process with maps died. @is_alive(opaque, tgid). */
+void ub_kernel_sweep(struct ub_kernel *kernel, bool (*is_alive)(void *opaque, u32 tgid),
+		     void *opaque);
 
 /* The number that clients must find in /sys/bus/event_source/devices/uprobe/type. */
 u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel);
@@ -116,8 +124,8 @@ u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel);
 /* The session is over: what it pinned lets go. Everything else ends with its files. */
 void ub_kernel_session_end(struct ub_kernel *kernel, u64 session);
 
-/* What /proc/PID/fdinfo/FD says about an object of ours after Linux's own lines: number of bytes, as
- * snprintf(); -EBADF, -EINVAL: not ours. */
+/* What /proc/PID/fdinfo/FD says about an object of ours after Linux's own lines: number of bytes,
+ * as snprintf(); -EBADF, -EINVAL: not ours. */
 int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
 		     size_t size);
 

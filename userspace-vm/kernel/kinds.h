@@ -17,7 +17,8 @@ struct ub_worker;
 
 #define UB_MAX_LOG (UINT32_MAX >> 2)
 
-/* --- maps (map_object.c, map_cmd.c, map_fd_values.c, map_batch.c) ------------------------------- */
+/* --- maps (map_object.c, map_cmd.c, map_fd_values.c, map_batch.c) -------------------------------
+ */
 
 struct ub_kernel_map {
 	struct ub_object object;
@@ -39,7 +40,7 @@ struct ub_kernel_map {
 	u32 batch_at;
 	u8 *batch_key;
 	struct ub_client_ring ring; /* RINGBUF */
-	int eventfd; /* in the readers' epoll sets, or -1 */
+	int eventfd;		    /* in the readers' epoll sets, or -1 */
 	u64 lost;
 };
 
@@ -75,7 +76,8 @@ s64 ub_cmd_map_lookup_and_delete(struct ub_kernel *k, struct ub_caller *c, struc
 s64 ub_cmd_map_freeze(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a);
 s64 ub_cmd_map_batch(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a, u32 cmd);
 
-/* --- programs (prog_cmd.c, test_run.c) ------------------------------------------------------------- */
+/* --- programs (prog_cmd.c, test_run.c)
+ * ------------------------------------------------------------- */
 
 struct ub_kprog {
 	struct ub_object object;
@@ -93,8 +95,6 @@ struct ub_kprog {
 	u32 nr_func_info;
 	struct bpf_line_info *line_info;
 	u32 nr_line_info;
-	u64 run_time_ns;
-	u64 run_cnt;
 };
 
 static inline struct ub_kprog *ub_to_prog(struct ub_object *object)
@@ -110,23 +110,25 @@ s64 ub_cmd_enable_stats(struct ub_kernel *k, struct ub_caller *c, struct ub_attr
 /* The caller's log buffer (log.c). */
 struct ub_log {
 	u32 level;
-	bool fixed;	/* BPF_LOG_FIXED: keep the beginning, not the end */
+	bool fixed; /* BPF_LOG_FIXED: keep the beginning, not the end */
 	u64 address;
 	u32 size;
-	char *text;	/* what is kept, at most size bytes and then some */
+	char *text; /* what is kept, at most size bytes and then some */
 	size_t used;
-	u64 total;	/* all that was written, without the final NUL */
+	u64 total; /* all that was written, without the final NUL */
 };
 
 /* Checks level, buffer and size as bpf_vlog_init() does: 0 or -EINVAL. */
 int __must_check ub_log_init(struct ub_log *log, u32 level, u64 address, u32 size);
 void ub_log_write(void *log, const char *text, size_t size);
 void ub_log_printf(struct ub_log *log, const char *fmt, ...) __printf_like(2, 3);
-/* Copies it to the caller: 0, -EFAULT, or -ENOSPC if not all of it fitted. *true_size is set in any case. */
+/* Copies it to the caller: 0, -EFAULT, or -ENOSPC if not all of it fitted. *true_size is set in any
+ * case. */
 int __must_check ub_log_finish(struct ub_log *log, struct ub_caller *caller, u32 *true_size);
 void ub_log_exit(struct ub_log *log);
 
-/* --- BTF (btf_cmd.c, btf_check.c) -------------------------------------------------------------------- */
+/* --- BTF (btf_cmd.c, btf_check.c)
+ * -------------------------------------------------------------------- */
 
 struct ub_kbtf {
 	struct ub_object object;
@@ -140,11 +142,13 @@ static inline struct ub_kbtf *ub_to_btf(struct ub_object *object)
 	return ub_container_of(object, struct ub_kbtf, object);
 }
 
-/* Whether @data is BTF that the kernel would accept: 0, -EINVAL, -E2BIG, ...; the reason goes to @log. */
+/* Whether @data is BTF that the kernel would accept: 0, -EINVAL, -E2BIG, ...; the reason goes to
+ * @log. */
 int __must_check ub_btf_check(const u8 *data, u32 size, struct ub_log *log);
 s64 ub_cmd_btf_load(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a, int *fd);
 
-/* --- perf events (perf.c) and links (link_cmd.c) -------------------------------------------------------- */
+/* --- perf events (perf.c) and links (link_cmd.c)
+ * -------------------------------------------------------- */
 
 /* Where a program is attached to; owned by a perf event or a link. */
 struct ub_point_spec {
@@ -169,9 +173,10 @@ struct ub_kperf {
 	bool enabled;
 	bool attached; /* the daemon has been told */
 	struct ub_kprog *prog;
-	struct ub_object *link; /* that put prog there, not counted; NULL: ioctl did */
+	struct ub_object *link;	  /* that put prog there, not counted; NULL: ioctl did */
 	struct ub_worker *worker; /* runs prog on a clock */
-	/* BPF_OUTPUT: the buffer's memory, and our mapping of it once the client's has told its size. */
+	/* BPF_OUTPUT: the buffer's memory, and our mapping of it once the client's has told its
+	 * size. */
 	int memfd;
 	struct ub_perf_page page; /* base NULL: not known yet */
 	u64 lost;		  /* until then */
@@ -227,7 +232,8 @@ void ub_point_exit(struct ub_point_spec *point);
 void ub_point_view(const struct ub_point_spec *point, const struct ub_kprog *prog, u64 session,
 		   struct ub_link_view *view);
 
-/* --- the rest ------------------------------------------------------------------------------------------- */
+/* --- the rest
+ * ------------------------------------------------------------------------------------------- */
 
 s64 ub_cmd_get_next_id(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a,
 		       enum ub_kind kind);

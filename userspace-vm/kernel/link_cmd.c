@@ -9,8 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MAX_MULTI_COUNT	   (1u << 20) /* MAX_UPROBE_MULTI_CNT */
-#define UPROBE_MULTI_RETURN 1u	      /* BPF_F_UPROBE_MULTI_RETURN */
+#define MAX_MULTI_COUNT	      (1u << 20) /* MAX_UPROBE_MULTI_CNT */
+#define UPROBE_MULTI_RETURN   1u	 /* BPF_F_UPROBE_MULTI_RETURN */
 #define ATTACH_KPROBE_SESSION 56
 
 static int new_link(struct ub_kernel *k, struct ub_caller *c, u32 type, struct ub_kprog *prog,
@@ -114,8 +114,9 @@ static int copy_u64s(struct ub_caller *c, u64 address, u32 count, u64 **out)
 	return err;
 }
 
-static int fill_points(struct ub_kernel *k, struct ub_caller *c, const struct ub_uprobe_multi_attr *m,
-		       struct ub_klink *link, struct ub_point_spec *first)
+static int fill_points(struct ub_kernel *k, struct ub_caller *c,
+		       const struct ub_uprobe_multi_attr *m, struct ub_klink *link,
+		       struct ub_point_spec *first)
 {
 	_cleanup_free_ u64 *offsets = NULL;
 	_cleanup_free_ u64 *counters = NULL;
@@ -232,9 +233,9 @@ static int check_attach_type(const struct ub_kprog *prog, u32 attach_type)
 		     expected == UB_ATTACH_UPROBE_MULTI || expected == UB_ATTACH_UPROBE_SESSION) &&
 		    attach_type != expected)
 			return -EINVAL;
-		return attach_type == BPF_PERF_EVENT || attach_type == UB_ATTACH_UPROBE_MULTI ?
-			       0 :
-			       -EINVAL;
+		return attach_type == BPF_PERF_EVENT || attach_type == UB_ATTACH_UPROBE_MULTI
+			       ? 0
+			       : -EINVAL;
 	case BPF_PROG_TYPE_PERF_EVENT:
 	case BPF_PROG_TYPE_TRACEPOINT:
 		return attach_type == BPF_PERF_EVENT ? 0 : -EINVAL;
@@ -264,8 +265,8 @@ s64 ub_cmd_link_create(struct ub_kernel *k, struct ub_caller *c, struct ub_attr 
 	return create_perf_link(k, c, a, prog, fd);
 }
 
-/* Neither perf nor multi links can be given another program, or be detached but by closing them: Linux
- * has no such operation for them. */
+/* Neither perf nor multi links can be given another program, or be detached but by closing them:
+ * Linux has no such operation for them. */
 s64 ub_cmd_link_update(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *attr)
 {
 	const union bpf_attr *a = &attr->a;

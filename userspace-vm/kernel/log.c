@@ -11,8 +11,9 @@
 
 int ub_log_init(struct ub_log *log, u32 level, u64 address, u32 size)
 {
-	*log = (struct ub_log){ .level = level, .fixed = level & LOG_FIXED, .address = address,
-				.size = size };
+	*log = (struct ub_log) {
+		.level = level, .fixed = level & LOG_FIXED, .address = address, .size = size
+	};
 	if (!!address != !!size || (address && !level))
 		return -EINVAL;
 	if (level & ~(LOG_LEVELS | LOG_STATS | LOG_FIXED))
@@ -67,7 +68,8 @@ void ub_log_printf(struct ub_log *log, const char *fmt, ...)
 	size = vsnprintf(line, sizeof(line), fmt, args);
 	va_end(args);
 	if (size > 0)
-		ub_log_write(log, line, (size_t)size < sizeof(line) ? (size_t)size : sizeof(line) - 1);
+		ub_log_write(log, line,
+			     (size_t)size < sizeof(line) ? (size_t)size : sizeof(line) - 1);
 }
 
 int ub_log_finish(struct ub_log *log, struct ub_caller *caller, u32 *true_size)

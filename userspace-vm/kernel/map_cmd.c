@@ -40,14 +40,14 @@ int ub_kmap_lookup(struct ub_kernel_map *map, const void *key, void *value, u64 
 
 int ub_kmap_delete(struct ub_kernel_map *map, const void *key)
 {
-	return ub_kmap_holds_objects(map) ? ub_kmap_object_delete(map, key) :
-					    ub_map_sys_delete(&map->map, key);
+	return ub_kmap_holds_objects(map) ? ub_kmap_object_delete(map, key)
+					  : ub_map_sys_delete(&map->map, key);
 }
 
 int ub_kmap_next_key(struct ub_kernel_map *map, const void *key, void *next)
 {
-	return ub_kmap_holds_objects(map) ? ub_kmap_object_next_key(map, key, next) :
-					    ub_map_sys_next_key(&map->map, key, next);
+	return ub_kmap_holds_objects(map) ? ub_kmap_object_next_key(map, key, next)
+					  : ub_map_sys_next_key(&map->map, key, next);
 }
 
 /* The map behind the caller's fd, if the fd and the map allow @mode. */
@@ -260,8 +260,8 @@ static bool mapped_for_writing(const struct ub_kernel_map *map, const struct ub_
 		char rights[5];
 		u64 ino;
 
-		if (sscanf(line, "%*s %4s %*s %*s %" SCNu64, rights, &ino) != 2 || rights[1] != 'w' ||
-		    rights[3] != 's')
+		if (sscanf(line, "%*s %4s %*s %*s %" SCNu64, rights, &ino) != 2 ||
+		    rights[1] != 'w' || rights[3] != 's')
 			continue;
 		for (u32 i = 0; i < UB_FILE_BUCKETS; i++)
 			for (file = map->object.kernel->files[i]; file; file = file->next)
@@ -288,8 +288,8 @@ s64 ub_cmd_map_freeze(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 		return err;
 	if (map->mmapable && mapped_for_writing(map, c))
 		return -EBUSY;
-	/* The verifier takes the contents for constants: nobody may get to write them any more. Where
-	 * programs may write, their processes must still be able to map it. */
+	/* The verifier takes the contents for constants: nobody may get to write them any more.
+	 * Where programs may write, their processes must still be able to map it. */
 	if (map->map.attr.flags & BPF_F_RDONLY_PROG)
 		fcntl(map->memfd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
 	map->frozen = true;

@@ -68,7 +68,8 @@ static int resolve(const struct btf *btf, u32 id, const struct btf_type **type, 
 }
 
 /* map_check_btf() of the kernel and of its map types. */
-static int check_btf(const struct ub_map_attr *attr, const struct btf *btf, u32 key_id, u32 value_id)
+static int check_btf(const struct ub_map_attr *attr, const struct btf *btf, u32 key_id,
+		     u32 value_id)
 {
 	const struct btf_type *key = NULL, *value;
 	s64 key_size, value_size;
@@ -84,11 +85,11 @@ static int check_btf(const struct ub_map_attr *attr, const struct btf *btf, u32 
 	case BPF_MAP_TYPE_PERCPU_ARRAY:
 		if (!key) /* .bss, .data, .rodata */
 			return attr->type == BPF_MAP_TYPE_ARRAY && attr->max_entries == 1 &&
-					       btf_is_datasec(value) ?
-				       0 :
-				       -EINVAL;
-		return btf_is_int(key) && btf_int_bits(key) == 32 && !btf_int_offset(key) ? 0 :
-											   -EINVAL;
+					       btf_is_datasec(value)
+				       ? 0
+				       : -EINVAL;
+		return btf_is_int(key) && btf_int_bits(key) == 32 && !btf_int_offset(key) ? 0
+											  : -EINVAL;
 	case BPF_MAP_TYPE_LPM_TRIE:
 		return key && btf_is_struct(key) ? 0 : -EINVAL;
 	case BPF_MAP_TYPE_BLOOM_FILTER:
@@ -184,7 +185,8 @@ static int alloc_memory(struct ub_kernel_map *map, const struct ub_map_attr *att
 	map->memfd = create_memory(size);
 	if (map->memfd < 0)
 		return map->memfd;
-	shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, map->memfd, 0);
+	shared =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, map->memfd, 0);
 	if (shared == MAP_FAILED)
 		return -ENOMEM;
 	ub_map_bind(&map->map, attr, nr_cpus, shared);
@@ -230,10 +232,12 @@ static int check_create(const struct ub_attr *attr)
 s64 ub_cmd_map_create(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *attr, int *fd)
 {
 	const union bpf_attr *a = &attr->a;
-	struct ub_map_attr shape = {
-		.type = a->map_type, .key_size = a->key_size, .value_size = a->value_size,
-		.max_entries = a->max_entries, .flags = a->map_flags, .extra = a->map_extra
-	};
+	struct ub_map_attr shape = { .type = a->map_type,
+				     .key_size = a->key_size,
+				     .value_size = a->value_size,
+				     .max_entries = a->max_entries,
+				     .flags = a->map_flags,
+				     .extra = a->map_extra };
 	_cleanup_object_ struct ub_object *object = NULL;
 	struct ub_kernel_map *map;
 	int err;
@@ -257,9 +261,9 @@ s64 ub_cmd_map_create(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	object = &map->object;
 	map->map.attr = shape;
 	map->map.attr.id = shape.id = object->id;
-	map->mode = shape.flags & BPF_F_RDONLY ? UB_FILE_READ :
-		    shape.flags & BPF_F_WRONLY ? UB_FILE_WRITE :
-						 UB_FILE_RDWR;
+	map->mode = shape.flags & BPF_F_RDONLY	 ? UB_FILE_READ
+		    : shape.flags & BPF_F_WRONLY ? UB_FILE_WRITE
+						 : UB_FILE_RDWR;
 	map->mmapable = is_mmapable(&shape);
 	err = set_inner(map, c, (s32)a->inner_map_fd);
 	if (!err) {
@@ -297,4 +301,13 @@ const struct ub_map_attr *ub_kernel_map_attr(const struct ub_kernel_map *map)
 u32 ub_kernel_map_id(const struct ub_kernel_map *map)
 {
 	return map->object.id;
+}
+
+void ub_kernel_sweep(struct ub_kernel *kernel, bool (*is_alive)(void *opaque, u32 tgid),
+		     void *opaque)
+{
+	const struct ub_id_space *space = &kernel->ids[UB_KIND_MAP];
+
+	for (u32 i = 0; i < space->nr; i++)
+		ub_map_sweep(&ub_to_map(space->objects[i])->map, is_alive, opaque);
 }

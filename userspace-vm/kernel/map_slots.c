@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Maps whose values are objects: PROG_ARRAY, PERF_EVENT_ARRAY, CGROUP_ARRAY and maps of maps. An
- * update gives an fd of the caller's; a lookup gets the object's id. The references are kept here; the shared
- * memory of the map holds ids only, which mean nothing to a process that writes there.
+ * update gives an fd of the caller's; a lookup gets the object's id. The references are kept here;
+ * the shared memory of the map holds ids only, which mean nothing to a process that writes there.
  */
 #include <kernel/kinds.h>
 
@@ -45,7 +45,8 @@ static bool fits_template(const struct ub_kernel_map *map, const struct ub_kerne
 	if (a->type != b->type || a->key_size != b->key_size || a->value_size != b->value_size ||
 	    a->flags != b->flags)
 		return false;
-	/* Lookups in arrays are compiled with the bound in them, unless BPF_F_INNER_MAP says not to. */
+	/* Lookups in arrays are compiled with the bound in them, unless BPF_F_INNER_MAP says not
+	 * to. */
 	if (a->type == BPF_MAP_TYPE_ARRAY && !(a->flags & BPF_F_INNER_MAP))
 		return a->max_entries == b->max_entries;
 	return true;
@@ -109,8 +110,8 @@ static int slot_of(const struct ub_kernel_map *map, const void *key, u32 *index)
 /* What programs see of an entry: whether it is there, and where that is a map, its id. */
 static void show(struct ub_kernel_map *map, u32 index, const struct ub_object *object)
 {
-	int err = object ? ub_map_sys_update(&map->map, &index, &object->id, BPF_ANY) :
-			   ub_map_sys_delete(&map->map, &index);
+	int err = object ? ub_map_sys_update(&map->map, &index, &object->id, BPF_ANY)
+			 : ub_map_sys_delete(&map->map, &index);
 
 	/* The index is good, and of an entry that was not shown there is nothing to take back. */
 	(void)err;
@@ -142,7 +143,8 @@ static void hash_let_go(struct ub_kernel_map *map, u32 id)
 	}
 }
 
-static int hash_update(struct ub_kernel_map *map, const void *key, struct ub_object *object, u64 flags)
+static int hash_update(struct ub_kernel_map *map, const void *key, struct ub_object *object,
+		       u64 flags)
 {
 	u32 old = 0;
 	bool replaces = !ub_map_sys_lookup(&map->map, key, &old, 0);
@@ -252,8 +254,8 @@ int ub_kmap_object_next_key(struct ub_kernel_map *map, const void *key, void *ne
 	return 0;
 }
 
-/* The last file and pin is gone: references in a circle (a program array holds programs that hold the
- * array) must not keep each other alive. */
+/* The last file and pin is gone: references in a circle (a program array holds programs that hold
+ * the array) must not keep each other alive. */
 void ub_kmap_release_user(struct ub_object *object)
 {
 	struct ub_kernel_map *map = ub_to_map(object);
@@ -286,8 +288,7 @@ u32 ub_kernel_map_slots(const struct ub_kernel_map *map)
 
 struct ub_kernel_map *ub_kernel_map_inner(const struct ub_kernel_map *map, u32 index)
 {
-	if (index >= map->nr_slots || !map->slots[index] ||
-	    map->slots[index]->kind != UB_KIND_MAP)
+	if (index >= map->nr_slots || !map->slots[index] || map->slots[index]->kind != UB_KIND_MAP)
 		return NULL;
 	return ub_to_map(map->slots[index]);
 }
@@ -296,12 +297,14 @@ bool ub_kernel_map_program(const struct ub_kernel_map *map, u32 index, struct ub
 {
 	const struct ub_kprog *prog;
 
-	if (index >= map->nr_slots || !map->slots[index] ||
-	    map->slots[index]->kind != UB_KIND_PROG)
+	if (index >= map->nr_slots || !map->slots[index] || map->slots[index]->kind != UB_KIND_PROG)
 		return false;
 	prog = ub_to_prog(map->slots[index]);
-	*view = (struct ub_link_view){ .prog_id = prog->object.id, .session = prog->object.session,
-				       .program = prog->program, .code = &prog->code,
-				       .nr_maps = prog->nr_maps, .maps = prog->maps };
+	*view = (struct ub_link_view) { .prog_id = prog->object.id,
+					.session = prog->object.session,
+					.program = prog->program,
+					.code = &prog->code,
+					.nr_maps = prog->nr_maps,
+					.maps = prog->maps };
 	return true;
 }

@@ -54,7 +54,7 @@ int ub_object_init(struct ub_object *object, struct ub_kernel *kernel, enum ub_k
 {
 	int err;
 
-	*object = (struct ub_object){
+	*object = (struct ub_object) {
 		.kind = kind, .kernel = kernel, .session = caller->session, .uid = caller->uid
 	};
 	err = space_add(&kernel->ids[kind], object);
@@ -87,7 +87,8 @@ void ub_object_put(struct ub_object *object)
 	kernel->nr_objects--;
 	object->next_dying = kernel->dying;
 	kernel->dying = object;
-	/* One object's end is others' end. A loop, not recursion: clients decide how long the chain is. */
+	/* One object's end is others' end. A loop, not recursion: clients decide how long the chain
+	 * is. */
 	if (kernel->destroying)
 		return;
 	kernel->destroying = true;

@@ -4,8 +4,8 @@
  * own state. Private to this folder.
  *
  * An object lives while somebody holds a reference: a file of a client (file.c), a pin (pin.c), or
- * another object (a program holds its maps, a link its program, a perf event its program). All of it
- * runs on the daemon's one thread, so references are plain integers.
+ * another object (a program holds its maps, a link its program, a perf event its program). All of
+ * it runs on the daemon's one thread, so references are plain integers.
  */
 #ifndef UB_KERNEL_OBJECT_H
 #define UB_KERNEL_OBJECT_H
@@ -34,7 +34,8 @@ struct ub_object {
 	uid_t uid;
 };
 
-/* Objects of one kind by ascending id. Ids are never used twice, as long as there are 2^31 of them. */
+/* Objects of one kind by ascending id. Ids are never used twice, as long as there are 2^31 of them.
+ */
 struct ub_id_space {
 	struct ub_object **objects;
 	u32 nr;
@@ -65,7 +66,7 @@ struct ub_kernel {
 	u32 nr_pins;
 	struct ub_object *dying; /* to be destroyed by the put that is at it */
 	bool destroying;
-	struct ub_timer *tick; /* wakes readers again that were woken and did not read */
+	struct ub_timer *tick;	    /* wakes readers again that were woken and did not read */
 	struct ub_object **ticking; /* maps and perf events with unread records */
 	u32 nr_ticking;
 	u32 ticking_capacity;
@@ -77,7 +78,8 @@ int __must_check ub_object_init(struct ub_object *object, struct ub_kernel *kern
 void ub_object_get(struct ub_object *object);
 /* Drops a reference; the last one frees the object, and by way of its references others. */
 void ub_object_put(struct ub_object *object);
-/* References by files and pins: when the last of those goes, some kinds let go of what they hold. */
+/* References by files and pins: when the last of those goes, some kinds let go of what they hold.
+ */
 void ub_object_get_user(struct ub_object *object);
 void ub_object_put_user(struct ub_object *object);
 
@@ -95,7 +97,7 @@ static inline void ub_cleanup_object(struct ub_object **object)
 }
 #define _cleanup_object_ __attribute__((cleanup(ub_cleanup_object)))
 
-#define ub_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define ub_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* Each kind's destructor; called with nobody referring to the object any more. */
 void ub_kmap_destroy(struct ub_object *object);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * perf_event_open(2) and its ioctls, as far as BPF tools use them: uprobe events, software clocks that
- * run programs, and BPF_OUTPUT buffers. kernel/events/core.c and kernel/trace/trace_event_perf.c.
+ * perf_event_open(2) and its ioctls, as far as BPF tools use them: uprobe events, software clocks
+ * that run programs, and BPF_OUTPUT buffers. kernel/events/core.c and
+ * kernel/trace/trace_event_perf.c.
  */
 #include <kernel/kinds.h>
 #include <kernel/worker.h>
@@ -142,7 +143,8 @@ static int init_event(struct ub_kernel *k, struct ub_kperf *event, struct ub_cal
 		return init_uprobe(event, c);
 	if (event->attr.type == PERF_TYPE_SOFTWARE)
 		return init_software(event);
-	/* Tracepoints and kprobes are the kernel's own: as for somebody without the right to use them. */
+	/* Tracepoints and kprobes are the kernel's own: as for somebody without the right to use
+	 * them. */
 	return event->attr.type == PERF_TYPE_TRACEPOINT ? -EACCES : -ENOENT;
 }
 
@@ -173,8 +175,8 @@ static s64 open_event(struct ub_kernel *k, struct ub_caller *c, const struct per
 		err = init_event(k, event, c);
 	if (err)
 		return err;
-	*fd = event->memfd >= 0 ? ub_file_memory(object, event->memfd, UB_FILE_RDWR) :
-				  ub_file_socket(object, UB_FILE_RDWR);
+	*fd = event->memfd >= 0 ? ub_file_memory(object, event->memfd, UB_FILE_RDWR)
+				: ub_file_socket(object, UB_FILE_RDWR);
 	return *fd < 0 ? *fd : 0;
 }
 
@@ -323,7 +325,8 @@ void ub_perf_set_size(struct ub_kperf *event, u64 length)
 	    length > BUFFER_MAX + PAGE_SIZE || length % PAGE_SIZE ||
 	    (length - PAGE_SIZE) & (length - PAGE_SIZE - 1))
 		return;
-	base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, event->memfd, 0);
+	base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, event->memfd,
+		    0);
 	if (base == MAP_FAILED)
 		return;
 	if (ub_perf_page_init(&event->page, base, length, event->object.id)) {
@@ -348,8 +351,8 @@ void ub_perf_find_size(struct ub_kperf *event)
 	while (maps && getline(&line, &size, maps) > 0) {
 		u64 start, end, offset, ino;
 
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %" SCNu64, &start, &end,
-			   &offset, &ino) != 4 ||
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %" SCNu64, &start,
+			   &end, &offset, &ino) != 4 ||
 		    ino != st.st_ino || !strstr(line, "ubpf-run:perf"))
 			continue;
 		/* One mapping may be shown in pieces (different protection): they add up. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * BPF_OBJ_PIN and BPF_OBJ_GET. Pins are names under /sys/fs/bpf that only this kernel knows; no file is
- * made. They belong to the session that made them and end with it.
+ * BPF_OBJ_PIN and BPF_OBJ_GET. Pins are names under /sys/fs/bpf that only this kernel knows; no
+ * file is made. They belong to the session that made them and end with it.
  */
 #include <kernel/kinds.h>
 
@@ -141,8 +141,8 @@ s64 ub_cmd_obj_get(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *att
 		return -ENOENT;
 	if (flags && pin->object->kind == UB_KIND_LINK)
 		return -EINVAL; /* links are always opened for both */
-	*fd = ub_object_open(pin->object, flags == BPF_F_RDONLY ? UB_FILE_READ :
-					  flags == BPF_F_WRONLY ? UB_FILE_WRITE :
-								  UB_FILE_RDWR);
+	*fd = ub_object_open(pin->object, flags == BPF_F_RDONLY	  ? UB_FILE_READ
+					  : flags == BPF_F_WRONLY ? UB_FILE_WRITE
+								  : UB_FILE_RDWR);
 	return *fd < 0 ? *fd : 0;
 }

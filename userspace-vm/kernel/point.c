@@ -3,8 +3,8 @@
 #include <kernel/kinds.h>
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -21,7 +21,8 @@ static bool same_root(const struct ub_caller *c)
 	if (ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino)
 		return false;
 	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", c->pid);
-	return stat("/proc/self/ns/mnt", &ours) || stat(path, &theirs) || ours.st_ino == theirs.st_ino;
+	return stat("/proc/self/ns/mnt", &ours) || stat(path, &theirs) ||
+	       ours.st_ino == theirs.st_ino;
 }
 
 static int open_in_root(const struct ub_caller *c, const char *path)
@@ -88,7 +89,7 @@ void ub_point_exit(struct ub_point_spec *point)
 void ub_point_view(const struct ub_point_spec *point, const struct ub_kprog *prog, u64 session,
 		   struct ub_link_view *view)
 {
-	*view = (struct ub_link_view){
+	*view = (struct ub_link_view) {
 		.link_id = point->view_id,
 		.prog_id = prog->object.id,
 		.pid = point->pid,

@@ -8,13 +8,13 @@
 
 #include <bpf/btf.h>
 
-#define BPF_F_TOKEN_FD	    (1U << 16)
-#define MAX_LICENSE	    128
-#define MIN_FUNC_INFO_SIZE  8
-#define MIN_LINE_INFO_SIZE  16
-#define MAX_INFO_REC_SIZE   252
-#define KNOWN_PROG_FLAGS    0x7fu /* STRICT_ALIGNMENT to XDP_DEV_BOUND_ONLY */
-#define LAST_PROG_TYPE	    32u /* BPF_PROG_TYPE_NETFILTER */
+#define BPF_F_TOKEN_FD	   (1U << 16)
+#define MAX_LICENSE	   128
+#define MIN_FUNC_INFO_SIZE 8
+#define MIN_LINE_INFO_SIZE 16
+#define MAX_INFO_REC_SIZE  252
+#define KNOWN_PROG_FLAGS   0xffu /* STRICT_ALIGNMENT to TEST_REG_INVARIANTS */
+#define LAST_PROG_TYPE	   32u	 /* BPF_PROG_TYPE_NETFILTER */
 
 struct load {
 	struct ub_kernel *kernel;
@@ -37,26 +37,26 @@ static int check_attach_type(u32 type, u32 expected)
 		return expected == BPF_CGROUP_INET_SOCK_CREATE ||
 				       expected == BPF_CGROUP_INET_SOCK_RELEASE ||
 				       expected == BPF_CGROUP_INET4_POST_BIND ||
-				       expected == BPF_CGROUP_INET6_POST_BIND || !expected ?
-			       0 :
-			       -EINVAL;
+				       expected == BPF_CGROUP_INET6_POST_BIND || !expected
+			       ? 0
+			       : -EINVAL;
 	case BPF_PROG_TYPE_CGROUP_SKB:
-		return expected == BPF_CGROUP_INET_INGRESS || expected == BPF_CGROUP_INET_EGRESS ?
-			       0 :
-			       -EINVAL;
+		return expected == BPF_CGROUP_INET_INGRESS || expected == BPF_CGROUP_INET_EGRESS
+			       ? 0
+			       : -EINVAL;
 	case BPF_PROG_TYPE_CGROUP_SOCK_ADDR:
 		return expected >= BPF_CGROUP_INET4_BIND ? 0 : -EINVAL;
 	case BPF_PROG_TYPE_CGROUP_SOCKOPT:
-		return expected == BPF_CGROUP_SETSOCKOPT || expected == BPF_CGROUP_GETSOCKOPT ?
-			       0 :
-			       -EINVAL;
+		return expected == BPF_CGROUP_SETSOCKOPT || expected == BPF_CGROUP_GETSOCKOPT
+			       ? 0
+			       : -EINVAL;
 	case BPF_PROG_TYPE_SK_LOOKUP:
 		return expected == BPF_SK_LOOKUP ? 0 : -EINVAL;
 	case BPF_PROG_TYPE_SK_REUSEPORT:
 		return expected == BPF_SK_REUSEPORT_SELECT ||
-				       expected == BPF_SK_REUSEPORT_SELECT_OR_MIGRATE || !expected ?
-			       0 :
-			       -EINVAL;
+				       expected == BPF_SK_REUSEPORT_SELECT_OR_MIGRATE || !expected
+			       ? 0
+			       : -EINVAL;
 	case BPF_PROG_TYPE_SYSCALL:
 	case BPF_PROG_TYPE_EXT:
 		return expected ? -EINVAL : 0;
@@ -65,8 +65,8 @@ static int check_attach_type(u32 type, u32 expected)
 	}
 }
 
-/* Copies @count records of @rec_size bytes, of which Linux knows the first @known: bpf_check_uarg_tail_zero()
- * for each. NULL and *err. */
+/* Copies @count records of @rec_size bytes, of which Linux knows the first @known:
+ * bpf_check_uarg_tail_zero() for each. NULL and *err. */
 static void *copy_records(struct ub_caller *c, u64 address, u32 count, u32 rec_size, u32 known,
 			  int *err)
 {
@@ -152,15 +152,16 @@ static bool map_by_fd(void *opaque, int fd, bool idx, struct ub_verifier_map *ou
 		s32 real;
 
 		if (fd < 0 || !load->attr->a.fd_array ||
-		    load->caller->read(load->caller, load->attr->a.fd_array + (u64)fd * sizeof(real),
-				       &real, sizeof(real)))
+		    load->caller->read(load->caller,
+				       load->attr->a.fd_array + (u64)fd * sizeof(real), &real,
+				       sizeof(real)))
 			return false;
 		fd = real;
 	}
 	if (ub_file_object(load->kernel, load->caller, fd, UB_KIND_MAP, &object))
 		return false;
 	map = ub_to_map(object);
-	*out = (struct ub_verifier_map){
+	*out = (struct ub_verifier_map) {
 		.attr = map->map.attr,
 		.frozen = map->frozen && map->map.attr.flags & BPF_F_RDONLY_PROG,
 		.inner = map->inner.type ? &map->inner : NULL,
@@ -195,8 +196,10 @@ static void compute_tag(struct ub_kprog *prog, const struct bpf_insn *insns, u32
 
 static bool gpl_compatible(const char *license)
 {
-	static const char *const names[] = { "GPL", "GPL v2", "GPL and additional rights",
-					     "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL" };
+	static const char *const names[] = {
+		"GPL",		"GPL v2",	"GPL and additional rights",
+		"Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"
+	};
 
 	for (u32 i = 0; i < ub_array_size(names); i++)
 		if (!strcmp(license, names[i]))
@@ -293,7 +296,7 @@ static int copy_program(struct load *load)
 	if (!a->prog_type || a->prog_type > LAST_PROG_TYPE)
 		return -EINVAL;
 	/* Same order as Linux: the name is looked at before the verifier starts. */
-	err = ub_attr_name((char[BPF_OBJ_NAME_LEN]){ 0 }, a->prog_name);
+	err = ub_attr_name((char[BPF_OBJ_NAME_LEN]) { 0 }, a->prog_name);
 	return err < 0 ? err : 0;
 }
 

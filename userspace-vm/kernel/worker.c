@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
  * Some programs have no target thread to run in: those of interval and profile events, and
- * BPF_PROG_TEST_RUN's. They must not run in the daemon, which holds everybody's objects: however good the verifier
- * is, a program that loops eight million times would hold up all clients.
+ * BPF_PROG_TEST_RUN's. They must not run in the daemon, which holds everybody's objects: however
+ * good the verifier is, a program that loops eight million times would hold up all clients.
  *
- * So they run in a fork of the daemon, which has all maps mapped already, gives up everything else (fds,
- * system calls, the right to gain any), and can be killed at any moment: maps survive that by
- * design. What it outputs leaves through an event ring like a target's, and is believed no more than that.
+ * So they run in a fork of the daemon, which has all maps mapped already, gives up everything else
+ * (fds, system calls, the right to gain any), and can be killed at any moment: maps survive that by
+ * design. What it outputs leaves through an event ring like a target's, and is believed no more
+ * than that.
  */
 #include <kernel/worker.h>
 
@@ -27,6 +28,7 @@
 #include <time.h>
 
 #include <helper/helper.h>
+#include <program/context.h>
 
 #define TEST_RUN_LIMIT_MS 1000
 #define NS_PER_S	  1000000000ull
@@ -48,7 +50,8 @@ struct ub_worker {
 	bool dead;
 };
 
-/* --- inside --------------------------------------------------------------------------------------- */
+/* --- inside
+ * --------------------------------------------------------------------------------------- */
 
 /* What a program's helpers need, and nothing by which anything outside could be reached. */
 static int enter_sandbox(void)
@@ -86,9 +89,9 @@ static int enter_sandbox(void)
 	setrlimit(RLIMIT_CORE, &none);
 	setrlimit(RLIMIT_FSIZE, &none);
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-			       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) ?
-		       -errno :
-		       0;
+			       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)
+		       ? -errno
+		       : 0;
 }
 
 /* First thing in the child: fd 0 becomes @keep (or nothing), the rest goes. */
@@ -123,7 +126,8 @@ struct inside {
 	const struct ub_kprog *prog;
 };
 
-static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_event_ring *ring, u64 cookie)
+static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_event_ring *ring,
+		   u64 cookie)
 {
 	static u64 helpers[UB_MAX_HELPER];
 	struct ub_reason why;
@@ -137,22 +141,26 @@ static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_eve
 	for (u32 i = 0; i < prog->nr_maps; i++)
 		in->maps[i] = &prog->maps[i]->map;
 	in->prog = prog;
-	in->process = (struct ub_process){
-		.size = sizeof(in->process), .nr_cpus = prog->object.kernel->nr_cpus,
-		.tgid_pid = (u32)getpid(), .own_tgid = (u32)getpid(),
-		.uid_gid = (u64)getgid() << 32 | getuid(), .enabled = 1, .events = ring,
-		.own_pidns_same = 1
-	};
-	in->link = (struct ub_link_info){ .cookie = cookie, .prog_id = prog->object.id };
+	in->process = (struct ub_process) { .size = sizeof(in->process),
+					    .nr_cpus = prog->object.kernel->nr_cpus,
+					    .tgid_pid = (u32)getpid(),
+					    .own_tgid = (u32)getpid(),
+					    .uid_gid = (u64)getgid() << 32 | getuid(),
+					    .enabled = 1,
+					    .events = ring,
+					    .own_pidns_same = 1 };
+	in->link = (struct ub_link_info) { .cookie = cookie, .prog_id = prog->object.id };
 	return ub_jitted_create(&prog->code, helpers, in->maps, &in->jitted, &why);
 }
 
 static u64 run_once(struct inside *in, void *ctx, u32 cpu)
 {
-	struct ub_run run = {
-		.ctx = ctx, .process = &in->process, .link = &in->link, .maps = in->maps,
-		.cpu = cpu, .program = in->prog->program
-	};
+	struct ub_run run = { .ctx = ctx,
+			      .process = &in->process,
+			      .link = &in->link,
+			      .maps = in->maps,
+			      .cpu = cpu,
+			      .program = in->prog->program };
 
 	return ub_jitted_run(in->jitted, ctx, &run);
 }
@@ -179,7 +187,7 @@ static void __attribute__((noreturn)) run_on_clock(struct inside *in, u64 period
 		now = now_ns();
 		if (due < now) /* late: periods that were missed are gone, as in the kernel */
 			due = now;
-		ts = (struct timespec){ (time_t)(due / NS_PER_S), (long)(due % NS_PER_S) };
+		ts = (struct timespec) { (time_t)(due / NS_PER_S), (long)(due % NS_PER_S) };
 		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
 			;
 		memset(&ctx, 0, sizeof(ctx));
@@ -190,7 +198,8 @@ static void __attribute__((noreturn)) run_on_clock(struct inside *in, u64 period
 	}
 }
 
-/* --- outside -------------------------------------------------------------------------------------- */
+/* --- outside
+ * -------------------------------------------------------------------------------------- */
 
 static bool is_alive(void *opaque, u64 tid)
 {
@@ -305,8 +314,8 @@ static int watch(struct ub_worker *worker)
 	return worker->notify_watch && worker->death_watch ? 0 : -ENOMEM;
 }
 
-int ub_worker_start(struct ub_kprog *prog, u64 period_ns, u64 cookie, u32 cpu, struct ub_worker **out,
-		    struct ub_reason *why)
+int ub_worker_start(struct ub_kprog *prog, u64 period_ns, u64 cookie, u32 cpu,
+		    struct ub_worker **out, struct ub_reason *why)
 {
 	struct ub_worker *worker = calloc(1, sizeof(*worker));
 	pid_t parent = getpid();
@@ -316,11 +325,14 @@ int ub_worker_start(struct ub_kprog *prog, u64 period_ns, u64 cookie, u32 cpu, s
 		return -ENOMEM;
 	if (prog->object.kernel->nr_workers >= MAX_WORKERS) {
 		free(worker);
-		return ub_reason_set(why, -ENOSPC, "%u programs run on clocks already", MAX_WORKERS);
+		return ub_reason_set(why, -ENOSPC, "%u programs run on clocks already",
+				     MAX_WORKERS);
 	}
 	prog->object.kernel->nr_workers++;
-	*worker = (struct ub_worker){ .kernel = prog->object.kernel, .prog = prog,
-				      .session = prog->object.session, .pidfd = -1 };
+	*worker = (struct ub_worker) { .kernel = prog->object.kernel,
+				       .prog = prog,
+				       .session = prog->object.session,
+				       .pidfd = -1 };
 	worker->notify = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	err = worker->notify < 0 ? -errno : make_ring(worker);
 	if (err)
@@ -364,8 +376,9 @@ struct test_run {
 	u8 ctx[] __attribute__((aligned(16)));
 };
 
-static void __attribute__((noreturn)) test_run_inside(struct test_run *test, const struct ub_kprog *prog,
-						      struct ub_event_ring *ring, u32 repeat)
+static void __attribute__((noreturn))
+test_run_inside(struct test_run *test, const struct ub_kprog *prog, struct ub_event_ring *ring,
+		u32 repeat)
 {
 	struct inside in;
 	u64 start, total;
@@ -415,11 +428,12 @@ static void deliver_all(const struct ub_kprog *prog, struct ub_event_ring *ring)
 	ub_event_reader_free(reader);
 }
 
-int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repeat, u32 *retval,
-		       u32 *duration_ns)
+int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 pointers, u32 repeat,
+		       u32 *retval, u32 *duration_ns)
 {
 	size_t size = sizeof(struct test_run) + ctx_size;
-	struct test_run *test = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct test_run *test =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	u64 ring_size = ub_event_ring_size(UB_EVENT_RING_SIZE);
 	struct ub_event_ring *ring;
 	pid_t parent = getpid();
@@ -436,6 +450,13 @@ int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repea
 	ub_event_ring_format(ring, UB_EVENT_RING_SIZE);
 	if (ctx_size)
 		memcpy(test->ctx, ctx, ctx_size);
+	if (pointers) {
+		struct ub_packet_pointers *packet = (void *)(test->ctx + pointers);
+
+		packet->data += (u64)test->ctx;
+		packet->data_end += (u64)test->ctx;
+		packet->data_meta += (u64)test->ctx;
+	}
 	pid = fork();
 	if (!pid) {
 		drop_everything(-1, parent);

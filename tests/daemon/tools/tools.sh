@@ -76,7 +76,7 @@ start_victim() {
 
 make_calls() {
 	local before
-	before=$(grep -c done "$dir/victim.out")
+	before=$(grep -c "done" "$dir/victim.out")
 	echo go >&7
 	until_true eval '[ "$(grep -c done "$dir/victim.out")" -gt '"$before"' ]' ||
 		fail "the victim hangs"
@@ -112,11 +112,17 @@ tool_says() {
 	until_true grep -q "$2" "$dir/tool-$1.out" || fail "$1: the tool does not get ready"
 }
 
+# bpftrace 0.17 forgets a SIGINT that does not interrupt its epoll_wait: ask again until it has ended.
 end_tool() {
-	kill -INT "$tool_pid"
+	until_true eval '! kill -INT "$tool_pid" 2>/dev/null || ended "$tool_pid"' || fail "the tool does not end"
 	wait "$tool_pid"
 	tool_status=$?
 	exec 8>&-
+}
+
+# ended PID: it is a zombie, or was waited for
+ended() {
+	! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
 }
 
 # Nothing of ours in the victim any more.
