@@ -18,7 +18,8 @@
 
 static void print_line(const char *what, u64 n, u64 of)
 {
-	printf("  %-58s %9" PRIu64 " %7.2f %%\n", what, n, of ? 100.0 * (double)n / (double)of : 0.0);
+	printf("  %-58s %9" PRIu64 " %7.2f %%\n", what, n,
+	       of ? 100.0 * (double)n / (double)of : 0.0);
 }
 
 static void print_counts(const char *title, const struct ub_coverage_counts *counts)
@@ -51,7 +52,8 @@ int ub_cmd_coverage(const char *file)
 	}
 	err = ub_coverage_measure(fd, &coverage, &why);
 	if (err) {
-		fprintf(stderr, "ubpf-run: %s: %s\n", file, why.text[0] ? why.text : strerror(-err));
+		fprintf(stderr, "ubpf-run: %s: %s\n", file,
+			why.text[0] ? why.text : strerror(-err));
 		return 1;
 	}
 	print_counts("function entries", &coverage.entries);
@@ -59,6 +61,7 @@ int ub_cmd_coverage(const char *file)
 	printf("functions whose return can be probed: %" PRIu64 " of %" PRIu64 "\n",
 	       coverage.returns, coverage.returning);
 	if (coverage.tail_jumps)
-		print_line("leave by a jump through a pointer or register", coverage.tail_jumps, coverage.returning);
+		print_line("leave by a jump through a pointer or register", coverage.tail_jumps,
+			   coverage.returning);
 	return 0;
 }
