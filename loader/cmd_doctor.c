@@ -1,37 +1,38 @@
 // SPDX-License-Identifier: MIT
 /*
- * doctor: what works here, what does not, why, and what to do about it; --repair: cleans processes
- * of what earlier runs left in them.
+ * doctor: what works here, found out by doing it where that is possible, and what to do about the
+ * rest.
  */
 #include "commands.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <client/doctor.h>
-#include <surgeon/surgeon.h>
+#include <client/client.h>
+#include <common/cleanup.h>
 
 #include "backend.h"
 #include "cmd_coverage.h"
+#include "orphan.h"
 #include "output.h"
-
-enum { KEY_REPAIR = 0x200, KEY_COVERAGE };
 
 struct doctor_args {
 	struct ub_options *options;
 	bool repair;
-	const char *coverage;
+	const char *coverage; /* file */
 };
 
-static const struct argp_option doctor_options[] = {
-	{ "repair", KEY_REPAIR, NULL, 0, "Remove what earlier runs left in processes" },
-	{ "coverage", KEY_COVERAGE, "FILE", 0,
-	  "Instead: how many functions of a program or library can be hooked" },
+static const struct argp_option options_of_doctor[] = {
+	{ "repair", 'r', NULL, 0, "Clean processes of what dead sessions left in them", 0 },
+	{ "coverage", 'c', "FILE", 0, "Which functions of a binary can be probed, and how", 0 },
 	{ 0 }
 };
 
@@ -42,137 +43,168 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = args->options;
-		return 0;
-	case KEY_REPAIR:
+		break;
+	case 'r':
 		args->repair = true;
-		return 0;
-	case KEY_COVERAGE:
+		break;
+	case 'c':
 		args->coverage = arg;
-		return 0;
+		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
+	return 0;
 }
 
-static const char *health_text(enum ub_health health)
+static void show(const struct ub_options *options, const char *what, bool works, const char *text)
 {
-	switch (health) {
-	case UB_HEALTH_WORKS:
-		return "works";
-	case UB_HEALTH_LIMITED:
-		return "limited";
-	default:
-		return "no";
-	}
-}
+	if (options->json) {
+		struct json_object *object = json_object_new_object();
 
-static void show(const struct doctor_args *args, const struct ub_finding *finding)
-{
-	struct json_object *object;
-
-	if (!args->options->json) {
-		printf("%-48s %s%s%s\n", finding->what, health_text(finding->health),
-		       finding->why[0] ? ": " : "", finding->why);
-		if (finding->advice[0])
-			printf("%-48s -> %s\n", "", finding->advice);
+		json_object_object_add(object, "check", json_object_new_string(what));
+		json_object_object_add(object, "works", json_object_new_boolean(works));
+		json_object_object_add(object, "text", json_object_new_string(text));
+		ub_json_line(object);
 		return;
 	}
-	object = json_object_new_object();
-	json_object_object_add(object, "what", json_object_new_string(finding->what));
-	json_object_object_add(object, "health",
-			       json_object_new_string(health_text(finding->health)));
-	json_object_object_add(object, "why", json_object_new_string(finding->why));
-	json_object_object_add(object, "advice", json_object_new_string(finding->advice));
-	ub_json_line(object);
+	printf("%s: %s%s%s\n", what, works ? "works" : "no", *text ? works ? ", " : ": " : "",
+	       text);
 }
 
-static enum ub_health find_kernel(struct ub_finding *finding)
+static long read_number(const char *path)
+{
+	_cleanup_fclose_ FILE *file = fopen(path, "re");
+	long number;
+
+	return file && fscanf(file, "%ld", &number) == 1 ? number : -1;
+}
+
+/* Attaches to a child by ptrace, as the surgeon does to targets. 0 or -errno. */
+static int try_ptrace(void)
+{
+	pid_t pid = fork();
+	int err = 0;
+
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		for (;;)
+			pause();
+	}
+	if (ptrace(PTRACE_SEIZE, pid, NULL, NULL))
+		err = -errno;
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	return err;
+}
+
+static bool check_userspace(const struct ub_options *options)
+{
+	long yama = read_number("/proc/sys/kernel/yama/ptrace_scope");
+	struct ub_reason why = { 0 };
+	_cleanup_close_ int fd = -1;
+	int err = try_ptrace();
+	char text[600];
+
+	if (err) {
+		snprintf(
+			text, sizeof(text),
+			"ptrace(2) fails (%s): a container's seccomp filter, most likely; allow ptrace there",
+			strerror(-err));
+		show(options, "userspace backend", false, text);
+		return false;
+	}
+	fd = ub_client_connect(&why);
+	if (fd < 0) {
+		show(options, "userspace backend", false, why.text);
+		return false;
+	}
+	if (yama <= 0 || !geteuid())
+		show(options, "userspace backend", true,
+		     geteuid() ? "for processes of yours" : "for all processes");
+	else if (yama == 1)
+		show(options, "userspace backend", true,
+		     "but only for commands that it starts (run -- CMD): kernel.yama.ptrace_scope is 1; root may set it "
+		     "to 0");
+	else
+		show(options, "userspace backend", false,
+		     "kernel.yama.ptrace_scope lets only root trace: root may set it to 0");
+	return true;
+}
+
+static void check_kernel(const struct ub_options *options)
 {
 	struct ub_reason why = { 0 };
+	int err = ub_backend_kernel_try(&why);
+	long type = read_number("/sys/bus/event_source/devices/uprobe/type");
 
-	*finding = (struct ub_finding) { .what = "the kernel backend" };
-	if (!ub_backend_kernel_try(&why))
-		return finding->health = UB_HEALTH_WORKS;
-	snprintf(finding->why, sizeof(finding->why), "%.390s", why.text);
-	snprintf(finding->advice, sizeof(finding->advice),
-		 "run it as root, or use --userspace, which needs no privilege");
-	return finding->health = UB_HEALTH_LIMITED;
+	if (!err && type < 0)
+		show(options, "kernel backend", false,
+		     "no uprobe PMU in /sys/bus/event_source: the kernel lacks CONFIG_UPROBE_EVENTS, or /sys is not mounted");
+	else
+		show(options, "kernel backend", !err, why.text);
 }
 
-/* Looks through this user's processes (all, for root). Number with something of ours in them that
- * no daemon answers for; with @repair they are cleaned. */
-static void find_orphans(const struct doctor_args *args, struct ub_finding *finding)
+/* Looks for processes that hold something of ours; with @repair, cleans them. Number of those that
+ * stay. */
+static int check_processes(const struct ub_options *options, bool repair)
 {
-	u32 nr = 0, cleaned = 0;
-	struct dirent *entry;
-	DIR *proc = opendir("/proc");
+	const struct dirent *entry;
+	DIR *dir = opendir("/proc");
+	int nr_left = 0, nr_clean = 0, nr_found = 0;
+	char text[700];
 
-	*finding = (struct ub_finding) { .what = "what earlier runs left in processes" };
-	while (proc && (entry = readdir(proc))) {
+	while (dir && (entry = readdir(dir))) {
+		struct ub_tracee tracee = { .pidfd = -1 };
 		struct ub_reason why = { 0 };
-		char path[300];
-		struct stat st;
-		pid_t pid = (pid_t)atoi(entry->d_name);
-		int sites;
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
-		snprintf(path, sizeof(path), "/proc/%s", entry->d_name);
-		if (pid <= 0 || stat(path, &st) || (getuid() && st.st_uid != getuid()) ||
-		    ub_surgeon_find(pid, NULL) != 1)
+		if (!isdigit((unsigned char)entry->d_name[0]) || ub_tracee_open(pid, &tracee, NULL))
 			continue;
-		if (!args->repair) {
-			nr++;
-			continue;
+		if (ub_orphan_find(&tracee, NULL) == 1) {
+			int n = repair ? ub_orphan_clean(&tracee, &why) : 0;
+
+			nr_found++;
+			if (!repair)
+				snprintf(text, sizeof(text),
+					 "process %d (%s) holds probes of a session", pid,
+					 tracee.comm);
+			else if (n < 0)
+				snprintf(text, sizeof(text), "process %d (%s): %s", pid,
+					 tracee.comm, why.text);
+			else
+				snprintf(text, sizeof(text), "process %d (%s) is cleaned", pid,
+					 tracee.comm);
+			show(options, "processes", n >= 0, text);
+			nr_left += n < 0;
+			nr_clean += repair && n >= 0;
 		}
-		sites = ub_surgeon_repair(pid, &why);
-		if (sites > 0) {
-			cleaned++;
-		} else if (sites < 0) {
-			nr++;
-			ub_error("doctor: process %d: %s", pid, why.text);
-		}
+		ub_tracee_close(&tracee);
 	}
-	if (proc)
-		closedir(proc);
-	if (cleaned)
-		snprintf(finding->why, sizeof(finding->why), "%u processes cleaned", cleaned);
-	if (!nr)
-		return;
-	finding->health = args->repair ? UB_HEALTH_FAILS : UB_HEALTH_LIMITED;
-	snprintf(finding->why, sizeof(finding->why), "%u processes hold something of ours%s", nr,
-		 args->repair ? " that could not be removed" : "");
-	snprintf(finding->advice, sizeof(finding->advice), "%s",
-		 args->repair ? "try again later, or restart them"
-			      : "normal while a session runs (see list); else: doctor --repair");
+	if (dir)
+		closedir(dir);
+	if (!nr_found)
+		show(options, "processes", true, "none within reach holds anything of ours");
+	return nr_left;
 }
 
 int cmd_doctor(struct ub_options *options, int argc, char **argv)
 {
-	static const struct argp_child children[] = { { &ub_options_argp }, { 0 } };
+	static const struct argp_child children[] = { { .argp = &ub_options_argp }, { 0 } };
 	static const struct argp argp = {
-		.options = doctor_options,
+		.options = options_of_doctor,
 		.parser = parse,
-		.doc = "Tries what the two backends need, and says what works here, what does not, why, "
-		       "and what to do about it.",
+		.doc = "Says what works here, what does not, why, and what to do about it.",
 		.children = children,
 	};
 	struct doctor_args args = { .options = options };
-	struct ub_finding findings[UB_MAX_FINDINGS], finding;
-	bool kernel, userspace = true;
 	int rest;
-	u32 nr;
 
 	if (ub_parse(&argp, argc, argv, &args, &rest))
 		return UB_EXIT_USAGE;
 	if (args.coverage)
 		return ub_cmd_coverage(args.coverage);
-	kernel = find_kernel(&finding) == UB_HEALTH_WORKS;
-	show(&args, &finding);
-	nr = ub_client_doctor(findings);
-	for (u32 i = 0; i < nr; i++) {
-		show(&args, &findings[i]);
-		userspace &= findings[i].health != UB_HEALTH_FAILS;
-	}
-	find_orphans(&args, &finding);
-	show(&args, &finding);
-	return kernel || userspace ? UB_EXIT_OK : UB_EXIT_FAILED;
+	check_kernel(options);
+	check_userspace(options);
+	return check_processes(options, args.repair) ? UB_EXIT_FAILED : UB_EXIT_OK;
 }

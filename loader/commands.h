@@ -40,10 +40,8 @@ int cmd_prog(struct ub_options *options, int argc, char **argv);
 int cmd_doctor(struct ub_options *options, int argc, char **argv);
 
 /* exec -- TOOL ARGS...: any eBPF tool on the userspace backend. */
-int cmd_exec(struct ub_options *options, int argc, char **argv) __attribute__((weak));
+int cmd_exec(struct ub_options *options, int argc, char **argv);
 /* vm ...: runs and disassembles bare programs in the userspace VM. */
-int cmd_vm(struct ub_options *options, int argc, char **argv) __attribute__((weak));
-/* doctor --coverage FILE: which functions of a binary can be hooked, and why others can't. */
-int cmd_coverage(struct ub_options *options, int argc, char **argv) __attribute__((weak));
+int cmd_vm(struct ub_options *options, int argc, char **argv);
 
 #endif

@@ -12,9 +12,9 @@
 
 #include <common/reason.h>
 
-/* An array of objects as a session answers "list" ("session" is the tool's pid), without those whose
- * pid is among @not; empty where no daemon runs. The caller's to put. */
-struct json_object *ub_daemon_sessions(const pid_t *not, u32 nr_not);
+/* An array of objects as a session answers "list" ("session" is the tool's pid), without those
+ * whose pid is among @not; empty where no daemon runs. The caller's to put. */
+struct json_object *ub_daemon_sessions(const pid_t * not, u32 nr_not);
 
 /* Takes @pid (0: every process) out of the session whose "list" object this is. Like a session's
  * answer to "detach"; NULL and @why. */

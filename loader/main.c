@@ -90,7 +90,7 @@ int ub_parse(const struct argp *argp, int argc, char **argv, void *input, int *r
 static const struct command *find_command(const char *name)
 {
 	for (size_t i = 0; i < ub_array_size(commands); i++) {
-		if (!strcmp(commands[i].name, name) && commands[i].run)
+		if (!strcmp(commands[i].name, name))
 			return &commands[i];
 	}
 	return NULL;
@@ -103,8 +103,7 @@ static int unknown_command(const char *name)
 	size_t nr = 0;
 
 	for (size_t i = 0; i < ub_array_size(commands); i++) {
-		if (commands[i].run)
-			names[nr++] = commands[i].name;
+		names[nr++] = commands[i].name;
 	}
 	near = ub_nearest(name, names, nr);
 	ub_error("no command '%s'%s%s%s (see ubpf-run --help)", name,
@@ -126,8 +125,7 @@ static char *help_filter(int key, const char *text, void *input)
 		return (char *)text;
 	fprintf(out, "Commands (ubpf-run COMMAND --help says more):\n\n");
 	for (size_t i = 0; i < ub_array_size(commands); i++) {
-		if (commands[i].run)
-			fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].help);
+		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].help);
 	}
 	fprintf(out, "\nWithout a command: run malloc on every process within reach.\n"
 		     "Exit status: 0 ok, 1 failed, 2 usage.\n");

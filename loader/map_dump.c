@@ -144,7 +144,8 @@ struct json_object *ub_map_to_json(const struct bpf_map *map, const struct btf *
 		json_object_object_add(
 			entry, "key",
 			ub_btf_to_json(btf, bpf_map__btf_key_type_id(map), key, key_size));
-		json_object_object_add(entry, "value", value_to_json(map, btf, value, nr_cpus));
+		json_object_object_add(entry, is_per_cpu(bpf_map__type(map)) ? "values" : "value",
+				       value_to_json(map, btf, value, nr_cpus));
 		json_object_array_add(array, entry);
 	}
 	json_object_array_sort(array, compare_entries);

@@ -212,14 +212,17 @@ static int block_signals(struct ub_session *session, struct ub_reason *why)
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < ub_array_size(ends); i++) {
-		/* A script's background job starts with some of them ignored, and signalfd never sees those. */
+		/* A script's background job starts with some of them ignored, and signalfd never
+		 * sees those. */
 		signal(ends[i], SIG_DFL);
 		sigaddset(&set, ends[i]);
 	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	session->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (session->signal_fd < 0 ||
-	    !ub_loop_watch(session->loop, session->signal_fd, EPOLLIN, on_signal, session))
+	if (session->signal_fd >= 0)
+		session->signal_watch = ub_loop_watch(session->loop, session->signal_fd, EPOLLIN,
+						      on_signal, session);
+	if (!session->signal_watch)
 		return ub_reason_set(why, -errno, "cannot watch for signals: %s", strerror(errno));
 	return 0;
 }
@@ -314,6 +317,7 @@ static void close_session(struct ub_session *session)
 		unwatch_exit(session, session->exit_watches->pid);
 	ub_link_manager_free(session->manager);
 	ub_programs_free(session->programs);
+	ub_watch_remove(session->signal_watch);
 	ub_loop_free(session->loop);
 	if (session->signal_fd >= 0)
 		close(session->signal_fd);

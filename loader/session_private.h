@@ -37,6 +37,7 @@ struct ub_session {
 	u32 nr_everybody;
 	u64 next_tick_ns;
 	u64 nr_lost; /* events */
+	struct ub_watch *signal_watch;
 	int signal_fd;
 	pid_t child; /* the command that we started, 0 = none or ended */
 	int child_status;

@@ -129,7 +129,8 @@ static void show_maps(const struct ub_session *session)
 			struct json_object *key, *value;
 
 			json_object_object_get_ex(entry, "key", &key);
-			json_object_object_get_ex(entry, "value", &value);
+			if (!json_object_object_get_ex(entry, "value", &value))
+				json_object_object_get_ex(entry, "values", &value);
 			printf("\t\t%s: %s\n",
 			       json_object_to_json_string_ext(key, JSON_C_TO_STRING_PLAIN),
 			       json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));
