@@ -394,7 +394,7 @@ static int run(const struct arguments *args, struct ub_reason *why)
 			return ub_reason_prefix(why, err, "MEMORY_HEX");
 	}
 	err = read_program(args, &program, why);
-	if (err)
+	if (err || !program)
 		return err;
 	collect_helpers(helpers);
 	state.ctx = size ? memory : NULL;

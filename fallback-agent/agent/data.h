@@ -15,7 +15,8 @@ struct ub_thread_slot {
 		    * thread's stack pointer is above it (siglongjmp out of a signal handler) */
 	u64 counters; /* address of its counters in the target */
 	u64 tails;    /* address of its struct ub_thread_tails in the target */
-	u64 reserved[4];
+	u64 stack;    /* upper end of its stack for programs */
+	u64 reserved[3];
 } __attribute__((aligned(64)));
 
 /* Tail jumps out of functions whose return is probed, until the return: agent/tail.c. */
@@ -40,11 +41,15 @@ struct ub_data_header {
 	u64 counters_stride;
 	u64 reserved;
 	u64 tails;
+	u64 stacks;
 };
 
 _Static_assert(sizeof(struct ub_process) <= UB_DATA_STATE, "ub_process has grown");
 _Static_assert(sizeof(struct ub_thread_slot) == UB_SLOT_SIZE, "slot size");
 _Static_assert(sizeof(struct ub_thread_tails) == UB_TAILS_SIZE, "tails size");
+_Static_assert(offsetof(struct ub_thread_slot, stack) == UB_SLOT_STACK, "slot layout");
+_Static_assert(UB_DATA_HEADER + offsetof(struct ub_data_header, stacks) == UB_DATA_STACKS,
+	       "header layout");
 _Static_assert(offsetof(struct ub_thread_slot, tails) == UB_SLOT_TAILS, "slot layout");
 _Static_assert(UB_DATA_HEADER + offsetof(struct ub_data_header, tails) == UB_DATA_TAILS,
 	       "header layout");

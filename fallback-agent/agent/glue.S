@@ -55,6 +55,10 @@ ub_agent_slot:
 	sub	%rdx, %rax
 	sub	$UB_DATA_SLOTS, %rax
 	shr	$UB_SLOT_SHIFT, %rax
+	lea	1(%rax), %rsi
+	shl	$UB_STACK_SHIFT, %rsi
+	add	UB_DATA_STACKS(%rdx), %rsi
+	mov	%rsi, UB_SLOT_STACK(%rcx)
 	mov	%rax, %rsi
 	shl	$UB_TAILS_SHIFT, %rsi
 	add	UB_DATA_TAILS(%rdx), %rsi

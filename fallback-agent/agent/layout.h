@@ -10,6 +10,7 @@
  *   0x400  struct ub_thread_slot[nr_slots], one per thread that ever hit, keyed by fs base
  *     ...  struct ub_link_info, struct ub_map, tables of them
  *     ...  struct ub_thread_tails of each slot, if any link needs them
+ *     ...  a stack for each slot, if needed
  *     ...  counters: for each slot, struct ub_hit_counters[nr_links], padded to whole cache lines
  */
 #ifndef UB_AGENT_LAYOUT_H
@@ -22,12 +23,15 @@
 #define UB_DATA_COUNTERS 0x308	      /* u64: address of the first slot's counters */
 #define UB_DATA_COUNTERS_STRIDE 0x310 /* u64: bytes from one slot's counters to the next's */
 #define UB_DATA_TAILS 0x320	      /* u64: address of the first slot's struct ub_thread_tails */
+#define UB_DATA_STACKS 0x328	      /* u64: address of the first slot's stack, or 0 */
 #define UB_DATA_SLOTS 0x400
 #define UB_SLOT_SHIFT 6
 #define UB_SLOT_SIZE 64
 #define UB_SLOT_GUARD 8
 #define UB_SLOT_COUNTERS 16
 #define UB_SLOT_TAILS 24
+#define UB_SLOT_STACK 32
+#define UB_STACK_SHIFT 14 /* 16 KiB a thread, where the target's own stacks are small */
 #define UB_TAILS_SIZE 512
 #define UB_TAILS_SHIFT 9
 #define UB_SLOT_PROBES 256 /* slots that a thread looks at before its hits become misses */

@@ -213,9 +213,8 @@ struct function_list {
 	u32 capacity;
 };
 
-static int add_function(void *opaque, u64 start, u64 end, u64 lsda)
+static int add_function_by(struct function_list *list, u64 start, u64 end, u64 lsda, bool described)
 {
-	struct function_list *list = opaque;
 	struct ub_elf *elf = list->elf;
 	struct ub_elf_segment *segment = ub_elf_segment_at(elf, start);
 
@@ -234,9 +233,16 @@ static int add_function(void *opaque, u64 start, u64 end, u64 lsda)
 		list->capacity = capacity;
 	}
 	elf->functions[elf->nr_functions++] =
-		(struct ub_elf_function){ .start = start, .end = end, .lsda = lsda };
+		(struct ub_elf_function){
+		.start = start, .end = end, .lsda = lsda, .described = described
+	};
 	ub_elf_add_target(elf, start);
 	return 0;
+}
+
+static int add_function(void *opaque, u64 start, u64 end, u64 lsda)
+{
+	return add_function_by(opaque, start, end, lsda, true);
 }
 
 static int compare_functions(const void *a, const void *b)
@@ -268,6 +274,7 @@ static void sort_functions(struct ub_elf *elf)
 		if (last->start == next->start) {
 			if (next->end > last->end)
 				last->end = next->end;
+			last->described |= next->described;
 			if (next->lsda)
 				last->lsda = next->lsda;
 		} else {
@@ -358,7 +365,8 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		}
 		if (symbol.st_value + symbol.st_size < symbol.st_value)
 			continue;
-		err = add_function(list, symbol.st_value, symbol.st_value + symbol.st_size, 0);
+		err = add_function_by(list, symbol.st_value, symbol.st_value + symbol.st_size, 0,
+				      false);
 		if (err)
 			return err;
 	}

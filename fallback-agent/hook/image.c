@@ -249,6 +249,16 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* In Go only where its calling convention leaves registers free. */
+static bool is_reachable(struct ub_elf *elf, const struct ub_hook *hook, u64 address)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+
+	if (!ub_image_is_go_code(elf, address) || hook->kind != UB_HOOK_ENTRY)
+		return true;
+	return function && !function->gap && function->start == address;
+}
+
 static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 		     struct ub_reason *why)
 {
@@ -285,6 +295,11 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 		const struct ub_hook *hook = &file->hooks[file->first_hook[i]];
 		const struct ub_elf_segment *segment;
 
+		if (!is_reachable(module->elf, hook, file->addresses[i]))
+			return ub_reason_set(why, -EOPNOTSUPP,
+					     "%s: 0x%" PRIx64 " is inside a Go function, where its stack may be too "
+					     "small for a program: only entries and returns can be probed",
+					     module->name, file->addresses[i]);
 		if (file->plan.results[i].tactic)
 			continue;
 		segment = ub_elf_segment_at(module->elf, file->addresses[i]);

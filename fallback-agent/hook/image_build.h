@@ -76,7 +76,9 @@ struct ub_image_build {
 	u64 infos_offset;
 	u64 maps_offset;
 	u64 tables_offset;
+	u64 ranges_offset; /* struct ub_safe_ranges */
 	u64 tails_offset;
+	u64 stacks_offset;
 	bool needs_tails;
 	u64 events_address;
 	u64 events_size;
@@ -112,6 +114,7 @@ struct ub_image_counting {
 	u32 events_size;
 };
 
+bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
 int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 
 /* image_code.c: emits zones, sites and moves. */
@@ -133,6 +136,9 @@ int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, 
 
 /* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and build->self_pointer. */
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
+
+/* Memory that the process keeps for ever, at most @max ranges. */
+void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges, u32 max);
 
 /* sharing.c. Finds the sites in libc: 0, or negative: nobody may trust thread pointers. */
 bool ub_sharing_wanted(const struct ub_image_request *request);

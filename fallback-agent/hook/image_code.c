@@ -119,6 +119,14 @@ struct window {
 	struct ub_trampoline_cold cold[MAX_POINTS];
 };
 
+/* Code that runs on goroutines' stacks: C code in the same file is described by .eh_frame. */
+bool ub_image_is_go_code(struct ub_elf *elf, u64 address)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+
+	return elf->is_go && !(function && function->described);
+}
+
 static bool is_entry(const struct window *w, u64 address)
 {
 	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);
@@ -133,6 +141,7 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 	struct ub_image_build *build = w->build;
 	struct ub_trampoline_point *point = &w->points[w->nr_points];
 	struct ub_trampoline_link *links = calloc(to - from, sizeof(*links));
+	const bool own_stack = ub_image_is_go_code(w->module->elf, ip - w->module->bias);
 	static const enum ub_trampoline_kind kinds[] = {
 		[UB_HOOK_ENTRY] = UB_TRAMPOLINE_RUN,
 		[UB_HOOK_RETURN] = UB_TRAMPOLINE_RETURN,
@@ -161,7 +170,8 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 	*point = (struct ub_trampoline_point){
 		.ip = ip,
 		.kind = kinds[w->file->hooks[from].kind],
-		.keep_flags = !is_entry(w, ip - w->module->bias),
+		.own_stack = own_stack,
+		.keep_flags = !own_stack && !is_entry(w, ip - w->module->bias),
 		.nr_links = to - from,
 		.links = links,
 	};

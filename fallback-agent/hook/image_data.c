@@ -17,6 +17,7 @@
 #define MIN_SLOT_BITS 8
 #define MAX_COUNTERS (1ull << 29) /* bytes; only those of threads that hit are ever touched */
 #define MAX_DATA (1ull << 33)
+#define MAX_RANGES 16
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -145,9 +146,15 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	for (u32 i = 0; i < request->nr_links; i++)
 		offset += request->links[i].nr_maps * sizeof(u64);
 	offset = ub_round_up(offset, 64ull);
+	build->ranges_offset = offset;
+	offset += ub_round_up(sizeof(struct ub_safe_ranges) + MAX_RANGES * 16, 64ull);
 	build->tails_offset = offset;
 	if (build->needs_tails)
 		offset += nr_slots * UB_TAILS_SIZE;
+	offset = ub_round_up(offset, PAGE);
+	build->stacks_offset = offset;
+	if (build->image->single_instruction)
+		offset += nr_slots << UB_STACK_SHIFT;
 	build->counters_offset = ub_round_up(offset, PAGE);
 	/* One more than there are slots: threads without one share it. */
 	build->data_size = ub_round_up(
@@ -280,11 +287,15 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 
 	image->process = (struct ub_process *)data;
 	fill_process(build, image->process);
+	ub_runtime_safe_ranges(build, (struct ub_safe_ranges *)(data + build->ranges_offset),
+			       MAX_RANGES);
+	image->process->safe_ranges = image->data_address + build->ranges_offset;
 	header = (struct ub_data_header *)(data + UB_DATA_HEADER);
 	header->slots_end = image->data_address + UB_DATA_SLOTS +
 			    ((u64)UB_SLOT_SIZE << build->slot_bits);
 	header->counters = image->data_address + build->counters_offset;
 	header->tails = image->data_address + build->tails_offset;
+	header->stacks = image->data_address + build->stacks_offset;
 	header->counters_stride = build->counters_stride;
 
 	infos = (struct ub_link_info *)(data + build->infos_offset);

@@ -95,8 +95,8 @@ struct ub_image {
 	u32 nr_semaphores;
 	struct ub_semaphore *semaphores;
 
-	/* Set when no signal frame scan can find all saved ips (Go, coroutines): every site is then one
-	 * instruction long and moves_in is empty. For information. */
+	/* Set when no signal frame scan can find all saved ips (Go): each site then overwrites bytes of one
+	 * instruction only. For information. */
 	bool single_instruction;
 
 	/* The makers of processes that share the memory are watched (sharing.c), so thread control blocks may be

@@ -144,7 +144,8 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 	if (i - first > 1) {
 		const struct ub_elf_function *function = p->flow.function;
 
-		if (p->options->single_instruction)
+		/* Whoever comes back to an instruction whose bytes are as they were does no harm. */
+		if (p->options->single_instruction && insns[first].len < JUMP_LEN)
 			return UB_REFUSED_SAVED_IPS;
 		if (function->unknown_jumps && insns[first].address != function->start)
 			return UB_REFUSED_UNKNOWN_JUMPS;

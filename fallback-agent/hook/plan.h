@@ -69,7 +69,8 @@ struct ub_plan {
 };
 
 struct ub_plan_options {
-	bool single_instruction; /* no window of several instructions, except where no ip can be saved inside */
+	/* Instruction pointers are kept where nobody finds them: only a window's first instruction may be overwritten. */
+	bool single_instruction;
 	const u64 *stops;	 /* sorted addresses that must not come to lie inside a window */
 	u32 nr_stops;
 };

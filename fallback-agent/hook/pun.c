@@ -59,33 +59,48 @@ static int add_page(struct ub_image_build *build, u64 address, struct ub_image_p
 	return 0;
 }
 
+/* A stub in @page at an address in [@low, @high], if there is room. */
+static bool put(struct ub_image_pun_page *page, u64 low, u64 high, u64 trampoline, u64 *stub)
+{
+	static const u8 jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
+	const u64 start = page->address;
+	u64 from, to;
+
+	if (high < start || low > start + PAGE - STUB)
+		return false;
+	from = low > start ? low - start : 0;
+	to = high - start < PAGE - STUB ? high - start : PAGE - STUB;
+	for (u64 at = from; at <= to; at++) {
+		if (is_used(page, (u32)at))
+			continue;
+		memcpy(page->bytes + at, jump, sizeof(jump));
+		memcpy(page->bytes + at + sizeof(jump), &trampoline, 8);
+		for (u64 i = at; i < at + STUB; i++)
+			page->used[i / 64] |= 1ull << i % 64;
+		*stub = start + at;
+		return true;
+	}
+	return false;
+}
+
 /* Takes an address in [@low, @high] for a stub. */
 static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline, u64 *stub)
 {
-	static const u8 jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
 	u32 tries = 0;
 
+	for (u32 i = 0; i < build->nr_pun_pages; i++)
+		if (put(&build->pun_pages[i], low, high, trampoline, stub))
+			return 0;
 	for (u64 page_at = low & ~(PAGE - 1); page_at <= high && tries < MAX_TRIES; tries++) {
-		struct ub_image_pun_page *page = find_page(build, page_at);
-		u64 from = low > page_at ? low - page_at : 0;
-		u64 to = high - page_at < PAGE - STUB ? high - page_at : PAGE - STUB;
+		if (!find_page(build, page_at) &&
+		    ub_address_space_is_free(&build->space, page_at, PAGE)) {
+			struct ub_image_pun_page *page;
+			int err = add_page(build, page_at, &page);
 
-		if (from <= to && (page || ub_address_space_is_free(&build->space, page_at, PAGE))) {
-			for (u64 at = from; at <= to; at++) {
-				int err;
-
-				if (page && is_used(page, (u32)at))
-					continue;
-				err = page ? 0 : add_page(build, page_at, &page);
-				if (err)
-					return err;
-				memcpy(page->bytes + at, jump, sizeof(jump));
-				memcpy(page->bytes + at + sizeof(jump), &trampoline, 8);
-				for (u64 i = at; i < at + STUB; i++)
-					page->used[i / 64] |= 1ull << i % 64;
-				*stub = page_at + at;
+			if (err)
+				return err;
+			if (put(page, low, high, trampoline, stub))
 				return 0;
-			}
 		}
 		/* A long range is looked at here and there. */
 		page_at += high - low > PAGE * MAX_TRIES ?

@@ -97,3 +97,48 @@ void ub_runtime_find(struct ub_image_build *build, struct ub_process *process)
 	if (loader && glibc)
 		find_rseq(build, loader, process);
 }
+
+static bool is_kept(const struct ub_mapping *mapping, const char *exe)
+{
+	const char *name = base_name(mapping->name);
+
+	return mapping->ino && (is_glibc(name) || is_loader(name) || !strcmp(mapping->name, exe));
+}
+
+/*
+ * The program itself, libc and the loader: never unloaded while the process lives, so programs may read
+ * them by plain loads. Their zeroed data follow without a name. The heap shrinks, stacks go, libraries are
+ * unloaded: those are read by ways that can fail.
+ */
+void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges, u32 max)
+{
+	const struct ub_address_space *space = &build->space;
+	char link[64], exe[4096];
+	bool data = false;
+	u64 end = 0;
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", build->request->pid);
+	n = readlink(link, exe, sizeof(exe) - 1);
+	exe[n > 0 ? n : 0] = '\0';
+	ranges->nr = 0;
+	for (u32 i = 0; i < space->nr; i++) {
+		const struct ub_mapping *mapping = &space->mappings[i];
+		const bool zeroed = data && !mapping->ino && !mapping->name[0] &&
+				    mapping->start == end && (mapping->prot & PROT_WRITE);
+		const bool kept = is_kept(mapping, exe);
+
+		data = kept && (mapping->prot & PROT_WRITE);
+		end = mapping->end;
+		if ((!kept && !zeroed) || !(mapping->prot & PROT_READ))
+			continue;
+		if (ranges->nr && ranges->range[ranges->nr - 1].end == mapping->start) {
+			ranges->range[ranges->nr - 1].end = mapping->end;
+			continue;
+		}
+		if (ranges->nr == max)
+			return;
+		ranges->range[ranges->nr].start = mapping->start;
+		ranges->range[ranges->nr++].end = mapping->end;
+	}
+}

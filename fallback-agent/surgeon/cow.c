@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writing to text gave the target private copies of its pages. Once the bytes are the file's again the
- * copies are given up, so that the memory is shared with everybody else as before.
+ * Writing to text gave the target private copies of its pages. Once the bytes are the file's again
+ * the copies are given up, so that the memory is shared with everybody else as before.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +33,8 @@ int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m)
 }
 
 /* Whether the page in memory is the file's. */
-static bool page_equals_file(const struct ub_target *t, const struct ub_mapping *m, int fd, u64 page)
+static bool page_equals_file(const struct ub_target *t, const struct ub_mapping *m, int fd,
+			     u64 page)
 {
 	u8 memory[PAGE], file[PAGE] = { 0 };
 	ssize_t n = pread(fd, file, PAGE, m->offset + (page - m->start));
@@ -48,10 +49,11 @@ static void drop(struct ub_target *t, u64 start, u64 end)
 
 	if (start == end)
 		return;
-	if (ub_remote_call(t, SYS_madvise, start, end - start, MADV_DONTNEED_LOCKED, 0, 0, 0, &result))
+	if (ub_remote_call(t, SYS_madvise, start, end - start, MADV_DONTNEED_LOCKED, 0, 0, 0,
+			   &result))
 		return;
-	if (result == -EINVAL && ub_remote_call(t, SYS_madvise, start, end - start, MADV_DONTNEED, 0, 0,
-						0, &result))
+	if (result == -EINVAL &&
+	    ub_remote_call(t, SYS_madvise, start, end - start, MADV_DONTNEED, 0, 0, 0, &result))
 		return;
 	/* Back into its page tables, as they were. */
 	for (u64 page = start; page < end; page += PAGE) {
@@ -90,7 +92,9 @@ void ub_drop_copies(struct ub_target *t, const struct ub_image *image)
 			m = ub_target_mapping(t, pages[i]);
 			if (fd >= 0)
 				close(fd);
-			fd = m && !m->shared && !(m->prot & PROT_WRITE) && m->inode ? ub_open_mapped(t, m) : -1;
+			fd = m && !m->shared && !(m->prot & PROT_WRITE) && m->inode
+				     ? ub_open_mapped(t, m)
+				     : -1;
 		}
 		if (fd < 0 || !page_equals_file(t, m, fd, pages[i]))
 			continue;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fault points: named places in an operation at which a test has somebody killed. Always compiled in,
- * so that what is tested is what is shipped; set only by the process that asks for the operation.
+ * Fault points: named places in an operation at which a test has somebody killed. Always compiled
+ * in, so that what is tested is what is shipped; set only by the process that asks for the
+ * operation.
  */
 #ifndef UB_SURGEON_FAULT_H
 #define UB_SURGEON_FAULT_H
@@ -17,8 +18,9 @@ enum ub_fault_kind {
 	UB_FAULT_STOP_TARGET = 5,
 };
 
-/* The next operations meet @kind at @point ("" = nowhere), on its @nth passage (1 = first). The environment variable
- * UBPF_FAULT=KIND@POINT[:NTH], KIND one of surgeon, target, both, fail, stop, does the same. */
+/* The next operations meet @kind at @point ("" = nowhere), on its @nth passage (1 = first). The
+ * environment variable UBPF_FAULT=KIND@POINT[:NTH], KIND one of surgeon, target, both, fail, stop,
+ * does the same. */
 void ub_fault_set(enum ub_fault_kind kind, const char *point, u32 nth);
 /* Name of fault point @i, or NULL after the last. */
 const char *ub_fault_point(u32 i);

@@ -2,14 +2,15 @@
 /*
  * Shared memory into a target, and out again.
  *
- * The target makes a socketpair; we take one end with pidfd_getfd(), send the memfds through it, and
- * the target receives and maps them, and closes all descriptors again. No path, no name in any
+ * The target makes a socketpair; we take one end with pidfd_getfd(), send the memfds through it,
+ * and the target receives and maps them, and closes all descriptors again. No path, no name in any
  * namespace, no privilege over being allowed to trace.
  *
  * An operation that dies in between leaves descriptors and mappings. They are found without a log:
- * mappings by their names, memfds by their file position (UB_MARK_POSITION, which nothing of ours uses
- * otherwise), sockets by an odd send timeout (UB_MARK_TIMEOUT) that we set through our own copies. Between their birth and
- * that mark they are in the note: the kernel writes the two numbers behind magic words in the target's dead memory.
+ * mappings by their names, memfds by their file position (UB_MARK_POSITION, which nothing of ours
+ * uses otherwise), sockets by an odd send timeout (UB_MARK_TIMEOUT) that we set through our own
+ * copies. Between their birth and that mark they are in the note: the kernel writes the two numbers
+ * behind magic words in the target's dead memory.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -72,7 +73,7 @@ static int remote(struct ub_target *t, const char *what, long nr, u64 a, u64 b, 
 	return 0;
 }
 
-/* --- descriptors -------------------------------------------------------------------------------- */
+/* --- descriptors --------------------------------------------------------------------------- */
 
 /* For its descriptors: those of the thread that makes the system calls. */
 static int open_host(const struct ub_target *t)
@@ -115,7 +116,8 @@ static int raise_limit(struct ub_target *t, u32 nr, struct rlimit *before)
 	*before = limit;
 	if (limit.rlim_cur == limit.rlim_max)
 		return -EMFILE;
-	limit.rlim_cur = limit.rlim_max - limit.rlim_cur > nr ? limit.rlim_cur + nr : limit.rlim_max;
+	limit.rlim_cur =
+		limit.rlim_max - limit.rlim_cur > nr ? limit.rlim_cur + nr : limit.rlim_max;
 	return prlimit(t->host->process, RLIMIT_NOFILE, &limit, NULL) ? -EMFILE : 0;
 }
 
@@ -130,8 +132,8 @@ static int make_pair(struct ub_target *t, int host, s32 pair[2], int *end, struc
 	err = ub_target_write(t, note, &x, offsetof(struct exchange, msg));
 	if (err)
 		return err;
-	err = remote(t, "socketpair", SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, at, 0, 0,
-		     &result, why);
+	err = remote(t, "socketpair", SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, at, 0,
+		     0, &result, why);
 	if (err)
 		return err;
 	err = ub_target_read(t, at, pair, sizeof(x.pair));
@@ -145,7 +147,7 @@ static int make_pair(struct ub_target *t, int host, s32 pair[2], int *end, struc
 	other = syscall(SYS_pidfd_getfd, host, pair[1], 0);
 	if (other >= 0)
 		mark_socket(other);
-	x = (struct exchange){ 0 };
+	x = (struct exchange) { 0 };
 	err = ub_target_write(t, note, &x, offsetof(struct exchange, msg));
 	return err ? err : ub_fault(t, UB_FAULT_socketpair);
 }
@@ -181,8 +183,8 @@ static int receive_fds(struct ub_target *t, int socket, s32 *fds, u32 nr, u32 *g
 	int err;
 
 	*got = 0;
-	x.iov = (struct iovec){ (void *)(base + offsetof(struct exchange, byte)), 1 };
-	x.msg = (struct msghdr){
+	x.iov = (struct iovec) { (void *)(base + offsetof(struct exchange, byte)), 1 };
+	x.msg = (struct msghdr) {
 		.msg_iov = (void *)(base + offsetof(struct exchange, iov)),
 		.msg_iovlen = 1,
 		.msg_control = (void *)(base + offsetof(struct exchange, control)),
@@ -191,8 +193,8 @@ static int receive_fds(struct ub_target *t, int socket, s32 *fds, u32 nr, u32 *g
 	err = ub_target_write(t, base, &x, sizeof(x));
 	if (!err)
 		err = remote(t, "recvmsg", SYS_recvmsg, socket,
-			     base + offsetof(struct exchange, msg), MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0,
-			     0, 0, &result, why);
+			     base + offsetof(struct exchange, msg), MSG_CMSG_CLOEXEC | MSG_DONTWAIT,
+			     0, 0, 0, &result, why);
 	if (!err)
 		err = ub_target_read(t, base, &x, sizeof(x));
 	if (err)
@@ -205,7 +207,8 @@ static int receive_fds(struct ub_target *t, int socket, s32 *fds, u32 nr, u32 *g
 		return -EBADMSG;
 	memcpy(fds, x.control + CMSG_LEN(0), *got * sizeof(int));
 	if (*got < nr)
-		return ub_reason_set(why, -EMFILE, "process %d has no free file descriptors (%u of %u arrived)",
+		return ub_reason_set(why, -EMFILE,
+				     "process %d has no free file descriptors (%u of %u arrived)",
 				     t->pid, *got, nr);
 	return ub_fault(t, UB_FAULT_received);
 }
@@ -284,7 +287,8 @@ static void mark_noted(struct ub_target *t, int host, u64 note)
 {
 	struct exchange x;
 
-	if (ub_target_read(t, note, &x, offsetof(struct exchange, msg)) || x.pair[0] < 0 || x.pair[1] < 0)
+	if (ub_target_read(t, note, &x, offsetof(struct exchange, msg)) || x.pair[0] < 0 ||
+	    x.pair[1] < 0)
 		return;
 	_cleanup_close_ int a = syscall(SYS_pidfd_getfd, host, x.pair[0], 0);
 	_cleanup_close_ int b = syscall(SYS_pidfd_getfd, host, x.pair[1], 0);
@@ -298,7 +302,8 @@ static void mark_noted(struct ub_target *t, int host, u64 note)
 		return; /* gone */
 }
 
-/* Notes lie at the far end of the main stack, or else below the stack pointer of the thread that was host. */
+/* Notes lie at the far end of the main stack, or else below the stack pointer of the thread that
+ * was host. */
 static void search_notes(struct ub_target *t, int host, u64 start, u64 end)
 {
 	u8 page[4096 + 16];
@@ -360,7 +365,7 @@ int ub_close_leaked(struct ub_target *t)
 	return err || !nr ? err : close_fds(t, leaked, nr);
 }
 
-/* --- mappings ----------------------------------------------------------------------------------- */
+/* --- mappings ------------------------------------------------------------------------------ */
 
 static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, struct ub_reason *why)
 {
@@ -457,8 +462,10 @@ int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_re
 	int err, closed;
 
 	if (host < 0)
-		return ub_reason_set(why, -EOPNOTSUPP, "process %d: its main thread has exited, and this kernel "
-				     "cannot reach the descriptors of the others (needs Linux 6.9)", t->pid);
+		return ub_reason_set(why, -EOPNOTSUPP,
+				     "process %d: its main thread has exited, and this kernel "
+				     "cannot reach the descriptors of the others (needs Linux 6.9)",
+				     t->pid);
 	t->report->changed = 1;
 	err = make_pair(t, host, pair, &end, why);
 	if (err == -EMFILE || (err && pair[0] < 0 && err != -ESRCH && err != -EIO)) {
@@ -490,8 +497,10 @@ int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_re
 	if (!err)
 		err = closed;
 	if (err == -EMFILE)
-		ub_reason_set(why, err, "process %d has no free file descriptors and may not have more: "
-			      "raise its limit (prlimit --nofile)", t->pid);
+		ub_reason_set(why, err,
+			      "process %d has no free file descriptors and may not have more: "
+			      "raise its limit (prlimit --nofile)",
+			      t->pid);
 	if (err)
 		return err;
 	return ub_fault(t, UB_FAULT_mapped);
@@ -523,7 +532,8 @@ static bool wiped_on_fork(const struct ub_target *t, u64 address)
 	return false;
 }
 
-/* Never touched, in an image that never became live: mapped, but not yet marked, when we were killed. */
+/* Never touched, in an image that never became live: mapped, but not yet marked, when we were
+ * killed. */
 static bool fresh_page(struct ub_target *t, const struct ub_image *image, u64 address)
 {
 	struct ub_site_state state;
@@ -531,7 +541,8 @@ static bool fresh_page(struct ub_target *t, const struct ub_image *image, u64 ad
 	u64 entry = 1;
 	FILE *pagemap;
 
-	if (!ub_stage_known(t, image) || ub_stage_get(t, image, &state) || state.stage != UB_STAGE_MAPPED)
+	if (!ub_stage_known(t, image) || ub_stage_get(t, image, &state) ||
+	    state.stage != UB_STAGE_MAPPED)
 		return false;
 	snprintf(path, sizeof(path), "%s/pagemap", t->proc);
 	pagemap = fopen(path, "re");
@@ -543,8 +554,9 @@ static bool fresh_page(struct ub_target *t, const struct ub_image *image, u64 ad
 	return !entry;
 }
 
-/* The fork page bears no name. It is ours if the image was complete and its neighbour in memory is still
- * there (both go with one munmap), or if we know that we mapped it, or if it looks like it. */
+/* The fork page bears no name. It is ours if the image was complete and its neighbour in memory is
+ * still there (both go with one munmap), or if we know that we mapped it, or if it looks like it.
+ */
 static bool fork_page_mapped(struct ub_target *t, const struct ub_image *image,
 			     const struct ub_part *part)
 {
@@ -563,10 +575,11 @@ static bool fork_page_mapped(struct ub_target *t, const struct ub_image *image,
 	return false;
 }
 
-static bool part_mapped(struct ub_target *t, const struct ub_image *image, const struct ub_part *part)
+static bool part_mapped(struct ub_target *t, const struct ub_image *image,
+			const struct ub_part *part)
 {
-	return part->kind == UB_PART_FORK ? fork_page_mapped(t, image, part) :
-					    named_part_mapped(t, part);
+	return part->kind == UB_PART_FORK ? fork_page_mapped(t, image, part)
+					  : named_part_mapped(t, part);
 }
 
 bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image)

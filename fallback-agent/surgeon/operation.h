@@ -38,6 +38,7 @@ int __must_check ub_repair_stopped(struct ub_target *t, const struct ub_operatio
 				   struct ub_reason *why);
 /* surgeon.c, for it: all of @image out of a stopped target. 1: a thread is inside. */
 int __must_check ub_take_out(struct ub_target *t, const struct ub_image *image,
-			     const struct ub_image *keep, struct ub_ips *ips, struct ub_reason *why);
+			     const struct ub_image *keep, struct ub_ips *ips,
+			     struct ub_reason *why);
 
 #endif

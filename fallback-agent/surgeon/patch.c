@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes in the target's text. Before anything is written, everything is compared: memory must hold what
- * we believe it to hold. Writes go through the /proc/PID/mem that was opened before the stop: it means that memory for
- * ever, so a program that has been executed since is never hit.
+ * Bytes in the target's text. Before anything is written, everything is compared: memory must hold
+ * what we believe it to hold. Writes go through the /proc/PID/mem that was opened before the stop:
+ * it means that memory for ever, so a program that has been executed since is never hit.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -43,7 +43,8 @@ static void overlay(const struct ub_image *image, u64 address, u32 len, bool new
 			low = mid + 1;
 			continue;
 		}
-		if (mid > low && image->sites[mid - 1].address + image->sites[mid - 1].len > address) {
+		if (mid > low &&
+		    image->sites[mid - 1].address + image->sites[mid - 1].len > address) {
 			high = mid;
 			continue;
 		}
@@ -71,14 +72,17 @@ static int read_sites(struct ub_target *t, const struct ub_site *sites, u32 nr, 
 		int err;
 
 		for (u32 k = 0; k < n; k++) {
-			here[k] = (struct iovec){ bytes + (i + k) * UB_SITE_BYTES, sites[i + k].len };
-			there[k] = (struct iovec){ (void *)sites[i + k].address, sites[i + k].len };
+			here[k] = (struct iovec) { bytes + (i + k) * UB_SITE_BYTES,
+						   sites[i + k].len };
+			there[k] =
+				(struct iovec) { (void *)sites[i + k].address, sites[i + k].len };
 			want += sites[i + k].len;
 		}
 		if (process_vm_readv(t->alive, here, n, there, n, 0) == (ssize_t)want)
 			continue;
 		for (u32 k = 0; k < n; k++) {
-			err = ub_target_read(t, sites[i + k].address, here[k].iov_base, here[k].iov_len);
+			err = ub_target_read(t, sites[i + k].address, here[k].iov_base,
+					     here[k].iov_len);
 			if (err)
 				return err;
 		}
@@ -86,8 +90,9 @@ static int read_sites(struct ub_target *t, const struct ub_site *sites, u32 nr, 
 	return 0;
 }
 
-static int check_sites(struct ub_target *t, const struct ub_image *image, const struct ub_image *over,
-		       bool expect_new, u8 *bytes, struct ub_reason *why)
+static int check_sites(struct ub_target *t, const struct ub_image *image,
+		       const struct ub_image *over, bool expect_new, u8 *bytes,
+		       struct ub_reason *why)
 {
 	int err;
 
@@ -98,7 +103,8 @@ static int check_sites(struct ub_target *t, const struct ub_image *image, const 
 		return ub_reason_set(why, err, "process %d is gone", t->pid);
 	if (err)
 		return ub_reason_set(why, -EBUSY,
-				     "process %d: the code to be probed is not mapped any more", t->pid);
+				     "process %d: the code to be probed is not mapped any more",
+				     t->pid);
 	for (u32 i = 0; i < image->nr_sites; i++) {
 		const struct ub_site *site = &image->sites[i];
 		u8 expected[UB_SITE_BYTES];
@@ -121,7 +127,7 @@ int ub_sites_check(struct ub_target *t, const struct ub_image *old, const struct
 
 	if (old && old->nr_sites > nr)
 		nr = old->nr_sites;
-	if (new && new->nr_sites > nr)
+	if (new &&new->nr_sites > nr)
 		nr = new->nr_sites;
 	bytes = malloc((size_t)nr * UB_SITE_BYTES);
 	if (!bytes)
@@ -159,8 +165,8 @@ static int write_bytes(struct ub_target *t, u64 address, const u8 *bytes, u32 le
 	u8 same[UB_SITE_BYTES];
 	int err;
 
-	/* Across two pages a write can be cut in half by a SIGKILL. Own copies of both pages beforehand, so that
-	 * nothing is left to wait for in between. */
+	/* Across two pages a write can be cut in half by a SIGKILL. Own copies of both pages
+	 * beforehand, so that nothing is left to wait for in between. */
 	if ((address & (PAGE - 1)) + len > PAGE && !ub_target_read(t, address, same, len)) {
 		err = ub_target_write(t, address, same, len);
 		if (err && err != -EFAULT)
@@ -175,7 +181,8 @@ int ub_sites_write(struct ub_target *t, const struct ub_image *old, const struct
 {
 	int err = 0;
 
-	/* What stays patched at the same place with the same length is overwritten once: NEW below. */
+	/* What stays patched at the same place with the same length is overwritten once: NEW below.
+	 */
 	for (u32 i = 0; old && i < old->nr_sites && !err; i++) {
 		const struct ub_site *site = &old->sites[i], *next = find_site(new, site->address);
 		u8 bytes[UB_SITE_BYTES];
@@ -188,7 +195,7 @@ int ub_sites_write(struct ub_target *t, const struct ub_image *old, const struct
 		if (!err)
 			err = ub_fault(t, UB_FAULT_writing);
 	}
-	for (u32 i = 0; new && i < new->nr_sites && !err; i++) {
+	for (u32 i = 0; new &&i < new->nr_sites && !err; i++) {
 		err = write_bytes(t, new->sites[i].address, new->sites[i].new, new->sites[i].len);
 		if (!err)
 			err = ub_fault(t, UB_FAULT_writing);
@@ -251,7 +258,7 @@ int ub_sites_put_back(struct ub_target *t, const struct ub_image *image)
 	return err;
 }
 
-/* --- progress, as the target itself keeps it ---------------------------------------------------- */
+/* --- progress, as the target itself keeps it ----------------------------------------------- */
 
 static u64 state_address(const struct ub_image *image)
 {
@@ -296,10 +303,10 @@ void ub_stage_set(struct ub_target *t, const struct ub_image *image, enum ub_sit
 		return; /* gone: nothing to keep track of */
 }
 
-/* --- semaphores --------------------------------------------------------------------------------- */
+/* --- semaphores ---------------------------------------------------------------------------- */
 
-/* One semaphore by @delta, so that whoever comes after a SIGKILL at any instant knows whether it was done:
- * `before` is written, then the semaphore, then `next`. */
+/* One semaphore by @delta, so that whoever comes after a SIGKILL at any instant knows whether it
+ * was done: `before` is written, then the semaphore, then `next`. */
 static int count(struct ub_target *t, const struct ub_image *image, u32 i, bool add,
 		 struct ub_site_state *state)
 {
@@ -315,8 +322,9 @@ static int count(struct ub_target *t, const struct ub_image *image, u32 i, bool 
 	err = write_state(t, image, state);
 	if (err)
 		return err;
-	changed = add ? value + semaphore->count :
-		  value >= semaphore->count ? value - semaphore->count : 0;
+	changed = add			      ? value + semaphore->count
+		  : value >= semaphore->count ? value - semaphore->count
+					      : 0;
 	err = ub_target_write(t, semaphore->address, &changed, sizeof(changed));
 	if (err)
 		return err;
@@ -372,7 +380,7 @@ int ub_semaphores_take(struct ub_target *t, const struct ub_image *image)
 	}
 	if (nr > image->nr_semaphores)
 		nr = image->nr_semaphores;
-	state = (struct ub_site_state){ UB_STAGE_UNCOUNTING, nr, 0x10000, { 0 } };
+	state = (struct ub_site_state) { UB_STAGE_UNCOUNTING, nr, 0x10000, { 0 } };
 	err = write_state(t, image, &state);
 	while (nr && !err)
 		err = count(t, image, --nr, false, &state);
@@ -388,9 +396,17 @@ int ub_semaphores_put_back(struct ub_target *t, const struct ub_image *image)
 	if (!image->nr_semaphores)
 		return 0;
 	err = ub_stage_get(t, image, &state);
-	if (err || state.stage != UB_STAGE_UNCOUNTING)
+	if (err || (state.stage != UB_STAGE_UNCOUNTING && state.stage != UB_STAGE_SEMAPHORES))
 		return err;
 	first = state.next;
+	/* The one in work is there if it was counted up, or was not yet counted down. */
+	if (first < image->nr_semaphores && state.before <= 0xffff) {
+		u16 value;
+
+		if (!ub_target_read(t, image->semaphores[first].address, &value, sizeof(value)) &&
+		    (value != (u16)state.before) == (state.stage == UB_STAGE_SEMAPHORES))
+			first++;
+	}
 	state.stage = UB_STAGE_SEMAPHORES;
 	for (u32 i = first; i < image->nr_semaphores && !err; i++)
 		err = count(t, image, i, true, &state);

@@ -2,14 +2,16 @@
 /*
  * Where threads are, and where they will be.
  *
- * An instruction pointer may wait for its turn in a signal frame: a handler runs on top of the code that it
- * interrupted, and when it returns the thread continues there. Patching a window that holds such an ip, or
- * unmapping a trampoline that holds one, kills the thread later. So the stacks are searched for frames, the one in use and
- * from there to the ones that the frames themselves point to (alternate stacks).
+ * An instruction pointer may wait for its turn in a signal frame: a handler runs on top of the code
+ * that it interrupted, and when it returns the thread continues there. Patching a window that holds
+ * such an ip, or unmapping a trampoline that holds one, kills the thread later. So the stacks are
+ * searched for frames, the one in use and from there to the ones that the frames themselves point
+ * to (alternate stacks).
  *
- * A frame is recognised by its structure as the kernel writes it: code and stack selectors of 64-bit user
- * code, flags register with its fixed bits, uc_flags and uc_link, a return address into executable memory, floating point
- * state at an aligned address with its magic. A stale word that looks like an address is nothing.
+ * A frame is recognised by its structure as the kernel writes it: code and stack selectors of
+ * 64-bit user code, flags register with its fixed bits, uc_flags and uc_link, a return address into
+ * executable memory, floating point state at an aligned address with its magic. A stale word that
+ * looks like an address is nothing.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +22,7 @@
 #include <common/cleanup.h>
 #include <surgeon/target.h>
 
-#define FRAME_R8      48  /* of rt_sigframe: pretcode 8, ucontext header 40 */
+#define FRAME_R8      48 /* of rt_sigframe: pretcode 8, ucontext header 40 */
 #define FRAME_RSP     (FRAME_R8 + 15 * 8)
 #define FRAME_RIP     (FRAME_R8 + 16 * 8)
 #define FRAME_FLAGS   (FRAME_R8 + 17 * 8)
@@ -28,9 +30,10 @@
 #define FRAME_FPSTATE (FRAME_R8 + 23 * 8)
 #define FRAME_SIZE    (FRAME_R8 + 32 * 8 + 8)
 
-#define RED_ZONE    128
-#define CHUNK	    (256u << 10)
-#define WHOLE_STACK (16ull << 20) /* mappings up to this size are searched whole, others this far: */
+#define RED_ZONE 128
+#define CHUNK	 (256u << 10)
+#define WHOLE_STACK                                                                                \
+	(16ull << 20) /* mappings up to this size are searched whole, others this far: */
 #define SCAN_MAX    (1ull << 20)
 #define MAX_REGIONS 16
 
@@ -49,14 +52,14 @@ static int add_ip(struct ub_ips *ips, u64 ip, u64 where, u32 thread)
 		ips->ips = more;
 		ips->room = room;
 	}
-	ips->ips[ips->nr++] = (struct ub_ip){ ip, where, thread };
+	ips->ips[ips->nr++] = (struct ub_ip) { ip, where, thread };
 	return 0;
 }
 
 void ub_ips_free(struct ub_ips *ips)
 {
 	free(ips->ips);
-	*ips = (struct ub_ips){ 0 };
+	*ips = (struct ub_ips) { 0 };
 }
 
 static u64 word(const u8 *bytes, u32 offset)
@@ -102,19 +105,19 @@ static bool add_region(const struct ub_target *t, struct region *regions, u32 *n
 		return false;
 	if (start < m->start)
 		start = m->start;
-	end = m->end - m->start <= WHOLE_STACK || m->end - start < SCAN_MAX ? m->end :
-									      start + SCAN_MAX;
+	end = m->end - m->start <= WHOLE_STACK || m->end - start < SCAN_MAX ? m->end
+									    : start + SCAN_MAX;
 	for (u32 i = 0; i < *nr; i++) {
 		if (start >= regions[i].start && start < regions[i].end)
 			return false;
 	}
-	regions[(*nr)++] = (struct region){ start, end };
+	regions[(*nr)++] = (struct region) { start, end };
 	return true;
 }
 
 /* Looks for frames in one region; adds their ips, and the stacks they point to. */
-static int scan_region(const struct ub_target *t, struct region *regions, u32 *nr, u32 i, u32 thread,
-		       u8 *chunk, struct ub_ips *ips)
+static int scan_region(const struct ub_target *t, struct region *regions, u32 *nr, u32 i,
+		       u32 thread, u8 *chunk, struct ub_ips *ips)
 {
 	u64 at = regions[i].start, end = regions[i].end;
 
@@ -201,9 +204,11 @@ int ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const struct ub_imag
 			continue;
 		err = set_ip(t, &ips->ips[i], to);
 		if (err)
-			return ub_reason_set(why, err == -EBUSY ? -EAGAIN : err,
-					     "a thread of process %d is at %lx, inside the bytes to be patched, and "
-					     "blocked in the kernel", t->pid, ip);
+			return ub_reason_set(
+				why, err == -EBUSY ? -EAGAIN : err,
+				"a thread of process %d is at %lx, inside the bytes to be patched, and "
+				"blocked in the kernel",
+				t->pid, ip);
 	}
 	return ub_fault(t, UB_FAULT_moved);
 }
@@ -212,7 +217,8 @@ int ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const struct ub_imag
 static bool within_site(const struct ub_image *image, u64 ip)
 {
 	for (u32 i = 0; image && i < image->nr_sites; i++) {
-		if (ip > image->sites[i].address && ip - image->sites[i].address < image->sites[i].len)
+		if (ip > image->sites[i].address &&
+		    ip - image->sites[i].address < image->sites[i].len)
 			return true;
 	}
 	return false;
@@ -240,7 +246,8 @@ bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub
 		if (thread->state == UB_THREAD_GONE || !ub_image_inside(image, ips->ips[i].ip))
 			continue;
 		ub_reason_set(left, 0, "thread %d of process %d %s a probe", thread->tid, t->pid,
-			      ips->ips[i].where ? "was interrupted by a signal inside" : "is inside");
+			      ips->ips[i].where ? "was interrupted by a signal inside"
+						: "is inside");
 		return false;
 	}
 	for (u32 i = 0; i < t->nr_threads; i++) {
@@ -249,12 +256,13 @@ bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub
 
 		if (thread->state == UB_THREAD_GONE)
 			continue;
-		/* In a handler on another stack the stack pointer says nothing about the guard's. */
+		/* In a handler on another stack the stack pointer says nothing about the guard's.
+		 */
 		for (u32 k = 0; k < ips->nr && !elsewhere; k++)
 			elsewhere = ips->ips[k].thread == i && ips->ips[k].where;
 		if (ub_thread_inside(t, image, thread, elsewhere)) {
-			ub_reason_set(left, 0, "thread %d of process %d is inside a program", thread->tid,
-				      t->pid);
+			ub_reason_set(left, 0, "thread %d of process %d is inside a program",
+				      thread->tid, t->pid);
 			return false;
 		}
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What can't be operated on, and why, in one line each: what is wrong, whose it is, what would help.
+ * What can't be operated on, and why, in one line each: what is wrong, whose it is, what would
+ * help.
  */
 #include <elf.h>
 #include <errno.h>
@@ -121,8 +122,8 @@ static int refuse_traced(pid_t pid, const char *comm, struct ub_reason *why)
 		return 0;
 	ub_proc_comm(tracer, tracer_comm);
 	return ub_reason_set(why, -EBUSY,
-			     "process %d (%s) is already traced by %s (pid %lu): detach that first", pid,
-			     comm, tracer_comm, tracer);
+			     "process %d (%s) is already traced by %s (pid %lu): detach that first",
+			     pid, comm, tracer_comm, tracer);
 }
 
 static int yama_scope(void)
@@ -148,32 +149,38 @@ static int refuse_permission(pid_t pid, const char *comm, struct ub_reason *why)
 	user_name(uid, owner);
 	user_name(geteuid(), me);
 	if (uid != geteuid())
-		return ub_reason_set(why, -EPERM,
-				     "process %d (%s) belongs to %s and you are %s: run this as root%s%s",
-				     pid, comm, owner, me, uid ? " or as " : "", uid ? owner : "");
+		return ub_reason_set(
+			why, -EPERM,
+			"process %d (%s) belongs to %s and you are %s: run this as root%s%s", pid,
+			comm, owner, me, uid ? " or as " : "", uid ? owner : "");
 	if (st.st_uid != uid) /* the files, not the directory, become root's */
-		return ub_reason_set(why, -EPERM,
-				     "process %d (%s) is not dumpable (it is setuid, or made itself so with "
-				     "prctl): only root may trace it",
-				     pid, comm);
+		return ub_reason_set(
+			why, -EPERM,
+			"process %d (%s) is not dumpable (it is setuid, or made itself so with "
+			"prctl): only root may trace it",
+			pid, comm);
 	if (yama_scope() == 1)
-		return ub_reason_set(why, -EPERM,
-				     "process %d (%s) may not be traced because kernel.yama.ptrace_scope is 1: "
-				     "start the program with 'ubpf-run run PROGRAM -- CMD', or as root set it to 0",
-				     pid, comm);
+		return ub_reason_set(
+			why, -EPERM,
+			"process %d (%s) may not be traced because kernel.yama.ptrace_scope is 1: "
+			"start the program with 'ubpf-run run PROGRAM -- CMD', or as root set it to 0",
+			pid, comm);
 	if (yama_scope() > 1)
-		return ub_reason_set(why, -EPERM,
-				     "process %d (%s) may not be traced because kernel.yama.ptrace_scope is "
-				     "%d: only root may, if anybody",
-				     pid, comm, yama_scope());
+		return ub_reason_set(
+			why, -EPERM,
+			"process %d (%s) may not be traced because kernel.yama.ptrace_scope is "
+			"%d: only root may, if anybody",
+			pid, comm, yama_scope());
 	if (!ub_proc_status(proc, "CapPrm", 16, &caps) && caps)
-		return ub_reason_set(why, -EPERM,
-				     "process %d (%s) has capabilities that you lack: run this as root", pid,
-				     comm);
-	return ub_reason_set(why, -EPERM,
-			     "process %d (%s) may not be traced by %s (a security module or container "
-			     "forbids it): run this as root or add CAP_SYS_PTRACE",
-			     pid, comm, me);
+		return ub_reason_set(
+			why, -EPERM,
+			"process %d (%s) has capabilities that you lack: run this as root", pid,
+			comm);
+	return ub_reason_set(
+		why, -EPERM,
+		"process %d (%s) may not be traced by %s (a security module or container "
+		"forbids it): run this as root or add CAP_SYS_PTRACE",
+		pid, comm, me);
 }
 
 int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why)
@@ -207,19 +214,21 @@ int ub_refuse(pid_t pid, int pidfd, struct ub_reason *why)
 		return ub_reason_set(why, -ESRCH, "no process with pid %d", pid);
 	ub_proc_comm(pid, comm);
 	if (pid == getpid())
-		return ub_reason_set(why, -EINVAL,
-				     "process %d (%s) is the one that does the tracing: it cannot be "
-				     "its own target",
-				     pid, comm);
+		return ub_reason_set(
+			why, -EINVAL,
+			"process %d (%s) is the one that does the tracing: it cannot be "
+			"its own target",
+			pid, comm);
 	if (flags & PF_KTHREAD)
 		return ub_reason_set(why, -EOPNOTSUPP,
 				     "process %d (%s) is a kernel thread: it has no user code", pid,
 				     comm);
-	if (state == 'X' || (state == 'Z' && (ub_proc_status(proc, "Threads", 10, &nr_threads) ||
-					      nr_threads <= 1)))
-		return ub_reason_set(why, -ESRCH,
-				     "process %d (%s) is a zombie: it has exited and waits for its parent",
-				     pid, comm);
+	if (state == 'X' ||
+	    (state == 'Z' && (ub_proc_status(proc, "Threads", 10, &nr_threads) || nr_threads <= 1)))
+		return ub_reason_set(
+			why, -ESRCH,
+			"process %d (%s) is a zombie: it has exited and waits for its parent", pid,
+			comm);
 	err = refuse_traced(pid, comm, why);
 	if (err)
 		return err;
@@ -259,23 +268,26 @@ int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *f
 		sprintf(bytes + 3 * i, "%02x ", found[i]);
 	for (u32 i = 0; i < site->len; i++) {
 		if (found[i] == 0xcc && site->old[i] != 0xcc)
-			return ub_reason_set(why, -EBUSY,
-					     "%s in process %d holds a breakpoint (int3) that is not ours: a kernel "
-					     "uprobe or a debugger is there; remove it first, or use --kernel",
-					     where, t->pid);
+			return ub_reason_set(
+				why, -EBUSY,
+				"%s in process %d holds a breakpoint (int3) that is not ours: a kernel "
+				"uprobe or a debugger is there; remove it first, or use --kernel",
+				where, t->pid);
 	}
 	if (found[0] == 0xe8 && site->len >= 5) {
 		memcpy(&rel, found + 1, 4);
 		target = site->address + 5 + rel;
 		m = ub_target_mapping(t, target);
 		if (m && !strcmp(ub_mapping_name(t, m), "[uprobes]"))
-			return ub_reason_set(why, -EBUSY,
-					     "%s in process %d is held by an optimised kernel uprobe; remove it "
-					     "first, or use --kernel",
-					     where, t->pid);
+			return ub_reason_set(
+				why, -EBUSY,
+				"%s in process %d is held by an optimised kernel uprobe; remove it "
+				"first, or use --kernel",
+				where, t->pid);
 	}
-	return ub_reason_set(why, -EBUSY,
-			     "%s in process %d differs from its file and is not ours (found %s): somebody "
-			     "else patched it",
-			     where, t->pid, bytes);
+	return ub_reason_set(
+		why, -EBUSY,
+		"%s in process %d differs from its file and is not ours (found %s): somebody "
+		"else patched it",
+		where, t->pid, bytes);
 }

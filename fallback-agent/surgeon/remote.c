@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls made by a thread of the target on our behalf, so that the tracer may die at any instant.
+ * System calls made by a thread of the target on our behalf, so that the tracer may die at any
+ *instant.
  *
  * A thread whose registers are borrowed and whose tracer is killed runs on with what is in them. So
  * from the first moment the borrowed registers are a program that gives everything back:
@@ -11,20 +12,24 @@
  *
  * Left alone it makes the system call that it was about to make, returns into rt_sigreturn, and is
  * what it was. The frame lies in dead memory: the far end of the main stack, or below the red zone
- * of the thread itself. What may be lost is the system call's effect (a descriptor, a mapping): those
- * are found by name afterwards (memory.c).
+ * of the thread itself. What may be lost is the system call's effect (a descriptor, a mapping):
+ *those are found by name afterwards (memory.c).
  *
- *   - Signals are blocked meanwhile, after the registers point at the frame and until before they are given
- *     back, so that an orphan's mask comes back with the frame. A signal that is being delivered to the thread is
- *     delivered first, up to the handler's first instruction: queued again, it would be out of order.
- *   - The frame's uc_stack is invalid on purpose: rt_sigreturn then leaves the alternate stack as it is.
- *   - PTRACE_SYSCALL stops only, with TRACESYSGOOD: a tracer that dies before it has taken such a stop makes
- *     the kernel send the stop's code as a signal; 0x85 is none, but without TRACESYSGOOD it would be a
- *     SIGTRAP, and fatal. Breakpoints and single steps would leave forced signals behind, too.
- *   - rt_sigreturn forgets how to continue an interrupted nanosleep or poll. So in the frame such a system call
- *     starts anew; when we live, the original registers are put back and the kernel continues it.
- *   - In a restartable sequence (rseq) the thread would be resumed without the abort it is due, so it is moved to its
- *     abort handler first, as the kernel does.
+ *   - Signals are blocked meanwhile, after the registers point at the frame and until before they
+ *are given back, so that an orphan's mask comes back with the frame. A signal that is being
+ *delivered to the thread is delivered first, up to the handler's first instruction: queued again,
+ *it would be out of order.
+ *   - The frame's uc_stack is invalid on purpose: rt_sigreturn then leaves the alternate stack as
+ *it is.
+ *   - PTRACE_SYSCALL stops only, with TRACESYSGOOD: a tracer that dies before it has taken such a
+ *stop makes the kernel send the stop's code as a signal; 0x85 is none, but without TRACESYSGOOD it
+ *would be a SIGTRAP, and fatal. Breakpoints and single steps would leave forced signals behind,
+ *too.
+ *   - rt_sigreturn forgets how to continue an interrupted nanosleep or poll. So in the frame such a
+ *system call starts anew; when we live, the original registers are put back and the kernel
+ *continues it.
+ *   - In a restartable sequence (rseq) the thread would be resumed without the abort it is due, so
+ *it is moved to its abort handler first, as the kernel does.
  */
 #include <cpuid.h>
 #include <dirent.h>
@@ -42,7 +47,7 @@
 #include <surgeon/target.h>
 
 #define RED_ZONE      128
-#define FRAME_BYTES   512		   /* pretcode, ucontext, siginfo */
+#define FRAME_BYTES   512 /* pretcode, ucontext, siginfo */
 #define SCRATCH_BYTES (FRAME_BYTES + UB_MAX_XSTATE + 64 + UB_REMOTE_ARGUMENTS + 256)
 #define SEARCH_CHUNK  65536
 
@@ -64,7 +69,8 @@ struct signal_frame {
 	u64 ss_sp;
 	u32 ss_flags, pad;
 	u64 ss_size;
-	u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+	u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip,
+		eflags;
 	u16 cs, gs, fs, ss;
 	u64 err, trapno, oldmask, cr2, fpstate, reserved[8];
 	u64 sigmask;
@@ -78,7 +84,7 @@ static const u8 syscall_ret[] = { 0x0f, 0x05, 0xc3 };
 static const u8 sigreturn_rax[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
 static const u8 sigreturn_eax[] = { 0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05 };
 
-/* --- gadgets ------------------------------------------------------------------------------------ */
+/* --- gadgets ------------------------------------------------------------------------------- */
 
 /* Bytes that are going to be overwritten or unmapped are no place to execute. */
 static bool avoided(const struct ub_image *image, u64 address, u64 size)
@@ -147,19 +153,19 @@ int ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
 		}
 	}
 	if ((!t->gadget || !t->restorer) && ub_target_gone(t))
-		return ub_reason_set(why, -ESRCH, "process %d has exited or executed another program",
-				     t->pid);
+		return ub_reason_set(why, -ESRCH,
+				     "process %d has exited or executed another program", t->pid);
 	if (!t->gadget || !t->restorer)
 		return ub_reason_set(why, -EOPNOTSUPP,
-				     "process %d has no %s instruction in its text to operate with", t->pid,
-				     t->gadget ? "rt_sigreturn" : "syscall; ret");
+				     "process %d has no %s instruction in its text to operate with",
+				     t->pid, t->gadget ? "rt_sigreturn" : "syscall; ret");
 	return 0;
 }
 
-/* --- the frame ---------------------------------------------------------------------------------- */
+/* --- the frame ----------------------------------------------------------------------------- */
 
-/* Size of the xstate of a signal frame: that of all features the kernel has enabled, AMX only where the
- * thread has used it (until then the kernel takes a larger one for damaged). */
+/* Size of the xstate of a signal frame: that of all features the kernel has enabled, AMX only where
+ * the thread has used it (until then the kernel takes a larger one for damaged). */
 static u32 xstate_size(u64 features)
 {
 	u32 eax, ebx, ecx, edx, size = 576;
@@ -221,16 +227,31 @@ static int write_frame(struct ub_target *t, u64 sigmask)
 		return err;
 	fpstate = ub_round_up(t->frame + FRAME_BYTES, 64);
 	ub_restart_by_hand(&regs);
-	f = (struct signal_frame){
+	f = (struct signal_frame) {
 		.pretcode = t->restorer,
-		.uc_flags = (size > 512 ? UC_FP_XSTATE : 0) | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+		.uc_flags =
+			(size > 512 ? UC_FP_XSTATE : 0) | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
 		.ss_flags = 0x7f, /* no such mode */
-		.r8 = regs.r8, .r9 = regs.r9, .r10 = regs.r10, .r11 = regs.r11,
-		.r12 = regs.r12, .r13 = regs.r13, .r14 = regs.r14, .r15 = regs.r15,
-		.rdi = regs.rdi, .rsi = regs.rsi, .rbp = regs.rbp, .rbx = regs.rbx,
-		.rdx = regs.rdx, .rax = regs.rax, .rcx = regs.rcx, .rsp = regs.rsp,
-		.rip = regs.rip, .eflags = regs.eflags,
-		.cs = regs.cs, .ss = regs.ss,
+		.r8 = regs.r8,
+		.r9 = regs.r9,
+		.r10 = regs.r10,
+		.r11 = regs.r11,
+		.r12 = regs.r12,
+		.r13 = regs.r13,
+		.r14 = regs.r14,
+		.r15 = regs.r15,
+		.rdi = regs.rdi,
+		.rsi = regs.rsi,
+		.rbp = regs.rbp,
+		.rbx = regs.rbx,
+		.rdx = regs.rdx,
+		.rax = regs.rax,
+		.rcx = regs.rcx,
+		.rsp = regs.rsp,
+		.rip = regs.rip,
+		.eflags = regs.eflags,
+		.cs = regs.cs,
+		.ss = regs.ss,
 		.fpstate = fpstate,
 		.sigmask = sigmask,
 	};
@@ -240,14 +261,15 @@ static int write_frame(struct ub_target *t, u64 sigmask)
 	return err;
 }
 
-/* --- the host ----------------------------------------------------------------------------------- */
+/* --- the host ------------------------------------------------------------------------------ */
 
 static bool usable_below(const struct ub_target *t, u64 sp, u64 *scratch)
 {
 	const struct ub_mapping *m = ub_target_mapping(t, sp);
 	u64 top = (sp - RED_ZONE) & ~63ull;
 
-	/* Small stacks (of Go, of coroutines) sit in larger mappings: what is below is not theirs. */
+	/* Small stacks (of Go, of coroutines) sit in larger mappings: what is below is not theirs.
+	 */
 	if (!m || !(m->prot & PROT_WRITE) || m->shared || top < m->start + SCRATCH_BYTES)
 		return false;
 	*scratch = top - SCRATCH_BYTES;
@@ -315,8 +337,8 @@ static void leave_restartable_sequence(struct ub_target *t, struct ub_thread *th
 	u64 pointer;
 
 	if (ptrace(GET_RSEQ_CONFIGURATION, thread->tid, sizeof(conf), &conf) <= 0 ||
-	    !conf.address || ub_target_read(t, conf.address + 8, &pointer, 8) ||
-	    !pointer || ub_target_read(t, pointer, &section, sizeof(section)))
+	    !conf.address || ub_target_read(t, conf.address + 8, &pointer, 8) || !pointer ||
+	    ub_target_read(t, pointer, &section, sizeof(section)))
 		return;
 	if (thread->regs.rip - section.start < section.length)
 		thread->regs.rip = thread->pc = section.abort;
@@ -366,7 +388,8 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 	err = choose_scratch(t);
 	t->busy = err == -EBUSY;
 	if (err)
-		return ub_reason_set(why, err, "process %d has no stack space to work with", t->pid);
+		return ub_reason_set(why, err, "process %d has no stack space to work with",
+				     t->pid);
 	t->frame = t->scratch;
 	if (ptrace(PTRACE_GETSIGMASK, t->host->tid, 8, &mask))
 		return ub_reason_set(why, -ESRCH, "process %d is gone", t->pid);
@@ -414,7 +437,8 @@ static int run_to_stop(struct ub_target *t)
 			t->execed = true;
 			return -ESRCH;
 		}
-		/* Stops by job control come through; a signal that can't be blocked goes on its way. */
+		/* Stops by job control come through; a signal that can't be blocked goes on its
+		 * way. */
 		if (!(status >> 16))
 			signal = WSTOPSIG(status);
 	}

@@ -3,8 +3,9 @@
  * Cleaning up after a daemon that is gone, from what the target itself records.
  *
  * Everything found in the target may be a forgery by its owner, so the site table is checked as a
- * whole (hook/site_table.h), a site is restored only to what its file holds, and nothing is unmapped that does not bear
- * our name. All of it happens in the target's own memory: a forger harms himself only.
+ * whole (hook/site_table.h), a site is restored only to what its file holds, and nothing is
+ * unmapped that does not bear our name. All of it happens in the target's own memory: a forger
+ * harms himself only.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 
 #define MAX_TABLES 16
 
-/* --- whose it is -------------------------------------------------------------------------------- */
+/* --- whose it is --------------------------------------------------------------------------- */
 
 static u64 start_time(pid_t pid)
 {
@@ -50,7 +51,7 @@ static bool owner_lives(const struct ub_site_table *table)
 	return table->owner_pid && start_time(table->owner_pid) == table->owner_start;
 }
 
-/* --- the table as an image ---------------------------------------------------------------------- */
+/* --- the table as an image ----------------------------------------------------------------- */
 
 struct loaded {
 	void *bytes;
@@ -66,7 +67,7 @@ static void unload(struct loaded *loaded)
 	free(image->sites);
 	free(image->moves_out);
 	free(image->semaphores);
-	*loaded = (struct loaded){ 0 };
+	*loaded = (struct loaded) { 0 };
 }
 
 static int fill(struct loaded *loaded, const struct ub_site_table_view *view)
@@ -86,7 +87,7 @@ static int fill(struct loaded *loaded, const struct ub_site_table_view *view)
 	image->data_address = h->state - UB_DATA_STATE;
 	image->nr_parts = h->nr_parts;
 	for (u32 i = 0; i < h->nr_parts; i++)
-		image->parts[i] = (struct ub_part){
+		image->parts[i] = (struct ub_part) {
 			.kind = view->parts[i].kind,
 			.address = view->parts[i].address,
 			.size = view->parts[i].size,
@@ -107,11 +108,12 @@ static int fill(struct loaded *loaded, const struct ub_site_table_view *view)
 	}
 	image->nr_moves_out = h->nr_moves_out;
 	for (u32 i = 0; i < h->nr_moves_out; i++)
-		image->moves_out[i] = (struct ub_move){ view->moves_out[i].from, view->moves_out[i].to };
+		image->moves_out[i] =
+			(struct ub_move) { view->moves_out[i].from, view->moves_out[i].to };
 	image->nr_semaphores = h->nr_semaphores;
 	for (u32 i = 0; i < h->nr_semaphores; i++)
-		image->semaphores[i] = (struct ub_semaphore){ view->semaphores[i].address,
-							      view->semaphores[i].count };
+		image->semaphores[i] = (struct ub_semaphore) { view->semaphores[i].address,
+							       view->semaphores[i].count };
 	return 0;
 }
 
@@ -128,7 +130,8 @@ static int load(const struct ub_target *t, const struct ub_mapping *m, struct lo
 		return err;
 	if (header.size < sizeof(header) || header.size > UB_SITE_TABLE_MAX ||
 	    header.size > m->end - m->start)
-		return ub_reason_set(why, -EBADMSG, "the site table in process %d is damaged", t->pid);
+		return ub_reason_set(why, -EBADMSG, "the site table in process %d is damaged",
+				     t->pid);
 	loaded->bytes = malloc(header.size);
 	if (!loaded->bytes)
 		return -ENOMEM;
@@ -136,12 +139,14 @@ static int load(const struct ub_target *t, const struct ub_mapping *m, struct lo
 	if (!err)
 		err = ub_site_table_check(loaded->bytes, header.size, &view, why);
 	if (!err && view.header->address != m->start)
-		err = ub_reason_set(why, -EBADMSG, "the site table in process %d is not its own", t->pid);
+		err = ub_reason_set(why, -EBADMSG, "the site table in process %d is not its own",
+				    t->pid);
 	if (!err && owner_lives(view.header))
-		err = ub_reason_set(why, -EBUSY,
-				    "what is in process %d belongs to a running ubpf-run (pid %u, uid %u): "
-				    "detach there",
-				    t->pid, view.header->owner_pid, view.header->owner_uid);
+		err = ub_reason_set(
+			why, -EBUSY,
+			"what is in process %d belongs to a running ubpf-run (pid %u, uid %u): "
+			"detach there",
+			t->pid, view.header->owner_pid, view.header->owner_uid);
 	return err ? err : fill(loaded, &view);
 }
 
@@ -162,9 +167,10 @@ static void check_against_files(const struct ub_target *t, struct ub_image *imag
 			m = ub_target_mapping(t, site->address);
 			fd = m && m->inode ? ub_open_mapped(t, m) : -1;
 		}
-		/* A file that can't be opened any more (upgraded, unlinked) proves nothing either way. */
-		if (fd >= 0 && (pread(fd, file, site->len, m->offset + (site->address - m->start)) !=
-					site->len ||
+		/* A file that can't be opened any more (upgraded, unlinked) proves nothing either
+		 * way. */
+		if (fd >= 0 && (pread(fd, file, site->len,
+				      m->offset + (site->address - m->start)) != site->len ||
 				memcmp(file, site->old, site->len)))
 			continue;
 		if (m)
@@ -173,7 +179,8 @@ static void check_against_files(const struct ub_target *t, struct ub_image *imag
 	image->nr_sites = nr;
 }
 
-/* Mappings that no table tells of: an attach was killed before it had mapped one, so nothing leads there. */
+/* Mappings that no table tells of: an attach was killed before it had mapped one, so nothing leads
+ * there. */
 static bool told_of(const struct loaded *tables, u32 nr, u64 address)
 {
 	for (u32 i = 0; i < nr; i++) {
@@ -187,8 +194,8 @@ static bool told_of(const struct loaded *tables, u32 nr, u64 address)
 	return false;
 }
 
-static int unmap_untold(struct ub_target *t, const struct loaded *tables, u32 nr, struct ub_ips *ips,
-			struct ub_reason *why)
+static int unmap_untold(struct ub_target *t, const struct loaded *tables, u32 nr,
+			struct ub_ips *ips, struct ub_reason *why)
 {
 	struct ub_part parts[MAX_TABLES];
 	struct ub_image image = { .pid = t->pid, .parts = parts };
@@ -197,7 +204,7 @@ static int unmap_untold(struct ub_target *t, const struct loaded *tables, u32 nr
 		const struct ub_mapping *m = &t->mappings[i];
 
 		if (ub_mapping_is_trace(t, m) && !told_of(tables, nr, m->start))
-			parts[image.nr_parts++] = (struct ub_part){
+			parts[image.nr_parts++] = (struct ub_part) {
 				.kind = UB_PART_CODE,
 				.address = m->start,
 				.size = m->end - m->start,
@@ -254,7 +261,8 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 		if (ub_mapping_is_trace(t, m) && strstr(ub_mapping_name(t, m), UB_SITE_TABLE_NAME))
 			err = load(t, m, &tables[nr++], why);
 	}
-	/* What is to be unmapped is no place to find instructions: those mappings are left out by name. */
+	/* What is to be unmapped is no place to find instructions: those mappings are left out by
+	 * name. */
 	if (!err)
 		err = ub_remote_prepare(t, NULL, NULL, why);
 	if (!err) {
@@ -275,7 +283,7 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 	return err;
 }
 
-/* --- guards ------------------------------------------------------------------------------------- */
+/* --- guards -------------------------------------------------------------------------------- */
 
 static bool guard_set(struct ub_target *t, const struct ub_recorded_image *recorded, u64 fs_base,
 		      u64 sp, bool elsewhere)
@@ -301,8 +309,10 @@ bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		return false;
 	if (image->process)
 		return ub_image_thread_inside(image, fs_base, thread->sp, elsewhere);
-	/* Recorded images have no process here; hand-made parts lists no sites, so nobody enters. */
+	/* Recorded images have no process here; hand-made parts lists no sites, so nobody enters.
+	 */
 	if (!image->nr_sites)
 		return false;
-	return guard_set(t, (const struct ub_recorded_image *)image, fs_base, thread->sp, elsewhere);
+	return guard_set(t, (const struct ub_recorded_image *)image, fs_base, thread->sp,
+			 elsewhere);
 }

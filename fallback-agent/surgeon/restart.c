@@ -4,10 +4,10 @@
  *
  * Stopping a thread wakes it from whatever it waits in. Most system calls then return one of the
  * kernel's -ERESTART codes, which nobody outside ever sees: with the registers as they are, the
- * kernel starts the call again when the thread goes on, timeouts of nanosleep, poll and futex continued by
- * its restart block. A few know only -EINTR, which the program would see although it took no signal.
- * For those that had no effect before they returned it, we do what the kernel does for the others:
- * number back into rax, ip back onto the instruction. A timeout then starts anew.
+ * kernel starts the call again when the thread goes on, timeouts of nanosleep, poll and futex
+ * continued by its restart block. A few know only -EINTR, which the program would see although it
+ * took no signal. For those that had no effect before they returned it, we do what the kernel does
+ * for the others: number back into rax, ip back onto the instruction. A timeout then starts anew.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -3,31 +3,30 @@
  * Stopping everything that runs in a target's memory, and letting it go again.
  *
  * Threads come in three kinds: those of the process; those of other processes in the same memory
- * (children of vfork() and posix_spawn() until they exec, raw clone(CLONE_VM)), found with kcmp(); and those
- * that are born while we look, which are ours from birth because all of the others are seized with
- * TRACECLONE, TRACEFORK and TRACEVFORK. We are done when every thread that /proc lists is known and settled:
+ * (children of vfork() and posix_spawn() until they exec, raw clone(CLONE_VM)), found with kcmp();
+ *and those that are born while we look, which are ours from birth because all of the others are
+ *seized with TRACECLONE, TRACEFORK and TRACEVFORK. We are done when every thread that /proc lists
+ *is known and settled:
  *
  *   stopped	in a ptrace stop
- *   blocked	in the kernel, in a sleep that INTERRUPT does not end: the parent of a vfork(), a thread
- *		that waits for a disk. It can't get back to user code without meeting the pending stop, so
+ *   blocked	in the kernel, in a sleep that INTERRUPT does not end: the parent of a vfork(), a
+ *thread that waits for a disk. It can't get back to user code without meeting the pending stop, so
  *		it is as good as stopped as long as nobody has to change its registers.
  *   gone
  *
  * What a stop must not do to the target:
  *
- *   Signals. A thread may meet us in a signal-delivery stop: the signal is off the queue already. If
- *   wait() takes that stop and the tracer dies, the signal is lost with it. So such stops are looked at
- *   with WNOWAIT and never taken: then the thread carries on with the signal, siginfo and all, however
- *   we end.
- *   Job control. A stopped process stays stopped: its threads go back into their group stop by
- *   themselves when the tracer detaches or exits.
- *   System calls. See restart.c.
+ *   Signals. A thread may meet us in a signal-delivery stop: the signal is off the queue already.
+ *If wait() takes that stop and the tracer dies, the signal is lost with it. So such stops are
+ *looked at with WNOWAIT and never taken: then the thread carries on with the signal, siginfo and
+ *all, however we end. Job control. A stopped process stays stopped: its threads go back into their
+ *group stop by themselves when the tracer detaches or exits. System calls. See restart.c.
  *
  * What a target must not do to us:
  *
- *   execve() in a process with threads waits until the other threads are dead *and reaped*, holding the
- *   mutex that PTRACE_SEIZE wants. If one of the dead is our tracee, both wait for ever. So while we
- *   seize, an interval timer's handler reaps the dead, and gives the whole operation up after a
+ *   execve() in a process with threads waits until the other threads are dead *and reaped*, holding
+ *the mutex that PTRACE_SEIZE wants. If one of the dead is our tracee, both wait for ever. So while
+ *we seize, an interval timer's handler reaps the dead, and gives the whole operation up after a
  *   while: a tracer's exit frees all.
  *   Threads created faster than we can seize them: they stop being created once INTERRUPT is out.
  */
@@ -55,7 +54,7 @@
 #define REAP_TICKS 10
 #define MAX_TRACED 32768
 
-/* --- watchdog ----------------------------------------------------------------------------------- */
+/* --- watchdog ------------------------------------------------------------------------------ */
 
 static struct ub_report *watched;
 static u64 deadline_ns;
@@ -97,8 +96,9 @@ static void on_tick(int signo)
 		/* Whatever was begun is undone, or finished, by the caller's next surgeon. */
 		watched->err = -ETIMEDOUT;
 		if (!watched->why.text[0])
-			ub_reason_set(&watched->why, 0,
-				      "a thread did not stop in time (blocked in the kernel, or starved of CPU)");
+			ub_reason_set(
+				&watched->why, 0,
+				"a thread did not stop in time (blocked in the kernel, or starved of CPU)");
 		if (!watched->changed)
 			watched->done = 1;
 		_exit(1);
@@ -129,7 +129,7 @@ void ub_watchdog_stop(void)
 	watched = NULL;
 }
 
-/* --- threads ------------------------------------------------------------------------------------ */
+/* --- threads ------------------------------------------------------------------------------- */
 
 static struct ub_thread *find_thread(struct ub_target *t, pid_t tid)
 {
@@ -157,7 +157,7 @@ static int add_thread(struct ub_target *t, pid_t process, pid_t tid, enum ub_thr
 		t->threads = threads;
 		t->room = room;
 	}
-	t->threads[t->nr_threads] = (struct ub_thread){
+	t->threads[t->nr_threads] = (struct ub_thread) {
 		.tid = tid,
 		.process = process,
 		.state = state,
@@ -245,8 +245,8 @@ static int seize_process(struct ub_target *t, pid_t process, bool interrupt, str
 	snprintf(path, sizeof(path), "/proc/%d/task", process);
 	tasks = opendir(path);
 	if (!tasks)
-		return process == t->pid ? ub_reason_set(why, -ESRCH, "process %d is gone", process) :
-					   0;
+		return process == t->pid ? ub_reason_set(why, -ESRCH, "process %d is gone", process)
+					 : 0;
 	while ((entry = readdir(tasks))) {
 		pid_t tid = atoi(entry->d_name);
 		u32 before = t->nr_threads;
@@ -268,7 +268,7 @@ static int seize_process(struct ub_target *t, pid_t process, bool interrupt, str
 	return err ? err : nr;
 }
 
-/* --- other processes in the same memory --------------------------------------------------------- */
+/* --- other processes in the same memory ---------------------------------------------------- */
 
 static bool same_memory(const struct ub_target *t, pid_t pid)
 {
@@ -305,7 +305,8 @@ static int seize_sharers(struct ub_target *t, struct ub_reason *why)
 }
 
 /* Children of a thread that waits in vfork(). */
-static int seize_children(struct ub_target *t, const struct ub_thread *parent, struct ub_reason *why)
+static int seize_children(struct ub_target *t, const struct ub_thread *parent,
+			  struct ub_reason *why)
 {
 	char path[96];
 	FILE *children;
@@ -325,7 +326,7 @@ static int seize_children(struct ub_target *t, const struct ub_thread *parent, s
 	return nr < 0 ? nr : found;
 }
 
-/* --- waiting ------------------------------------------------------------------------------------ */
+/* --- waiting ------------------------------------------------------------------------------- */
 
 static void thread_is_gone(struct ub_thread *thread)
 {
@@ -409,7 +410,8 @@ static int settle(struct ub_target *t, u32 i, const siginfo_t *info)
 		thread = &t->threads[i];
 		break;
 	}
-	/* In the middle of a system call: on to its end. Any stop eats the one that INTERRUPT had made pending. */
+	/* In the middle of a system call: on to its end. Any stop eats the one that INTERRUPT had
+	 * made pending. */
 	waitpid(thread->tid, &taken, __WALL | WNOHANG);
 	ptrace(PTRACE_INTERRUPT, thread->tid, 0, 0);
 	ptrace(PTRACE_CONT, thread->tid, 0, 0);
@@ -454,7 +456,8 @@ static void look_blocked(struct ub_thread *thread)
 		return;
 	if (fgets(line, sizeof(line), file) && sscanf(line, "%ld", &nr) == 1) {
 		/* "nr arg arg arg arg arg arg sp pc", or "-1 sp pc" outside a system call */
-		if ((nr >= 0 && sscanf(line, "%*d %*s %*s %*s %*s %*s %*s %lx %lx", &sp, &pc) == 2) ||
+		if ((nr >= 0 &&
+		     sscanf(line, "%*d %*s %*s %*s %*s %*s %*s %lx %lx", &sp, &pc) == 2) ||
 		    (nr < 0 && sscanf(line, "%*d %lx %lx", &sp, &pc) == 2)) {
 			thread->state = UB_THREAD_BLOCKED;
 			thread->sp = sp;
@@ -525,7 +528,8 @@ static int wait_all(struct ub_target *t, struct ub_reason *why)
 	return 0;
 }
 
-/* A blocked thread may have come as far as its stop by now, which is better: then it can be moved. */
+/* A blocked thread may have come as far as its stop by now, which is better: then it can be moved.
+ */
 static int look_again(struct ub_target *t)
 {
 	for (u32 i = 0; i < t->nr_threads; i++) {
@@ -588,8 +592,8 @@ int ub_seize(struct ub_target *t, struct ub_reason *why)
 		if (err)
 			return err;
 		if (t->execed)
-			return ub_reason_set(why, -ESRCH,
-					     "process %d has executed another program", t->pid);
+			return ub_reason_set(why, -ESRCH, "process %d has executed another program",
+					     t->pid);
 		nr = seize_process(t, t->pid, true, why);
 		if (nr < 0)
 			return nr;
@@ -598,12 +602,12 @@ int ub_seize(struct ub_target *t, struct ub_reason *why)
 	if (err)
 		return err;
 	if (ub_target_gone(t))
-		return ub_reason_set(why, -ESRCH, "process %d has exited or executed another program",
-				     t->pid);
+		return ub_reason_set(why, -ESRCH,
+				     "process %d has exited or executed another program", t->pid);
 	if (!in_64_bit_mode(t))
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "process %d runs 32-bit code: only 64-bit programs are supported",
-				     t->pid);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d runs 32-bit code: only 64-bit programs are supported", t->pid);
 	return ub_fault(t, UB_FAULT_stopped);
 }
 
@@ -625,8 +629,8 @@ int ub_release(struct ub_target *t)
 	t->report->surgery.nr_threads = nr;
 	if (nr > UB_MAX_DETACHES)
 		return 0;
-	/* A thread that was blocked has meanwhile run into its stop, or will and find nobody there: DETACH
-	 * needs a stopped one, so the blocked are left to our exit. */
+	/* A thread that was blocked has meanwhile run into its stop, or will and find nobody there:
+	 * DETACH needs a stopped one, so the blocked are left to our exit. */
 	for (u32 i = 0; i < t->nr_threads; i++) {
 		struct ub_thread *thread = &t->threads[i];
 

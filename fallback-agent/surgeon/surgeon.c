@@ -2,32 +2,37 @@
 /*
  * The order of things, and who may die when.
  *
- * A stop of a target is the business of one process that does nothing else: forked for it, signals blocked, the plan
- * complete in its memory, gone afterwards. The caller waits for it. Each surgeon makes exactly one stop:
+ * A stop of a target is the business of one process that does nothing else: forked for it, signals
+ *blocked, the plan complete in its memory, gone afterwards. The caller waits for it. Each surgeon
+ *makes exactly one stop:
  *
- *   take in	seize; compare bytes; map NEW; move instruction pointers; write sites; count semaphores;
- *		then, if OLD is there, take it out in the same stop; release
- *   take out	seize; restore bytes; uncount; if nobody is inside: unmap, give up copied pages; release
+ *   take in	seize; compare bytes; map NEW; move instruction pointers; write sites; count
+ *semaphores; then, if OLD is there, take it out in the same stop; release take out	seize;
+ *restore bytes; uncount; if nobody is inside: unmap, give up copied pages; release
  *
- * Taking out is told by the state of the target alone (bytes at the sites, names of mappings, marks on
- * descriptors), so it may follow on anything: it removes a live image, finishes a removal that was
- * interrupted, or undoes half an attach. That makes the rules short:
+ * Taking out is told by the state of the target alone (bytes at the sites, names of mappings, marks
+ *on descriptors), so it may follow on anything: it removes a live image, finishes a removal that
+ *was interrupted, or undoes half an attach. That makes the rules short:
  *
- *   - The surgeon is killed. Its tracees go on by themselves, wherever they were (remote.c). The caller sees that no
- *     result came and sends another one to take out what the first left: NEW for an attach, which then
- *     has failed, OLD for a detach, which then has succeeded.
- *   - The caller is killed. The surgeon finishes. Who cleans up later finds the site table in the target.
+ *   - The surgeon is killed. Its tracees go on by themselves, wherever they were (remote.c). The
+ *caller sees that no result came and sends another one to take out what the first left: NEW for an
+ *attach, which then has failed, OLD for a detach, which then has succeeded.
+ *   - The caller is killed. The surgeon finishes. Who cleans up later finds the site table in the
+ *target.
  *   - Both are killed. The same; ub_surgeon_repair().
- *   - The target is killed, exits or executes: every step says -ESRCH, and nothing is left to be undone.
- *   - A thread is inside what should be unmapped, or its registers can't be had: released, tried again after
- *     a while by the next surgeon, some fifty times; then the mapping stays, harmless, and the caller is told.
+ *   - The target is killed, exits or executes: every step says -ESRCH, and nothing is left to be
+ *undone.
+ *   - A thread is inside what should be unmapped, or its registers can't be had: released, tried
+ *again after a while by the next surgeon, some fifty times; then the mapping stays, harmless, and
+ *the caller is told.
  *
- * The order within a stop follows from "killed at any instant": code is mapped before an ip points to it; an ip
- * leaves a window before the window is overwritten, and comes back to it only after it is restored; a site's jump is
- * written when all that it leads to is there; the site table is unmapped last.
+ * The order within a stop follows from "killed at any instant": code is mapped before an ip points
+ *to it; an ip leaves a window before the window is overwritten, and comes back to it only after it
+ *is restored; a site's jump is written when all that it leads to is there; the site table is
+ *unmapped last.
  *
- * Nothing is written to any file that the target might hold while it is stopped: it may own the terminal, or be
- * the reader of our pipe.
+ * Nothing is written to any file that the target might hold while it is stopped: it may own the
+ *terminal, or be the reader of our pipe.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -42,21 +47,23 @@
 #include <common/cleanup.h>
 #include <surgeon/operation.h>
 
-#define DEADLINE_MS	 5000 /* of one stop */
-#define MAX_TRIES	 60   /* stops until a mapping is left for later */
-#define MAX_DEATHS	 3    /* surgeons killed under one operation */
-#define SURGEON_LIFE_MS	 30000
+#define DEADLINE_MS	5000 /* of one stop */
+#define MAX_TRIES	60   /* stops until a mapping is left for later */
+#define MAX_DEATHS	3    /* surgeons killed under one operation */
+#define SURGEON_LIFE_MS 30000
 
-/* --- in the surgeon ------------------------------------------------------------------------------- */
+/* --- in the surgeon
+ * --------------------------------------------------------------------- */
 
 static int refuse_seccomp(const struct ub_target *t, struct ub_reason *why)
 {
 	if (!t->seccomp || ub_have_capability(CAP_SYS_ADMIN_NR))
 		return 0;
-	return ub_reason_set(why, -EOPNOTSUPP,
-			     "process %d is under a seccomp filter, which would kill it for our system calls: run "
-			     "this as root (CAP_SYS_ADMIN), so that the filter can be suspended meanwhile",
-			     t->pid);
+	return ub_reason_set(
+		why, -EOPNOTSUPP,
+		"process %d is under a seccomp filter, which would kill it for our system calls: run "
+		"this as root (CAP_SYS_ADMIN), so that the filter can be suspended meanwhile",
+		t->pid);
 }
 
 static int refuse_shadow_stack(const struct ub_target *t, struct ub_reason *why)
@@ -68,14 +75,16 @@ static int refuse_shadow_stack(const struct ub_target *t, struct ub_reason *why)
 	status = fopen(path, "re");
 	while (status && fgets(line, sizeof(line), status)) {
 		if (!strncmp(line, "x86_Thread_features:", 20) && strstr(line, "shstk"))
-			return ub_reason_set(why, -EOPNOTSUPP,
-					     "process %d runs with a shadow stack, which this version cannot operate on",
-					     t->pid);
+			return ub_reason_set(
+				why, -EOPNOTSUPP,
+				"process %d runs with a shadow stack, which this version cannot operate on",
+				t->pid);
 	}
 	return 0;
 }
 
-/* With all threads stopped: everything of @image goes, @keep stays or comes back. 1: a thread is inside. */
+/* With all threads stopped: everything of @image goes, @keep stays or comes back. 1: a thread is
+ * inside. */
 int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct ub_image *keep,
 		struct ub_ips *ips, struct ub_reason *why)
 {
@@ -90,7 +99,8 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 	if (err)
 		return ub_reason_set(why, err, "cannot restore the text of process %d: %s", t->pid,
 				     strerror(-err));
-	/* With something in its place, threads leave by themselves: a hit might be counted twice else. */
+	/* With something in its place, threads leave by themselves: a hit might be counted twice
+	 * else. */
 	if (!t->replaced)
 		ub_ips_move_out(t, ips, image, keep);
 	if (!ub_quiescent(t, ips, image, &report->surgery.left))
@@ -127,7 +137,8 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 /* Tells the image what its threads' control blocks look like. */
 static void identify(struct ub_target *t, const struct ub_image *image)
 {
-	struct ub_thread_identity *threads = calloc(t->nr_threads ? t->nr_threads : 1, sizeof(*threads));
+	struct ub_thread_identity *threads =
+		calloc(t->nr_threads ? t->nr_threads : 1, sizeof(*threads));
 	u32 nr = 0, sharers = 0;
 	bool all = true;
 
@@ -141,7 +152,7 @@ static void identify(struct ub_target *t, const struct ub_image *image)
 			continue;
 		}
 		all &= thread->state == UB_THREAD_STOPPED;
-		threads[nr++] = (struct ub_thread_identity){ thread->regs.fs_base, thread->tid };
+		threads[nr++] = (struct ub_thread_identity) { thread->regs.fs_base, thread->tid };
 	}
 	if (threads)
 		ub_image_identify(image, t->mem, threads, all ? nr : 0, sharers);
@@ -212,6 +223,8 @@ static int operate_out(struct ub_target *t, const struct ub_operation *op, struc
 {
 	int err = ub_semaphores_take(t, op->old);
 
+	if (!err && op->new)
+		err = ub_semaphores_put_back(t, op->new);
 	if (!err)
 		err = ub_take_out(t, op->old, op->new, ips, why);
 	if (err == 1) {
@@ -246,9 +259,10 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 	if (!err && in)
 		err = refuse_shadow_stack(t, why);
 	if (!err && in && !sites_mapped(t, op->new))
-		err = ub_reason_set(why, -ESRCH,
-				    "process %d has unmapped the code to be probed, or executes another program",
-				    op->pid);
+		err = ub_reason_set(
+			why, -ESRCH,
+			"process %d has unmapped the code to be probed, or executes another program",
+			op->pid);
 	if (!err)
 		err = ub_remote_prepare(t, op->old, op->new, why);
 	if (err)
@@ -267,8 +281,8 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 		err = in ? operate_in(t, op, &ips, why) : operate_out(t, op, &ips, why);
 	ub_ips_free(&ips);
 	if (t->execed || ub_target_gone(t))
-		err = ub_reason_set(why, -ESRCH, "process %d has exited or executed another program",
-				    t->pid);
+		err = ub_reason_set(why, -ESRCH,
+				    "process %d has exited or executed another program", t->pid);
 	ub_remote_end(t);
 	(void)ub_fault(t, UB_FAULT_remote_end);
 	ub_release(t);
@@ -277,8 +291,8 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 }
 
 /* The surgeon's whole life. */
-static void __attribute__((noreturn)) surgeon(const struct ub_operation *op,
-					      struct ub_report *report)
+static void __attribute__((noreturn))
+surgeon(const struct ub_operation *op, struct ub_report *report)
 {
 	struct ub_target t = {
 		.mem = -1,
@@ -292,8 +306,8 @@ static void __attribute__((noreturn)) surgeon(const struct ub_operation *op,
 
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
-	report->err = op->kind == UB_OPERATION_REPAIR ? ub_repair_stopped(&t, op, &why) :
-							operate(&t, op, &why);
+	report->err = op->kind == UB_OPERATION_REPAIR ? ub_repair_stopped(&t, op, &why)
+						      : operate(&t, op, &why);
 	ub_watchdog_stop();
 	report->why = why;
 	report->interrupted_ns = t.interrupted_ns;
@@ -302,7 +316,8 @@ static void __attribute__((noreturn)) surgeon(const struct ub_operation *op,
 	_exit(0);
 }
 
-/* --- in the caller -------------------------------------------------------------------------------- */
+/* --- in the caller
+ * ---------------------------------------------------------------------- */
 
 static int wait_for(pid_t pid, int pidfd)
 {
@@ -316,7 +331,7 @@ static int wait_for(pid_t pid, int pidfd)
 			return 0;
 		if (pidfd < 0)
 			continue;
-		poll(&(struct pollfd){ pidfd, POLLIN, 0 }, 1, 1000);
+		poll(&(struct pollfd) { pidfd, POLLIN, 0 }, 1, 1000);
 		if (ub_now_ns() > deadline)
 			kill(pid, SIGKILL);
 	}
@@ -347,7 +362,8 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	/* Many threads are released by the exit: their pause ends with it. */
 	if (report->surgery.nr_threads > UB_MAX_DETACHES)
 		report->resumed_ns = reaped_ns;
-	if (report->interrupted_ns && report->resumed_ns - report->interrupted_ns > report->surgery.pause_ns)
+	if (report->interrupted_ns &&
+	    report->resumed_ns - report->interrupted_ns > report->surgery.pause_ns)
 		report->surgery.pause_ns = report->resumed_ns - report->interrupted_ns;
 	return 0;
 }
@@ -372,10 +388,12 @@ static int take_out_completely(const struct ub_operation *op, struct ub_report *
 		if (err) {
 			if (why)
 				*why = report->why;
-			return err == -EINTR ?
-				       ub_reason_set(why, err, "the surgeon of process %d was killed again and again",
-						     op->pid) :
-				       err;
+			return err == -EINTR
+				       ? ub_reason_set(
+						 why, err,
+						 "the surgeon of process %d was killed again and again",
+						 op->pid)
+				       : err;
 		}
 		if (report->err == -ESRCH) {
 			result->removal = UB_REMOVED_GONE;
@@ -401,8 +419,8 @@ static int take_out_completely(const struct ub_operation *op, struct ub_report *
 
 static struct ub_report *new_report(void)
 {
-	struct ub_report *report = mmap(NULL, ub_round_up(sizeof(*report), 4096), PROT_READ | PROT_WRITE,
-					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct ub_report *report = mmap(NULL, ub_round_up(sizeof(*report), 4096),
+					PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	return report == MAP_FAILED ? NULL : report;
 }
@@ -420,8 +438,8 @@ static void copy_result(struct ub_surgery *result, const struct ub_report *repor
 }
 
 /* Takes in @new, and on success all of @old out. */
-static int replace(const struct ub_operation *op, struct ub_report *report, struct ub_surgery *result,
-		   struct ub_reason *why)
+static int replace(const struct ub_operation *op, struct ub_report *report,
+		   struct ub_surgery *result, struct ub_reason *why)
 {
 	struct ub_operation undo = *op, collect = *op;
 	int err;
@@ -436,7 +454,8 @@ static int replace(const struct ub_operation *op, struct ub_report *report, stru
 		report->changed = report->live = report->fork_tried = 0;
 		err = run_surgeon(op, report);
 		if (err == -EINTR && !report->changed && report->err == -EINTR)
-			ub_reason_set(&report->why, err, "the surgeon of process %d was killed", op->pid);
+			ub_reason_set(&report->why, err, "the surgeon of process %d was killed",
+				      op->pid);
 		if (!err)
 			err = report->err;
 		if (err == -EINTR && report->live) {
@@ -452,8 +471,10 @@ static int replace(const struct ub_operation *op, struct ub_report *report, stru
 		if (why)
 			*why = report->why;
 		if (err == -EINTR)
-			ub_reason_set(why, err, "the surgeon of process %d was killed; what it did was undone",
-				      op->pid);
+			ub_reason_set(
+				why, err,
+				"the surgeon of process %d was killed; what it did was undone",
+				op->pid);
 		if ((!report->done || report->again) && report->changed) {
 			struct ub_reason undo_why = { "" };
 			int undone = take_out_completely(&undo, report, result, &undo_why);
@@ -489,7 +510,7 @@ int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_ima
 
 	if (!result)
 		result = &ignored;
-	*result = (struct ub_surgery){ 0 };
+	*result = (struct ub_surgery) { 0 };
 	if (!old && !new)
 		return 0;
 	err = ub_refuse(pid, pidfd, why);
@@ -504,8 +525,8 @@ int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_ima
 		return ub_reason_set(why, -ENOMEM, "out of memory");
 	ub_fault_arm(report);
 	report->done = 1;
-	err = new ? replace(&op, report, result, why) :
-		    take_out_completely(&op, report, result, why);
+	err = new ? replace(&op, report, result, why)
+		  : take_out_completely(&op, report, result, why);
 	copy_result(result, report);
 	return err;
 }

@@ -2,8 +2,8 @@
 /*
  * Surgeon: the only code that stops, changes and resumes a target. Each operation runs in a
  * short-lived process of its own with a complete plan and its signals blocked; it finishes even if
- * the daemon is killed. If the surgeon itself is killed the target goes on unharmed, and what was left is
- * found by ub_surgeon_repair() from the target's own site table.
+ * the daemon is killed. If the surgeon itself is killed the target goes on unharmed, and what was
+ * left is found by ub_surgeon_repair() from the target's own site table.
  */
 #ifndef UB_SURGEON_SURGEON_H
 #define UB_SURGEON_SURGEON_H
@@ -15,28 +15,32 @@
 
 /* What happened to the old image. */
 enum ub_removal {
-	UB_REMOVED_CLEAN = 0,	/* nothing of it is left (or there was none) */
-	UB_REMOVED_LATER = 1,	/* a thread is still inside: mapping left, call ub_surgeon_collect() again */
-	UB_REMOVED_GONE = 2,	/* the process exited or exec'd: nothing to remove */
+	UB_REMOVED_CLEAN = 0, /* nothing of it is left (or there was none) */
+	UB_REMOVED_LATER =
+		1, /* a thread is still inside: mapping left, call ub_surgeon_collect() again */
+	UB_REMOVED_GONE = 2, /* the process exited or exec'd: nothing to remove */
 };
 
 struct ub_surgery {
 	enum ub_removal removal;
-	u64 pause_ns;	/* from the first INTERRUPT to the last resume */
-	u32 nr_threads; /* stopped */
+	u64 pause_ns;	       /* from the first INTERRUPT to the last resume */
+	u32 nr_threads;	       /* stopped */
 	struct ub_reason left; /* why the mapping stays, for UB_REMOVED_LATER */
 };
 
 /*
  * Replaces what @pid holds (@old, or NULL) by @new (or NULL: take everything out), all or nothing.
- * 0 and *result; or -errno and @why, and the target is as before (result->removal UB_REMOVED_LATER: but for
+ * 0 and *result; or -errno and @why, and the target is as before (result->removal UB_REMOVED_LATER:
+ * but for
  * @new's mapping, for which ub_surgeon_collect(new) is to be called). -EAGAIN: memory that @new was
- * planned for was taken meanwhile, build it again; -EINTR: the surgeon was killed. -ESRCH gone; -EPERM may not be traced;
- * -EBUSY traced by somebody else (named) or sites changed; -ETIMEDOUT a thread did not stop; -EOPNOTSUPP
- * seccomp'd, 32-bit, kernel thread, ... @pidfd guards against pid reuse.
+ * planned for was taken meanwhile, build it again; -EINTR: the surgeon was killed. -ESRCH gone;
+ * -EPERM may not be traced; -EBUSY traced by somebody else (named) or sites changed; -ETIMEDOUT a
+ * thread did not stop; -EOPNOTSUPP seccomp'd, 32-bit, kernel thread, ... @pidfd guards against pid
+ * reuse.
  */
-int __must_check ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_image *new,
-				    struct ub_surgery *result, struct ub_reason *why);
+int __must_check ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old,
+				    struct ub_image *new, struct ub_surgery *result,
+				    struct ub_reason *why);
 
 /* Second half of a removal that ended UB_REMOVED_LATER. */
 int __must_check ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old,

@@ -71,8 +71,9 @@ int ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *
 			return ub_reason_set(why, -ESRCH, "process %d is gone", pid);
 		return ub_refuse_seize(pid, pid, err, why);
 	}
-	/* The pidfd was opened before: if it is alive now, the pid meant the same process all along. */
-	if (pidfd >= 0 && poll(&(struct pollfd){ pidfd, POLLIN, 0 }, 1, 0) == 1)
+	/* The pidfd was opened before: if it is alive now, the pid meant the same process all
+	 * along. */
+	if (pidfd >= 0 && poll(&(struct pollfd) { pidfd, POLLIN, 0 }, 1, 0) == 1)
 		return ub_reason_set(why, -ESRCH, "process %d has exited", pid);
 	t->seccomp = !ub_proc_status(t->proc, "Seccomp", 10, &mode) && mode;
 	return 0;

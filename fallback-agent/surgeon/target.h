@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Private to surgeon/: a target on the table, and what each file here does to it. Everything in here
- * runs in the surgeon's own short-lived process, except where it says [caller].
+ * Private to surgeon/: a target on the table, and what each file here does to it. Everything in
+ * here runs in the surgeon's own short-lived process, except where it says [caller].
  */
 #ifndef UB_SURGEON_TARGET_H
 #define UB_SURGEON_TARGET_H
@@ -17,12 +17,13 @@
 
 #define UB_MAX_XSTATE 16384
 
-/* --- threads ---------------------------------------------------------------------------------- */
+/* --- threads ------------------------------------------------------------------------------- */
 
 enum ub_thread_state {
 	UB_THREAD_SEIZED,  /* ours, running */
 	UB_THREAD_STOPPED, /* in a ptrace stop; regs are valid */
-	UB_THREAD_BLOCKED, /* in the kernel and can't leave it without stopping: pc and sp are valid */
+	UB_THREAD_BLOCKED, /* in the kernel and can't leave it without stopping: pc and sp are valid
+			    */
 	UB_THREAD_GONE,	   /* exited, or never ran user code (io_uring workers) */
 };
 
@@ -50,7 +51,8 @@ struct ub_target {
 	pid_t pid;
 	int pidfd;
 	int mem;	/* /proc/PID/mem, of this memory for ever: reads 0 after exec or exit */
-	char proc[64];	/* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a zombie */
+	char proc[64];	/* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a
+			   zombie */
 	pid_t alive;	/* that thread */
 	bool seccomp;	/* under a filter, and */
 	bool suspended; /* the filter is suspended while we trace */
@@ -84,11 +86,11 @@ struct ub_target {
 /* Shared with the caller; says how it ended even if the surgeon was killed before the end. */
 struct ub_report {
 	volatile u32 done;
-	volatile u32 changed; /* from here on the target may hold something of ours */
-	volatile u32 again;	/* somebody must take out what is left */
-	volatile u32 retry;	/* nothing could be done, and nothing was: try the same again */
+	volatile u32 changed;	 /* from here on the target may hold something of ours */
+	volatile u32 again;	 /* somebody must take out what is left */
+	volatile u32 retry;	 /* nothing could be done, and nothing was: try the same again */
 	volatile u32 suspicious; /* a surgeon was killed or gave up: descriptors may have leaked */
-	volatile u32 hopeless;	/* what is left stays as long as the target lives */
+	volatile u32 hopeless;	 /* what is left stays as long as the target lives */
 	int err;
 	struct ub_surgery surgery;
 	struct ub_reason why;
@@ -96,8 +98,8 @@ struct ub_report {
 	u64 resumed_ns;
 	u32 nr_restored; /* repair: sites */
 	/* For whoever finishes after us: see memory.c. */
-	u32 fork_tried;	    /* the page without a name may be mapped */
-	volatile u32 live;  /* the new image is complete: from here on it goes forward only */
+	u32 fork_tried;	   /* the page without a name may be mapped */
+	volatile u32 live; /* the new image is complete: from here on it goes forward only */
 	/* fault injection */
 	u32 fault_kind;
 	u32 fault_nth;
@@ -107,7 +109,7 @@ struct ub_report {
 
 u64 ub_now_ns(void);
 
-/* --- target.c --------------------------------------------------------------------------------- */
+/* --- target.c ------------------------------------------------------------------------------ */
 
 /* Opens what is needed of @pid before anything is stopped. -ESRCH. */
 int __must_check ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *why);
@@ -127,7 +129,7 @@ int __must_check ub_target_write(const struct ub_target *t, u64 address, const v
 /* Whether the memory that was opened is still the process's. */
 bool ub_target_gone(const struct ub_target *t);
 
-/* --- refuse.c --------------------------------------------------------------------------------- */
+/* --- refuse.c ------------------------------------------------------------------------------ */
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
 int __must_check ub_refuse(pid_t pid, int pidfd, struct ub_reason *why);
@@ -142,32 +144,33 @@ int ub_proc_status(const char *proc, const char *key, int base, u64 *value);
 void ub_proc_comm(pid_t pid, char comm[32]);
 bool ub_have_capability(int capability);
 
-/* --- seize.c ---------------------------------------------------------------------------------- */
+/* --- seize.c ------------------------------------------------------------------------------- */
 
 /* Stops every thread that runs in the target's memory. All released again on failure. */
 int __must_check ub_seize(struct ub_target *t, struct ub_reason *why);
 /* Lets all of them go on, with the registers in @t. */
 int ub_release(struct ub_target *t);
-/* Lets a thread in a signal-delivery stop take its signal, as far as the first instruction of the handler. */
+/* Lets a thread in a signal-delivery stop take its signal, as far as the first instruction of the
+ * handler. */
 int __must_check ub_deliver_signal(struct ub_target *t, struct ub_thread *thread);
 /* Installs the watchdog: after @ms in one operation the surgeon gives up. */
 void ub_watchdog_start(struct ub_report *report, u32 ms);
 void ub_watchdog_stop(void);
 
-/* --- restart.c -------------------------------------------------------------------------------- */
+/* --- restart.c ----------------------------------------------------------------------------- */
 
 /* Has system calls restarted that our stop made return EINTR. */
 void ub_restart_interrupted(struct ub_target *t);
 /* Registers with which a thread that nobody traces any more carries on by itself. */
 void ub_restart_by_hand(struct user_regs_struct *regs);
 
-/* --- remote.c --------------------------------------------------------------------------------- */
+/* --- remote.c ------------------------------------------------------------------------------ */
 
 /* Finds gadgets; nothing stopped yet. @avoid: images whose sites and parts are not to be used. */
 int __must_check ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
 				   const struct ub_image *avoid_too, struct ub_reason *why);
-/* With all threads stopped, before anything else: chooses the thread that will make system calls. None: there is no
- * usable one now. */
+/* With all threads stopped, before anything else: chooses the thread that will make system calls.
+ * None: there is no usable one now. */
 int __must_check ub_remote_choose(struct ub_target *t, struct ub_reason *why);
 /* Turns it into one that can be orphaned at any time. -EBUSY: not now. */
 int __must_check ub_remote_begin(struct ub_target *t, struct ub_reason *why);
@@ -182,7 +185,7 @@ int __must_check ub_thread_set_ip(struct ub_target *t, struct ub_thread *thread,
 
 #define UB_REMOTE_ARGUMENTS 8192
 
-/* --- memory.c --------------------------------------------------------------------------------- */
+/* --- memory.c ------------------------------------------------------------------------------ */
 
 /* Maps @image's parts, all or nothing. -EAGAIN: an address was taken meanwhile. */
 int __must_check ub_map_parts(struct ub_target *t, const struct ub_image *image,
@@ -195,7 +198,7 @@ int __must_check ub_close_leaked(struct ub_target *t);
 /* Whether any part of @image is mapped in @t (mappings freshly read). */
 bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image);
 
-/* --- patch.c ---------------------------------------------------------------------------------- */
+/* --- patch.c ------------------------------------------------------------------------------- */
 
 /* Where the bytes stand. */
 int __must_check ub_sites_check(struct ub_target *t, const struct ub_image *old,
@@ -203,7 +206,8 @@ int __must_check ub_sites_check(struct ub_target *t, const struct ub_image *old,
 /* Writes OLD's file bytes and NEW's new bytes. */
 int __must_check ub_sites_write(struct ub_target *t, const struct ub_image *old,
 				const struct ub_image *new, struct ub_reason *why);
-/* Puts the file's bytes back at those of @image's sites that hold its bytes. @restored may be NULL. */
+/* Puts the file's bytes back at those of @image's sites that hold its bytes. @restored may be NULL.
+ */
 int __must_check ub_sites_restore(struct ub_target *t, const struct ub_image *image, u32 *restored);
 /* Writes the new bytes of those of @image's sites that hold the file's. */
 int __must_check ub_sites_put_back(struct ub_target *t, const struct ub_image *image);
@@ -215,7 +219,7 @@ bool ub_stage_known(const struct ub_target *t, const struct ub_image *image);
 void ub_stage_set(struct ub_target *t, const struct ub_image *image, enum ub_site_stage stage);
 int ub_stage_get(struct ub_target *t, const struct ub_image *image, struct ub_site_state *state);
 
-/* --- quiesce.c -------------------------------------------------------------------------------- */
+/* --- quiesce.c ----------------------------------------------------------------------------- */
 
 /* An ip that a thread will continue at: its own, or one saved in a signal frame. */
 struct ub_ip {
@@ -231,11 +235,12 @@ struct ub_ips {
 
 int __must_check ub_ips_collect(struct ub_target *t, struct ub_ips *ips);
 void ub_ips_free(struct ub_ips *ips);
-/* Moves every ip that lies inside bytes that @new overwrites to their relocated copy. -EAGAIN: it is
- * that of a blocked thread. */
+/* Moves every ip that lies inside bytes that @new overwrites to their relocated copy. -EAGAIN: it
+ * is that of a blocked thread. */
 int __must_check ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const struct ub_image *new,
 				struct ub_reason *why);
-/* After @image's bytes are gone: moves what can be moved out of its code, but not into @keep's bytes. */
+/* After @image's bytes are gone: moves what can be moved out of its code, but not into @keep's
+ * bytes. */
 void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *image,
 		     const struct ub_image *keep);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
@@ -245,20 +250,22 @@ bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub_image *image,
 		  struct ub_reason *left);
 
-/* --- cow.c ------------------------------------------------------------------------------------ */
+/* --- cow.c --------------------------------------------------------------------------------- */
 
 /* Opens the file behind a mapping, as the target sees it. -1 with errno. */
 int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m);
 /* Gives up private copies of text pages of @image's sites that equal the file again. */
 void ub_drop_copies(struct ub_target *t, const struct ub_image *image);
 
-/* --- fault.c ---------------------------------------------------------------------------------- */
+/* --- fault.c ------------------------------------------------------------------------------- */
 
 #define UB_FAULT_POINTS                                                                            \
-	X(seize) X(stopped) X(remote_begin) X(remote_entry) X(remote_exit) X(socketpair) X(passed)     \
-	X(received) X(mapping) X(mapped) X(checked) X(moved) X(writing) X(written) X(semaphores)       \
-	X(live) X(resumed) X(restoring) X(restored) X(quiescent) X(unmapping) X(unmapped) X(dropped)   \
-	X(remote_end) X(released)
+	X(seize)                                                                                   \
+	X(stopped)                                                                                 \
+	X(remote_begin) X(remote_entry) X(remote_exit) X(socketpair) X(passed) X(received)         \
+		X(mapping) X(mapped) X(checked) X(moved) X(writing) X(written) X(semaphores)       \
+			X(live) X(resumed) X(restoring) X(restored) X(quiescent) X(unmapping)      \
+				X(unmapped) X(dropped) X(remote_end) X(released)
 
 enum ub_fault_id {
 #define X(name) UB_FAULT_##name,

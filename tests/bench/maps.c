@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Map operations, the same programs on the kernel (BPF_PROG_TEST_RUN) and here (JIT), interleaved: nanoseconds
- * per operation, 1000 of them per run, median of several. What a program does besides (the loop, the call) is
- * in both.
+ * Map operations, the same programs on the kernel (BPF_PROG_TEST_RUN) and here (JIT), interleaved:
+ * nanoseconds per operation, 1000 of them per run, median of several. What a program does besides
+ * (the loop, the call) is in both.
  *
  *   bench_maps [-r ROUNDS]
  */
@@ -24,18 +24,18 @@
 
 #include "../map/sides.h"
 
-#define OPS 1000
+#define OPS	   1000
 #define MAX_ROUNDS 101
-#define REPEAT 20
+#define REPEAT	   20
 
 #define INSN(c, d, s, o, i)                                                                        \
-	((struct bpf_insn){ .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
-#define MOV_REG(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOV_IMM(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ADD_IMM(d, i) INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
+	((struct bpf_insn) { .code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i) })
+#define MOV_REG(d, s)  INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define MOV_IMM(d, i)  INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
+#define ADD_IMM(d, i)  INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
 #define STORE(d, s, o) INSN(BPF_STX | BPF_MEM | BPF_DW, d, s, o, 0)
-#define CALL(f) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define EXIT() INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define CALL(f)	       INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
+#define EXIT()	       INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
 enum operation { LOOKUP, UPDATE, DELETE, PUSH, POP, RINGBUF };
 
@@ -110,7 +110,8 @@ static u32 make_program(const struct row *row, struct bpf_insn *insns, int map_i
 		break;
 	}
 	insns[n++] = ADD_IMM(BPF_REG_7, 1);
-	insns[n] = INSN(BPF_JMP | BPF_JLT | BPF_K, BPF_REG_7, 0, (s16)((int)loop - (int)n - 1), OPS);
+	insns[n] =
+		INSN(BPF_JMP | BPF_JLT | BPF_K, BPF_REG_7, 0, (s16)((int)loop - (int)n - 1), OPS);
 	n++;
 	insns[n++] = MOV_IMM(BPF_REG_0, 0);
 	insns[n++] = EXIT();
@@ -223,7 +224,7 @@ static int prepare_ours(const struct row *row, struct prepared *p)
 
 	our_map_create(&p->map, &attr);
 	p->maps[0] = &p->map;
-	p->process = (struct ub_process){ .nr_cpus = p->map.nr_cpus, .tgid_pid = (u64)getpid() };
+	p->process = (struct ub_process) { .nr_cpus = p->map.nr_cpus, .tgid_pid = (u64)getpid() };
 	find_tid(&p->process);
 	if (row->operation == RINGBUF) {
 		p->ring = aligned_alloc(4096, ub_event_ring_size(1u << 20));
@@ -312,7 +313,9 @@ static int measure(const struct row *row, u32 rounds)
 	if (p.kernel_map >= 0)
 		p.kernel_program = load_kernel(row, p.kernel_map);
 	for (u32 round = 0; round < rounds; round++) {
-		struct ub_run run = { .process = &p.process, .maps = p.maps, .cpu = UB_CPU_UNKNOWN };
+		struct ub_run run = { .process = &p.process,
+				      .maps = p.maps,
+				      .cpu = UB_CPU_UNKNOWN };
 		u64 best = UINT64_MAX, best_kernel = UINT64_MAX;
 
 		for (u32 i = 0; i < REPEAT; i++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Maps whose shared memory somebody scribbles on: every operation still ends, soon, and touches nothing outside
- * that memory (which has inaccessible pages on both sides).
+ * Maps whose shared memory somebody scribbles on: every operation still ends, soon, and touches
+ * nothing outside that memory (which has inaccessible pages on both sides).
  *
  *   fuzz_map_hostile [-n ROUNDS] [-s SEED]
  */
@@ -19,7 +19,7 @@
 #include "../map/sides.h"
 
 #define PAGE 4096ull
-#define OPS 60
+#define OPS  60
 
 static u64 random_state;
 
@@ -125,8 +125,8 @@ static void operate(struct ub_map *map)
 	case 9:
 		if (map->attr.type == BPF_MAP_TYPE_STACK_TRACE) {
 			value[0] = pick(100);
-			ub_stack_trace_put(map, value, 1 + pick(8), pick(2) ? BPF_F_REUSE_STACKID : 0,
-					   &run);
+			ub_stack_trace_put(map, value, 1 + pick(8),
+					   pick(2) ? BPF_F_REUSE_STACKID : 0, &run);
 		} else if (ub_map_iterable(map)) {
 			struct ub_map_iter iter = { 0 };
 

@@ -15,7 +15,7 @@
 #include "../map/sides.h"
 
 #define MAX_VALUE 256
-#define MAX_KEY 64
+#define MAX_KEY	  64
 
 struct fuzz {
 	struct ub_map_attr attr;
@@ -35,7 +35,8 @@ static u32 pick(struct fuzz *fuzz, u32 n)
 
 static int fail(const struct fuzz *fuzz, const char *what, int kernel, int ours)
 {
-	fprintf(stderr, "type %u (key %u value %u entries %u flags %#x) step %llu: %s: kernel %d, ours %d\n",
+	fprintf(stderr,
+		"type %u (key %u value %u entries %u flags %#x) step %llu: %s: kernel %d, ours %d\n",
 		fuzz->attr.type, fuzz->attr.key_size, fuzz->attr.value_size, fuzz->attr.max_entries,
 		fuzz->attr.flags, (unsigned long long)fuzz->step, what, kernel, ours);
 	return 1;
@@ -43,7 +44,8 @@ static int fail(const struct fuzz *fuzz, const char *what, int kernel, int ours)
 
 static bool is_array(const struct fuzz *fuzz)
 {
-	return fuzz->attr.type == BPF_MAP_TYPE_ARRAY || fuzz->attr.type == BPF_MAP_TYPE_PERCPU_ARRAY;
+	return fuzz->attr.type == BPF_MAP_TYPE_ARRAY ||
+	       fuzz->attr.type == BPF_MAP_TYPE_PERCPU_ARRAY;
 }
 
 static void make_key(struct fuzz *fuzz, u8 *key)
@@ -88,8 +90,8 @@ static int collect(struct fuzz *fuzz, bool kernel, u8 (*keys)[MAX_KEY], u32 max)
 	for (;; n++) {
 		const void *from = n ? key : NULL;
 
-		err = kernel ? kernel_next_key(fuzz->kernel, from, next) :
-			       ub_map_sys_next_key(&fuzz->map, from, next);
+		err = kernel ? kernel_next_key(fuzz->kernel, from, next)
+			     : ub_map_sys_next_key(&fuzz->map, from, next);
 		if (err || n == max)
 			break;
 		memset(keys[n], 0, MAX_KEY);
@@ -139,7 +141,8 @@ static int compare_all(struct fuzz *fuzz)
 
 static int step(struct fuzz *fuzz)
 {
-	static const u64 flags_of[] = { BPF_ANY, BPF_ANY, BPF_ANY, BPF_NOEXIST, BPF_EXIST, 3, BPF_F_LOCK };
+	static const u64 flags_of[] = { BPF_ANY,   BPF_ANY, BPF_ANY,   BPF_NOEXIST,
+					BPF_EXIST, 3,	    BPF_F_LOCK };
 	u8 key[MAX_KEY], value[MAX_VALUE * 16], a[MAX_VALUE * 16], b[MAX_VALUE * 16];
 	u64 flags = flags_of[pick(fuzz, 7)];
 	u32 op = pick(fuzz, 10);
@@ -179,7 +182,8 @@ static int step(struct fuzz *fuzz)
 	default:
 		if (!fuzz->attr.key_size)
 			return 0;
-		/* Which key comes next is the hash function's business, that there is one is not. */
+		/* Which key comes next is the hash function's business, that there is one is not.
+		 */
 		x = kernel_next_key(fuzz->kernel, NULL, a);
 		y = ub_map_sys_next_key(&fuzz->map, NULL, b);
 		if (x == y && is_array(fuzz)) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Which program types may call which helper, compared with the kernel: a program that calls it and then
- * reads an uninitialised register never loads, but the log says whether the call was the reason.
+ * Which program types may call which helper, compared with the kernel: a program that calls it and
+ * then reads an uninitialised register never loads, but the log says whether the call was the
+ * reason.
  */
 #include <linux/bpf.h>
 #include <stdio.h>

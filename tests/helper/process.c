@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* Helpers about the process, its memory, its stack and time: in this very process. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -37,13 +39,13 @@ static int setup(void **state)
 {
 	u64 base;
 
-	process = (struct ub_process){ .size = sizeof(process),
-				       .nr_cpus = possible_cpus(),
-				       .tgid_pid = (u64)getpid(),
-				       .own_tgid = (u32)getpid(),
-				       .uid_gid = (u64)getgid() << 32 | getuid(),
-				       .has_fsgsbase = getauxval(AT_HWCAP2) >> 1 & 1 };
-	run = (struct ub_run){ .process = &process, .cpu = UB_CPU_UNKNOWN };
+	process = (struct ub_process) { .size = sizeof(process),
+					.nr_cpus = possible_cpus(),
+					.tgid_pid = (u64)getpid(),
+					.own_tgid = (u32)getpid(),
+					.uid_gid = (u64)getgid() << 32 | getuid(),
+					.has_fsgsbase = getauxval(AT_HWCAP2) >> 1 & 1 };
+	run = (struct ub_run) { .process = &process, .cpu = UB_CPU_UNKNOWN };
 	base = ub_fs_base(&process);
 	for (s64 offset = 0; base && offset < 1024; offset += 4) {
 		if (*(const u32 *)(base + (u64)offset) == (u32)syscall(SYS_gettid)) {
@@ -51,8 +53,8 @@ static int setup(void **state)
 			break;
 		}
 	}
-	process.fork_page = (u64)mmap(NULL, 4096, PROT_READ | PROT_WRITE,
-				      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	process.fork_page =
+		(u64)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (process.fork_page == (u64)MAP_FAILED ||
 	    madvise((void *)process.fork_page, 4096, MADV_WIPEONFORK))
 		return -1;
@@ -92,13 +94,14 @@ static void test_identity(void **state)
 		u64 id = (u64)getpid() << 32 | (u32)getpid();
 
 		_exit(CALL(get_current_pid_tgid, 0) == (s64)id &&
-				      CALL(get_current_pid_tgid, 0) == (s64)id ?
-			      0 :
-			      1);
+				      CALL(get_current_pid_tgid, 0) == (s64)id
+			      ? 0
+			      : 1);
 	}
 	waitpid(pid, &status, 0);
 	assert_int_equal(status, 0);
-	/* Shares the memory, is another process: known by asking the kernel for the thread's number. */
+	/* Shares the memory, is another process: known by asking the kernel for the thread's
+	 * number. */
 	tid_offset = process.tid_offset;
 	process.tid_offset = 0;
 	assert_int_equal(CALL(get_current_pid_tgid, 0), (u64)getpid() << 32 | (u32)getpid());
@@ -107,9 +110,9 @@ static void test_identity(void **state)
 	assert_true(good);
 	pid = vfork();
 	if (!pid)
-		_exit(CALL(get_current_pid_tgid, 0) == (s64)((u64)getpid() << 32 | (u32)getpid()) ?
-			      0 :
-			      1);
+		_exit(CALL(get_current_pid_tgid, 0) == (s64)((u64)getpid() << 32 | (u32)getpid())
+			      ? 0
+			      : 1);
 	waitpid(pid, &status, 0);
 	process.tid_offset = tid_offset;
 	assert_int_equal(status, 0);
@@ -324,10 +327,9 @@ static void test_signal(void **state)
 static void test_stack(void **state)
 {
 	u64 frames[64] = { 0 }, regs[21] = { 0 }, ips[127], id;
-	struct ub_map_attr attr = { .type = BPF_MAP_TYPE_STACK_TRACE,
-				    .key_size = 4,
-				    .value_size = 64,
-				    .max_entries = 16 };
+	struct ub_map_attr attr = {
+		.type = BPF_MAP_TYPE_STACK_TRACE, .key_size = 4, .value_size = 64, .max_entries = 16
+	};
 	struct ub_map map;
 	u32 key;
 
@@ -372,7 +374,8 @@ static void test_stack(void **state)
 		regs[16] = ip;
 		other = CALL(get_stackid, regs, &map, BPF_F_USER_STACK);
 		if (other == -EEXIST) {
-			other = CALL(get_stackid, regs, &map, BPF_F_USER_STACK | BPF_F_REUSE_STACKID);
+			other = CALL(get_stackid, regs, &map,
+				     BPF_F_USER_STACK | BPF_F_REUSE_STACKID);
 			assert_true(other >= 0 && other < 16);
 			break;
 		}
@@ -499,12 +502,12 @@ static void test_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_identity), cmocka_unit_test(test_namespace),
-		cmocka_unit_test(test_comm),	 cmocka_unit_test(test_cpu),
-		cmocka_unit_test(test_time),	 cmocka_unit_test(test_reads),
+		cmocka_unit_test(test_identity),  cmocka_unit_test(test_namespace),
+		cmocka_unit_test(test_comm),	  cmocka_unit_test(test_cpu),
+		cmocka_unit_test(test_time),	  cmocka_unit_test(test_reads),
 		cmocka_unit_test(test_callbacks), cmocka_unit_test(test_link),
-		cmocka_unit_test(test_signal),	 cmocka_unit_test(test_stack),
-		cmocka_unit_test(test_events),	 cmocka_unit_test(test_spin_lock),
+		cmocka_unit_test(test_signal),	  cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_events),	  cmocka_unit_test(test_spin_lock),
 		cmocka_unit_test(test_table),
 	};
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * bpf_snprintf(), bpf_strtol(), bpf_strtoul() and bpf_strncmp(): results, errno and what is written, compared
- * with the kernel's. All cases are calls of one program, run once.
+ * bpf_snprintf(), bpf_strtol(), bpf_strtoul() and bpf_strncmp(): results, errno and what is
+ * written, compared with the kernel's. All cases are calls of one program, run once.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
+
 #include <linux/bpf.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +30,8 @@ struct format_case {
 	u32 pointers;
 };
 
-static const char strings[] = "hello\0world, this is long\0\x7f\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f";
+static const char strings[] =
+	"hello\0world, this is long\0\x7f\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f";
 
 #define HELLO 0
 #define WORLD 6
@@ -80,14 +83,41 @@ static const struct {
 	u32 size; /* 0: with NUL */
 	u64 flags;
 } numbers[] = {
-	{ "0" },	 { "42" },	  { "-42" },	   { "  17" },	     { "\t\n 18x" },
-	{ "0x1f" },	 { "0X1F" },	  { "0x" },	   { "0xg" },	     { "010" },
-	{ "08" },	 { "-" },	  { "" },	   { "   " },	     { "abc" },
-	{ "+5" },	 { "ff", 0, 16 }, { "0xff", 0, 16 }, { "77", 0, 8 }, { "99", 0, 8 },
-	{ "12", 0, 10 }, { "12", 0, 2 },  { "12", 0, 32 }, { "12345", 3 },   { "- 5" },
-	{ "9223372036854775807" }, { "9223372036854775808" }, { "-9223372036854775808" },
-	{ "-9223372036854775809" }, { "18446744073709551615" }, { "18446744073709551616" },
-	{ "0xffffffffffffffff" }, { "0x10000000000000000" }, { "-0" }, { "-0x10" },
+	{ "0" },
+	{ "42" },
+	{ "-42" },
+	{ "  17" },
+	{ "\t\n 18x" },
+	{ "0x1f" },
+	{ "0X1F" },
+	{ "0x" },
+	{ "0xg" },
+	{ "010" },
+	{ "08" },
+	{ "-" },
+	{ "" },
+	{ "   " },
+	{ "abc" },
+	{ "+5" },
+	{ "ff", 0, 16 },
+	{ "0xff", 0, 16 },
+	{ "77", 0, 8 },
+	{ "99", 0, 8 },
+	{ "12", 0, 10 },
+	{ "12", 0, 2 },
+	{ "12", 0, 32 },
+	{ "12345", 3 },
+	{ "- 5" },
+	{ "9223372036854775807" },
+	{ "9223372036854775808" },
+	{ "-9223372036854775808" },
+	{ "-9223372036854775809" },
+	{ "18446744073709551615" },
+	{ "18446744073709551616" },
+	{ "0xffffffffffffffff" },
+	{ "0x10000000000000000" },
+	{ "-0" },
+	{ "-0x10" },
 	{ "0000000000000000000000000000000000000000000000000000000000000000001" },
 };
 
@@ -101,9 +131,9 @@ static const struct {
 
 #define NR_FORMATS ub_array_size(formats)
 #define NR_NUMBERS ub_array_size(numbers)
-#define NR_PAIRS ub_array_size(pairs)
-#define NR_CASES (NR_FORMATS + 2 * NR_NUMBERS + NR_PAIRS)
-#define TEXT 80 /* bytes of text per case */
+#define NR_PAIRS   ub_array_size(pairs)
+#define NR_CASES   (NR_FORMATS + 2 * NR_NUMBERS + NR_PAIRS)
+#define TEXT	   80 /* bytes of text per case */
 
 /* What a case reads and writes; one of each side. */
 struct memory {
@@ -157,9 +187,9 @@ static void run_ours(void)
 
 		for (u32 k = 0; k < 4; k++)
 			args[k] = c->args[k] + (c->pointers >> k & 1 ? (u64)ours.strings : 0);
-		ours.results[n] = ub_helper_snprintf((u64)ours.out[n], c->size,
-						     (u64)constants.text[n], (u64)args, c->nr * 8,
-						     &run);
+		ours.results[n] =
+			ub_helper_snprintf((u64)ours.out[n], c->size, (u64)constants.text[n],
+					   (u64)args, c->nr * 8, &run);
 	}
 	for (u32 i = 0; i < NR_NUMBERS; i++, n++)
 		ours.results[n] = ub_helper_strtol((u64)ours.text[n], number_size(i),
@@ -177,7 +207,7 @@ static u32 nr_insns;
 
 static void emit(u8 code, u8 dst, u8 src, s16 off, s32 imm)
 {
-	insns[nr_insns++] = (struct bpf_insn){
+	insns[nr_insns++] = (struct bpf_insn) {
 		.code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm
 	};
 }
@@ -200,7 +230,8 @@ static void emit_call(int map, int function, u32 n)
 	emit(BPF_STX | BPF_MEM | BPF_DW, BPF_REG_1, BPF_REG_0, 0, 0);
 }
 
-/* The kernel refuses formats that can't be when it loads the program: only the others go into one. */
+/* The kernel refuses formats that can't be when it loads the program: only the others go into one.
+ */
 static void emit_formats(int map, int constant_map, bool refused, u32 first, u32 last)
 {
 	for (u32 i = first; i < last; i++) {
@@ -331,11 +362,12 @@ static void test_same_as_kernel(void **state)
 			memset(ours.out[n], 0, OUT);
 			memset(kernels.out[n], 0, OUT);
 		}
-		if (ours.results[n] == kernels.results[n] && !memcmp(ours.out[n], kernels.out[n], OUT))
+		if (ours.results[n] == kernels.results[n] &&
+		    !memcmp(ours.out[n], kernels.out[n], OUT))
 			continue;
-		printf("case %u \"%s\": kernel %lld \"%.40s\", ours %lld \"%.40s\"\n", n, name_of(n),
-		       (long long)kernels.results[n], kernels.out[n], (long long)ours.results[n],
-		       ours.out[n]);
+		printf("case %u \"%s\": kernel %lld \"%.40s\", ours %lld \"%.40s\"\n", n,
+		       name_of(n), (long long)kernels.results[n], kernels.out[n],
+		       (long long)ours.results[n], ours.out[n]);
 		bad++;
 	}
 	assert_int_equal(bad, 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls in progress notice nothing of attach and detach: each returns what it would have returned, none
- * returns EINTR, none returns before its time. One thread in each, many attach/detach cycles on top of them.
+ * System calls in progress notice nothing of attach and detach: each returns what it would have
+ * returned, none returns EINTR, none returns before its time. One thread in each, many
+ * attach/detach cycles on top of them.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Somebody is killed at every step of attach, replacement and detach: the surgeon, the target, the surgeon
- * together with whoever sent it; or a step fails, or the target is stopped meanwhile. Afterwards every survivor
- * is as it was, and a new attach works.
+ * Somebody is killed at every step of attach, replacement and detach: the surgeon, the target, the
+ * surgeon together with whoever sent it; or a step fails, or the target is stopped meanwhile.
+ * Afterwards every survivor is as it was, and a new attach works.
  *
  *   test_inject_faults [KIND [POINT]]
  */
@@ -52,8 +52,8 @@ enum step {
 static const char *const steps[] = { "attach", "change", "detach" };
 
 /* One operation under a fault. Returns its error. */
-static int operate(struct victim *v, enum step step, struct ub_image **image, struct ub_surgery *result,
-		   struct ub_reason *why)
+static int operate(struct victim *v, enum step step, struct ub_image **image,
+		   struct ub_surgery *result, struct ub_reason *why)
 {
 	struct ub_image *more;
 	int err;
@@ -99,7 +99,8 @@ static void one(enum ub_fault_kind kind, enum step step, const char *point, u32 
 	struct victim v;
 	int err;
 
-	snprintf(test_case, sizeof(test_case), "%s at %s:%u of %s", kinds[kind], point, nth, steps[step]);
+	snprintf(test_case, sizeof(test_case), "%s at %s:%u of %s", kinds[kind], point, nth,
+		 steps[step]);
 	start(&v);
 	snapshot = before(&v, UB_RESIDUE_FULL);
 	if (step != STEP_IN)
@@ -117,7 +118,8 @@ static void one(enum ub_fault_kind kind, enum step step, const char *point, u32 
 		} else {
 			nr_met++;
 			check(!err || err == -ESRCH, "%s (%d)", why.text, err);
-			check(err || step != STEP_OUT || result.removal != UB_REMOVED_LATER, "later");
+			check(err || step != STEP_OUT || result.removal != UB_REMOVED_LATER,
+			      "later");
 		}
 		ub_image_free(image);
 		ub_residue_free(snapshot);
@@ -186,7 +188,8 @@ static void both(enum step step, const char *point, u32 nth)
 static void every_point(enum ub_fault_kind kind, enum step step)
 {
 	/* Points that are passed many times: the first passages differ from each other. */
-	static const char *const often[] = { "remote_entry", "remote_exit", "mapping", "unmapping" };
+	static const char *const often[] = { "remote_entry", "remote_exit", "mapping",
+					     "unmapping" };
 	const char *point;
 
 	if (only_kind && kind != only_kind)

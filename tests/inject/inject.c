@@ -50,7 +50,7 @@ bool wait_until(bool (*done)(void *), void *opaque)
 	return true;
 }
 
-/* --- victims ------------------------------------------------------------------------------------ */
+/* --- victims ------------------------------------------------------------------------------- */
 
 const char *victim_path(const char *name)
 {
@@ -138,7 +138,8 @@ const char *victim_line(struct victim *v)
 
 void victim_tell(struct victim *v, const char *line)
 {
-	check(write(v->in, line, strlen(line)) == (ssize_t)strlen(line) && write(v->in, "\n", 1) == 1,
+	check(write(v->in, line, strlen(line)) == (ssize_t)strlen(line) &&
+		      write(v->in, "\n", 1) == 1,
 	      "the victim does not listen");
 }
 
@@ -185,16 +186,21 @@ void victim_end(struct victim *v)
 	siginfo_t info = { 0 };
 
 	waitid(P_PID, v->pid, &info, WEXITED | WNOHANG | WNOWAIT);
-	check(!info.si_pid, "the victim died: %s %d", info.si_code == CLD_EXITED ? "exit" : "signal",
-	      info.si_status);
+	check(!info.si_pid, "the victim died: %s %d",
+	      info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
 	victim_reap(v);
 }
 
-/* --- images ------------------------------------------------------------------------------------- */
+/* Other tests may put uprobes of the real kernel into libc's functions in all processes: what meets
+ * one is tried again until it is gone. */
+
+/* --- images -------------------------------------------------------------------------------- */
 
 /* mov $0, %eax; ret */
 static u8 empty_bytes[] = { 0xb8, 0, 0, 0, 0, 0xc3 };
-static struct ub_code empty_code = { .bytes = empty_bytes, .size = sizeof(empty_bytes), .clobbers = 1 };
+static struct ub_code empty_code = { .bytes = empty_bytes,
+				     .size = sizeof(empty_bytes),
+				     .clobbers = 1 };
 
 static struct ub_program *empty_program(void)
 {
@@ -288,8 +294,9 @@ struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char 
 	check(!stat(file, &st), "%s: %s", file, strerror(errno));
 	va_start(args, symbol);
 	for (; symbol && request.nr_links < 16; symbol = va_arg(args, const char *)) {
-		links[request.nr_links] = (struct ub_image_link){
-			.point = { UB_POINT_ENTRY, st.st_dev, st.st_ino, symbol_offset(file, symbol), 0 },
+		links[request.nr_links] = (struct ub_image_link) {
+			.point = { UB_POINT_ENTRY, st.st_dev, st.st_ino,
+				   symbol_offset(file, symbol), 0 },
 			.link_id = request.nr_links + 1,
 			.prog_id = 1,
 			.program = empty_program(),
@@ -299,6 +306,10 @@ struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char 
 	}
 	va_end(args);
 	err = ub_image_build(&request, &image, &why);
+	for (int i = 0; err == -EBUSY && i < 30000; i++) {
+		usleep(1000);
+		err = ub_image_build(&request, &image, &why);
+	}
 	if (err == -ESRCH || err == -ENOENT)
 		return NULL;
 	check(!err, "image: %s (%d)", why.text, err);
@@ -329,7 +340,7 @@ u64 image_hits(const struct ub_image *image)
 	return sum;
 }
 
-/* --- operations --------------------------------------------------------------------------------- */
+/* --- operations ---------------------------------------------------------------------------- */
 
 void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 		  struct ub_surgery *result)
@@ -341,6 +352,10 @@ void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 	if (!result)
 		result = &mine;
 	err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
+	for (int i = 0; err == -EBUSY && i < 30000; i++) {
+		usleep(1000);
+		err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
+	}
 	check(!err, "replace: %s (%d)", why.text, err);
 	while (result->removal == UB_REMOVED_LATER && tries++ < 100) {
 		usleep(10000);
@@ -356,13 +371,18 @@ struct ub_residue *before(struct victim *v, unsigned int flags)
 	struct ub_residue *snapshot;
 	int err = ub_residue_snapshot(v->pid, flags, &snapshot);
 
+	for (int i = 0; !err && ub_residue_touched(snapshot) && i < 3000; i++) {
+		ub_residue_free(snapshot);
+		usleep(10000);
+		err = ub_residue_snapshot(v->pid, flags, &snapshot);
+	}
 	check(!err, "snapshot: %s", strerror(-err));
 	return snapshot;
 }
 
 void must_be_clean(struct victim *v, struct ub_residue *snapshot, unsigned int flags)
 {
-	int nr = ub_residue_check(v->pid, snapshot, flags, 2000, stderr);
+	int nr = ub_residue_check(v->pid, snapshot, flags, 10000, stderr);
 
 	check(!nr, "%d differences are left in the victim (state %c)", nr, victim_state(v));
 }

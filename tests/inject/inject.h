@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the surgeon's tests share: victims, images with an empty program, and the checks that every case ends with.
+ * What the surgeon's tests share: victims, images with an empty program, and the checks that every
+ * case ends with.
  */
 #ifndef UB_TEST_INJECT_H
 #define UB_TEST_INJECT_H

@@ -73,7 +73,7 @@ static void zombie(struct ub_image *image)
 
 	if (!pid)
 		_exit(0);
-	while (waitid(P_PID, pid, &(siginfo_t){ 0 }, WEXITED | WNOWAIT))
+	while (waitid(P_PID, pid, &(siginfo_t) { 0 }, WEXITED | WNOWAIT))
 		;
 	refused("zombie", pid, image, -ESRCH, "zombie");
 	waitpid(pid, NULL, 0);
@@ -192,20 +192,24 @@ static void bits32(struct ub_image *image)
 {
 	/* write(1, "ready\n", 6); for (;;) pause(): i386 */
 	static const u8 elf[] = {
-		0x7f, 'E', 'L', 'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 1, 0, 0, 0,
-		0x54, 0x80, 0x04, 0x08, 0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x34, 0, 0x20, 0, 1, 0,
-		0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x00, 0x80, 0x04, 0x08, 0x00, 0x80, 0x04, 0x08,
-		0x80, 0, 0, 0, 0x80, 0, 0, 0, 5, 0, 0, 0, 0x00, 0x10, 0, 0,
-		0xb8, 4, 0, 0, 0, 0xbb, 1, 0, 0, 0, 0xb9, 0x77, 0x80, 0x04, 0x08, 0xba, 6, 0, 0, 0,
-		0xcd, 0x80, 0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7, 0x90, 0x90, 0x90, 0x90, 'r', 'e',
-		'a', 'd', 'y', '\n', 0, 0, 0,
+		0x7f, 'E',  'L',  'F',	1,    1,    1,	  0,	0,    0,    0,	  0,	0,
+		0,    0,    0,	  2,	0,    3,    0,	  1,	0,    0,    0,	  0x54, 0x80,
+		0x04, 0x08, 0x34, 0,	0,    0,    0,	  0,	0,    0,    0,	  0,	0,
+		0,    0x34, 0,	  0x20, 0,    1,    0,	  0,	0,    0,    0,	  0,	0,
+		1,    0,    0,	  0,	0,    0,    0,	  0,	0x00, 0x80, 0x04, 0x08, 0x00,
+		0x80, 0x04, 0x08, 0x80, 0,    0,    0,	  0x80, 0,    0,    0,	  5,	0,
+		0,    0,    0x00, 0x10, 0,    0,    0xb8, 4,	0,    0,    0,	  0xbb, 1,
+		0,    0,    0,	  0xb9, 0x77, 0x80, 0x04, 0x08, 0xba, 6,    0,	  0,	0,
+		0xcd, 0x80, 0xb8, 29,	0,    0,    0,	  0xcd, 0x80, 0xeb, 0xf7, 0x90, 0x90,
+		0x90, 0x90, 'r',  'e',	'a',  'd',  'y',  '\n', 0,    0,    0,
 	};
 	char path[] = "/tmp/ubpf-inject-XXXXXX";
 	const char *argv[] = { path, NULL };
 	int fd = mkstemp(path);
 	struct victim v;
 
-	check(fd >= 0 && write(fd, elf, sizeof(elf)) == sizeof(elf) && !fchmod(fd, 0700), "temporary file");
+	check(fd >= 0 && write(fd, elf, sizeof(elf)) == sizeof(elf) && !fchmod(fd, 0700),
+	      "temporary file");
 	close(fd);
 	victim_exec(&v, argv);
 	if (strcmp(victim_line(&v), "ready"))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The surgeon is killed from outside, at any instant, hundreds of times. The victim keeps all of its
- * registers: general, flags, vector and x87 state, signal mask and alternate stack.
+ * The surgeon is killed from outside, at any instant, hundreds of times. The victim keeps all of
+ * its registers: general, flags, vector and x87 state, signal mask and alternate stack.
  *
  *   test_inject_registers [ROUNDS]
  */
@@ -13,7 +13,8 @@
 
 #include "inject.h"
 
-/* The process that attaches and detaches is killed with its surgeon: both are in one process group. */
+/* The process that attaches and detaches is killed with its surgeon: both are in one process group.
+ */
 static void round_trip(struct victim *v, u32 after_us)
 {
 	int status;
@@ -26,7 +27,8 @@ static void round_trip(struct victim *v, u32 after_us)
 			struct ub_surgery result;
 			struct ub_image *image = image_of(v->pid, NULL, NULL, "malloc", NULL);
 
-			if (!image || ub_surgeon_replace(v->pid, v->pidfd, NULL, image, &result, NULL) ||
+			if (!image ||
+			    ub_surgeon_replace(v->pid, v->pidfd, NULL, image, &result, NULL) ||
 			    ub_surgeon_replace(v->pid, v->pidfd, image, NULL, &result, NULL))
 				_exit(1);
 			ub_image_free(image);

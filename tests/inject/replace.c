@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The main path: into a running process with threads, counting exactly, into another image, and out,
- * with nothing left.
+ * The main path: into a running process with threads, counting exactly, into another image, and
+ * out, with nothing left.
  */
 #include <string.h>
 #include <unistd.h>
@@ -47,7 +47,8 @@ static void busy(const char *const *args, bool is_static)
 	struct victim v;
 
 	if (is_static)
-		victim_start(&v, victim_path("ubpf-victim-static"), args[0], args[1], args[2], args[3], NULL);
+		victim_start(&v, victim_path("ubpf-victim-static"), args[0], args[1], args[2],
+			     args[3], NULL);
 	else
 		victim_start(&v, args[0], args[1], args[2], args[3], NULL);
 	usleep(20000);
@@ -55,8 +56,9 @@ static void busy(const char *const *args, bool is_static)
 	cheap = before(&v, 0);
 	for (int i = 0; i < 20; i++) {
 		struct ub_image *image =
-			is_static ? image_of(v.pid, NULL, victim_path("ubpf-victim-static"), "malloc", NULL) :
-				    image_of(v.pid, NULL, NULL, "malloc", "free", NULL);
+			is_static ? image_of(v.pid, NULL, victim_path("ubpf-victim-static"),
+					     "malloc", NULL)
+				  : image_of(v.pid, NULL, NULL, "malloc", "free", NULL);
 
 		must_replace(&v, NULL, image, &result);
 		for (int tries = 0; !image_hits(image) && tries < 30000; tries++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * In and out again, over and over, on a process with threads that takes signals: every attach counts, every
- * detach leaves nothing, neither in the victim nor here.
+ * In and out again, over and over, on a process with threads that takes signals: every attach
+ * counts, every detach leaves nothing, neither in the victim nor here.
  *
  *   test_inject_stress [CYCLES [THREADS [SIGNAL_USEC]]]
  *

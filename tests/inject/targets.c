@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that make it hard: that execute, fork, vfork and create threads all the time, whose main thread has
- * exited, that are stopped, under a seccomp filter, out of descriptors, locked in memory, of another user, or
- * have a thousand threads.
+ * Processes that make it hard: that execute, fork, vfork and create threads all the time, whose
+ * main thread has exited, that are stopped, under a seccomp filter, out of descriptors, locked in
+ * memory, of another user, or have a thousand threads.
  *
  *   test_inject_targets [CASE]
  */
@@ -16,7 +16,7 @@
 
 #include "inject.h"
 
-/* --- helpers ------------------------------------------------------------------------------------ */
+/* --- helpers ------------------------------------------------------------------------------- */
 
 /* How an attempt on a target that may not hold still ended. */
 enum outcome {
@@ -37,7 +37,8 @@ static enum outcome once(struct victim *v, const char *symbol)
 	err = ub_surgeon_replace(v->pid, v->pidfd, NULL, image, &result, &why);
 	if (err) {
 		/* Replanned for another program meanwhile: the bytes or the room are not there. */
-		check(err == -ESRCH || err == -EBUSY || err == -EAGAIN, "attach: %s (%d)", why.text, err);
+		check(err == -ESRCH || err == -EBUSY || err == -EAGAIN, "attach: %s (%d)", why.text,
+		      err);
 		ub_image_free(image);
 		return GONE;
 	}
@@ -83,7 +84,7 @@ static void cycles(struct victim *v, u32 nr, u32 must_be_done)
 	check(done >= must_be_done, "only %u of %u cycles got through", done, nr);
 }
 
-/* --- executes ----------------------------------------------------------------------------------- */
+/* --- executes ------------------------------------------------------------------------------ */
 
 static void exec_loops(void)
 {
@@ -108,7 +109,7 @@ static void exec_loops(void)
 	end_well(&v);
 }
 
-/* --- threads, forks, vforks --------------------------------------------------------------------- */
+/* --- threads, forks, vforks ---------------------------------------------------------------- */
 
 static void threads_come_and_go(void)
 {
@@ -147,7 +148,7 @@ static void parent_in_vfork(void)
 	victim_end(&v);
 }
 
-/* --- states ------------------------------------------------------------------------------------- */
+/* --- states -------------------------------------------------------------------------------- */
 
 static bool is_zombie(void *opaque)
 {
@@ -213,7 +214,7 @@ static void stopped(void)
 	victim_end(&v);
 }
 
-/* --- restrictions ------------------------------------------------------------------------------- */
+/* --- restrictions -------------------------------------------------------------------------- */
 
 static void under_seccomp(void)
 {
@@ -274,8 +275,8 @@ static void seccomp_after_attach(void)
 		check(!strcmp(victim_ask(&v, "go"), "sandboxed"), "it does not sandbox itself");
 		/* Bytes come back, the mapping must stay: our munmap would kill. */
 		err = ub_surgeon_replace(v.pid, -1, image, NULL, &result, &why);
-		check(!err && result.removal == UB_REMOVED_LATER, "detach: %s (%d, %d)", why.text, err,
-		      result.removal);
+		check(!err && result.removal == UB_REMOVED_LATER, "detach: %s (%d, %d)", why.text,
+		      err, result.removal);
 		check(strstr(result.left.text, "seccomp"), "says '%s'", result.left.text);
 		usleep(10000);
 		{
@@ -357,7 +358,7 @@ static void unprivileged(void)
 	end_well(&v);
 }
 
-/* --- many threads, many signals ----------------------------------------------------------------- */
+/* --- many threads, many signals ------------------------------------------------------------ */
 
 static void many_threads(void)
 {
@@ -376,7 +377,8 @@ static void many_threads(void)
 		check(image_hits(image), "no hits");
 		check(in.nr_threads == 1001, "%u threads", in.nr_threads);
 		must_replace(&v, image, NULL, &out);
-		printf("1001 threads: pause in %.1f ms, out %.1f ms\n", in.pause_ns / 1e6, out.pause_ns / 1e6);
+		printf("1001 threads: pause in %.1f ms, out %.1f ms\n", in.pause_ns / 1e6,
+		       out.pause_ns / 1e6);
 		ub_image_free(image);
 	}
 	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);

@@ -69,6 +69,55 @@ static void hash_map(void **state)
 	assert_true(harness_wait_objects(h, 0));
 }
 
+#define MANY	   5000u
+#define VALUE_SIZE 200u
+
+/* Batches that go through in several pieces: each element once, with its own value. */
+static void large_batches(void **state)
+{
+	struct harness *h = *state;
+	static u32 keys[MANY];
+	static u8 values[MANY][VALUE_SIZE], seen[MANY];
+
+	for (u32 type = BPF_MAP_TYPE_HASH; type <= BPF_MAP_TYPE_ARRAY; type++) {
+		int fd = harness_map(h, type, 4, VALUE_SIZE, MANY, 0);
+		union bpf_attr attr = { .batch = { .map_fd = (u32)fd,
+						   .keys = (u64)keys,
+						   .values = (u64)values,
+						   .count = MANY } };
+		u32 in = 0, out = 0, total = 0;
+		s64 err = 0;
+
+		for (u32 i = 0; i < MANY; i++) {
+			keys[i] = i;
+			memset(values[i], (int)(i % 251), VALUE_SIZE);
+		}
+		assert_int_equal(harness_bpf(h, BPF_MAP_UPDATE_BATCH, &attr, sizeof(attr)), 0);
+		assert_int_equal(attr.batch.count, MANY);
+		memset(seen, 0, sizeof(seen));
+		while (!err) {
+			memset(keys, 0xff, sizeof(keys));
+			memset(values, 0xff, sizeof(values));
+			attr.batch.count = 777;
+			attr.batch.in_batch = total ? (u64)&in : 0;
+			attr.batch.out_batch = (u64)&out;
+			err = harness_bpf(h, BPF_MAP_LOOKUP_BATCH, &attr, sizeof(attr));
+			for (u32 i = 0; i < attr.batch.count; i++) {
+				assert_true(keys[i] < MANY);
+				assert_int_equal(values[i][0], keys[i] % 251);
+				assert_int_equal(values[i][VALUE_SIZE - 1], keys[i] % 251);
+				assert_int_equal(seen[keys[i]]++, 0);
+			}
+			total += attr.batch.count;
+			in = out;
+		}
+		assert_int_equal(err, -ENOENT);
+		assert_int_equal(total, MANY);
+		close(fd);
+		assert_true(harness_wait_objects(h, 0));
+	}
+}
+
 static void last_close_of_memory(void **state)
 {
 	struct harness *h = *state;
@@ -221,6 +270,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(hash_map, setup, teardown),
+		cmocka_unit_test_setup_teardown(large_batches, setup, teardown),
 		cmocka_unit_test_setup_teardown(last_close_of_memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(sealed, setup, teardown),
 		cmocka_unit_test_setup_teardown(program_holds_map, setup, teardown),

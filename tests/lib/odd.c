@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Processes that make it hard to be operated on. `ubpf-odd-victim CASE`; each says "ready" when it is, and some wait for a
- * line on their standard input before they do what they are for. Never built with sanitizers.
+ * Processes that make it hard to be operated on. `ubpf-odd-victim CASE`; each says "ready" when it
+ * is, and some wait for a line on their standard input before they do what they are for. Never
+ * built with sanitizers.
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -129,7 +130,7 @@ static void *forks(void *opaque)
 				_exit(8);
 			break;
 		}
-		if (waitpid(pid, (int[]){ 0 }, 0) != pid)
+		if (waitpid(pid, (int[]) { 0 }, 0) != pid)
 			_exit(9);
 	}
 }
@@ -269,7 +270,8 @@ static void on_queued(int signo, siginfo_t *info, void *context)
 
 static void takes_signals(void *opaque)
 {
-	struct sigaction action = { .sa_sigaction = on_queued, .sa_flags = SA_SIGINFO | SA_RESTART };
+	struct sigaction action = { .sa_sigaction = on_queued,
+				    .sa_flags = SA_SIGINFO | SA_RESTART };
 
 	sigfillset(&action.sa_mask);
 	sigaction(SIGRTMIN, &action, NULL);
@@ -281,7 +283,6 @@ static void takes_signals(void *opaque)
 	for (;;)
 		pause();
 }
-
 
 static void undumpable(void *opaque)
 {

@@ -2,8 +2,8 @@
 /*
  * Notices when any of its registers, its signal mask or its alternate stack changes, and exits.
  *
- *   ubpf-registers 1: one thread that looks at its registers; 2: one that looks at what system calls tell;
- *   0: three threads, of both kinds
+ *   ubpf-registers 1: one thread that looks at its registers; 2: one that looks at what system
+ * calls tell; 0: three threads, of both kinds
  */
 #include <pthread.h>
 #include <signal.h>
@@ -53,7 +53,8 @@ static __attribute__((noinline, target("avx"))) int spin_avx(unsigned long seed)
 		"2: mov $1, %%esi\n"
 		: "=&S"(wrong)
 		: [s] "D"(seed)
-		: "memory", "cc", "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15");
+		: "memory", "cc", "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12",
+		  "r13", "r14", "r15");
 	return wrong;
 }
 

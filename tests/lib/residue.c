@@ -142,8 +142,8 @@ static void add_mapping(struct ub_residue *r, const struct mapping *m, unsigned 
 	} else if (!strcmp(m->path, "[heap]") || !strcmp(m->path, "[stack]")) {
 		add(r, "map %s %s", m->perms, m->path);
 	} else {
-		add(r, "map %lx-%lx %s %lx %x:%x %lu %s", m->start, m->end, m->perms, m->offset, m->major,
-		    m->minor, m->inode, m->path);
+		add(r, "map %lx-%lx %s %lx %x:%x %lu %s", m->start, m->end, m->perms, m->offset,
+		    m->major, m->minor, m->inode, m->path);
 	}
 }
 
@@ -166,8 +166,8 @@ static int add_memory(struct ub_residue *r, pid_t pid, const char *dir, unsigned
 		if (strspn(line, "0123456789abcdef") && strchr(line, '-') &&
 		    sscanf(line, "%lx-%lx", &m.start, &m.end) == 2) {
 			m.path[0] = '\0';
-			sscanf(line, "%*x-%*x %4s %lx %x:%x %lu %599[^\n]", m.perms, &m.offset, &m.major,
-			       &m.minor, &m.inode, m.path);
+			sscanf(line, "%*x-%*x %4s %lx %x:%x %lu %599[^\n]", m.perms, &m.offset,
+			       &m.major, &m.minor, &m.inode, m.path);
 			if (is_anonymous(&m) && merged.end == m.start) {
 				merged.end = m.end;
 			} else {
@@ -181,10 +181,11 @@ static int add_memory(struct ub_residue *r, pid_t pid, const char *dir, unsigned
 			}
 			continue;
 		}
-		if (sscanf(line, "Anonymous: %lu", &anonymous) == 1 && m.perms[2] == 'x' && m.inode) {
+		if (sscanf(line, "Anonymous: %lu", &anonymous) == 1 && m.perms[2] == 'x' &&
+		    m.inode) {
 			if (flags & UB_RESIDUE_FULL)
-				add(r, "text %lx %s anonymous %lu kB, %ld bytes differ", m.start, m.path,
-				    anonymous, differing(mem, pid, &m));
+				add(r, "text %lx %s anonymous %lu kB, %ld bytes differ", m.start,
+				    m.path, anonymous, differing(mem, pid, &m));
 			else
 				add(r, "text %lx %s anonymous %lu kB", m.start, m.path, anonymous);
 		}
@@ -355,15 +356,26 @@ int ub_residue_load(FILE *from, struct ub_residue **out)
 	return 0;
 }
 
+bool ub_residue_touched(const struct ub_residue *r)
+{
+	for (size_t i = 0; i < r->nr; i++) {
+		const char *at = strstr(r->lines[i], " anonymous ");
+
+		if (!strncmp(r->lines[i], "text ", 5) && at && strncmp(at, " anonymous 0 kB", 15))
+			return true;
+	}
+	return false;
+}
+
 int ub_residue_diff(const struct ub_residue *before, const struct ub_residue *after, FILE *to)
 {
 	size_t i = 0, j = 0;
 	int nr = 0;
 
 	while (i < before->nr || j < after->nr) {
-		int order = i == before->nr ? 1 :
-			    j == after->nr  ? -1 :
-					      strcmp(before->lines[i], after->lines[j]);
+		int order = i == before->nr  ? 1
+			    : j == after->nr ? -1
+					     : strcmp(before->lines[i], after->lines[j]);
 
 		if (!order) {
 			i++;
@@ -390,8 +402,8 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
-int ub_residue_check(pid_t pid, const struct ub_residue *before, unsigned int flags, int patience_ms,
-		     FILE *to)
+int ub_residue_check(pid_t pid, const struct ub_residue *before, unsigned int flags,
+		     int patience_ms, FILE *to)
 {
 	int64_t deadline = now_ms() + patience_ms;
 
@@ -404,7 +416,7 @@ int ub_residue_check(pid_t pid, const struct ub_residue *before, unsigned int fl
 		nr = ub_residue_diff(before, after, NULL);
 		if (nr && now_ms() < deadline) {
 			ub_residue_free(after);
-			nanosleep(&(struct timespec){ 0, 1000000 }, NULL);
+			nanosleep(&(struct timespec) { 0, 1000000 }, NULL);
 			continue;
 		}
 		if (nr)

@@ -3,12 +3,12 @@
  * residue [-c] [-t] [-a] snapshot PID > FILE
  * residue [-c] [-t] [-a] diff FILE PID
  *
- *   -c  cheap: mappings, Anonymous of text, descriptors, threads; without it also signals, limits and
- *       every byte of text
- *   -t  threads come and go by themselves: leave them out
- *   -a  so do anonymous memory and descriptors
+ *   -c  cheap: mappings, Anonymous of text, descriptors, threads; without it also signals, limits
+ * and every byte of text -t  threads come and go by themselves: leave them out -a  so do anonymous
+ * memory and descriptors
  *
- * diff exits with 0: nothing left, 1: these lines differ, 2: could not tell. Use the same options for both.
+ * diff exits with 0: nothing left, 1: these lines differ, 2: could not tell. Use the same options
+ * for both.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads that are blocked in system calls, one in each, or (ubpf-sleepers N) one thread in the Nth. Says
- * "ready", and "done" when each call has returned what it should have, not before its time; else what was wrong.
- * With "ubpf-sleepers names" lists them.
+ * Threads that are blocked in system calls, one in each, or (ubpf-sleepers N) one thread in the
+ * Nth. Says "ready", and "done" when each call has returned what it should have, not before its
+ * time; else what was wrong. With "ubpf-sleepers names" lists them.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,7 +25,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
 
 static unsigned long monotonic_ns(void)
 {
@@ -54,7 +53,7 @@ static int later_pipe(void)
 
 static struct timespec timeout(void)
 {
-	return (struct timespec){ FOR_MS / 1000, FOR_MS % 1000 * 1000000L };
+	return (struct timespec) { FOR_MS / 1000, FOR_MS % 1000 * 1000000L };
 }
 
 static long in_nanosleep(void)
@@ -141,7 +140,8 @@ static long in_read(void)
 
 static long in_accept(void)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET,
+				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t size = sizeof(address);
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -257,8 +257,8 @@ static void *thread(void *opaque)
 	r = calls[i].call();
 	took = (monotonic_ns() - start) / 1000000;
 	if (r || took < FOR_MS - 5) {
-		dprintf(STDOUT_FILENO, "%s returned %ld (%s) after %lu ms\n", calls[i].name, r, strerror(errno),
-			took);
+		dprintf(STDOUT_FILENO, "%s returned %ld (%s) after %lu ms\n", calls[i].name, r,
+			strerror(errno), took);
 		_exit(1);
 	}
 	return NULL;

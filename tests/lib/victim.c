@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program to be operated on: threads that call malloc() and free(), a known number of times or for
- * ever, and take signals meanwhile. From "ready" on nothing but these threads calls malloc(), so a
- * probe there must count exactly what is reported here.
+ * A program to be operated on: threads that call malloc() and free(), a known number of times or
+ * for ever, and take signals meanwhile. From "ready" on nothing but these threads calls malloc(),
+ * so a probe there must count exactly what is reported here.
  *
  *   ubpf-victim [-t THREADS] [-n CALLS] [-d USEC] [-s USEC] [-a] [-i] [-q]
  *
- *   -t THREADS  worker threads besides the main one, which does not call malloc (default 1; 0: none)
- *   -n CALLS    calls by each thread, then exit; 0: for ever (default)
- *   -d USEC     sleep between two calls of a thread
- *   -s USEC     a SIGALRM every USEC microseconds, to whichever thread the kernel chooses
- *   -a          signal handlers run on alternate stacks
- *   -m          handlers call ubpf_victim_function(), so that probes nest
- *   -i          interactive: threads call nothing by themselves; commands are read from stdin, see below
- *   -q          no final line
+ *   -t THREADS  worker threads besides the main one, which does not call malloc (default 1; 0:
+ * none) -n CALLS    calls by each thread, then exit; 0: for ever (default) -d USEC     sleep
+ * between two calls of a thread -s USEC     a SIGALRM every USEC microseconds, to whichever thread
+ * the kernel chooses -a          signal handlers run on alternate stacks -m          handlers call
+ * ubpf_victim_function(), so that probes nest -i          interactive: threads call nothing by
+ * themselves; commands are read from stdin, see below -q          no final line
  *
  * Lines written to stdout: "ready pid=N" once, and at the end (all calls made, SIGTERM, SIGINT)
  * "pid=N malloc calls: M signals: S". Every call of malloc is checked against a call of
@@ -26,6 +24,7 @@
  *   exec       executes itself again with the same options -> "ready pid=N"
  *   thread     one more thread                -> "threads N"
  *   count      -> "calls TOTAL"
+ *   semaphores -> "semaphores ADDRESS A B C D": ubpf_victim_semaphores[], at first 5 0 7 65535
  *   quit
  */
 #include <errno.h>
@@ -69,6 +68,9 @@ static int nr_warm;  /* workers that have their memory from malloc() */
 static bool started; /* "ready" has been said */
 static unsigned long round_nr, round_calls;
 static int round_running;
+
+/* Like the semaphores of USDT probes: counted by whoever traces. */
+volatile unsigned short ubpf_victim_semaphores[4] = { 5, 0, 7, 65535 };
 
 /* Something of our own to probe, besides malloc: has a frame, takes and returns a value. */
 __attribute__((noinline, noclone)) long ubpf_victim_function(long x)
@@ -264,9 +266,13 @@ static void obey(char **argv)
 		else if (!strcmp(word, "count"))
 			say("calls %lu\n", total());
 		else if (!strcmp(word, "thread"))
-			say("threads %d\n", nr_workers < MAX_THREADS && !start_worker(nr_workers) ?
-						    ++nr_workers :
-						    nr_workers);
+			say("threads %d\n", nr_workers < MAX_THREADS && !start_worker(nr_workers)
+						    ? ++nr_workers
+						    : nr_workers);
+		else if (!strcmp(word, "semaphores"))
+			say("semaphores %p %u %u %u %u\n", (void *)ubpf_victim_semaphores,
+			    ubpf_victim_semaphores[0], ubpf_victim_semaphores[1],
+			    ubpf_victim_semaphores[2], ubpf_victim_semaphores[3]);
 		else if (!strcmp(word, "exec"))
 			execv("/proc/self/exe", argv);
 		else if (!strcmp(word, "quit"))
@@ -279,7 +285,8 @@ static void obey(char **argv)
 static int usage(const char *name)
 {
 	fprintf(stderr,
-		"usage: %s [-t THREADS] [-n CALLS] [-d USEC] [-s USEC] [-a] [-m] [-i] [-q]\n", name);
+		"usage: %s [-t THREADS] [-n CALLS] [-d USEC] [-s USEC] [-a] [-m] [-i] [-q]\n",
+		name);
 	return 2;
 }
 
@@ -376,7 +383,7 @@ int main(int argc, char **argv)
 			poll(NULL, 0, 1000);
 	}
 	if (signal_usec)
-		setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+		setitimer(ITIMER_REAL, &(struct itimerval) { 0 }, NULL);
 	if (!quiet)
 		say("pid=%d malloc calls: %lu signals: %lu\n", getpid(), total(), nr_signals);
 	_exit(0);

@@ -1,20 +1,32 @@
 // SPDX-License-Identifier: MIT
 /* Which maps can be created, and with which errno not: compared with the kernel. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
+
 #include <stdio.h>
 #include <unistd.h>
 
 #include "sides.h"
 
 static const u32 types[] = {
-	BPF_MAP_TYPE_HASH,	   BPF_MAP_TYPE_ARRAY,		  BPF_MAP_TYPE_PROG_ARRAY,
-	BPF_MAP_TYPE_PERCPU_HASH,  BPF_MAP_TYPE_PERCPU_ARRAY,	  BPF_MAP_TYPE_STACK_TRACE,
-	BPF_MAP_TYPE_CGROUP_ARRAY, BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_LRU_HASH,
-	BPF_MAP_TYPE_LPM_TRIE,	   BPF_MAP_TYPE_LRU_PERCPU_HASH,  BPF_MAP_TYPE_QUEUE,
-	BPF_MAP_TYPE_STACK,	   BPF_MAP_TYPE_RINGBUF,	  BPF_MAP_TYPE_BLOOM_FILTER,
+	BPF_MAP_TYPE_HASH,
+	BPF_MAP_TYPE_ARRAY,
+	BPF_MAP_TYPE_PROG_ARRAY,
+	BPF_MAP_TYPE_PERCPU_HASH,
+	BPF_MAP_TYPE_PERCPU_ARRAY,
+	BPF_MAP_TYPE_STACK_TRACE,
+	BPF_MAP_TYPE_CGROUP_ARRAY,
+	BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+	BPF_MAP_TYPE_LRU_HASH,
+	BPF_MAP_TYPE_LPM_TRIE,
+	BPF_MAP_TYPE_LRU_PERCPU_HASH,
+	BPF_MAP_TYPE_QUEUE,
+	BPF_MAP_TYPE_STACK,
+	BPF_MAP_TYPE_RINGBUF,
+	BPF_MAP_TYPE_BLOOM_FILTER,
 	BPF_MAP_TYPE_USER_RINGBUF,
 };
 
@@ -36,7 +48,9 @@ static int compare(const struct ub_map_attr *attr)
 
 static struct ub_map_attr sane(u32 type)
 {
-	struct ub_map_attr attr = { .type = type, .key_size = 4, .value_size = 8, .max_entries = 16 };
+	struct ub_map_attr attr = {
+		.type = type, .key_size = 4, .value_size = 8, .max_entries = 16
+	};
 
 	switch (type) {
 	case BPF_MAP_TYPE_PROG_ARRAY:
@@ -67,9 +81,24 @@ static struct ub_map_attr sane(u32 type)
 
 static void test_sizes(void **state)
 {
-	static const u32 keys[] = { 0, 1, 3, 4, 5, 8, 260, 261, 512, 513, 4096, 1u << 22, UINT32_MAX };
-	static const u32 values[] = { 0, 1, 4, 7, 8, 24, 1016, 1024, 32768, 32769, 1u << 20, 1u << 22,
-				      (1u << 22) - 300, 1u << 31, UINT32_MAX };
+	static const u32 keys[] = {
+		0, 1, 3, 4, 5, 8, 260, 261, 512, 513, 4096, 1u << 22, UINT32_MAX
+	};
+	static const u32 values[] = { 0,
+				      1,
+				      4,
+				      7,
+				      8,
+				      24,
+				      1016,
+				      1024,
+				      32768,
+				      32769,
+				      1u << 20,
+				      1u << 22,
+				      (1u << 22) - 300,
+				      1u << 31,
+				      UINT32_MAX };
 	static const u32 entries[] = { 0, 1, 3, 4095, 4096, 8192, 12288, 65536 };
 	int bad = 0;
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* The event ring and the rings that the daemon writes for clients. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <pthread.h>
@@ -42,15 +44,17 @@ static bool by_kill(void *opaque, u64 tid)
 
 static struct ub_event_ring *make_ring(u32 data_size)
 {
-	struct ub_event_ring *ring = mmap(NULL, ub_event_ring_size(data_size),
-					  PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct ub_event_ring *ring =
+		mmap(NULL, ub_event_ring_size(data_size), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	assert_ptr_not_equal(ring, MAP_FAILED);
 	ub_event_ring_format(ring, data_size);
 	return ring;
 }
 
-static int send(struct ub_event_ring *ring, struct ub_run *run, u32 map_id, const void *data, u32 size)
+static int send(struct ub_event_ring *ring, struct ub_run *run, u32 map_id, const void *data,
+		u32 size)
 {
 	void *to = ub_event_reserve(ring, UB_EVENT_RINGBUF, map_id, 0, size, run);
 
@@ -90,8 +94,7 @@ static void test_order_and_wrapping(void **state)
 			assert_int_equal(event.kind, UB_EVENT_RINGBUF);
 			assert_int_equal(event.tid, syscall(SYS_gettid));
 			if (event.size > 4)
-				assert_int_equal(((const u8 *)event.data)[event.size - 1],
-						 (u8)got);
+				assert_int_equal(((const u8 *)event.data)[event.size - 1], (u8)got);
 			got++;
 		}
 	}
@@ -238,7 +241,7 @@ static void test_killed_writers(void **state)
 	munmap(ring, ub_event_ring_size(DATA_SIZE));
 }
 
-#define THREADS 4
+#define THREADS	   4
 #define PER_THREAD 50000
 
 static void *write_many(void *ring)
@@ -302,7 +305,8 @@ static void test_scribbling(void **state)
 	for (u32 round = 0; round < 3000; round++) {
 		u8 *bytes = (u8 *)ring;
 
-		/* The size is the process's own harm: it would write anywhere, as it could anyway. */
+		/* The size is the process's own harm: it would write anywhere, as it could anyway.
+		 */
 		((u64 *)ring)[17] = 4095;
 		for (u32 i = 0; i < 5; i++)
 			send(ring, &run, 1, &one, 8);
@@ -375,7 +379,8 @@ static void test_client_ring(void **state)
 	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, 0, &wake), 0);
 	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, 0, &wake), 0);
 	assert_false(wake);
-	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, BPF_RB_FORCE_WAKEUP, &wake), 0);
+	assert_int_equal(ub_client_ring_append(&map, &ring, data, 8, BPF_RB_FORCE_WAKEUP, &wake),
+			 0);
 	assert_true(wake);
 	/* A consumer position from nowhere: full, no more. */
 	*(u64 *)map.shared = 0x123456789abcdefull;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Processes hammer one map and are stopped and killed at random moments. The one that stays is never held up,
- * and when all is over the map works as if new: it takes exactly what it should, and counts what it holds.
+ * Processes hammer one map and are stopped and killed at random moments. The one that stays is
+ * never held up, and when all is over the map works as if new: it takes exactly what it should, and
+ * counts what it holds.
  *
  *   kill [-n KILLS] [-t TYPE]
  */
@@ -18,7 +19,7 @@
 #include "sides.h"
 
 #define WORKERS 3
-#define KEYS 64
+#define KEYS	64
 
 static u64 random_state;
 
@@ -63,8 +64,8 @@ static bool operate(struct ub_map *map, struct ub_run *run)
 	case 0:
 	case 1:
 		err = ub_map_update(map, key, value, pick(3), run);
-		return !err || err == -EEXIST || err == -ENOENT || err == -E2BIG ||
-		       err == -EBUSY || err == -ENOSPC || err == -ENOMEM;
+		return !err || err == -EEXIST || err == -ENOENT || err == -E2BIG || err == -EBUSY ||
+		       err == -ENOSPC || err == -ENOMEM;
 	case 2:
 		err = ub_map_delete(map, key, run);
 		return !err || err == -ENOENT || err == -EBUSY;

@@ -16,8 +16,9 @@ struct sides {
 /* CPUs that per-CPU values have. */
 unsigned int possible_cpus(void);
 /*
- * Whether there is a kernel to compare with: Linux 6.18, whose errno and limits these are (others differ here and
- * there), that lets us call bpf(2). Else says why not, as a test that is skipped does.
+ * Whether there is a kernel to compare with: Linux 6.18, whose errno and limits these are (others
+ * differ here and there), that lets us call bpf(2). Else says why not, as a test that is skipped
+ * does.
  */
 bool kernel_comparable(void);
 long kernel_bpf(int command, union bpf_attr *attr);

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * Threads on one map at once: made for ThreadSanitizer (preset tsan), run without it too. No increment of a
- * per-CPU or atomic counter is lost; keys that nobody deletes are always found, and found right.
+ * Threads on one map at once: made for ThreadSanitizer (preset tsan), run without it too. No
+ * increment of a per-CPU or atomic counter is lost; keys that nobody deletes are always found, and
+ * found right.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -15,8 +18,8 @@
 #include "sides.h"
 
 #define THREADS 8
-#define STEADY 32 /* keys that stay */
-#define CHURN 32  /* keys that come and go */
+#define STEADY	32 /* keys that stay */
+#define CHURN	32 /* keys that come and go */
 
 #ifdef __SANITIZE_THREAD__
 #define ROUNDS 3000u
@@ -42,7 +45,7 @@ static void run_jobs(struct ub_map *map, void *(*fn)(void *), struct job *jobs)
 	pthread_t threads[THREADS];
 
 	for (u32 i = 0; i < THREADS; i++) {
-		jobs[i] = (struct job){ .map = map, .number = i };
+		jobs[i] = (struct job) { .map = map, .number = i };
 		assert_int_equal(pthread_create(&threads[i], NULL, fn, &jobs[i]), 0);
 	}
 	for (u32 i = 0; i < THREADS; i++)
@@ -72,7 +75,8 @@ static void *hash_job(void *opaque)
 		else if (!lru)
 			job->error = "a key that nobody deleted was not found";
 		if (next_random(&random) % 2)
-			err = ub_map_update(job->map, &churn, &value, next_random(&random) % 3, &run);
+			err = ub_map_update(job->map, &churn, &value, next_random(&random) % 3,
+					    &run);
 		else
 			err = ub_map_delete(job->map, &churn, &run);
 		if (err && err != -ENOENT && err != -EEXIST && err != -E2BIG && err != -EBUSY &&
@@ -97,9 +101,9 @@ static void stress_hash(u32 type, u32 max_entries)
 	run_jobs(&map, hash_job, jobs);
 	for (u64 key = 0; type != BPF_MAP_TYPE_LRU_HASH && key < STEADY; key++) {
 		for (u32 cpu = 0; cpu < (map.value_stride ? map.nr_cpus : 1); cpu++) {
-			u64 *found = type == BPF_MAP_TYPE_PERCPU_HASH ?
-					     ub_map_lookup_percpu(&map, &key, cpu) :
-					     ub_map_lookup(&map, &key, NULL);
+			u64 *found = type == BPF_MAP_TYPE_PERCPU_HASH
+					     ? ub_map_lookup_percpu(&map, &key, cpu)
+					     : ub_map_lookup(&map, &key, NULL);
 
 			assert_non_null(found);
 			sum += *found;
@@ -185,8 +189,8 @@ static void test_stack(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hash),	   cmocka_unit_test(test_percpu_hash),
-		cmocka_unit_test(test_lru),	   cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_hash),  cmocka_unit_test(test_percpu_hash),
+		cmocka_unit_test(test_lru),   cmocka_unit_test(test_queue),
 		cmocka_unit_test(test_stack),
 	};
 

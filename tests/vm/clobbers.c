@@ -31,7 +31,7 @@ u64 clobbers_target __attribute__((visibility("hidden")));
  */
 void call_with_registers(void);
 
-__asm__(".text\n"
+__asm__(".pushsection .text\n"
 	"call_with_registers:\n"
 	"	push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
 	"	sub $8, %rsp\n"
@@ -75,7 +75,8 @@ __asm__(".text\n"
 	"	pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
 	"	ret\n"
 	".local saved_rsp\n"
-	".comm saved_rsp, 8\n");
+	".comm saved_rsp, 8\n"
+	".popsection\n");
 
 static u64 memory[64];
 

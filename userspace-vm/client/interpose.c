@@ -32,9 +32,6 @@
 /* perf's ioctls are all of type '$'. */
 #define IS_PERF_IOCTL(request) (((request)&0xff00) == ('$' << 8))
 
-long ub_interposed_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
-long ub_interposed_error(long value);
-
 static struct {
 	bool active;
 	int sock; /* -1: the daemon is gone */

@@ -12,6 +12,11 @@
  * interpose's own. @session: for children that fork off and make calls themselves. */
 void ub_interpose_start(int sock, u64 session);
 
+/* What libc's syscall() is here: to the daemon if it is ours and there is one. Sets errno. */
+long ub_interposed_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
+/* A system call's result as a function's: -1 and errno for an error. */
+long ub_interposed_error(long value);
+
 /* The real kernel's answer: a result or -errno. */
 long ub_raw_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
 

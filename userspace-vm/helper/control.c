@@ -2,7 +2,7 @@
 /* Helpers that call back, tell about the probe, or act on the process. Freestanding. */
 #include <helper/internal.h>
 
-#define MAX_LOOPS (8u << 20) /* BPF_MAX_LOOPS */
+#define MAX_LOOPS  (8u << 20) /* BPF_MAX_LOOPS */
 #define MAX_SIGNAL 64
 
 HELPER(loop)
@@ -34,7 +34,8 @@ HELPER(get_attach_cookie)
 	return link ? link->cookie : 0;
 }
 
-/* The kernel lets nobody attach a program that calls it to a user probe: there is nothing to override. */
+/* The kernel lets nobody attach a program that calls it to a user probe: there is nothing to
+ * override. */
 HELPER(override_return)
 {
 	return 0;

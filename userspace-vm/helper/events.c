@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * Helpers that send records to the client: ring buffers and perf buffers. They write to the process's
- * event ring; the daemon copies from there. Freestanding.
+ * Helpers that send records to the client: ring buffers and perf buffers. They write to the
+ * process's event ring; the daemon copies from there. Freestanding.
  */
 #include <helper/internal.h>
 
 #include <map/array.h>
 #include <map/event_ring.h>
 
-#define MAX_RECORD (UINT32_MAX / 4) /* RINGBUF_MAX_RECORD_SZ */
-#define MAX_PERF_DATA 65000u	    /* a perf record's size is 16 bits */
+#define MAX_RECORD    (UINT32_MAX / 4) /* RINGBUF_MAX_RECORD_SZ */
+#define MAX_PERF_DATA 65000u	       /* a perf record's size is 16 bits */
 
 static struct ub_event_ring *events_of(const struct ub_run *run)
 {

@@ -3,8 +3,8 @@
 #include <helper/internal.h>
 
 #define PR_GET_NAME 16
-#define COMM_LEN 16
-#define AT_FDCWD (-100)
+#define COMM_LEN    16
+#define AT_FDCWD    (-100)
 
 /* In a child that fork made of the process that the image was built for. */
 static bool is_forked(const struct ub_process *process)
@@ -26,10 +26,10 @@ u32 ub_run_tid(struct ub_run *run)
 }
 
 /*
- * The fork page: word 0 is 1 in the process that it was made for, and zeroed in forked children; word 1 is a
- * child's own tgid once it was asked for (word 0 is 2 then). From KNOWN_AT on, threads that are known to be of this
- * process, by tid: who is not among them may be a child of vfork(2) or clone(CLONE_VM), which runs in the same
- * memory with another tgid.
+ * The fork page: word 0 is 1 in the process that it was made for, and zeroed in forked children;
+ * word 1 is a child's own tgid once it was asked for (word 0 is 2 then). From KNOWN_AT on, threads
+ * that are known to be of this process, by tid: who is not among them may be a child of vfork(2) or
+ * clone(CLONE_VM), which runs in the same memory with another tgid.
  */
 #define KNOWN_AT 64
 #define NR_KNOWN ((4096 - KNOWN_AT) / sizeof(u32))
@@ -66,13 +66,14 @@ static u32 forked_tgid(const struct ub_process *process, struct ub_run *run)
 	return (u32)page[1];
 }
 
-/* The tgid of thread @tid, the caller; @as_seen: in its own pid namespace rather than the client's. */
+/* The tgid of thread @tid, the caller; @as_seen: in its own pid namespace rather than the client's.
+ */
 static u32 run_tgid(struct ub_run *run, u32 tid, bool as_seen)
 {
 	const struct ub_process *process = run ? run->process : NULL;
-	u32 own = process && process->own_tgid ? process->own_tgid :
-		  process			? (u32)process->tgid_pid :
-						  0;
+	u32 own = process && process->own_tgid ? process->own_tgid
+		  : process		       ? (u32)process->tgid_pid
+					       : 0;
 	long pid = 0;
 
 	if (!process)
@@ -107,8 +108,8 @@ HELPER(get_current_pid_tgid)
 	u32 tid = ub_run_tid(run_), tgid = run_tgid(run_, tid, false);
 
 	/*
-	 * Where the thread may not be asked for, the leader it is. And in another pid namespace than the
-	 * client's the leader's number is the only one known there.
+	 * Where the thread may not be asked for, the leader it is. And in another pid namespace
+	 * than the client's the leader's number is the only one known there.
 	 */
 	if ((s32)tid <= 0 || (process && tid == process->own_tgid))
 		tid = tgid;

@@ -11,7 +11,8 @@ HELPER(map_lookup_elem)
 
 HELPER(map_update_elem)
 {
-	return (u64)ub_map_update((struct ub_map *)r1, (const void *)r2, (const void *)r3, r4, run_);
+	return (u64)ub_map_update((struct ub_map *)r1, (const void *)r2, (const void *)r3, r4,
+				  run_);
 }
 
 HELPER(map_delete_elem)
@@ -61,12 +62,12 @@ HELPER(for_each_map_elem)
 
 /*
  * A lock in shared memory whose holder may be dead or stopped. The wait is bounded: a program in
- * somebody's process never hangs for another; then the lock is taken over, and what it guards may be
- * seen half changed, as after the holder's death. Holders that were only preempted get the CPU
+ * somebody's process never hangs for another; then the lock is taken over, and what it guards may
+ * be seen half changed, as after the holder's death. Holders that were only preempted get the CPU
  * meanwhile. The word holds the holder's thread id, so that an unlock by one who has lost it frees
  * nothing.
  */
-#define ROUNDS 200
+#define ROUNDS		200
 #define SPINS_PER_ROUND 100
 
 HELPER(spin_lock)

@@ -9,8 +9,8 @@
  */
 #include <helper/internal.h>
 
-#define PAGE 4096ull
-#define USER_TOP 0x00007ffffffff000ull
+#define PAGE	  4096ull
+#define USER_TOP  0x00007ffffffff000ull
 #define STR_CHUNK 256
 
 struct kernel_iovec {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Stack traces of the process, by frame pointers as the kernel's perf_callchain_user() does. Freestanding.
+ * Stack traces of the process, by frame pointers as the kernel's perf_callchain_user() does.
+ * Freestanding.
  */
 #include <helper/internal.h>
 
@@ -16,8 +17,8 @@ enum {
 };
 
 /*
- * Writes up to @max instruction pointers, the innermost first, having left out @skip. Returns how many there
- * were including those left out. At a function's first instruction the return address is
+ * Writes up to @max instruction pointers, the innermost first, having left out @skip. Returns how
+ * many there were including those left out. At a function's first instruction the return address is
  * still on top of the stack, where frame pointers don't show it.
  */
 static u32 unwind(struct ub_run *run, const u64 *regs, u64 *ips, u32 max, u32 skip)

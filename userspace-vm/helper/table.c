@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-/* The table of helpers as this process knows them. Hosted: the agent has its own, made of symbols. */
+/* The table of helpers as this process knows them. Hosted: the agent has its own, made of symbols.
+ */
 #include <helper/helper.h>
 
 #define PROTO(id_, name_, ret_, a1_, a2_, a3_, a4_, a5_, mem_, flags_, fn_)                        \
 	[id_] = { .id = (id_),                                                                     \
 		  .name = #name_,                                                                  \
 		  .ret = UB_RET_##ret_,                                                            \
-		  .args = { UB_ARG_##a1_, UB_ARG_##a2_, UB_ARG_##a3_, UB_ARG_##a4_, UB_ARG_##a5_ }, \
+		  .args = { UB_ARG_##a1_, UB_ARG_##a2_, UB_ARG_##a3_, UB_ARG_##a4_,                \
+			    UB_ARG_##a5_ },                                                        \
 		  .mem_size = (mem_),                                                              \
 		  .flags = (flags_),                                                               \
 		  .fn = (fn_) },

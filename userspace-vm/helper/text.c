@@ -4,12 +4,13 @@
 
 #include <map/event_ring.h>
 
-#define LINE_MAX 1024	/* MAX_BPRINTF_BUF */
-#define MAX_VARARGS 12	/* MAX_BPRINTF_VARARGS */
-#define PR_GET_NAME 16
+#define LINE_MAX	   1024 /* MAX_BPRINTF_BUF */
+#define MAX_VARARGS	   12	/* MAX_BPRINTF_VARARGS */
+#define PR_GET_NAME	   16
 #define CLOCK_MONOTONIC_NR 1
 
-/* Sends what stands in @text as a line of trace_pipe: "comm-tid [cpu] flags time: bpf_trace_printk: text". */
+/* Sends what stands in @text as a line of trace_pipe: "comm-tid [cpu] flags time: bpf_trace_printk:
+ * text". */
 static void print_line(struct ub_run *run, const char *text, u64 length)
 {
 	struct ub_event_ring *ring = run->process ? run->process->events : NULL;
@@ -124,8 +125,9 @@ static long parse(const char *buf, u64 size, u64 flags, u64 *value, bool *negati
 	ub_mem_copy(text, buf + at, n);
 	text[n] = 0;
 	if (!base)
-		base = text[0] != '0' ? 10 :
-		       (text[1] | 32) == 'x' && digit_of((u8)text[2]) < 16 ? 16 : 8;
+		base = text[0] != '0'					     ? 10
+		       : (text[1] | 32) == 'x' && digit_of((u8)text[2]) < 16 ? 16
+									     : 8;
 	if (base == 16 && text[0] == '0' && (text[1] | 32) == 'x')
 		i = 2;
 	for (; digit_of((u8)text[i]) < base; i++, digits++) {

@@ -43,7 +43,8 @@ HELPER(ktime_get_tai_ns)
 	return clock_ns(run_, CLOCK_TAI);
 }
 
-/* The coarse clock's resolution is one tick; jiffies started five minutes before they wrap at 32 bits. */
+/* The coarse clock's resolution is one tick; jiffies started five minutes before they wrap at 32
+ * bits. */
 HELPER(jiffies64)
 {
 	struct kernel_timespec tick = { 0, 0 };

@@ -114,6 +114,10 @@ u32 ub_kernel_map_slots(const struct ub_kernel_map *map);
 struct ub_kernel_map *ub_kernel_map_inner(const struct ub_kernel_map *map, u32 index);
 bool ub_kernel_map_program(const struct ub_kernel_map *map, u32 index, struct ub_link_view *view);
 
+/* ub_map_sweep() of every map: after a process with maps died. @is_alive(opaque, tgid). */
+void ub_kernel_sweep(struct ub_kernel *kernel, bool (*is_alive)(void *opaque, u32 tgid),
+		     void *opaque);
+
 /* The number that clients must find in /sys/bus/event_source/devices/uprobe/type. */
 u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel);
 

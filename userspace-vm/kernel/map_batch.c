@@ -8,8 +8,13 @@
 #include <kernel/kinds.h>
 
 #include <string.h>
+#include <time.h>
 
 #define ENOTSUPP 524
+
+#define CHUNK_BYTES 65536
+#define LIMIT_NS    500000000ull /* the daemon has other clients */
+#define CLOCK_EVERY 1024
 
 struct batch {
 	struct ub_kernel_map *map;
@@ -17,11 +22,31 @@ struct batch {
 	struct ub_attr *attr;
 	u32 key_size;
 	u32 value_size;
+	u32 value_stride; /* in values: aligned */
 	u32 done;
-	u8 *key;
 	u8 *previous;
-	u8 *value;
+	/* Elements on their way from or to the caller: [from, to) of its arrays, with values
+	 * 8-aligned here. */
+	u8 *keys;
+	u8 *values;
+	u8 *packed; /* values as the caller has them */
+	u32 from, to;
+	u32 chunk;
+	u64 deadline;
 };
+
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
+}
+
+static bool is_late(const struct batch *b)
+{
+	return b->done % CLOCK_EVERY == CLOCK_EVERY - 1 && now_ns() > b->deadline;
+}
 
 static bool is_hash(u32 type)
 {
@@ -69,35 +94,97 @@ static int write_count(struct batch *b, u32 count)
 	return UB_ATTR_WRITE(b->attr, b->caller, batch.count);
 }
 
+static u8 *key_of(const struct batch *b, u32 i)
+{
+	return b->keys + (size_t)(i - b->from) * b->key_size;
+}
+
+static u8 *value_of(const struct batch *b, u32 i)
+{
+	return b->values + (size_t)(i - b->from) * b->value_stride;
+}
+
+static int fetch_some(struct batch *b, u32 i, u32 nr, bool with_values)
+{
+	int err = b->caller->read(b->caller, key_address(b, i), b->keys, (size_t)nr * b->key_size);
+
+	if (!err && with_values && b->value_size)
+		err = b->caller->read(b->caller, value_address(b, i), b->packed,
+				      (size_t)nr * b->value_size);
+	if (err)
+		return err;
+	b->from = i;
+	b->to = i + nr;
+	for (u32 j = 0; with_values && j < nr; j++)
+		memcpy(value_of(b, i + j), b->packed + (size_t)j * b->value_size, b->value_size);
+	return 0;
+}
+
+/* Makes element @i available. Many at once are cheaper; one by one where not all can be read,
+ * because those before the one that can't count. */
+static int fetch(struct batch *b, u32 i, bool with_values)
+{
+	u32 left = b->attr->a.batch.count - i, nr = left < b->chunk ? left : b->chunk;
+
+	if (i >= b->from && i < b->to)
+		return 0;
+	return fetch_some(b, i, nr, with_values) ? fetch_some(b, i, 1, with_values) : 0;
+}
+
+/* Gives the caller the elements that are kept here. */
+static int flush(struct batch *b)
+{
+	u32 nr = b->to - b->from;
+	int err;
+
+	if (!nr)
+		return 0;
+	for (u32 j = 0; j < nr; j++)
+		memcpy(b->packed + (size_t)j * b->value_size, value_of(b, b->from + j),
+		       b->value_size);
+	err = b->caller->write(b->caller, key_address(b, b->from), b->keys,
+			       (size_t)nr * b->key_size);
+	if (!err && b->value_size)
+		err = b->caller->write(b->caller, value_address(b, b->from), b->packed,
+				       (size_t)nr * b->value_size);
+	b->from = b->to;
+	return err;
+}
+
 static int update_batch(struct batch *b)
 {
 	const union bpf_attr *a = &b->attr->a;
+	u32 count = a->batch.count;
 	int err = 0;
 
-	for (b->done = 0; b->done < a->batch.count; b->done++) {
-		err = b->caller->read(b->caller, key_address(b, b->done), b->key, b->key_size);
+	for (b->done = 0; b->done < count && !err; b->done += !err) {
+		err = fetch(b, b->done, true);
 		if (!err)
-			err = b->caller->read(b->caller, value_address(b, b->done), b->value,
-					      b->value_size);
-		if (!err)
-			err = ub_kmap_update(b->map, b->caller, b->key, b->value,
-					     a->batch.elem_flags);
-		if (err)
+			err = ub_kmap_update(b->map, b->caller, key_of(b, b->done),
+					     value_of(b, b->done), a->batch.elem_flags);
+		if (!err && is_late(b)) {
+			b->done++;
+			err = -EINTR;
 			break;
+		}
 	}
 	return write_count(b, b->done) ? -EFAULT : err;
 }
 
 static int delete_batch(struct batch *b)
 {
+	u32 count = b->attr->a.batch.count;
 	int err = 0;
 
-	for (b->done = 0; b->done < b->attr->a.batch.count; b->done++) {
-		err = b->caller->read(b->caller, key_address(b, b->done), b->key, b->key_size);
+	for (b->done = 0; b->done < count && !err; b->done += !err) {
+		err = fetch(b, b->done, false);
 		if (!err)
-			err = ub_kmap_delete(b->map, b->key);
-		if (err)
+			err = ub_kmap_delete(b->map, key_of(b, b->done));
+		if (!err && is_late(b)) {
+			b->done++;
+			err = -EINTR;
 			break;
+		}
 	}
 	return write_count(b, b->done) ? -EFAULT : err;
 }
@@ -126,10 +213,12 @@ static int find_start(struct batch *b)
 	}
 	/* Somebody else's batch came between: walk there. */
 	for (u32 i = 0; i < position; i++) {
-		err = ub_kmap_next_key(b->map, i ? b->previous : NULL, b->key);
+		if (i % CLOCK_EVERY == CLOCK_EVERY - 1 && now_ns() > b->deadline)
+			return -EINTR;
+		err = ub_kmap_next_key(b->map, i ? b->previous : NULL, b->keys);
 		if (err)
 			return err;
-		memcpy(b->previous, b->key, b->key_size);
+		memcpy(b->previous, b->keys, b->key_size);
 	}
 	return 1;
 }
@@ -155,7 +244,7 @@ static int say_position(struct batch *b, u32 start)
 static int lookup_batch(struct batch *b, bool and_delete)
 {
 	const union bpf_attr *a = &b->attr->a;
-	u32 max = a->batch.count, start = 0;
+	u32 max = a->batch.count, start = 0, steps = 0;
 	bool has_previous;
 	int err;
 
@@ -170,42 +259,32 @@ static int lookup_batch(struct batch *b, bool and_delete)
 		return -EFAULT;
 	if (and_delete) /* what was taken before is gone: always from the start */
 		has_previous = false;
-	err = 0;
-	for (b->done = 0; b->done < max;) {
-		err = ub_kmap_next_key(b->map, has_previous ? b->previous : NULL, b->key);
+	for (b->done = 0, err = 0; b->done < max && !err;) {
+		u8 *key = key_of(b, b->done), *value = value_of(b, b->done);
+
+		if (++steps % CLOCK_EVERY == 0 && now_ns() > b->deadline)
+			break; /* so much for now */
+		err = ub_kmap_next_key(b->map, has_previous ? b->previous : NULL, key);
 		if (err)
 			break;
-		err = ub_kmap_lookup(b->map, b->key, b->value, a->batch.elem_flags);
+		err = ub_kmap_lookup(b->map, key, value, a->batch.elem_flags);
+		memcpy(b->previous, key, b->key_size);
+		has_previous = true;
 		if (err == -ENOENT) { /* gone meanwhile, or an empty entry */
-			memcpy(b->previous, b->key, b->key_size);
-			has_previous = true;
 			err = 0;
 			continue;
 		}
-		if (!err)
-			err = b->caller->write(b->caller, key_address(b, b->done), b->key,
-					       b->key_size);
-		if (!err)
-			err = b->caller->write(b->caller, value_address(b, b->done), b->value,
-					       b->value_size);
+		if (!err && and_delete) {
+			err = ub_kmap_delete(b->map, key);
+			has_previous = false;
+		}
 		if (err)
 			break;
-		if (and_delete) {
-			err = ub_kmap_delete(b->map, b->key);
-			if (err)
-				break;
-			has_previous = false;
-		} else {
-			memcpy(b->previous, b->key, b->key_size);
-			has_previous = true;
-		}
-		b->done++;
+		b->to = ++b->done;
+		if (b->to - b->from == b->chunk)
+			err = flush(b);
 	}
-	if (err == -EFAULT)
-		return err;
-	if (and_delete)
-		memcpy(b->previous, b->key, b->key_size);
-	if (say_position(b, start) || write_count(b, b->done))
+	if (err == -EFAULT || flush(b) || say_position(b, start) || write_count(b, b->done))
 		return -EFAULT;
 	return err;
 }
@@ -252,15 +331,26 @@ s64 ub_cmd_map_batch(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a
 		return err;
 	b.key_size = b.map->map.attr.key_size;
 	b.value_size = ub_kmap_value_size(b.map);
-	memory = calloc(1, (size_t)b.key_size * 2 + b.value_size + 16);
-	if (!memory)
+	b.value_stride = ub_round_up(b.value_size, 8);
+	b.chunk = CHUNK_BYTES / (b.key_size + b.value_size + 1);
+	if (!b.chunk)
+		b.chunk = 1;
+	if (b.chunk > attr->a.batch.count)
+		b.chunk = attr->a.batch.count;
+	b.deadline = now_ns() + LIMIT_NS;
+	memory = calloc(b.chunk, (size_t)b.key_size + b.value_stride + b.value_size);
+	b.previous = malloc(b.key_size + 1);
+	if (!memory || !b.previous) {
+		free(b.previous);
 		return -ENOMEM;
-	b.value = memory; /* first: it wants alignment */
-	b.key = memory + ub_round_up((size_t)b.value_size, 8);
-	b.previous = b.key + b.key_size;
-	if (cmd == BPF_MAP_UPDATE_BATCH)
-		return update_batch(&b);
-	if (cmd == BPF_MAP_DELETE_BATCH)
-		return delete_batch(&b);
-	return lookup_batch(&b, cmd == BPF_MAP_LOOKUP_AND_DELETE_BATCH);
+	}
+	b.values = memory; /* first: they want alignment */
+	b.packed = b.values + (size_t)b.chunk * b.value_stride;
+	b.keys = b.packed + (size_t)b.chunk * b.value_size;
+	err = cmd == BPF_MAP_UPDATE_BATCH ? update_batch(&b)
+	      : cmd == BPF_MAP_DELETE_BATCH
+		      ? delete_batch(&b)
+		      : lookup_batch(&b, cmd == BPF_MAP_LOOKUP_AND_DELETE_BATCH);
+	free(b.previous);
+	return err;
 }

@@ -302,3 +302,12 @@ u32 ub_kernel_map_id(const struct ub_kernel_map *map)
 {
 	return map->object.id;
 }
+
+void ub_kernel_sweep(struct ub_kernel *kernel, bool (*is_alive)(void *opaque, u32 tgid),
+		     void *opaque)
+{
+	const struct ub_id_space *space = &kernel->ids[UB_KIND_MAP];
+
+	for (u32 i = 0; i < space->nr; i++)
+		ub_map_sweep(&ub_to_map(space->objects[i])->map, is_alive, opaque);
+}

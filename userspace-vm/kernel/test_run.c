@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include <program/context.h>
+
 #define ENOTSUPP     524
 #define MAX_RAW_ARGS 12 /* MAX_BPF_FUNC_ARGS */
 #define ETH_HLEN     14
@@ -42,7 +44,7 @@ static s64 run_raw_tracepoint(struct ub_kprog *prog, struct ub_caller *c, struct
 		return -ENXIO;
 	err = copy_ctx(c, a, ctx);
 	if (!err)
-		err = ub_worker_run_once(prog, ctx, sizeof(ctx), 1, &a->test.retval, &duration);
+		err = ub_worker_run_once(prog, ctx, sizeof(ctx), 0, 1, &a->test.retval, &duration);
 	return err ? err : UB_ATTR_WRITE(attr, c, test.retval);
 }
 
@@ -63,7 +65,7 @@ static s64 run_syscall(struct ub_kprog *prog, struct ub_caller *c, struct ub_att
 		return -ENOMEM;
 	err = copy_ctx(c, a, ctx);
 	if (!err)
-		err = ub_worker_run_once(prog, ctx, size, 1, &a->test.retval, &duration);
+		err = ub_worker_run_once(prog, ctx, size, 0, 1, &a->test.retval, &duration);
 	if (err)
 		return err;
 	if (size && c->write(c, a->test.ctx_in, ctx, size))
@@ -71,28 +73,58 @@ static s64 run_syscall(struct ub_kprog *prog, struct ub_caller *c, struct ub_att
 	return UB_ATTR_WRITE(attr, c, test.retval);
 }
 
-/* Programs that look at packets: they get a context without one, because the verifier lets none of
- * them look inside. */
+/* A context and, behind it, the packet: what the worker maps as one piece. */
+struct packet_run {
+	union {
+		struct ub_skb_context skb;
+		struct ub_xdp_context xdp;
+	};
+	u8 packet[MAX_PACKET];
+};
+
+/* As Linux prepares them: XDP and classifiers see the Ethernet header, the others do not. */
+static u32 prepare_packet(struct packet_run *run, enum bpf_prog_type type, u32 size)
+{
+	const u32 packet = offsetof(struct packet_run, packet);
+	const u32 skip = type == BPF_PROG_TYPE_XDP || type == BPF_PROG_TYPE_SCHED_CLS ||
+					 type == BPF_PROG_TYPE_SCHED_ACT ?
+				 0 :
+				 ETH_HLEN;
+	struct ub_packet_pointers pointers = { .data = packet + skip, .data_end = packet + size };
+
+	pointers.data_meta = pointers.data;
+	if (type == BPF_PROG_TYPE_XDP) {
+		run->xdp.pointers = pointers;
+		return offsetof(struct packet_run, xdp.pointers);
+	}
+	run->skb.skb.len = size - skip;
+	run->skb.pointers = pointers;
+	return offsetof(struct packet_run, skb.pointers);
+}
+
 static s64 run_packet(struct ub_kprog *prog, struct ub_caller *c, struct ub_attr *attr)
 {
 	union bpf_attr *a = &attr->a;
-	struct __sk_buff ctx = { .len = a->test.data_size_in };
-	_cleanup_free_ void *data = NULL;
-	u32 size = a->test.data_size_in, room = a->test.data_size_out;
+	enum bpf_prog_type type = prog->program->type;
+	_cleanup_free_ struct packet_run *run = NULL;
+	u32 size = a->test.data_size_in, room = a->test.data_size_out, pointers;
+	u32 view = type == BPF_PROG_TYPE_XDP ? sizeof(struct xdp_md) : sizeof(struct __sk_buff);
 	int err;
 
 	if (a->test.flags || a->test.cpu || a->test.batch_size)
 		return -EINVAL;
-	if (size < ETH_HLEN || size > MAX_PACKET || a->test.ctx_size_in > sizeof(ctx))
+	if (size < ETH_HLEN || size > MAX_PACKET || a->test.ctx_size_in > view)
 		return -EINVAL;
-	data = malloc(size);
-	if (!data)
+	run = calloc(1, sizeof(*run));
+	if (!run)
 		return -ENOMEM;
-	err = c->read(c, a->test.data_in, data, size);
+	err = c->read(c, a->test.data_in, run->packet, size);
 	if (!err)
-		err = copy_ctx(c, a, &ctx);
+		err = copy_ctx(c, a, run);
+	pointers = prepare_packet(run, type, size);
 	if (!err)
-		err = ub_worker_run_once(prog, &ctx, sizeof(ctx), a->test.repeat, &a->test.retval,
+		err = ub_worker_run_once(prog, run, offsetof(struct packet_run, packet) + size,
+					 pointers, a->test.repeat, &a->test.retval,
 					 &a->test.duration);
 	if (err)
 		return err;
@@ -100,7 +132,7 @@ static s64 run_packet(struct ub_kprog *prog, struct ub_caller *c, struct ub_attr
 	if (a->test.data_out) {
 		u32 copy = room && room < size ? room : size;
 
-		if (c->write(c, a->test.data_out, data, copy))
+		if (c->write(c, a->test.data_out, run->packet, copy))
 			return -EFAULT;
 		err = copy < size ? -ENOSPC : 0;
 	}
@@ -132,6 +164,10 @@ s64 ub_cmd_prog_test_run(struct ub_kernel *k, struct ub_caller *c, struct ub_att
 	case BPF_PROG_TYPE_SCHED_CLS:
 	case BPF_PROG_TYPE_SCHED_ACT:
 	case BPF_PROG_TYPE_XDP:
+	case BPF_PROG_TYPE_CGROUP_SKB:
+	case BPF_PROG_TYPE_LWT_IN:
+	case BPF_PROG_TYPE_LWT_OUT:
+	case BPF_PROG_TYPE_LWT_XMIT:
 		return run_packet(ub_to_prog(object), c, attr);
 	default: /* kprobe, tracepoint, perf_event: no such thing on Linux either */
 		return -ENOTSUPP;

@@ -28,6 +28,7 @@
 #include <time.h>
 
 #include <helper/helper.h>
+#include <program/context.h>
 
 #define TEST_RUN_LIMIT_MS 1000
 #define NS_PER_S	  1000000000ull
@@ -427,8 +428,8 @@ static void deliver_all(const struct ub_kprog *prog, struct ub_event_ring *ring)
 	ub_event_reader_free(reader);
 }
 
-int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repeat, u32 *retval,
-		       u32 *duration_ns)
+int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 pointers, u32 repeat,
+		       u32 *retval, u32 *duration_ns)
 {
 	size_t size = sizeof(struct test_run) + ctx_size;
 	struct test_run *test =
@@ -449,6 +450,13 @@ int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repea
 	ub_event_ring_format(ring, UB_EVENT_RING_SIZE);
 	if (ctx_size)
 		memcpy(test->ctx, ctx, ctx_size);
+	if (pointers) {
+		struct ub_packet_pointers *packet = (void *)(test->ctx + pointers);
+
+		packet->data += (u64)test->ctx;
+		packet->data_end += (u64)test->ctx;
+		packet->data_meta += (u64)test->ctx;
+	}
 	pid = fork();
 	if (!pid) {
 		drop_everything(-1, parent);

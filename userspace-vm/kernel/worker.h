@@ -15,8 +15,9 @@ void ub_worker_stop(struct ub_worker *worker);
 
 /* One BPF_PROG_TEST_RUN: @ctx (@ctx_size bytes) is r1's memory and is changed by the program.
  * @repeat runs, the last one's result in *retval, the mean time in *duration_ns. -EINTR when it had
- * to be killed. */
-int __must_check ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 repeat,
-				    u32 *retval, u32 *duration_ns);
+ * to be killed. @pointers, if not 0: where in @ctx a struct ub_packet_pointers is, which holds
+ * distances from @ctx and becomes addresses for the run. */
+int __must_check ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 pointers,
+				    u32 repeat, u32 *retval, u32 *duration_ns);
 
 #endif

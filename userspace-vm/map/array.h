@@ -7,7 +7,8 @@
 #include <map/map.h>
 #include <map/mem.h>
 
-/* Values start at offset 0 and are 8-byte aligned: what Linux gives to mmap(2) of a BPF_F_MMAPABLE array. */
+/* Values start at offset 0 and are 8-byte aligned: what Linux gives to mmap(2) of a BPF_F_MMAPABLE
+ * array. */
 static inline u8 *ub_array_value(const struct ub_map *map, u32 index, u32 cpu)
 {
 	return map->shared + map->values_offset + index * map->elem_stride +

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Bloom filters: bits that are only ever set, so there is nothing to lock. As Linux's kernel/bpf/bloom_filter.c. */
+/* Bloom filters: bits that are only ever set, so there is nothing to lock. As Linux's
+ * kernel/bpf/bloom_filter.c. */
 #include <map/bloom.h>
 
 #include <errno.h>

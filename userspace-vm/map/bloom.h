@@ -8,7 +8,8 @@
 long ub_bloom_push(struct ub_map *map, const void *value, u64 flags);
 /* 0: probably pushed; -ENOENT: surely not. */
 long ub_bloom_peek(struct ub_map *map, const void *value);
-/* Bits of a filter of @max_entries values and @hashes hash functions, as Linux sizes it: a power of two. */
+/* Bits of a filter of @max_entries values and @hashes hash functions, as Linux sizes it: a power of
+ * two. */
 u64 ub_bloom_bits(u32 max_entries, u32 hashes);
 
 #endif

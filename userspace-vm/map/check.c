@@ -2,7 +2,8 @@
 /*
  * Which maps there can be: the checks of Linux's map_alloc_check() and map_alloc() functions
  * (kernel/bpf/{arraymap,hashtab,lpm_trie,queue_stack_maps,bloom_filter,stackmap,ringbuf}.c), in
- * their order, for a caller with CAP_BPF and CAP_PERFMON. tests/map/check.c compares with the kernel.
+ * their order, for a caller with CAP_BPF and CAP_PERFMON. tests/map/check.c compares with the
+ * kernel.
  */
 #include <map/map.h>
 
@@ -11,16 +12,16 @@
 
 #define ENOTSUPP 524 /* Linux's own, not in errno.h: what bpf(2) answers */
 
-#define KMALLOC_MAX (4ull << 20)
-#define HTAB_ELEM 48ull	      /* sizeof(struct htab_elem) */
-#define PCPU_MIN_UNIT 32768u
-#define MAX_STACK_DEPTH 127u  /* kernel.perf_event_max_stack */
-#define LPM_DATA_MAX 256u
-#define LPM_NODE 40ull
-#define PAGE 4096u
+#define KMALLOC_MAX	(4ull << 20)
+#define HTAB_ELEM	48ull /* sizeof(struct htab_elem) */
+#define PCPU_MIN_UNIT	32768u
+#define MAX_STACK_DEPTH 127u /* kernel.perf_event_max_stack */
+#define LPM_DATA_MAX	256u
+#define LPM_NODE	40ull
+#define PAGE		4096u
 
-#define RW_FLAGS (BPF_F_RDONLY | BPF_F_WRONLY)
-#define PROG_FLAGS (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)
+#define RW_FLAGS     (BPF_F_RDONLY | BPF_F_WRONLY)
+#define PROG_FLAGS   (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)
 #define ACCESS_FLAGS (RW_FLAGS | PROG_FLAGS)
 
 static bool access_ok(u32 flags)
@@ -75,8 +76,8 @@ static int check_fd_array(const struct ub_map_attr *attr, u32 nr_cpus)
 
 static int check_hash(const struct ub_map_attr *attr, u32 nr_cpus)
 {
-	bool lru = attr->type == BPF_MAP_TYPE_LRU_HASH ||
-		   attr->type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+	bool lru =
+		attr->type == BPF_MAP_TYPE_LRU_HASH || attr->type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
 	bool percpu = attr->type == BPF_MAP_TYPE_PERCPU_HASH ||
 		      attr->type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
 	bool prealloc = !(attr->flags & BPF_F_NO_PREALLOC);

@@ -5,7 +5,7 @@
 #include <linux/perf_event.h>
 #include <string.h>
 
-#define PAGE 4096u
+#define PAGE	    4096u
 #define RING_HEADER 8u /* BPF_RINGBUF_HDR_SZ: u32 length, u32 page offset */
 
 static u64 *consumer_position(const struct ub_map *map)
@@ -23,7 +23,8 @@ u64 ub_client_ring_available(const struct ub_map *map, const struct ub_client_ri
 	return ring->producer - __atomic_load_n(consumer_position(map), __ATOMIC_ACQUIRE);
 }
 
-/* Writes to both copies of the data, so that a record is contiguous for who starts at any offset. */
+/* Writes to both copies of the data, so that a record is contiguous for who starts at any offset.
+ */
 static void write_twice(const struct ub_map *map, u64 at, const void *data, u64 size)
 {
 	u64 ring = map->attr.max_entries, offset = at & map->mask;
@@ -65,7 +66,7 @@ int ub_perf_page_init(struct ub_perf_page *perf, void *base, u64 size, u64 event
 
 	if (size < 2ull * PAGE || size % PAGE || data & (data - 1))
 		return -EINVAL;
-	*perf = (struct ub_perf_page){
+	*perf = (struct ub_perf_page) {
 		.base = base, .page_size = PAGE, .data_size = data, .event_id = event_id
 	};
 	page->version = 0;

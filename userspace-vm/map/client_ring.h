@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the daemon writes for clients: records into the shared memory of a RINGBUF map, and into the pages of a
- * perf event's buffer, both as libbpf reads them. The client may scribble on either: positions that
- * the writer relies on are its own.
+ * What the daemon writes for clients: records into the shared memory of a RINGBUF map, and into the
+ * pages of a perf event's buffer, both as libbpf reads them. The client may scribble on either:
+ * positions that the writer relies on are its own.
  */
 #ifndef UB_MAP_CLIENT_RING_H
 #define UB_MAP_CLIENT_RING_H
@@ -15,9 +15,9 @@ struct ub_client_ring {
 };
 
 /*
- * Appends one record of @size bytes. 0, or -EAGAIN: full (or the consumer position makes no sense), -E2BIG: larger
- * than the ring. *wake: the client should be woken: as in the kernel if it had read all that was
- * there before, or by @flags (BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP).
+ * Appends one record of @size bytes. 0, or -EAGAIN: full (or the consumer position makes no sense),
+ * -E2BIG: larger than the ring. *wake: the client should be woken: as in the kernel if it had read
+ * all that was there before, or by @flags (BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP).
  */
 int __must_check ub_client_ring_append(struct ub_map *map, struct ub_client_ring *ring,
 				       const void *data, u32 size, u64 flags, bool *wake);
@@ -30,15 +30,15 @@ struct ub_perf_page {
 	u32 page_size;
 	u64 data_size; /* a power of two */
 	u64 head;
-	u64 lost;      /* not yet told to the client */
-	u64 event_id;  /* of PERF_RECORD_LOST */
+	u64 lost;     /* not yet told to the client */
+	u64 event_id; /* of PERF_RECORD_LOST */
 };
 
 /* Fills the header page of a zeroed buffer of @size bytes (1 + 2^n pages). -EINVAL. */
 int __must_check ub_perf_page_init(struct ub_perf_page *perf, void *base, u64 size, u64 event_id);
 /*
- * Appends a PERF_RECORD_SAMPLE of PERF_SAMPLE_RAW, with PERF_RECORD_LOST before it if records were lost. 0,
- * -ENOSPC: full, counted as lost; -E2BIG.
+ * Appends a PERF_RECORD_SAMPLE of PERF_SAMPLE_RAW, with PERF_RECORD_LOST before it if records were
+ * lost. 0, -ENOSPC: full, counted as lost; -E2BIG.
  */
 int __must_check ub_perf_page_sample(struct ub_perf_page *perf, const void *data, u32 size);
 /* Records lost before they reached us. */

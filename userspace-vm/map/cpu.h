@@ -18,7 +18,8 @@ static inline u64 ub_fs_base(const struct ub_process *process)
 	return base;
 }
 
-/* The same within a run: trampolines have it at hand, and rdfsbase takes as long as all the rest of a hit. */
+/* The same within a run: trampolines have it at hand, and rdfsbase takes as long as all the rest of
+ * a hit. */
 static inline u64 ub_run_fs_base(const struct ub_run *run)
 {
 	return run->fs_base ? run->fs_base : ub_fs_base(run->process);

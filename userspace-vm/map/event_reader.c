@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
  * The daemon's side of an event ring. The ring is the target's to scribble on, so nothing of it is
- * trusted: a header is read once, checked, and used from the private copy; the data is copied before
- * anybody looks at it; positions are private.
+ * trusted: a header is read once, checked, and used from the private copy; the data is copied
+ * before anybody looks at it; positions are private.
  *
- * Records are delivered in the order in which they were claimed, unless a thread is stopped for longer than
- * STALL_MS while it fills one: then those behind it are delivered meanwhile, and that one later. Space
- * is given back in order, up to the first record still pending.
+ * Records are delivered in the order in which they were claimed, unless a thread is stopped for
+ * longer than STALL_MS while it fills one: then those behind it are delivered meanwhile, and that
+ * one later. Space is given back in order, up to the first record still pending.
  */
 #include <map/event_ring_private.h>
 
@@ -17,7 +17,7 @@
 #include <map/mem.h>
 
 #define MAX_PENDING 64
-#define STALL_MS 20
+#define STALL_MS    20
 
 struct ub_event_reader {
 	struct ub_event_ring *ring;
@@ -128,13 +128,13 @@ static int take(struct ub_event_reader *reader, u64 at, u64 header, struct ub_ev
 		reader->copy_size = (u32)room;
 	}
 	ub_mem_copy(reader->copy, shared->data, record.size);
-	*event = (struct ub_event){ .kind = record.kind,
-				    .map_id = record.map_id,
-				    .size = record.size,
-				    .cpu = record.cpu,
-				    .tid = UB_RECORD_TID(header),
-				    .data = reader->copy,
-				    .wakeup = record.wakeup };
+	*event = (struct ub_event) { .kind = record.kind,
+				     .map_id = record.map_id,
+				     .size = record.size,
+				     .cpu = record.cpu,
+				     .tid = UB_RECORD_TID(header),
+				     .data = reader->copy,
+				     .wakeup = record.wakeup };
 	return 1;
 }
 

@@ -3,22 +3,23 @@
  * The producers' side of the event ring. Freestanding.
  *
  * Many threads write, any of them may be stopped or killed at any instruction, and none waits. So a
- * record's space can't be claimed by moving a position and writing the record's header later: who died
- * in between would leave a hole of unknown length. Instead the header itself is the claim:
+ * record's space can't be claimed by moving a position and writing the record's header later: who
+ * died in between would leave a hole of unknown length. Instead the header itself is the claim:
  *
  *   1. read producer position p; the word there must be free
- *   2. CAS that word: free -> { length, thread id, BUSY }	claimed, and known by whom and how long
+ *   2. CAS that word: free -> { length, thread id, BUSY }	claimed, and known by whom and how
+ * long
  *   3. CAS producer: p -> p + length				anybody who comes by does it too
  *   4. fill the record, then header -> not BUSY			published
  *
- * A thread that was stopped before 2 for so long that the ring went round might find the word free again, in
- * the middle of somebody's space. Therefore a free word holds a value made of its absolute position
- * (ub_event_free_word), which changes with each round; the reader writes it into every word that it
- * gives back, and the CAS of a late thread fails. (A record's data may hold that value by chance, one
- * in 2^64; or by malice, and then a process has harmed its own events.)
+ * A thread that was stopped before 2 for so long that the ring went round might find the word free
+ * again, in the middle of somebody's space. Therefore a free word holds a value made of its
+ * absolute position (ub_event_free_word), which changes with each round; the reader writes it into
+ * every word that it gives back, and the CAS of a late thread fails. (A record's data may hold that
+ * value by chance, one in 2^64; or by malice, and then a process has harmed its own events.)
  *
- * The reader needs no position from the producers: a word that is not free is a header. A record that
- * stays BUSY is skipped if its thread is dead, and read past if it is merely stopped.
+ * The reader needs no position from the producers: a word that is not free is a header. A record
+ * that stays BUSY is skipped if its thread is dead, and read past if it is merely stopped.
  *
  * A record never wraps: what is left at the end is claimed as a PAD record.
  */
@@ -80,9 +81,8 @@ static void count_lost(struct ub_event_ring *ring, u32 map_id)
 	for (u32 i = 0; i < UB_EVENT_LOST_MAPS; i++) {
 		u32 id = __atomic_load_n(&ring->lost_maps[i].map_id, __ATOMIC_RELAXED);
 
-		if (!id &&
-		    __atomic_compare_exchange_n(&ring->lost_maps[i].map_id, &id, map_id, false,
-						__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		if (!id && __atomic_compare_exchange_n(&ring->lost_maps[i].map_id, &id, map_id,
+						       false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			id = map_id;
 		if (id == map_id) {
 			__atomic_fetch_add(&ring->lost_maps[i].count, 1, __ATOMIC_RELAXED);
@@ -176,7 +176,8 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 	header &= ~UB_RECORD_BUSY;
 	if (discard)
 		header |= UB_RECORD_DISCARD;
-	/* An exchange, because what follows must not be looked at before the record is published. */
+	/* An exchange, because what follows must not be looked at before the record is published.
+	 */
 	__atomic_exchange_n(&record->header, header, __ATOMIC_SEQ_CST);
 	if (!ring || !__atomic_load_n(&ring->sleeping, __ATOMIC_SEQ_CST))
 		return;

@@ -9,7 +9,8 @@ struct ub_event_ring {
 	u64 producer; /* bytes ever claimed; may lag behind, see the headers */
 	u64 pad0[7];
 	u64 consumer; /* bytes ever given back */
-	u64 seen;     /* how far the reader has looked: nothing to read if that is the producer position */
+	u64 seen; /* how far the reader has looked: nothing to read if that is the producer position
+		   */
 	u64 pad1[6];
 	u32 sleeping; /* futex word: 1 = the daemon sleeps */
 	u32 pad2;
@@ -38,13 +39,13 @@ struct ub_event_record {
  *   63 .. 53  52    51       50   49  48 .. 27  26 .. 0
  *   magic     busy  discard  pad  0   tid       bytes / 8
  */
-#define UB_RECORD_MAGIC (0x5a5ull << 53)
-#define UB_RECORD_MAGIC_MASK (0x7ffull << 53)
-#define UB_RECORD_BUSY (1ull << 52)
-#define UB_RECORD_DISCARD (1ull << 51)
-#define UB_RECORD_PAD (1ull << 50)
-#define UB_RECORD_TID(header) ((u32)((header) >> 27 & 0x3fffff))
-#define UB_RECORD_BYTES(header) (((header) & 0x7ffffff) * 8)
+#define UB_RECORD_MAGIC		(0x5a5ull << 53)
+#define UB_RECORD_MAGIC_MASK	(0x7ffull << 53)
+#define UB_RECORD_BUSY		(1ull << 52)
+#define UB_RECORD_DISCARD	(1ull << 51)
+#define UB_RECORD_PAD		(1ull << 50)
+#define UB_RECORD_TID(header)	((u32)((header) >> 27 & 0x3fffff))
+#define UB_RECORD_BYTES(header) (((header)&0x7ffffff) * 8)
 
 /* What a free word at absolute position @at holds: never the same twice. */
 static inline u64 ub_event_free_word(u64 at)

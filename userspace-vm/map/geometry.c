@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * Where things lie in a map's shared memory. Hosted: runs in the daemon only, on a checked attr; what it
- * finds goes into the private descriptors of all processes.
+ * Where things lie in a map's shared memory. Hosted: runs in the daemon only, on a checked attr;
+ * what it finds goes into the private descriptors of all processes.
  */
 #include <map/bloom.h>
 #include <map/lpm.h>
 #include <map/pool.h>
 #include <map/queue.h>
 
-#define PAGE 4096ull
+#define PAGE	  4096ull
 #define CPU_ALIGN 128ull /* per-CPU values: two cache lines, for the adjacent-line prefetcher */
 
 static u64 round_up_pow2(u64 x)
@@ -115,9 +115,9 @@ static u64 queue_nodes(const struct ub_map *map)
 
 static void bind_queue(struct ub_map *map)
 {
-	map->shared_size = ub_pool_layout(map, queue_nodes(map), 0, 0,
-					  sizeof(struct ub_node) +
-						  ub_round_up((u64)map->attr.value_size, 8));
+	map->shared_size =
+		ub_pool_layout(map, queue_nodes(map), 0, 0,
+			       sizeof(struct ub_node) + ub_round_up((u64)map->attr.value_size, 8));
 	map->elem_stride = map->type_words[UB_W_NODE_STRIDE];
 	map->values_offset = map->type_words[UB_W_NODES] + sizeof(struct ub_node);
 }
@@ -174,7 +174,7 @@ static void bind_ring(struct ub_map *map)
 
 void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus, void *shared)
 {
-	*map = (struct ub_map){ .attr = *attr, .nr_cpus = nr_cpus, .shared = shared };
+	*map = (struct ub_map) { .attr = *attr, .nr_cpus = nr_cpus, .shared = shared };
 	switch (attr->type) {
 	case BPF_MAP_TYPE_HASH:
 	case BPF_MAP_TYPE_PERCPU_HASH:

@@ -18,13 +18,13 @@
  * If a thread dies:
  *   - with a node taken and not linked: the node names its process; ub_map_sweep() gives it back
  *   - after marking: the next walk through the bucket unlinks
- *   - after unlinking: the node is marked and unreachable; ub_map_sweep() gives it back. A thread that was
- *     only stopped there finds another state (generation) in the node and leaves it alone.
+ *   - after unlinking: the node is marked and unreachable; ub_map_sweep() gives it back. A thread
+ *that was only stopped there finds another state (generation) in the node and leaves it alone.
  *
- * A walk stands on `prev`, the link by which it came to a node. Having read the node's next (and key)
- * it checks that prev still holds the same link: then the node was in this bucket when it was read,
- * and not one that had been recycled for another key. If not, it starts again; after MAX_RESTARTS
- * it gives up with -EBUSY rather than wait.
+ * A walk stands on `prev`, the link by which it came to a node. Having read the node's next (and
+ *key) it checks that prev still holds the same link: then the node was in this bucket when it was
+ *read, and not one that had been recycled for another key. If not, it starts again; after
+ *MAX_RESTARTS it gives up with -EBUSY rather than wait.
  *
  * The shared memory is hostile: every index is checked against the private descriptor, and no walk
  * takes more than MAX_STEPS steps, which no honest bucket comes near (the table has at least as
@@ -42,11 +42,11 @@
 
 #include <map/lpm.h>
 
-#define MAX_STEPS 65536
-#define MAX_RESTARTS 128
+#define MAX_STEPS	8192
+#define MAX_RESTARTS	128
 #define MAX_EVICT_STEPS 256
 
-#define NULL_LINK(bucket) (UB_LINK_END | ((u32)(bucket) & 0x7fffffff))
+#define NULL_LINK(bucket) (UB_LINK_END | ((u32)(bucket)&0x7fffffff))
 
 static bool is_lru(const struct ub_map *map)
 {
@@ -93,8 +93,8 @@ static bool same_key(const struct ub_map *map, const struct ub_node *node, const
 }
 
 /*
- * Unlinks the marked node at @place, so that @place->prev leads to its successor. False: somebody changed
- * something, start again.
+ * Unlinks the marked node at @place, so that @place->prev leads to its successor. False: somebody
+ * changed something, start again.
  */
 static bool unlink_node(const struct ub_map *map, struct ub_hash_place *place, struct ub_run *run)
 {
@@ -111,8 +111,9 @@ static bool unlink_node(const struct ub_map *map, struct ub_hash_place *place, s
 
 /*
  * Finds @key, or the node @wanted if @key is NULL, in @bucket. 1: found, at *place. 0: not there;
- * place->prev and link are those of the end. -EBUSY: could not be told. *head: the bucket's head when the
- * walk began. With @help, marked nodes met on the way are unlinked (needs writable memory).
+ * place->prev and link are those of the end. -EBUSY: could not be told. *head: the bucket's head
+ * when the walk began. With @help, marked nodes met on the way are unlinked (needs writable
+ * memory).
  */
 static int walk(const struct ub_map *map, u64 bucket, const void *key, u32 wanted, bool help,
 		struct ub_hash_place *place, u64 *head, struct ub_run *run)
@@ -277,19 +278,25 @@ static bool evict(struct ub_map *map, struct ub_run *run)
 {
 	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
 	u64 *hand = &ub_pool_header(map)->hand;
+	u32 failed = 0;
 
 	for (u32 i = 0; i < MAX_EVICT_STEPS; i++) {
 		u32 index = (u32)(__atomic_fetch_add(hand, 1, __ATOMIC_RELAXED) % nr_nodes);
 		struct ub_node *node = ub_pool_node(map, index);
 		struct ub_hash_place place;
 		u64 head, bucket;
+		int found;
 
 		if (!(ub_atomic_load(&node->state) & UB_NODE_USED))
 			continue;
 		if (test_and_clear_touched(map, index) && i < MAX_EVICT_STEPS / 2)
 			continue;
 		bucket = bucket_of(map, node->key);
-		if (walk(map, bucket, NULL, index, true, &place, &head, run) != 1)
+		found = walk(map, bucket, NULL, index, true, &place, &head, run);
+		/* Scribbled on: don't walk in circles in bucket after bucket. */
+		if (found < 0 && ++failed > 2)
+			return false;
+		if (found != 1)
 			continue;
 		if (!mark(map, &place, false))
 			continue;
@@ -328,8 +335,8 @@ static void fill(struct ub_map *map, u32 index, const void *key, const void *val
 }
 
 /* Replaces the element at @place by a new node. 0, -EAGAIN: it has changed. */
-static long replace(struct ub_map *map, u64 bucket, const struct ub_hash_place *place, const void *key,
-		    const void *value, struct ub_run *run)
+static long replace(struct ub_map *map, u64 bucket, const struct ub_hash_place *place,
+		    const void *key, const void *value, struct ub_run *run)
 {
 	u32 index = ub_pool_take_extra(map, run);
 	bool extra = true;

@@ -25,7 +25,8 @@ int ub_hash_take(struct ub_map *map, const void *key, void *value);
 int ub_hash_next_key(struct ub_map *map, const void *key, void *next_key);
 /* Copies the value of all CPUs to @value, untorn where nobody writes through a pointer. */
 int ub_hash_copy(struct ub_map *map, const void *key, void *value);
-/* The daemon's walk: finds @key, or the node @wanted in @bucket if @key is NULL. 1 found, 0 not there, -EBUSY. */
+/* The daemon's walk: finds @key, or the node @wanted in @bucket if @key is NULL. 1 found, 0 not
+ * there, -EBUSY. */
 int ub_hash_walk(struct ub_map *map, u64 bucket, const void *key, u32 wanted,
 		 struct ub_hash_place *place);
 u64 ub_hash_bucket(const struct ub_map *map, const void *key);

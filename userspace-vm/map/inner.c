@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Per-process tables of inner maps: open addressing by id, so that no slot need be agreed on. Freestanding. */
+/* Per-process tables of inner maps: open addressing by id, so that no slot need be agreed on.
+ * Freestanding. */
 #include <map/map.h>
 
 #include <errno.h>

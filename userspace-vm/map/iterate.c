@@ -4,7 +4,7 @@
 #include <map/array.h>
 #include <map/hash.h>
 
-#define MAX_STEPS 65536 /* in one bucket: no honest one is that long */
+#define MAX_STEPS 8192 /* more than there are nodes: nobody honest has links for that many */
 
 bool ub_map_iterable(const struct ub_map *map)
 {
@@ -25,15 +25,18 @@ static bool next_in_hash(struct ub_map *map, struct ub_map_iter *iter, const voi
 			 void **value, struct ub_run *run)
 {
 	u32 cpu = map->value_stride ? ub_run_cpu(run) % map->nr_cpus : 0;
+	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
 
-	for (; iter->bucket <= map->mask; iter->bucket++, iter->link = 0, iter->steps = 0) {
+	for (; iter->bucket <= map->mask; iter->bucket++, iter->link = 0) {
 		if (!iter->link)
 			iter->link = ub_atomic_load(&ub_pool_heads(map)[iter->bucket]);
-		while (!ub_link_is_end(iter->link) && ++iter->steps < MAX_STEPS) {
+		while (!ub_link_is_end(iter->link)) {
 			u32 index = ub_link_target(iter->link) - 1;
 
-			if (index >= map->type_words[UB_W_NR_NODES])
+			if (index >= nr_nodes)
 				break;
+			if (++iter->steps > nr_nodes + MAX_STEPS)
+				return false;
 			iter->link = ub_atomic_load(&ub_pool_node(map, index)->next);
 			if (iter->link & UB_LINK_MARK)
 				continue;

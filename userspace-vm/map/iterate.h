@@ -8,14 +8,15 @@
 /* Zeroed before the first step. */
 struct ub_map_iter {
 	u64 bucket;
-	u64 link; /* hash: of the next node, 0: the bucket's head */
-	u32 steps;
+	u64 link;  /* hash: of the next node, 0: the bucket's head */
+	u64 steps; /* so far, over all buckets */
 	u32 index;
 };
 
 /* Whether the kernel's maps of this type have map_for_each_callback. */
 bool ub_map_iterable(const struct ub_map *map);
-/* True and the next element; false at the end. Elements that come or go meanwhile may or may not be met. */
+/* True and the next element; false at the end. Elements that come or go meanwhile may or may not be
+ * met. */
 bool ub_map_iterate(struct ub_map *map, struct ub_map_iter *iter, const void **key, void **value,
 		    struct ub_run *run);
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * Longest prefix match without a trie: a hash map whose keys are prefixes, and for each length a count
- * of the prefixes that have it. A lookup tries the lengths that occur, longest first. A trie would have to
- * change several nodes at once; this inherits all that hash.c promises about the dead and the stopped.
+ * Longest prefix match without a trie: a hash map whose keys are prefixes, and for each length a
+ * count of the prefixes that have it. A lookup tries the lengths that occur, longest first. A trie
+ * would have to change several nodes at once; this inherits all that hash.c promises about the dead
+ * and the stopped.
  *
- * A count is raised before its prefix is inserted and lowered after it is deleted, so whoever dies in
- * between leaves it too high: that costs a look in vain, and misses nothing.
+ * A count is raised before its prefix is inserted and lowered after it is deleted, so whoever dies
+ * in between leaves it too high: that costs a look in vain, and misses nothing.
  */
 #include <map/lpm.h>
 

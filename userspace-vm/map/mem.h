@@ -44,7 +44,7 @@ static inline void ub_fence(void)
 
 /* Copies between memory that nobody else touches and anything else; @size may be any number. */
 __attribute__((no_sanitize("thread"))) static inline void ub_mem_copy(void *to, const void *from,
-								       u64 size)
+								      u64 size)
 {
 	u8 *t = to;
 	const u8 *f = from;
@@ -78,8 +78,8 @@ __attribute__((no_sanitize("thread"))) static inline void ub_mem_zero(void *to, 
 		*(volatile u8 *)t++ = 0;
 }
 
-__attribute__((no_sanitize("thread"))) static inline bool ub_mem_equal(const void *a,
-									const void *b, u64 size)
+__attribute__((no_sanitize("thread"))) static inline bool ub_mem_equal(const void *a, const void *b,
+								       u64 size)
 {
 	const u8 *x = a, *y = b;
 
@@ -111,7 +111,7 @@ static inline u64 ub_mix64(u64 x)
 }
 
 __attribute__((no_sanitize("thread"))) static inline u64 ub_hash_bytes(const void *data, u32 size,
-									u64 seed)
+								       u64 seed)
 {
 	const u8 *p = data;
 	u64 h = seed ^ ((u64)size << 32), tail = 0;

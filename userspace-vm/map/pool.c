@@ -31,8 +31,8 @@ static bool claim(const struct ub_map *map, u32 index, bool extra, struct ub_run
 	if (state & UB_NODE_USED || !!(state & UB_NODE_EXTRA) != extra)
 		return false;
 	/*
-	 * A used node whose next is marked has been deleted in this life of it, which ub_map_sweep()
-	 * relies on: so the mark of the last life goes before the state says "used".
+	 * A used node whose next is marked has been deleted in this life of it, which
+	 * ub_map_sweep() relies on: so the mark of the last life goes before the state says "used".
 	 */
 	next = ub_atomic_load(&node->next);
 	if (next & UB_LINK_MARK)

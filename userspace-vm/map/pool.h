@@ -2,19 +2,19 @@
 /*
  * Nodes of a map's shared memory: who has which. Internal to map/; freestanding.
  *
- * The state word of each node is the truth: used or free, a generation, and the process that took it.
- * It changes by compare-and-swap only, so a node is taken once and given back once, whatever thread
- * was stopped or killed in between. Everything else that says where free nodes are is a hint: a
- * bitmap with two summary levels, and a few slots per CPU. A lost hint costs a node until
+ * The state word of each node is the truth: used or free, a generation, and the process that took
+ * it. It changes by compare-and-swap only, so a node is taken once and given back once, whatever
+ * thread was stopped or killed in between. Everything else that says where free nodes are is a
+ * hint: a bitmap with two summary levels, and a few slots per CPU. A lost hint costs a node until
  * ub_map_sweep() finds it again; a wrong hint costs a failed compare-and-swap.
  *
  * Zeroed memory is a pool whose nodes are all free, so a map of ten million entries needs no
  * formatting and no page before it is used.
  *
- * Nodes have one of two roles. max_entries of them are for new elements, so "full" is exact without a
- * counter. A few "extra" ones are for replacing an element by its new value: the new node inherits the
- * role of the element it replaces, and the old one is given back as extra (compare extra_elems in
- * Linux's kernel/bpf/hashtab.c).
+ * Nodes have one of two roles. max_entries of them are for new elements, so "full" is exact without
+ * a counter. A few "extra" ones are for replacing an element by its new value: the new node
+ * inherits the role of the element it replaces, and the old one is given back as extra (compare
+ * extra_elems in Linux's kernel/bpf/hashtab.c).
  */
 #ifndef UB_MAP_POOL_H
 #define UB_MAP_POOL_H
@@ -23,8 +23,8 @@
 #include <map/map.h>
 #include <map/mem.h>
 
-#define UB_NO_NODE 0xffffffffu
-#define UB_POOL_SLOTS 8		 /* hint slots for extra nodes, per CPU */
+#define UB_NO_NODE	      0xffffffffu
+#define UB_POOL_SLOTS	      8 /* hint slots for extra nodes, per CPU */
 #define UB_POOL_EXTRA_PER_CPU 4
 
 /* Indices into ub_map.type_words of pool-based types. */
@@ -41,11 +41,11 @@ enum {
 
 /* Start of the shared memory of a pool-based map. */
 struct ub_pool_header {
-	u64 hand;    /* LRU: where the clock stands */
-	u64 cursor;  /* where the search for lost summary bits stands */
-	u64 front;   /* queue, stack: link to the first node */
+	u64 hand;   /* LRU: where the clock stands */
+	u64 cursor; /* where the search for lost summary bits stands */
+	u64 front;  /* queue, stack: link to the first node */
 	u64 pad0[5];
-	u64 back;    /* queue: link to the last node */
+	u64 back; /* queue: link to the last node */
 	u64 pad1[7];
 };
 
@@ -63,9 +63,9 @@ struct ub_pool_cpu {
  * changed and changed back. mark: the node that holds this next is deleted; extra: the role
  * with which it is to be given back.
  */
-#define UB_LINK_MARK (1ull << 63)
-#define UB_LINK_EXTRA (1ull << 62)
-#define UB_LINK_END 0x80000000u
+#define UB_LINK_MARK	 (1ull << 63)
+#define UB_LINK_EXTRA	 (1ull << 62)
+#define UB_LINK_END	 0x80000000u
 #define UB_LINK_TAG_MASK 0x3fffffff00000000ull
 
 struct ub_node {
@@ -75,10 +75,10 @@ struct ub_node {
 };
 
 /* owner 63..32, generation 31..2, role, used */
-#define UB_NODE_USED 1ull
-#define UB_NODE_EXTRA 2ull
-#define UB_NODE_GEN_ONE 4ull
-#define UB_NODE_GEN_MASK 0xfffffffcull
+#define UB_NODE_USED	     1ull
+#define UB_NODE_EXTRA	     2ull
+#define UB_NODE_GEN_ONE	     4ull
+#define UB_NODE_GEN_MASK     0xfffffffcull
 #define UB_NODE_OWNER(state) ((u32)((state) >> 32))
 
 static inline u64 ub_link_make(u64 old, u32 target, u64 bits)
@@ -103,8 +103,7 @@ static inline u64 ub_atomic_load(const u64 *p)
 
 static inline bool ub_atomic_cas(u64 *p, u64 old, u64 new)
 {
-	return __atomic_compare_exchange_n(p, &old, new, false, __ATOMIC_ACQ_REL,
-					   __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(p, &old, new, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
 static inline struct ub_pool_header *ub_pool_header(const struct ub_map *map)
@@ -140,14 +139,15 @@ static inline u8 *ub_pool_value(const struct ub_map *map, u32 index, u32 cpu)
 u32 ub_pool_take(const struct ub_map *map, struct ub_run *run);
 /* The same of the extra ones. */
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run);
-/* Gives @index back if its state still is @state (what it was while the caller knew that nobody else
- * could give it back), to the role @extra. */
+/* Gives @index back if its state still is @state (what it was while the caller knew that nobody
+ * else could give it back), to the role @extra. */
 bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run);
 /* Makes a free node findable again; harmless where it is. */
 void ub_pool_hint(const struct ub_map *map, u32 index, bool extra, u32 cpu);
 
 /* Geometry (hosted): lays the pool out from offset 0 for @nr_new + @nr_extra nodes and @nr_heads
- * bucket heads; node bytes without the value region. Returns the offset behind it, or 0 if it is too large. */
+ * bucket heads; node bytes without the value region. Returns the offset behind it, or 0 if it is
+ * too large. */
 u64 ub_pool_layout(struct ub_map *map, u64 nr_new, u64 nr_extra, u64 nr_heads, u64 node_stride);
 void ub_pool_format(const struct ub_map *map, u32 nr_new);
 

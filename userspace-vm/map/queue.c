@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * Queues (Michael and Scott 1996) and stacks (Treiber 1986) over the pool's nodes. Links are tagged, so
- * a thread that was stopped with an old one fails its compare-and-swap. A value is copied before
- * the swap that takes it: the swap succeeds only if the node was not taken, hence not rewritten, meanwhile.
- * So all that is left to do afterwards is to give the node back, and if a thread dies before that, ub_map_sweep()
- * does it.
+ * Queues (Michael and Scott 1996) and stacks (Treiber 1986) over the pool's nodes. Links are
+ * tagged, so a thread that was stopped with an old one fails its compare-and-swap. A value is
+ * copied before the swap that takes it: the swap succeeds only if the node was not taken, hence not
+ * rewritten, meanwhile. So all that is left to do afterwards is to give the node back, and if a
+ * thread dies before that, ub_map_sweep() does it.
  *
- * Nothing counts the elements: a map is full when its nodes are all taken, max_entries of them and one for a
- * queue's dummy. A node that a stopped thread holds is missing meanwhile.
+ * Nothing counts the elements: a map is full when its nodes are all taken, max_entries of them and
+ * one for a queue's dummy. A node that a stopped thread holds is missing meanwhile.
  */
 #include <map/queue.h>
 
@@ -119,10 +119,10 @@ static int pop_stack(struct ub_map *map, void *value, bool remove)
 }
 
 /*
- * Takes the marked node @index out from under @node, whose next is @link. Who pops @node at the same
- * time may have read that link already; so the front's tag is changed before the marked node is given
- * back, and the swap of such a thread fails. If it came first, the marked node is now on top, where
- * the next to pop finds it.
+ * Takes the marked node @index out from under @node, whose next is @link. Who pops @node at the
+ * same time may have read that link already; so the front's tag is changed before the marked node
+ * is given back, and the swap of such a thread fails. If it came first, the marked node is now on
+ * top, where the next to pop finds it.
  */
 static void remove_dropped(struct ub_map *map, struct ub_node *node, u64 link, u32 index, u32 below)
 {
@@ -143,7 +143,8 @@ static void remove_dropped(struct ub_map *map, struct ub_node *node, u64 link, u
 	}
 }
 
-/* Drops the lowest, oldest element of a stack: marks it, then takes it out. 1: dropped one. 0: empty. -EBUSY. */
+/* Drops the lowest, oldest element of a stack: marks it, then takes it out. 1: dropped one. 0:
+ * empty. -EBUSY. */
 static int drop_oldest(struct ub_map *map)
 {
 	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
@@ -169,10 +170,10 @@ static int drop_oldest(struct ub_map *map)
 		if (next & UB_LINK_MARK) {
 			u64 state = ub_atomic_load(&node->state);
 
-			/* It was the only one when it was dropped, and is on top now: nothing else is there. */
-			if (!above &&
-			    ub_atomic_cas(&ub_pool_header(map)->front, link,
-					  ub_link_make(link, ub_link_target(next), 0))) {
+			/* It was the only one when it was dropped, and is on top now: nothing else
+			 * is there. */
+			if (!above && ub_atomic_cas(&ub_pool_header(map)->front, link,
+						    ub_link_make(link, ub_link_target(next), 0))) {
 				ub_pool_put(map, ub_link_target(link) - 1, state, false, NULL);
 				return 1;
 			}

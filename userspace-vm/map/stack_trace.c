@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Stack traces by id. A bucket is a link to a node that is complete before it is linked, so nobody
- * sees half a trace; replacing is one compare-and-swap of the bucket. As Linux's kernel/bpf/stackmap.c.
+ * sees half a trace; replacing is one compare-and-swap of the bucket. As Linux's
+ * kernel/bpf/stackmap.c.
  */
 #include <map/stack_trace.h>
 

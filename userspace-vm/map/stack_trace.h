@@ -6,7 +6,8 @@
 #include <map/map.h>
 
 /*
- * Stores a trace of @nr instruction pointers and returns its id (>= 0): the same for the same trace.
+ * Stores a trace of @nr instruction pointers and returns its id (>= 0): the same for the same
+ * trace.
  * @flags: BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID as for bpf_get_stackid(). -EEXIST: the id is
  * taken by another trace; -ENOMEM: no room for one more in flight.
  */

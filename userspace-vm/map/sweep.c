@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
-/* Finding again what the dead left lying about. Hosted: the daemon calls it. See pool.h and hash.c. */
+/* Finding again what the dead left lying about. Hosted: the daemon calls it. See pool.h and hash.c.
+ */
 #include <common/cleanup.h>
 #include <map/hash.h>
 #include <map/queue.h>
+
+#define MAX_FAILED 16
 
 static bool is_hash(const struct ub_map *map)
 {
@@ -24,7 +27,8 @@ static bool is_queue(const struct ub_map *map)
 	return map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK;
 }
 
-/* Whether the queue or stack or a stack trace's bucket links @index: 1, 0, or -1 if things move too fast to tell. */
+/* Whether the queue or stack or a stack trace's bucket links @index: 1, 0, or -1 if things move too
+ * fast to tell. */
 static int is_linked(struct ub_map *map, u32 index)
 {
 	struct ub_pool_header *header = ub_pool_header(map);
@@ -78,6 +82,7 @@ static void find_linked(struct ub_map *map, u8 *seen)
 u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque)
 {
 	bool hash = is_hash(map);
+	u32 failed = 0;
 	u64 given_back = 0, nr_nodes = map->type_words[UB_W_NR_NODES];
 	_cleanup_free_ u8 *seen = NULL;
 
@@ -105,8 +110,8 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
 		owner = UB_NODE_OWNER(state);
 		/*
 		 * Marked: whoever unlinks it has only the state left to change, so it makes no
-		 * difference whether that thread still lives. Not marked: its taker may yet link it,
-		 * unless that is this very process, which is busy sweeping.
+		 * difference whether that thread still lives. Not marked: its taker may yet link
+		 * it, unless that is this very process, which is busy sweeping.
 		 */
 		if (!(hash && next & UB_LINK_MARK) && owner && is_alive(opaque, owner))
 			continue;
@@ -114,11 +119,14 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
 		if (seen && seen[i])
 			continue;
 		linked = hash ? ub_hash_reachable(map, index) : is_linked(map, index);
+		/* Busy or scribbled on: another time, rather than walk in circles for each node. */
+		if (linked < 0 && ++failed > MAX_FAILED)
+			break;
 		if (linked)
 			continue;
 		given_back += ub_pool_put(map, index, state,
-					  next & UB_LINK_MARK ? !!(next & UB_LINK_EXTRA) :
-								!!(state & UB_NODE_EXTRA),
+					  next & UB_LINK_MARK ? !!(next & UB_LINK_EXTRA)
+							      : !!(state & UB_NODE_EXTRA),
 					  NULL);
 	}
 	return given_back;

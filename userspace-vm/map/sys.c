@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Maps as bpf(2) serves them: values of all CPUs, iteration, errno as in kernel/bpf/syscall.c. Hosted. */
+/* Maps as bpf(2) serves them: values of all CPUs, iteration, errno as in kernel/bpf/syscall.c.
+ * Hosted. */
 #include <errno.h>
 
 #include <map/array.h>
@@ -94,7 +95,7 @@ static int fd_array_set(const struct ub_map *map, const void *key, u32 id, bool 
 		return -E2BIG;
 	at = (u32 *)ub_array_value(map, ub_load32(key), 0);
 	old = __atomic_exchange_n(at, id, __ATOMIC_ACQ_REL);
-	return delete && !old ? -ENOENT : 0;
+	return delete &&!old ? -ENOENT : 0;
 }
 
 int ub_map_sys_lookup(struct ub_map *map, const void *key, void *value, u64 flags)
@@ -168,8 +169,8 @@ int ub_map_sys_lookup_and_delete(struct ub_map *map, const void *key, void *valu
 		return -EINVAL;
 	switch (family_of(map)) {
 	case HASH:
-		return map->attr.type == BPF_MAP_TYPE_HASH_OF_MAPS ? -ENOTSUPP :
-								     ub_hash_take(map, key, value);
+		return map->attr.type == BPF_MAP_TYPE_HASH_OF_MAPS ? -ENOTSUPP
+								   : ub_hash_take(map, key, value);
 	case QUEUE:
 		return (int)ub_map_pop(map, value);
 	default:

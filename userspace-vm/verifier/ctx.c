@@ -29,6 +29,11 @@ bool ub_ctx_known_type(enum bpf_prog_type type)
 	case BPF_PROG_TYPE_SCHED_CLS:
 	case BPF_PROG_TYPE_SCHED_ACT:
 	case BPF_PROG_TYPE_CGROUP_SKB:
+	case BPF_PROG_TYPE_LWT_IN:
+	case BPF_PROG_TYPE_LWT_OUT:
+	case BPF_PROG_TYPE_LWT_XMIT:
+	case BPF_PROG_TYPE_SK_SKB:
+	case BPF_PROG_TYPE_SK_MSG:
 	case BPF_PROG_TYPE_SYSCALL:
 		return true;
 	default:
@@ -119,6 +124,43 @@ static bool cgroup_skb(s32 off, u32 size, bool write, struct ctx_access *access)
 	return skb_common(off, size, write, access) && skb_data_type(off, access);
 }
 
+static bool lwt(s32 off, u32 size, bool write, struct ctx_access *access)
+{
+	if (SKB(tc_classid) || SKB(data_meta) || SKB(tstamp) || SKB(wire_len) || SKB(hwtstamp) ||
+	    (off >= (s32)offsetof(struct __sk_buff, family) &&
+	     off < (s32)offsetof(struct __sk_buff, data_meta)))
+		return false;
+	if (write && !(SKB(mark) || SKB(priority) || SKB(cb)))
+		return false;
+	return skb_common(off, size, write, access) && skb_data_type(off, access);
+}
+
+static bool sk_skb(s32 off, u32 size, bool write, struct ctx_access *access)
+{
+	if (SKB(tc_classid) || SKB(data_meta) || SKB(tstamp) || SKB(wire_len) || SKB(hwtstamp) ||
+	    SKB(mark))
+		return false;
+	if (write && !(SKB(tc_index) || SKB(priority)))
+		return false;
+	return skb_common(off, size, write, access) && skb_data_type(off, access);
+}
+
+static bool sk_msg(s32 off, u32 size, bool write, struct ctx_access *access)
+{
+	if (write || off < 0 || off % (s32)size)
+		return false;
+	if (off == (s32)offsetof(struct sk_msg_md, data) && size == 8) {
+		access->type = PTR_TO_PACKET;
+		return true;
+	}
+	if (off == (s32)offsetof(struct sk_msg_md, data_end) && size == 8) {
+		access->type = PTR_TO_PACKET_END;
+		return true;
+	}
+	return off >= (s32)offsetof(struct sk_msg_md, family) &&
+	       off + (s32)size <= (s32)(offsetof(struct sk_msg_md, size) + 4) && size == 4;
+}
+
 static bool xdp(struct env *env, s32 off, u32 size, bool write, struct ctx_access *access)
 {
 	if (write || off < 0 || off >= (s32)sizeof(struct xdp_md) || size != 4 || off % 4)
@@ -167,6 +209,17 @@ int ub_ctx_check(struct env *env, s32 off, u32 size, bool write, struct ctx_acce
 	case BPF_PROG_TYPE_CGROUP_SKB:
 		ok = cgroup_skb(off, size, write, access);
 		break;
+	case BPF_PROG_TYPE_LWT_IN:
+	case BPF_PROG_TYPE_LWT_OUT:
+	case BPF_PROG_TYPE_LWT_XMIT:
+		ok = lwt(off, size, write, access);
+		break;
+	case BPF_PROG_TYPE_SK_SKB:
+		ok = sk_skb(off, size, write, access);
+		break;
+	case BPF_PROG_TYPE_SK_MSG:
+		ok = sk_msg(off, size, write, access);
+		break;
 	case BPF_PROG_TYPE_XDP:
 		ok = xdp(env, off, size, write, access);
 		break;
@@ -201,6 +254,10 @@ u32 ub_ctx_convert(struct env *env, const struct bpf_insn *insn, struct bpf_insn
 	case BPF_PROG_TYPE_SCHED_CLS:
 	case BPF_PROG_TYPE_SCHED_ACT:
 	case BPF_PROG_TYPE_CGROUP_SKB:
+	case BPF_PROG_TYPE_LWT_IN:
+	case BPF_PROG_TYPE_LWT_OUT:
+	case BPF_PROG_TYPE_LWT_XMIT:
+	case BPF_PROG_TYPE_SK_SKB:
 		base = offsetof(struct ub_skb_context, pointers);
 		data = offsetof(struct __sk_buff, data);
 		data_end = offsetof(struct __sk_buff, data_end);

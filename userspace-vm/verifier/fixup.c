@@ -3,6 +3,7 @@
  * From the verified program to what runs: unreachable instructions go, may_goto gets its counter,
  * contexts their layout, and jumps their new distances.
  */
+#include <program/context.h>
 #include <verifier/env.h>
 
 #define NO_TARGET UINT32_MAX
@@ -119,6 +120,42 @@ static int emit_jump(struct env *env, struct output *out, u32 i)
 	return emit(out, insn, none, succ[1], false);
 }
 
+/*
+ * A packet load of classic BPF as what it means: r1 to r5 are nobody's any more, so bounds are checked
+ * with them; out of bounds the function returns 0. Offsets are unsigned here: the negative ones that Linux
+ * takes as places of headers are out of bounds.
+ */
+static int emit_ld_abs(struct env *env, struct output *out, const struct bpf_insn *insn)
+{
+	const s16 at = offsetof(struct ub_skb_context, pointers);
+	const s16 data = at + offsetof(struct ub_packet_pointers, data);
+	const s16 data_end = at + offsetof(struct ub_packet_pointers, data_end);
+	u8 size = BPF_SIZE(insn->code);
+	u32 bytes = size == BPF_B ? 1 : size == BPF_H ? 2 : 4;
+	int err;
+
+	if (BPF_MODE(insn->code) == BPF_IND) {
+		err = emit_plain(out, BPF_ALU | BPF_MOV | BPF_X, 1, insn->src_reg, 0, 0);
+		err = err ?: emit_plain(out, BPF_ALU | BPF_ADD | BPF_K, 1, 0, 0, insn->imm);
+	} else {
+		err = emit_plain(out, BPF_ALU | BPF_MOV | BPF_K, 1, 0, 0, insn->imm);
+	}
+	err = err ?: emit_plain(out, BPF_LDX | BPF_MEM | BPF_DW, 2, 6, data, 0);
+	err = err ?: emit_plain(out, BPF_LDX | BPF_MEM | BPF_DW, 3, 6, data_end, 0);
+	err = err ?: emit_plain(out, BPF_ALU64 | BPF_SUB | BPF_X, 3, 2, 0, 0);
+	/* r3: bytes there are, r1: bytes before */
+	err = err ?: emit_plain(out, BPF_JMP | BPF_JGT | BPF_X, 1, 3, bytes > 1 ? 6 : 5, 0);
+	err = err ?: emit_plain(out, BPF_ALU64 | BPF_SUB | BPF_X, 3, 1, 0, 0);
+	err = err ?: emit_plain(out, BPF_JMP | BPF_JLT | BPF_K, 3, 0, bytes > 1 ? 4 : 3, bytes);
+	err = err ?: emit_plain(out, BPF_ALU64 | BPF_ADD | BPF_X, 2, 1, 0, 0);
+	err = err ?: emit_plain(out, BPF_LDX | BPF_MEM | size, 0, 2, 0, 0);
+	if (bytes > 1)
+		err = err ?: emit_plain(out, BPF_ALU | BPF_END | BPF_TO_BE, 0, 0, 0, bytes * 8);
+	err = err ?: emit_plain(out, BPF_JMP | BPF_JA, 0, 0, 2, 0);
+	err = err ?: emit_plain(out, BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0);
+	return err ?: emit_plain(out, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
 static int emit_one(struct env *env, struct output *out, u32 i)
 {
 	struct bpf_insn insn = env->insns[i], converted;
@@ -144,6 +181,8 @@ static int emit_one(struct env *env, struct output *out, u32 i)
 		err = emit(out, insn, aux, func ? i + insn.imm + 1 : NO_TARGET, func);
 		return err ?: emit(out, env->insns[i + 1], aux, NO_TARGET, false);
 	}
+	if (class == BPF_LD)
+		return emit_ld_abs(env, out, &insn);
 	if (from->percpu == PERCPU_YES)
 		aux.flags |= UB_INSN_PERCPU;
 	if (from->ptr_type == PTR_TO_CTX && ub_ctx_convert(env, &insn, &converted, 1))

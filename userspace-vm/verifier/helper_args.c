@@ -51,6 +51,7 @@ static const struct {
 static int check_type(struct env *env, u32 regno, enum ub_arg_type arg)
 {
 	u32 type = ub_cur_regs(env)[regno].type;
+	char expected[256]; /* the longest list takes 90 bytes */
 	const u32 *t;
 
 	if (accepts[arg].nullable)
@@ -63,11 +64,14 @@ static int check_type(struct env *env, u32 regno, enum ub_arg_type arg)
 		if (*t == type)
 			return 0;
 	}
-	ub_reject(env, -EACCES, "R%u type=%s expected=", regno,
-		  ub_type_str(env, ub_cur_regs(env)[regno].type));
-	for (t = accepts[arg].types; *t; t++)
-		ub_log(env, "%s%s", ub_type_str(env, *t), t[1] ? ", " : "\n");
-	return -EACCES;
+	expected[0] = '\0';
+	for (t = accepts[arg].types; *t; t++) {
+		strcat(expected, ub_type_str(env, *t));
+		if (t[1])
+			strcat(expected, ", ");
+	}
+	return ub_reject(env, -EACCES, "R%u type=%s expected=%s\n", regno,
+			 ub_type_str(env, ub_cur_regs(env)[regno].type), expected);
 }
 
 static int check_offset(struct env *env, u32 regno, enum ub_arg_type arg, bool release)

@@ -163,8 +163,17 @@ int ub_check_packet_access(struct env *env, u32 regno, s32 off, s32 size, bool z
 
 bool ub_may_write_packet(struct env *env, bool by_helper)
 {
-	return env->req->type == BPF_PROG_TYPE_XDP || env->req->type == BPF_PROG_TYPE_SCHED_CLS ||
-	       env->req->type == BPF_PROG_TYPE_SCHED_ACT;
+	switch (env->req->type) {
+	case BPF_PROG_TYPE_XDP:
+	case BPF_PROG_TYPE_SCHED_CLS:
+	case BPF_PROG_TYPE_SCHED_ACT:
+	case BPF_PROG_TYPE_LWT_XMIT:
+	case BPF_PROG_TYPE_SK_SKB:
+	case BPF_PROG_TYPE_SK_MSG:
+		return true;
+	default:
+		return false;
+	}
 }
 
 static int check_alignment(struct env *env, const struct reg *reg, s32 off, s32 size,

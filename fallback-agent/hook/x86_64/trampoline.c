@@ -24,6 +24,10 @@
  * the surgeon that a thread is still inside while its ip is elsewhere (a handler, the vDSO). It is compared with the
  * stack pointer, so a siglongjmp out of a handler leaves no thread disabled.
  *
+ * Goroutines have small stacks, and at a function's entry nothing may be left of one. There r12 and r13 are free by
+ * Go's calling convention, so the slot is found with them alone and the frame lies on a stack of the
+ * slot's (own_stack). Go's signal handlers have a stack of their own, where nested hits stay.
+ *
  * The frame is not aligned to 16: nothing that runs on it uses vector registers.
  */
 #include <hook/x86_64/trampoline.h>
@@ -38,7 +42,8 @@
 #define SLOT (RUN + (s32)sizeof(struct ub_run))
 #define OLD_GUARD (SLOT + 8)
 #define FLAGS (SLOT + 16)
-#define FRAME ((SLOT + 24 + 15) / 16 * 16 + RED_ZONE)
+#define USER_SP (SLOT + 24) /* own_stack only */
+#define FRAME ((SLOT + 32 + 15) / 16 * 16 + RED_ZONE)
 
 /* Words of struct pt_regs (arch/x86/include/asm/ptrace.h). */
 enum {
@@ -143,6 +148,19 @@ static void hash_slot(struct ub_emit *emit, u32 bits)
 	ub_emit_u32(emit, UB_DATA_SLOTS);
 }
 
+/* @to = the probed code's stack pointer + @disp */
+static void load_user_sp(struct ub_emit *emit, const struct ub_trampoline_point *point,
+			 enum ub_reg to, s32 disp)
+{
+	if (!point->own_stack) {
+		ub_emit_lea(emit, to, UB_RSP, FRAME + disp);
+		return;
+	}
+	ub_emit_load(emit, to, UB_RSP, USER_SP);
+	if (disp)
+		ub_emit_lea(emit, to, to, disp);
+}
+
 /* Stores the words that describe more than a register. */
 static void fill_context(struct ub_emit *emit, const struct ub_trampoline_point *point, u64 words)
 {
@@ -153,14 +171,16 @@ static void fill_context(struct ub_emit *emit, const struct ub_trampoline_point 
 	if (words & 1ull << PT_SS)
 		ub_emit_store_imm(emit, USER_DS, UB_RSP, PT_SS * 8);
 	if (words & 1ull << PT_IP) {
-		if (is_return(point))
-			ub_emit_load(emit, UB_RAX, UB_RSP, FRAME);
-		else
+		if (is_return(point)) {
+			load_user_sp(emit, point, UB_RAX, 0);
+			ub_emit_load(emit, UB_RAX, UB_RAX, 0);
+		} else {
 			ub_emit_set(emit, UB_RAX, point->ip);
+		}
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_IP * 8);
 	}
 	if (words & 1ull << PT_SP) {
-		ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (is_return(point) ? 8 : 0));
+		load_user_sp(emit, point, UB_RAX, is_return(point) ? 8 : 0);
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_SP * 8);
 	}
 }
@@ -191,7 +211,7 @@ static void fill_run(struct ub_emit *emit, const struct ub_trampoline_space *spa
 	fill_cpu(emit, space);
 	ub_emit_store_imm32(emit, 0, UB_RSP, FIELD(flags));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(stack_low));
-	ub_emit_lea(emit, UB_RAX, UB_RSP, FRAME + (is_return(point) ? 8 : 0));
+	load_user_sp(emit, point, UB_RAX, is_return(point) ? 8 : 0);
 	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(user_sp));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(call_callback));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(program));
@@ -222,13 +242,14 @@ static void call_link(struct ub_emit *emit, const struct ub_trampoline_space *sp
 }
 
 /* al = whether the agent's @function, asked about the place of the return address and the link, says yes. */
-static void ask_tails(struct ub_emit *emit, u64 function, u32 link)
+static void ask_tails(struct ub_emit *emit, const struct ub_trampoline_point *point,
+		      u64 function, u32 link)
 {
 	static const u8 test[] = { 0x84, 0xc0 }; /* test %al,%al */
 
 	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
 	ub_emit_load(emit, UB_RDI, UB_RCX, UB_SLOT_TAILS);
-	ub_emit_lea(emit, UB_RSI, UB_RSP, FRAME);
+	load_user_sp(emit, point, UB_RSI, 0);
 	ub_emit_set(emit, UB_RDX, link);
 	ub_emit_call(emit, function);
 	ub_emit_bytes(emit, test, sizeof(test));
@@ -242,7 +263,7 @@ static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *spa
 
 	switch (point->kind) {
 	case UB_TRAMPOLINE_NOTE:
-		ask_tails(emit, space->note_function, link->counters);
+		ask_tails(emit, point, space->note_function, link->counters);
 		skip = ub_emit_jcc_forward(emit, UB_CC_NZ);
 		ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
 		ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
@@ -253,7 +274,7 @@ static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *spa
 		ub_emit_land(emit, skip);
 		return;
 	case UB_TRAMPOLINE_NOTED:
-		ask_tails(emit, space->noted_function, link->counters);
+		ask_tails(emit, point, space->noted_function, link->counters);
 		skip = ub_emit_jcc_forward(emit, UB_CC_Z);
 		ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
 		call_link(emit, space, link, needs, !i);
@@ -266,19 +287,18 @@ static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *spa
 	}
 }
 
-void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
-			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold)
+/* The frame on the target's own stack. Returns with rcx = slot, rdx = data and the frame's scratch registers saved. */
+static void enter(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		  const struct ub_trampoline_point *point, const struct needs *needs,
+		  struct ub_trampoline_cold *cold)
 {
 	static const u8 save_flags[] = { 0x9f, 0x0f, 0x90, 0xc0 };	/* lahf; seto %al */
-	static const u8 restore_flags[] = { 0x04, 0x7f, 0x9e };		/* add $127,%al; sahf */
 	static const u8 push_pop[] = { 0x9c, 0x58 };			/* pushfq; pop %rax */
 	static const u8 compare[] = { 0x48, 0x39, 0x01 };		/* cmp %rax,(%rcx) */
-	const struct needs needs = find_needs(point);
-	u32 disabled, child, nothing = 0;
 
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
 	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
-	if (needs.words & 1ull << PT_FLAGS) {
+	if (needs->words & 1ull << PT_FLAGS) {
 		ub_emit_bytes(emit, push_pop, sizeof(push_pop));
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_FLAGS * 8);
 	}
@@ -290,27 +310,94 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	ub_emit_store(emit, UB_RDX, UB_RSP, PT_DX * 8);
 	ub_emit_set(emit, UB_RDX, space->data);
 	ub_emit_cmp32_mem_imm8(emit, UB_RDX, offsetof(struct ub_process, enabled), 0);
-	disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
+	cold->disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
 	ub_emit_cmp32_mem_imm8(emit, UB_RDX, UB_DATA_FORK, 0);
-	child = ub_emit_jcc_forward(emit, UB_CC_Z);
+	cold->child = ub_emit_jcc_forward(emit, UB_CC_Z);
 
 	load_key(emit, space);
 	hash_slot(emit, space->slot_bits);
 	ub_emit_bytes(emit, compare, sizeof(compare));
 	cold->slow = ub_emit_jcc_forward(emit, UB_CC_NZ);
 	cold->back = ub_emit_here(emit);
-	cold->point = point;
 
 	if (point->kind == UB_TRAMPOLINE_NOTED) {
 		/* Nearly always nothing is noted. */
 		ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_TAILS);
 		ub_emit_cmp64_mem_imm8(emit, UB_RAX, 0, 0);
-		nothing = ub_emit_jcc_forward(emit, UB_CC_Z);
+		cold->nothing = ub_emit_jcc_forward(emit, UB_CC_Z);
 	}
+
 	ub_emit_store(emit, UB_RCX, UB_RSP, SLOT);
 	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);
 	ub_emit_store(emit, UB_RAX, UB_RSP, OLD_GUARD);
 	ub_emit_store(emit, UB_RSP, UB_RCX, UB_SLOT_GUARD);
+}
+
+/* The same with the frame on the slot's stack, using r12 and r13 only until then. */
+static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			    struct ub_trampoline_cold *cold)
+{
+	static const u8 rdfsbase_r13[] = { 0xf3, 0x49, 0x0f, 0xae, 0xc5 };
+	static const u8 rdfsbase_r12[] = { 0xf3, 0x49, 0x0f, 0xae, 0xc4 };
+	static const u8 inc_r13d[] = { 0x41, 0xff, 0xc5 };
+	static const u8 inc_r12[] = { 0x49, 0xff, 0xc4 };
+	static const u8 multiply[] = { 0x45, 0x69, 0xed, 0xb1, 0x79, 0x37, 0x9e }; /* imul $..,%r13d,%r13d */
+	const u8 right[] = { 0x41, 0xc1, 0xed, (u8)(32 - space->slot_bits) };
+	static const u8 left[] = { 0x41, 0xc1, 0xe5, UB_SLOT_SHIFT };
+	static const u8 address[] = { 0x4f, 0x8d, 0xac, 0x2c }; /* lea d(%r12,%r13),%r13 */
+	static const u8 compare[] = { 0x4d, 0x39, 0x65, 0x00 }; /* cmp %r12,0(%r13) */
+	static const u8 sp_to_r12[] = { 0x49, 0x89, 0xe4 };
+	static const u8 slot_to_rcx[] = { 0x4c, 0x89, 0xe9 };
+	u32 nested;
+
+	ub_emit_set(emit, UB_R12, space->data);
+	ub_emit_cmp32_mem_imm8(emit, UB_R12, offsetof(struct ub_process, enabled), 0);
+	cold->disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
+	ub_emit_cmp32_mem_imm8(emit, UB_R12, UB_DATA_FORK, 0);
+	cold->child = ub_emit_jcc_forward(emit, UB_CC_Z);
+	ub_emit_bytes(emit, rdfsbase_r13, sizeof(rdfsbase_r13));
+	ub_emit_bytes(emit, inc_r13d, sizeof(inc_r13d));
+	ub_emit_bytes(emit, multiply, sizeof(multiply));
+	ub_emit_bytes(emit, right, sizeof(right));
+	ub_emit_bytes(emit, left, sizeof(left));
+	ub_emit_bytes(emit, address, sizeof(address));
+	ub_emit_u32(emit, UB_DATA_SLOTS);
+	ub_emit_bytes(emit, rdfsbase_r12, sizeof(rdfsbase_r12));
+	ub_emit_bytes(emit, inc_r12, sizeof(inc_r12));
+	ub_emit_bytes(emit, compare, sizeof(compare));
+	cold->slow = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	cold->back = ub_emit_here(emit);
+
+	/* In a handler on top of a program: it has a stack of its own, and the slot's is taken. */
+	ub_emit_bytes(emit, sp_to_r12, sizeof(sp_to_r12));
+	ub_emit_cmp64_mem_imm8(emit, UB_R13, UB_SLOT_GUARD, 0);
+	nested = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	ub_emit_load(emit, UB_RSP, UB_R13, UB_SLOT_STACK);
+	ub_emit_land(emit, nested);
+	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
+	ub_emit_store(emit, UB_R12, UB_RSP, USER_SP);
+	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
+	ub_emit_store(emit, UB_RCX, UB_RSP, PT_CX * 8);
+	ub_emit_store(emit, UB_RDX, UB_RSP, PT_DX * 8);
+	ub_emit_store(emit, UB_R13, UB_RSP, SLOT);
+	ub_emit_load(emit, UB_RAX, UB_R13, UB_SLOT_GUARD);
+	ub_emit_store(emit, UB_RAX, UB_RSP, OLD_GUARD);
+	ub_emit_store(emit, UB_R12, UB_R13, UB_SLOT_GUARD);
+	ub_emit_bytes(emit, slot_to_rcx, sizeof(slot_to_rcx));
+	ub_emit_set(emit, UB_RDX, space->data);
+}
+
+void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold)
+{
+	static const u8 restore_flags[] = { 0x04, 0x7f, 0x9e };		/* add $127,%al; sahf */
+	const struct needs needs = find_needs(point);
+
+	*cold = (struct ub_trampoline_cold){ .point = point };
+	if (point->own_stack)
+		enter_own_stack(emit, space, cold);
+	else
+		enter(emit, space, point, &needs, cold);
 	for (u32 i = 0; i < 16; i++)
 		if (((needs.restore & ~SCRATCH) & BIT(i)) ||
 		    (i != UB_RSP && !(SCRATCH & BIT(i)) && (needs.words & 1ull << pt_word[i])))
@@ -335,11 +422,13 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 		if ((needs.restore & ~SCRATCH) & BIT(i))
 			ub_emit_load(emit, i, UB_RSP, pt_word[i] * 8);
 
-	ub_emit_land(emit, disabled);
-	ub_emit_land(emit, child);
-	if (nothing)
-		ub_emit_land(emit, nothing);
-	cold->out = ub_emit_here(emit);
+	if (!point->own_stack) {
+		ub_emit_land(emit, cold->disabled);
+		ub_emit_land(emit, cold->child);
+		if (cold->nothing)
+			ub_emit_land(emit, cold->nothing);
+		cold->out = ub_emit_here(emit);
+	}
 	if (point->keep_flags) {
 		ub_emit_load(emit, UB_RAX, UB_RSP, FLAGS);
 		ub_emit_bytes(emit, restore_flags, sizeof(restore_flags));
@@ -347,7 +436,37 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	ub_emit_load(emit, UB_RDX, UB_RSP, PT_DX * 8);
 	ub_emit_load(emit, UB_RCX, UB_RSP, PT_CX * 8);
 	ub_emit_load(emit, UB_RAX, UB_RSP, PT_AX * 8);
-	ub_emit_lea(emit, UB_RSP, UB_RSP, FRAME);
+	if (!point->own_stack) {
+		ub_emit_lea(emit, UB_RSP, UB_RSP, FRAME);
+	} else {
+		ub_emit_load(emit, UB_RSP, UB_RSP, USER_SP);
+		ub_emit_land(emit, cold->disabled);
+		ub_emit_land(emit, cold->child);
+		cold->out = ub_emit_here(emit);
+	}
+}
+
+/* The slot's address into r13 by the same function, with the registers that it takes saved: five words on the
+ * goroutine's stack, once a thread. */
+static void find_slot_own_stack(struct ub_emit *emit, const struct ub_trampoline_space *space,
+				const struct ub_trampoline_cold *cold)
+{
+	static const u8 before[] = {
+		0x50, 0x51, 0x52,	/* push %rax, %rcx, %rdx */
+		0x4c, 0x89, 0xe0,	/* mov %r12,%rax */
+		0x4c, 0x89, 0xe9,	/* mov %r13,%rcx */
+	};
+	static const u8 after[] = {
+		0x49, 0x89, 0xcd,	/* mov %rcx,%r13 */
+		0x5a, 0x59, 0x58,	/* pop %rdx, %rcx, %rax */
+		0x4d, 0x85, 0xed,	/* test %r13,%r13 */
+	};
+
+	ub_emit_bytes(emit, before, sizeof(before));
+	ub_emit_set(emit, UB_RDX, space->data);
+	ub_emit_call(emit, space->slot_function);
+	ub_emit_bytes(emit, after, sizeof(after));
+	ub_emit_jcc(emit, UB_CC_NZ, cold->back);
 }
 
 void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
@@ -355,16 +474,22 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 {
 	static const u8 test[] = { 0x48, 0x85, 0xc9 }; /* test %rcx,%rcx */
 
+	const enum ub_reg scratch = cold->point->own_stack ? UB_R13 : UB_RCX;
+
 	ub_emit_land(emit, cold->slow);
-	ub_emit_call(emit, space->slot_function);
-	ub_emit_bytes(emit, test, sizeof(test));
-	ub_emit_jcc(emit, UB_CC_NZ, cold->back);
+	if (cold->point->own_stack) {
+		find_slot_own_stack(emit, space, cold);
+	} else {
+		ub_emit_call(emit, space->slot_function);
+		ub_emit_bytes(emit, test, sizeof(test));
+		ub_emit_jcc(emit, UB_CC_NZ, cold->back);
+	}
 	for (u32 i = 0; cold->point->kind != UB_TRAMPOLINE_NOTED && i < cold->point->nr_links;
 	     i++) {
-		ub_emit_set(emit, UB_RCX,
+		ub_emit_set(emit, scratch,
 			    space->shared_counters +
 				    cold->point->links[i].counters * sizeof(struct ub_hit_counters));
-		ub_emit_inc_mem(emit, UB_RCX, offsetof(struct ub_hit_counters, misses), true);
+		ub_emit_inc_mem(emit, scratch, offsetof(struct ub_hit_counters, misses), true);
 	}
 	ub_emit_jmp(emit, cold->out);
 
@@ -376,5 +501,5 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 u32 ub_trampoline_bound(u32 nr_links)
 {
-	return 704 + nr_links * 160;
+	return 768 + nr_links * 160;
 }

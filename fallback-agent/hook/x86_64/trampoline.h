@@ -43,6 +43,8 @@ struct ub_trampoline_point {
 	u64 ip;		 /* of the probed instruction */
 	enum ub_trampoline_kind kind;
 	bool keep_flags; /* the code may still need its flags */
+	/* Go, at entries and before rets: r12 and r13 are free, and the goroutine's stack may be all but used up. */
+	bool own_stack;
 	u32 nr_links;
 	const struct ub_trampoline_link *links; /* in order */
 };
@@ -52,6 +54,7 @@ struct ub_trampoline_cold {
 	u32 slow;    /* where the jump to the slow path stands */
 	u64 back;    /* where it comes back to */
 	u64 out;     /* where it gives up */
+	u32 disabled, child, nothing; /* where jumps over everything stand */
 	u32 nested;  /* where the jump for a hit within a hit stands */
 	u64 nested_back;
 	const struct ub_trampoline_point *point;

@@ -3,10 +3,13 @@
 # Unmodified tools under `ubpf-run exec`, as an ordinary user, beside the same tool on the kernel: same
 # workload, same output.
 #
-#   tools.sh NAME     UBPF_BUILD, UBPF_SOURCE: where the build and the source are
+#   tools.sh NAME     UBPF_BUILD, UBPF_SOURCE: where the build and the source are. preload_NAME: with
+#                     the preloaded library in the place of the seccomp listener
 set -u
 
-name=$1
+name=${1#preload_}
+exec_options=()
+[ "$name" = "$1" ] || exec_options=(--preload)
 user=12345
 dir=$(mktemp -d /tmp/ubpf-tools-XXXXXX)
 pids=()
@@ -44,7 +47,8 @@ ubpf_run=$UBPF_BUILD/loader/ubpf-run
 [ -x "$ubpf_run" ] || skip "no ubpf-run in this build"
 
 # The build may lie where an ordinary user can't go.
-cp "$ubpf_run" "$UBPF_BUILD/tests/daemon/tools/tool_victim" "$dir"
+cp "$ubpf_run" "$UBPF_BUILD/loader/libubpf-preload.so" \
+	"$UBPF_BUILD/tests/daemon/tools/tool_victim" "$dir"
 ubpf_run=$dir/ubpf-run
 victim=$dir/tool_victim
 mkdir "$dir/run"
@@ -92,7 +96,7 @@ tool() {
 	mkfifo "$dir/tool.in"
 	set -m
 	if [ "$backend" = userspace ]; then
-		(as_user "$ubpf_run" exec -p "$victim_pid" -- "$@") <"$dir/tool.in" \
+		(as_user "$ubpf_run" exec "${exec_options[@]}" -p "$victim_pid" -- "$@") <"$dir/tool.in" \
 			>"$dir/tool-$backend.out" 2>"$dir/tool-$backend.err" &
 	else
 		"$@" <"$dir/tool.in" >"$dir/tool-$backend.out" 2>"$dir/tool-$backend.err" &
@@ -108,11 +112,17 @@ tool_says() {
 	until_true grep -q "$2" "$dir/tool-$1.out" || fail "$1: the tool does not get ready"
 }
 
+# bpftrace 0.17 forgets a SIGINT that does not interrupt its epoll_wait: ask again until it has ended.
 end_tool() {
-	kill -INT "$tool_pid"
+	until_true eval '! kill -INT "$tool_pid" 2>/dev/null || ended "$tool_pid"' || fail "the tool does not end"
 	wait "$tool_pid"
 	tool_status=$?
 	exec 8>&-
+}
+
+# ended PID: it is a zombie, or was waited for
+ended() {
+	! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status" 2>/dev/null
 }
 
 # Nothing of ours in the victim any more.
@@ -324,4 +334,4 @@ test_go() {
 }
 
 "test_$name"
-echo "$name: ok"
+echo "$1: ok"

@@ -76,7 +76,7 @@ static inline u32 code_len(const struct compiler *c)
 /* Says that hardware register @reg is written. */
 static inline void clobber(struct compiler *c, u8 reg)
 {
-	c->clobbers |= 1u << reg;
+	c->clobbers |= 1u << (reg & 15);
 }
 
 /* Whether BPF register @r may be read after instruction @pc. */
