@@ -39,7 +39,7 @@
 #define X32_BIT	     0x40000000
 #define PROBE_CMD    0x7ffffff0 /* no such bpf(2) command */
 #define PROBE_ANSWER 4711
-#define PROBE_MS     10000
+#define PROBE_MS     60000
 
 #define LOAD(field)	     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define IF_EQUAL(k, t, f)    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (k), (t), (f))
