@@ -49,4 +49,50 @@ static __always_inline u32 ubpf_tid(void)
 			__sync_fetch_and_add(counter_, by);                                        \
 	})
 
+/* Counts by powers of two: slot n is for values from 2^n to 2^(n+1) - 1, slot 0 also for 0. */
+#define UBPF_SLOTS 32
+
+struct ubpf_histogram {
+	u64 slots[UBPF_SLOTS];
+};
+
+static __always_inline u32 ubpf_log2(u64 value)
+{
+	u32 shift, log = 0;
+
+	shift = (value > 0xffffffff) << 5;
+	value >>= shift;
+	log |= shift;
+	shift = (value > 0xffff) << 4;
+	value >>= shift;
+	log |= shift;
+	shift = (value > 0xff) << 3;
+	value >>= shift;
+	log |= shift;
+	shift = (value > 0xf) << 2;
+	value >>= shift;
+	log |= shift;
+	shift = (value > 0x3) << 1;
+	value >>= shift;
+	log |= shift;
+	return log | (value >> 1);
+}
+
+static const struct ubpf_histogram ubpf_empty_histogram;
+
+/* Counts @number in the histogram of @key in the hash map @map, exactly. */
+#define ubpf_histogram_add(map, key, number)                                                       \
+	({                                                                                         \
+		u32 slot_ = ubpf_log2(number);                                                     \
+		struct ubpf_histogram *histogram_ = bpf_map_lookup_elem(map, key);                 \
+		if (!histogram_) {                                                                 \
+			bpf_map_update_elem(map, key, &ubpf_empty_histogram, BPF_NOEXIST);         \
+			histogram_ = bpf_map_lookup_elem(map, key);                                \
+		}                                                                                  \
+		if (slot_ >= UBPF_SLOTS)                                                           \
+			slot_ = UBPF_SLOTS - 1;                                                    \
+		if (histogram_)                                                                    \
+			__sync_fetch_and_add(&histogram_->slots[slot_], 1);                        \
+	})
+
 #endif

@@ -3,7 +3,9 @@
 
 #include <string.h>
 
+#include <funclatency.skel.h>
 #include <malloc.skel.h>
+#include <mallocsize.skel.h>
 
 const struct ub_bundled ub_bundled[] = {
 	{
@@ -12,6 +14,18 @@ const struct ub_bundled ub_bundled[] = {
 		.elf = malloc_bpf__elf_bytes,
 		.pid_map = "malloc_calls",
 		.pid_label = "malloc calls",
+	},
+	{
+		.name = "mallocsize",
+		.help = "histogram of the sizes asked of malloc",
+		.elf = mallocsize_bpf__elf_bytes,
+	},
+	{
+		.name = "funclatency",
+		.help = "histogram of how long calls of LIB:FUNCTION take (default libc:malloc)",
+		.elf = funclatency_bpf__elf_bytes,
+		.default_args = { "libc:malloc" },
+		.timed_maps = { "nanoseconds" },
 	},
 };
 

@@ -233,8 +233,10 @@ static int program_from_elf(u8 *data, size_t size, struct ub_program **out, stru
 	err = relocate(elf, elf_ndxscn(section), insns + 2, nr, why);
 	entry = find_entry(elf, elf_ndxscn(section), nr);
 	elf_end(elf);
-	if (err)
+	if (err) {
+		/* cppcheck-suppress memleak ; insns frees itself */
 		return err;
+	}
 	/* The program starts at instruction 0; where the function doesn't, call it. */
 	head = entry ? 0 : 2;
 	insns[0] = (struct bpf_insn) {
@@ -315,8 +317,13 @@ static int run_in_child(const struct ub_jitted *jitted, void *memory, struct ub_
 		return ub_reason_set(why, -errno, "fork: %s", strerror(errno));
 	}
 	if (!pid) {
-		u64 r0 = ub_jitted_run(jitted, memory, run);
+		static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
+		u64 r0;
 
+		/* A sanitizer's handlers would make an exit status of it. */
+		for (size_t i = 0; i < ub_array_size(faults); i++)
+			signal(faults[i], SIG_DFL);
+		r0 = ub_jitted_run(jitted, memory, run);
 		_exit(write(pipe_fds[1], &r0, sizeof(r0)) != sizeof(r0));
 	}
 	close(pipe_fds[1]);

@@ -110,6 +110,34 @@ static void show_count(void *opaque, pid_t pid, u64 count)
 	}
 }
 
+/* A histogram by powers of two, from the first to the last slot in use: "[16, 32)  123 |@@@@   |".
+ */
+static void show_histogram(struct json_object *slots)
+{
+	enum { WIDTH = 40 };
+	size_t nr = json_object_array_length(slots), first = nr, last = 0;
+	s64 most = 1;
+
+	for (size_t i = 0; i < nr; i++) {
+		s64 count = json_object_get_int64(json_object_array_get_idx(slots, i));
+
+		if (!count)
+			continue;
+		first = first == nr ? i : first;
+		last = i;
+		most = count > most ? count : most;
+	}
+	for (size_t i = first; i < nr && i <= last; i++) {
+		s64 count = json_object_get_int64(json_object_array_get_idx(slots, i));
+		int bar = (int)((double)count / (double)most * WIDTH);
+		char range[48];
+
+		snprintf(range, sizeof(range), "[%llu, %llu)", i ? 1ull << i : 0ull, 2ull << i);
+		printf("\t\t%-28s %10ld |%.*s%*s|\n", range, count, bar,
+		       "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@", WIDTH - bar, "");
+	}
+}
+
 static void show_maps(const struct ub_session *session)
 {
 	struct json_object *maps = ub_maps_to_json(session->programs);
@@ -126,11 +154,18 @@ static void show_maps(const struct ub_session *session)
 		printf("\t%s:\n", name);
 		for (size_t i = 0; i < json_object_array_length(entries); i++) {
 			struct json_object *entry = json_object_array_get_idx(entries, i);
-			struct json_object *key, *value;
+			struct json_object *key, *value, *slots;
 
 			json_object_object_get_ex(entry, "key", &key);
 			if (!json_object_object_get_ex(entry, "value", &value))
 				json_object_object_get_ex(entry, "values", &value);
+			if (json_object_object_get_ex(value, "slots", &slots) &&
+			    json_object_is_type(slots, json_type_array)) {
+				printf("\t\t%s:\n",
+				       json_object_to_json_string_ext(key, JSON_C_TO_STRING_PLAIN));
+				show_histogram(slots);
+				continue;
+			}
 			printf("\t\t%s: %s\n",
 			       json_object_to_json_string_ext(key, JSON_C_TO_STRING_PLAIN),
 			       json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));

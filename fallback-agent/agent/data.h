@@ -11,8 +11,8 @@
 /* One thread. Only that thread writes it once its key is claimed. */
 struct ub_thread_slot {
 	u64 key;   /* fs base + 1, 0 = free */
-	u64 guard; /* stack pointer in the innermost trampoline that is active, 0 = none; stale once the
-		    * thread's stack pointer is above it (siglongjmp out of a signal handler) */
+	u64 guard; /* stack pointer in the innermost trampoline that is active, 0 = none; stale once
+		    * the thread's stack pointer is above it (siglongjmp out of a signal handler) */
 	u64 counters; /* address of its counters in the target */
 	u64 tails;    /* address of its struct ub_thread_tails in the target */
 	u64 stack;    /* upper end of its stack for programs */

@@ -57,8 +57,8 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 		for (size_t k = 0; k < 3; k++)
 			if (!strcmp(name, wanted[k]))
 				offsets[k] = (int64_t)(symbol.st_value - agent->sh_addr);
-		/* Hidden functions that other objects call are local after the link, like statics: of those
-		 * none has this prefix. */
+		/* Hidden functions that other objects call are local after the link, like statics:
+		 * of those none has this prefix. */
 		if (GELF_ST_TYPE(symbol.st_info) == STT_FUNC && !strchr(name, '.') &&
 		    !strncmp(name, prefix, sizeof(prefix) - 1))
 			fprintf(out, "\t[BPF_FUNC_%s] = %lu + 1,\n", name + sizeof(prefix) - 1,

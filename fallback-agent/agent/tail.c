@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Which tail jumps a thread is below, by the stack address of the return address that they left in
- * place. Freestanding; each thread has its own table, so only its own signal handlers come in between: entries are
- * claimed by one instruction and released by one store.
+ * place. Freestanding; each thread has its own table, so only its own signal handlers come in
+ * between: entries are claimed by one instruction and released by one store.
  */
 #include <agent/data.h>
 

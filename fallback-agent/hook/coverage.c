@@ -82,7 +82,7 @@ int ub_coverage_measure(int fd, struct ub_coverage *coverage, struct ub_reason *
 	struct ub_planner *planner;
 	int err = ub_elf_open(fd, &elf, why);
 
-	*coverage = (struct ub_coverage){};
+	*coverage = (struct ub_coverage) {};
 	if (err)
 		return err;
 	planner = ub_planner_new(elf, &options);

@@ -17,8 +17,8 @@ struct ub_coverage_counts {
 struct ub_coverage {
 	struct ub_coverage_counts entries; /* functions' first instructions */
 	struct ub_coverage_counts offsets; /* every instruction of every function */
-	u64 returning;	/* functions that return or jump away */
-	u64 returns;	/* those whose every return can be probed */
+	u64 returning;			   /* functions that return or jump away */
+	u64 returns;			   /* those whose every return can be probed */
 	u64 tail_jumps; /* those that leave by a jump that can't be followed without a process */
 };
 

@@ -83,8 +83,9 @@ static void decode_memory(const ZydisDecodedInstruction *insn, struct ub_decoded
 			out->flags |= UB_DECODED_UNMOVABLE;
 	} else if ((insn->attributes & ZYDIS_ATTRIB_HAS_SIB) && insn->raw.sib.scale >= 2 &&
 		   (insn->raw.sib.index != 4 || insn->raw.rex.X) &&
-		   (insn->mnemonic == ZYDIS_MNEMONIC_MOVSXD || insn->mnemonic == ZYDIS_MNEMONIC_MOV ||
-		    insn->mnemonic == ZYDIS_MNEMONIC_ADD || out->flow == UB_FLOW_JUMP_MEM)) {
+		   (insn->mnemonic == ZYDIS_MNEMONIC_MOVSXD ||
+		    insn->mnemonic == ZYDIS_MNEMONIC_MOV || insn->mnemonic == ZYDIS_MNEMONIC_ADD ||
+		    out->flow == UB_FLOW_JUMP_MEM)) {
 		out->flags |= UB_DECODED_TABLE_LOAD;
 		out->index_scale = insn->raw.sib.scale == 3 ? 8 : 4;
 	}
@@ -110,7 +111,7 @@ int ub_decode(const u8 *bytes, u64 size, u64 address, struct ub_decoded *out)
 
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(decoder(), NULL, bytes, size, &insn)))
 		return -EINVAL;
-	*out = (struct ub_decoded){
+	*out = (struct ub_decoded) {
 		.address = address,
 		.len = insn.length,
 		.opcode = insn.opcode,

@@ -17,13 +17,14 @@ enum ub_flow {
 	UB_FLOW_CALL_MEM, /* call through a register or memory */
 	UB_FLOW_JUMP_MEM, /* jmp through a register or memory */
 	UB_FLOW_RET,
-	UB_FLOW_STOP,	  /* ud2, hlt: never goes on */
+	UB_FLOW_STOP, /* ud2, hlt: never goes on */
 };
 
 enum {
-	UB_DECODED_RIP = 1 << 0,	 /* memory operand relative to rip: mem = its address */
-	UB_DECODED_NOP = 1 << 1,	 /* any nop or endbr64: may be dropped */
-	UB_DECODED_UNMOVABLE = 1 << 2,	 /* means something else elsewhere (xbegin, call through rsp, int3) */
+	UB_DECODED_RIP = 1 << 0, /* memory operand relative to rip: mem = its address */
+	UB_DECODED_NOP = 1 << 1, /* any nop or endbr64: may be dropped */
+	UB_DECODED_UNMOVABLE =
+		1 << 2, /* means something else elsewhere (xbegin, call through rsp, int3) */
 	UB_DECODED_SYSCALL = 1 << 3,
 	UB_DECODED_TABLE_LOAD = 1 << 4,	 /* loads with a scaled index: may be a jump table */
 	UB_DECODED_LEA_RIP = 1 << 5,	 /* lea of mem into a register */
@@ -39,7 +40,8 @@ struct ub_decoded {
 	u8 len;
 	u8 flow;
 	u8 disp_at; /* offset of the rip displacement (32 bits) in the instruction */
-	u8 opcode;  /* last opcode byte; for branches its low 4 bits are the condition, 0xe0-0xe3 are loop/jrcxz */
+	u8 opcode; /* last opcode byte; for branches its low 4 bits are the condition, 0xe0-0xe3 are
+		      loop/jrcxz */
 	u8 prefix_rex;
 	u8 modrm_at;
 	s8 index_scale; /* of a UB_DECODED_TABLE_LOAD: 4 or 8 */

@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define DW_EH_PE_omit 0xff
+#define DW_EH_PE_omit	  0xff
 #define DW_EH_PE_indirect 0x80
-#define DW_EH_PE_pcrel 0x10
+#define DW_EH_PE_pcrel	  0x10
 
 /* A reader over mapped bytes; once it ran out, everything reads as zero and `bad` is set. */
 struct cursor {
@@ -116,7 +116,7 @@ static struct cursor cursor_at(struct ub_elf *elf, u64 address)
 	u64 size = 0;
 	const u8 *bytes = ub_elf_bytes(elf, address, &size);
 
-	return (struct cursor){ bytes, bytes ? bytes + size : NULL, address, !bytes };
+	return (struct cursor) { bytes, bytes ? bytes + size : NULL, address, !bytes };
 }
 
 struct cie {
@@ -132,7 +132,7 @@ static bool read_cie(struct ub_elf *elf, u64 address, struct cie *cie)
 	const char *augmentation;
 	u8 version;
 
-	*cie = (struct cie){ .pointers = 0, .lsda = DW_EH_PE_omit };
+	*cie = (struct cie) { .pointers = 0, .lsda = DW_EH_PE_omit };
 	if (length == 0xffffffff)
 		length = fixed(&c, 8);
 	if (c.bad || length > (u64)(c.end - c.at) || fixed(&c, 4) != 0)

@@ -7,13 +7,15 @@
 
 #include <hook/elf_file.h>
 
-/* Calls @fn for each function that .eh_frame (found through PT_GNU_EH_FRAME) describes. 0, -ENOENT without one, or what @fn
- * returned. Damaged tables end the walk early: what was read stays. (DWARF 5, 6.4.1; LSB Core, 10.6.) */
+/* Calls @fn for each function that .eh_frame (found through PT_GNU_EH_FRAME) describes. 0, -ENOENT
+ * without one, or what @fn returned. Damaged tables end the walk early: what was read stays. (DWARF
+ * 5, 6.4.1; LSB Core, 10.6.) */
 int __must_check ub_eh_frame_each(struct ub_elf *elf,
 				  int (*fn)(void *opaque, u64 start, u64 end, u64 lsda),
 				  void *opaque);
 
-/* Adds the landing pads in the exception table at @lsda of the function at @start to the targets. */
+/* Adds the landing pads in the exception table at @lsda of the function at @start to the targets.
+ */
 void ub_eh_frame_landing_pads(struct ub_elf *elf, u64 start, u64 lsda);
 
 #endif

@@ -11,8 +11,8 @@
 #include <common/cleanup.h>
 #include <hook/eh_frame.h>
 
-#define CACHE_SIZE 16
-#define SHT_RELR_ 19 /* SHT_RELR, which older <elf.h> lack */
+#define CACHE_SIZE  16
+#define SHT_RELR_   19 /* SHT_RELR, which older <elf.h> lack */
 #define MAX_SEGMENT (1ull << 30)
 
 /* Files that were looked at lately, most recent first. The daemon is single-threaded. */
@@ -48,8 +48,7 @@ void ub_elf_put(struct ub_elf *elf)
 static bool same_file(const struct stat *a, const struct stat *b)
 {
 	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
-	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
 	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
@@ -232,8 +231,7 @@ static int add_function_by(struct function_list *list, u64 start, u64 end, u64 l
 		elf->functions = grown;
 		list->capacity = capacity;
 	}
-	elf->functions[elf->nr_functions++] =
-		(struct ub_elf_function){
+	elf->functions[elf->nr_functions++] = (struct ub_elf_function) {
 		.start = start, .end = end, .lsda = lsda, .described = described
 	};
 	ub_elf_add_target(elf, start);
@@ -256,9 +254,9 @@ static int compare_functions(const void *a, const void *b)
 }
 
 /*
- * One entry per start; the longest end and the exception table survive. A symbol without a size ends where the
- * next begins, and a function that others start inside of (aliases into the middle, in hand-written
- * assembly) is left as it is: their starts are targets.
+ * One entry per start; the longest end and the exception table survive. A symbol without a size
+ * ends where the next begins, and a function that others start inside of (aliases into the middle,
+ * in hand-written assembly) is left as it is: their starts are targets.
  */
 static void sort_functions(struct ub_elf *elf)
 {
@@ -323,7 +321,7 @@ static int fill_gaps(struct ub_elf *elf)
 		end = at + segment->size;
 		while (next < nr && elf->functions[next].start < end) {
 			if (elf->functions[next].start > at)
-				filled[count++] = (struct ub_elf_function){
+				filled[count++] = (struct ub_elf_function) {
 					.start = at, .end = elf->functions[next].start, .gap = true
 				};
 			filled[count++] = elf->functions[next];
@@ -332,7 +330,8 @@ static int fill_gaps(struct ub_elf *elf)
 			next++;
 		}
 		if (at < end)
-			filled[count++] = (struct ub_elf_function){ .start = at, .end = end, .gap = true };
+			filled[count++] =
+				(struct ub_elf_function) { .start = at, .end = end, .gap = true };
 	}
 	free(elf->functions);
 	elf->functions = filled;
@@ -450,7 +449,7 @@ static int read_segments(struct ub_elf *elf, Elf *handle, struct ub_reason *why)
 		    program.p_filesz > (u64)elf->stat.st_size - program.p_offset ||
 		    program.p_vaddr + program.p_filesz < program.p_vaddr)
 			return ub_reason_set(why, -ENOEXEC, "damaged ELF program headers");
-		*segment = (struct ub_elf_segment){
+		*segment = (struct ub_elf_segment) {
 			.address = program.p_vaddr,
 			.offset = program.p_offset,
 			.size = program.p_filesz,
@@ -468,9 +467,9 @@ static int read_segments(struct ub_elf *elf, Elf *handle, struct ub_reason *why)
 }
 
 /*
- * Every near jump, branch and call of 32 bits that any byte of the code could start, whether it is an
- * instruction or not: no decoder can miss one, and one that is none costs next to nothing (few random
- * distances point into the code).
+ * Every near jump, branch and call of 32 bits that any byte of the code could start, whether it is
+ * an instruction or not: no decoder can miss one, and one that is none costs next to nothing (few
+ * random distances point into the code).
  */
 static void scan_rel32(struct ub_elf *elf, struct ub_elf_segment *segment)
 {
@@ -496,7 +495,8 @@ static void scan_rel32(struct ub_elf *elf, struct ub_elf_segment *segment)
 	}
 }
 
-/* Code that is linked to a fixed address may hold tables of absolute addresses without relocations. */
+/* Code that is linked to a fixed address may hold tables of absolute addresses without relocations.
+ */
 static void scan_absolute(struct ub_elf *elf)
 {
 	for (u32 i = 0; i < elf->nr_segments; i++) {

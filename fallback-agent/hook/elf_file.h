@@ -24,13 +24,13 @@ struct ub_elf_segment {
 struct ub_elf_function {
 	u64 start;
 	u64 end;
-	u64 lsda;     /* address of its exception table, or 0 */
-	bool gap;     /* no function: what lies between two, bounds and contents unknown */
-	bool described; /* by .eh_frame */
-	bool scanned; /* its own jumps are in `targets` */
-	bool has_tables;    /* it jumps through a table of its own */
+	u64 lsda;	     /* address of its exception table, or 0 */
+	bool gap;	     /* no function: what lies between two, bounds and contents unknown */
+	bool described;	     /* by .eh_frame */
+	bool scanned;	     /* its own jumps are in `targets` */
+	bool has_tables;     /* it jumps through a table of its own */
 	bool loops_to_start; /* it jumps to its own first instruction */
-	bool unknown_jumps; /* it jumps through a table that was not understood */
+	bool unknown_jumps;  /* it jumps through a table that was not understood */
 };
 
 struct ub_elf {
@@ -47,8 +47,8 @@ struct ub_elf {
 	u64 eh_frame_hdr;
 };
 
-/* Reads the file behind @fd, which stays the caller's. Kept in a small cache by device, inode, size and
- * times, so that the next image finds it ready. -ENOEXEC not an ELF file for x86-64; -errno. */
+/* Reads the file behind @fd, which stays the caller's. Kept in a small cache by device, inode, size
+ * and times, so that the next image finds it ready. -ENOEXEC not an ELF file for x86-64; -errno. */
 int __must_check ub_elf_open(int fd, struct ub_elf **out, struct ub_reason *why);
 void ub_elf_put(struct ub_elf *elf);
 
@@ -56,7 +56,8 @@ void ub_elf_put(struct ub_elf *elf);
 struct ub_elf_segment *ub_elf_segment_at(struct ub_elf *elf, u64 address);
 /* File offset to address in an executable segment; 0 or -ENOENT. */
 int __must_check ub_elf_address(const struct ub_elf *elf, u64 offset, u64 *address);
-/* Up to *size bytes at @address, or NULL; *size becomes how many there are to the end of the segment. Loads the segment if needed. */
+/* Up to *size bytes at @address, or NULL; *size becomes how many there are to the end of the
+ * segment. Loads the segment if needed. */
 const u8 *ub_elf_bytes(struct ub_elf *elf, u64 address, u64 *size);
 
 /* The function that contains @address, or NULL. */

@@ -5,17 +5,18 @@
  * A window of several instructions may be overwritten only if nothing enters it in the middle. Ways
  * in, and who finds them:
  *
- *   32-bit jumps, branches, calls	   any byte sequence that could be one, over all code (elf_file.c)
- *   8-bit jumps, branches, loops	   decoding all functions within their reach (here)
+ *   32-bit jumps, branches, calls	   any byte sequence that could be one, over all code
+ *(elf_file.c) 8-bit jumps, branches, loops	   decoding all functions within their reach (here)
  *   function starts, labels		   symbols and .eh_frame (elf_file.c)
- *   code addresses in data		   relocations, absolute words in fixed-address files (elf_file.c)
- *   tables of distances (switch)	   here: each address that the function computes with lea is tried as a
- *					   table of 32-bit distances from itself, as long as they lead into code
- *   landing pads			   exception tables (eh_frame.c)
- *   returns from calls			   the planner: a call is the last of a window, never before
+ *   code addresses in data		   relocations, absolute words in fixed-address files
+ *(elf_file.c)
+ *   tables of distances (switch)	   here: each address that the function computes with lea is
+ *tried as a table of 32-bit distances from itself, as long as they lead into code landing pads
+ *exception tables (eh_frame.c) returns from calls			   the planner: a call is
+ *the last of a window, never before
  *
- * All of them err towards too many targets. A function that jumps by a table that was not recognised is marked
- * unknown_jumps: then only its entry may be a window of several instructions.
+ * All of them err towards too many targets. A function that jumps by a table that was not
+ *recognised is marked unknown_jumps: then only its entry may be a window of several instructions.
  */
 #include <hook/flow.h>
 
@@ -25,9 +26,9 @@
 
 #include <hook/eh_frame.h>
 
-#define SHORT_REACH 130 /* bytes that an 8-bit jump bridges, instruction included */
-#define MAX_TABLE 65536 /* entries of a jump table */
-#define TABLE_WINDOW 12 /* instructions from a table load to its jump */
+#define SHORT_REACH  130   /* bytes that an 8-bit jump bridges, instruction included */
+#define MAX_TABLE    65536 /* entries of a jump table */
+#define TABLE_WINDOW 12	   /* instructions from a table load to its jump */
 
 /* Distances from @table that lead into code. Returns how many. */
 static u32 read_table(struct ub_elf *elf, u64 table)
@@ -159,7 +160,7 @@ int ub_flow_decode(struct ub_elf *elf, const struct ub_elf_function *function,
 void ub_flow_insns_free(struct ub_flow_insns *insns)
 {
 	free(insns->insns);
-	*insns = (struct ub_flow_insns){};
+	*insns = (struct ub_flow_insns) {};
 }
 
 s64 ub_flow_find(const struct ub_flow_insns *insns, u64 address)

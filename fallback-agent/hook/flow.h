@@ -19,8 +19,8 @@ struct ub_flow_insns {
 	struct ub_decoded *insns;
 };
 
-/* Decodes @function into @insns, replacing what was there; bytes that are no instruction are skipped
- * one at a time. 0 or -ENOMEM. */
+/* Decodes @function into @insns, replacing what was there; bytes that are no instruction are
+ * skipped one at a time. 0 or -ENOMEM. */
 int __must_check ub_flow_decode(struct ub_elf *elf, const struct ub_elf_function *function,
 				struct ub_flow_insns *insns);
 void ub_flow_insns_free(struct ub_flow_insns *insns);

@@ -11,7 +11,7 @@
 #include <common/cleanup.h>
 #include <hook/image_build.h>
 
-#define PAGE 4096ull
+#define PAGE	  4096ull
 #define ZONE_SPAN (1ull << 30) /* modules within this of each other share code */
 
 int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size)
@@ -56,27 +56,6 @@ static void build_deinit(struct ub_image_build *build)
 	ub_address_space_free(&build->space);
 }
 
-void ub_image_free(struct ub_image *image)
-{
-	if (!image)
-		return;
-	for (u32 i = 0; i < image->nr_parts; i++) {
-		if (image->parts[i].here)
-			munmap(image->parts[i].here, image->parts[i].size);
-		if (image->parts[i].owned && image->parts[i].fd >= 0)
-			close(image->parts[i].fd);
-	}
-	free(image->parts);
-	free(image->sites);
-	free(image->moves_in);
-	free(image->moves_out);
-	free(image->semaphores);
-	if (image->counting)
-		free(image->counting->link_ids);
-	free(image->counting);
-	free(image);
-}
-
 static void image_cleanup(struct ub_image **image)
 {
 	ub_image_free(*image);
@@ -118,7 +97,7 @@ static int add_hook(struct ub_image_file *file, u64 address, u32 link, enum ub_h
 				sizeof(file->hooks[0]));
 
 	if (!err)
-		file->hooks[file->nr_hooks++] = (struct ub_hook){ address, link, kind };
+		file->hooks[file->nr_hooks++] = (struct ub_hook) { address, link, kind };
 	return err;
 }
 
@@ -143,8 +122,8 @@ static int resolve(void *opaque, struct ub_elf *elf, u64 pointer, struct ub_elf 
 		return -ENOENT;
 	snprintf(path, sizeof(path), "/proc/%d/mem", build->request->pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || pread(fd, &value, sizeof(value),
-			    (off_t)(pointer + file->modules[0].bias)) != sizeof(value))
+	if (fd < 0 || pread(fd, &value, sizeof(value), (off_t)(pointer + file->modules[0].bias)) !=
+			      sizeof(value))
 		return -EFAULT;
 	for (u32 i = 0; i < build->space.nr; i++) {
 		const struct ub_mapping *mapping = &build->space.mappings[i];
@@ -198,8 +177,8 @@ static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *w
 	for (u32 i = 0; i < nr_exits && !err; i++) {
 		build->needs_tails |= exits[i].kind != UB_EXIT_RETURN;
 		file = file_of(build, exits[i].elf);
-		err = file ? add_hook(file, exits[i].address, index, kinds[exits[i].kind]) :
-			     -ENOENT;
+		err = file ? add_hook(file, exits[i].address, index, kinds[exits[i].kind])
+			   : -ENOENT;
 	}
 	return err;
 }
@@ -216,10 +195,10 @@ static int compare_hooks(const void *a, const void *b)
 	return x->link < y->link ? -1 : x->link > y->link;
 }
 
-/* Where threads that are still in the trampolines of what is there now will come back to: nothing new
- * may lie across. */
-static int current_stops(const struct ub_image *current, const struct ub_module *module, u64 **stops,
-			 u32 *nr)
+/* Where threads that are still in the trampolines of what is there now will come back to: nothing
+ * new may lie across. */
+static int current_stops(const struct ub_image *current, const struct ub_module *module,
+			 u64 **stops, u32 *nr)
 {
 	u64 *found;
 	u32 count = 0;
@@ -296,18 +275,22 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 		const struct ub_elf_segment *segment;
 
 		if (!is_reachable(module->elf, hook, file->addresses[i]))
-			return ub_reason_set(why, -EOPNOTSUPP,
-					     "%s: 0x%" PRIx64 " is inside a Go function, where its stack may be too "
-					     "small for a program: only entries and returns can be probed",
-					     module->name, file->addresses[i]);
+			return ub_reason_set(
+				why, -EOPNOTSUPP,
+				"%s: 0x%" PRIx64
+				" is inside a Go function, where its stack may be too "
+				"small for a program: only entries and returns can be probed",
+				module->name, file->addresses[i]);
 		if (file->plan.results[i].tactic)
 			continue;
 		segment = ub_elf_segment_at(module->elf, file->addresses[i]);
-		return ub_reason_set(why, -EOPNOTSUPP, "%s: the %sinstruction at offset 0x%" PRIx64 " can't be hooked: %s",
-				     module->name, hook->kind == UB_HOOK_ENTRY ? "" : "returning ",
-				     segment ? file->addresses[i] - segment->address + segment->offset :
-					       file->addresses[i],
-				     ub_refusal_text(file->plan.results[i].refusal));
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"%s: the %sinstruction at offset 0x%" PRIx64 " can't be hooked: %s",
+			module->name, hook->kind == UB_HOOK_ENTRY ? "" : "returning ",
+			segment ? file->addresses[i] - segment->address + segment->offset
+				: file->addresses[i],
+			ub_refusal_text(file->plan.results[i].refusal));
 	}
 	return 0;
 }
@@ -356,9 +339,8 @@ static int find_zones(struct ub_image_build *build, struct ub_reason *why)
 		for (u32 m = 0; m < build->files[i].nr_modules; m++) {
 			const struct ub_module *module = &build->files[i].modules[m];
 
-			build->zones[build->nr_zones++] = (struct ub_image_zone){
-				.low = module->low, .high = module->high
-			};
+			build->zones[build->nr_zones++] =
+				(struct ub_image_zone) { .low = module->low, .high = module->high };
 		}
 	}
 	qsort(build->zones, build->nr_zones, sizeof(build->zones[0]), compare_zones);
@@ -383,7 +365,9 @@ static int find_zones(struct ub_image_build *build, struct ub_reason *why)
 
 		if (err)
 			return ub_reason_set(why, err,
-					     "no room for %" PRIu64 " bytes of code within reach of 0x%" PRIx64 " in process %d",
+					     "no room for %" PRIu64
+					     " bytes of code within reach of 0x%" PRIx64
+					     " in process %d",
 					     bound, zone->low, build->request->pid);
 		zone->bound = bound;
 		err = ub_address_space_take(&build->space, zone->address, zone->address + bound);
@@ -430,21 +414,24 @@ static int check_memory(const struct ub_image_build *build, struct ub_reason *wh
 		u8 bytes[UB_SITE_BYTES];
 
 		if (pread(fd, bytes, site->len, (off_t)site->address) != site->len)
-			return ub_reason_set(why, -ESRCH, "can't read the code of process %d at 0x%" PRIx64,
+			return ub_reason_set(why, -ESRCH,
+					     "can't read the code of process %d at 0x%" PRIx64,
 					     image->pid, site->address);
 		for (u32 k = 0; k < site->len; k++) {
 			const struct ub_site *ours =
 				site_at(build->request->current, site->address + k);
-			u8 expected = ours ? ours->new[site->address + k - ours->address] :
-					     site->old[k];
+			u8 expected =
+				ours ? ours->new[site->address + k - ours->address] : site->old[k];
 
 			if (bytes[k] == expected)
 				continue;
-			return ub_reason_set(why, -EBUSY,
-					     "the code at 0x%" PRIx64 " in process %d differs from its file: %s",
-					     site->address, image->pid,
-					     bytes[k] == 0xcc ? "a debugger's breakpoint or a kernel uprobe is there" :
-								"somebody else patched it");
+			return ub_reason_set(
+				why, -EBUSY,
+				"the code at 0x%" PRIx64 " in process %d differs from its file: %s",
+				site->address, image->pid,
+				bytes[k] == 0xcc
+					? "a debugger's breakpoint or a kernel uprobe is there"
+					: "somebody else patched it");
 		}
 	}
 	return 0;
@@ -467,7 +454,7 @@ static int add_semaphore(struct ub_image *image, u64 address)
 	if (!grown)
 		return -ENOMEM;
 	image->semaphores = grown;
-	image->semaphores[image->nr_semaphores++] = (struct ub_semaphore){ address, 1 };
+	image->semaphores[image->nr_semaphores++] = (struct ub_semaphore) { address, 1 };
 	return 0;
 }
 
@@ -497,8 +484,9 @@ static int find_semaphores(struct ub_image_build *build, struct ub_reason *why)
 						     "%s: no writable data at offset 0x%" PRIx64
 						     ", where the semaphore should be",
 						     module->name, point->ref_ctr_offset);
-			err = add_semaphore(build->image, module->bias + segment->address +
-								  (point->ref_ctr_offset - segment->offset));
+			err = add_semaphore(build->image,
+					    module->bias + segment->address +
+						    (point->ref_ctr_offset - segment->offset));
 		}
 		if (err)
 			return err;
@@ -612,6 +600,12 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 		err = ub_image_fill_data(build, why);
 	if (err)
 		return err;
+	if (!build->image->process->has_fsgsbase &&
+	    (!build->self_pointer || build->image->single_instruction))
+		return ub_reason_set(why, -EOPNOTSUPP,
+				     "this processor (or kernel) has no rdfsbase, and process %d does not use "
+				     "glibc: its threads can't be told apart",
+				     request->pid);
 	fill_func_ips(build);
 	build->image->counting->nr_slots = 1u << build->slot_bits;
 	build->image->counting->counters_offset = build->counters_offset;
@@ -642,120 +636,4 @@ int ub_image_build(const struct ub_image_request *request, struct ub_image **out
 		return err;
 	*out = TAKE_PTR(image);
 	return 0;
-}
-
-/* --- afterwards ------------------------------------------------------------------------------ */
-
-void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses)
-{
-	const struct ub_image_counting *counting = image->counting;
-	const u8 *data = (const u8 *)image->process;
-	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
-
-	*hits = *misses = 0;
-	for (u32 link = 0; link < counting->nr_links; link++) {
-		if (counting->link_ids[link] != link_id)
-			continue;
-		for (u32 slot = 0; slot <= counting->nr_slots; slot++) {
-			const struct ub_hit_counters *counters;
-
-			if (slot < counting->nr_slots && !ub_read_once(slots[slot].key))
-				continue;
-			counters = (const struct ub_hit_counters *)(data + counting->counters_offset +
-								    slot * counting->counters_stride) +
-				   link;
-			*hits += ub_read_once(counters->hits);
-			*misses += ub_read_once(counters->misses);
-		}
-	}
-}
-
-struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size)
-{
-	*data_size = image->counting->events_size;
-	return image->counting->events;
-}
-
-void ub_image_enable(struct ub_image *image, bool enabled)
-{
-	__atomic_store_n(&image->process->enabled, enabled, __ATOMIC_SEQ_CST);
-}
-
-u64 ub_moves_find(const struct ub_move *moves, u32 nr, u64 ip)
-{
-	u32 low = 0, high = nr;
-
-	while (low < high) {
-		u32 middle = (low + high) / 2;
-
-		if (moves[middle].from == ip)
-			return moves[middle].to;
-		if (moves[middle].from < ip)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return ip;
-}
-
-bool ub_image_inside(const struct ub_image *image, u64 ip)
-{
-	for (u32 i = 0; i < image->nr_parts; i++)
-		if (image->parts[i].kind == UB_PART_CODE &&
-		    ip - image->parts[i].address < image->parts[i].size)
-			return true;
-	return false;
-}
-
-bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, bool on_altstack)
-{
-	const u8 *data = (const u8 *)image->process;
-	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
-
-	for (u32 i = 0; i < image->counting->nr_slots; i++) {
-		u64 guard;
-
-		if (ub_read_once(slots[i].key) != fs_base + 1)
-			continue;
-		guard = ub_read_once(slots[i].guard);
-		return guard && (on_altstack || sp <= guard);
-	}
-	return false;
-}
-
-void ub_image_identify(const struct ub_image *image, int mem, const struct ub_thread_identity *threads,
-		       u32 nr, u32 sharers)
-{
-	/* Of struct pthread: glibc since 2.4, 64-bit. */
-	static const u32 candidates[] = { 0x2d0 };
-	struct ub_process *process = image->process;
-
-	if (sharers)
-		__atomic_fetch_add(&process->vm_sharers, sharers, __ATOMIC_SEQ_CST);
-	if (!image->trust_tid || !nr || !process->has_fsgsbase || (pid_t)process->own_tgid != image->pid)
-		return;
-	for (u32 i = 0; i < ub_array_size(candidates); i++) {
-		u32 fitting = 0;
-
-		for (u32 k = 0; k < nr; k++) {
-			u64 at = threads[k].fs_base + candidates[i];
-			u64 self = 0;
-			u32 tid = 0;
-
-			if (threads[k].fs_base &&
-			    pread(mem, &self, sizeof(self), (off_t)threads[k].fs_base) == sizeof(self) &&
-			    pread(mem, &tid, sizeof(tid), (off_t)at) == sizeof(tid) &&
-			    self == threads[k].fs_base && (pid_t)tid == threads[k].tid)
-				fitting++;
-		}
-		if (fitting == nr) {
-			process->tid_offset = candidates[i];
-			return;
-		}
-	}
-}
-
-struct ub_site_state *ub_image_state(const struct ub_image *image)
-{
-	return (struct ub_site_state *)((u8 *)image->process + UB_DATA_STATE);
 }

@@ -3,8 +3,8 @@
  * Image: everything that a target holds of ours, as a plan made before the target is stopped.
  *
  * One image serves all links of all sessions on one process. Attach, detach and every change in
- * between are one operation: build the image that is wanted now and have the surgeon replace the one
- * that is there (none at first, none at the end).
+ * between are one operation: build the image that is wanted now and have the surgeon replace the
+ * one that is there (none at first, none at the end).
  *
  *   mapping           protection  holds
  *   code              r-x         agent (helpers), trampolines, compiled programs; sealed memfd
@@ -24,7 +24,7 @@
 #include <jit/jit.h>
 
 enum ub_point_kind {
-	UB_POINT_ENTRY, /* before the instruction at the offset (function entry or inside) */
+	UB_POINT_ENTRY,	 /* before the instruction at the offset (function entry or inside) */
 	UB_POINT_RETURN, /* whenever the function that starts at the offset returns */
 };
 
@@ -63,16 +63,16 @@ struct ub_image_request {
 	u32 nr_cpus;
 	u64 tgid_in_client; /* for bpf_get_current_pid_tgid() */
 	u64 uid_gid;
-	int counters_fd;    /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
+	int counters_fd; /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
 	u32 generation;
 	const struct ub_image *current; /* what the target holds now, or NULL */
 };
 
 struct ub_image; /* opaque: see hook/image_private.h; freed with ub_image_free() */
 
-/* Looks at the (running) target's mappings and files and plans. Nothing is changed in the target. -ENOENT:
- * the file is not mapped there (yet); -EOPNOTSUPP: a point can't be hooked, @why says which and why; -EBUSY: bytes
- * differ from the file's and are not ours; -ESRCH; -EPERM; ... */
+/* Looks at the (running) target's mappings and files and plans. Nothing is changed in the target.
+ * -ENOENT: the file is not mapped there (yet); -EOPNOTSUPP: a point can't be hooked, @why says
+ * which and why; -EBUSY: bytes differ from the file's and are not ours; -ESRCH; -EPERM; ... */
 int __must_check ub_image_build(const struct ub_image_request *request, struct ub_image **out,
 				struct ub_reason *why);
 void ub_image_free(struct ub_image *image);

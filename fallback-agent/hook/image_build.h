@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The builder's own state: what is known of an image while it is made, in the order in which it becomes known.
+ * The builder's own state: what is known of an image while it is made, in the order in which it
+ * becomes known.
  */
 #ifndef UB_HOOK_IMAGE_BUILD_H
 #define UB_HOOK_IMAGE_BUILD_H
@@ -15,7 +16,8 @@
 enum ub_hook_kind {
 	UB_HOOK_ENTRY,	/* run */
 	UB_HOOK_RETURN, /* run, before a ret */
-	UB_HOOK_NOTED,	/* run, before a ret, if the place of the return address was noted for the link */
+	UB_HOOK_NOTED,	/* run, before a ret, if the place of the return address was noted for the
+			   link */
 	UB_HOOK_NOTE,	/* note it, before a jump */
 };
 
@@ -36,7 +38,7 @@ struct ub_image_file {
 	u32 hooks_capacity;
 	struct ub_hook *hooks; /* sorted by address, entries before returns, then in attach order */
 	u32 nr_addresses;
-	u64 *addresses; /* of hooks, unique */
+	u64 *addresses;	 /* of hooks, unique */
 	u32 *first_hook; /* of each address; nr_addresses + 1 */
 	struct ub_plan plan;
 };
@@ -46,9 +48,9 @@ struct ub_image_zone {
 	u64 low;
 	u64 high;
 	u64 address;
-	u64 bound;	/* bytes at most */
+	u64 bound; /* bytes at most */
 	struct ub_emit emit;
-	u64 *programs;	/* address of each link's program here, 0 = not placed yet */
+	u64 *programs; /* address of each link's program here, 0 = not placed yet */
 };
 
 struct ub_image_build {
@@ -61,10 +63,10 @@ struct ub_image_build {
 	u32 nr_zones;
 	struct ub_image_zone *zones;
 
-	struct ub_map *maps;	/* bound for the target */
-	u64 *map_addresses;	/* of the target's struct ub_map */
-	u64 *map_tables;	/* of each link's table of pointers to them */
-	u64 *infos;		/* of each link's struct ub_link_info */
+	struct ub_map *maps; /* bound for the target */
+	u64 *map_addresses;  /* of the target's struct ub_map */
+	u64 *map_tables;     /* of each link's table of pointers to them */
+	u64 *infos;	     /* of each link's struct ub_link_info */
 
 	bool self_pointer; /* see struct ub_trampoline_space */
 
@@ -121,7 +123,8 @@ int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 int __must_check ub_image_emit(struct ub_image_build *build, struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
 
-/* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to @trampoline. -ENOSPC. */
+/* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to
+ * @trampoline. -ENOSPC. */
 int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site,
 			      const u8 *following, u64 trampoline, u64 *stub);
 /* The pages become parts of the image. */
@@ -134,11 +137,13 @@ int __must_check ub_image_add_part(struct ub_image *image, const struct ub_part 
 /* A sealed memfd with @size bytes of @bytes in it. */
 int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, u64 rounded);
 
-/* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and build->self_pointer. */
+/* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and
+ * build->self_pointer. */
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
 
 /* Memory that the process keeps for ever, at most @max ranges. */
-void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges, u32 max);
+void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges,
+			    u32 max);
 
 /* sharing.c. Finds the sites in libc: 0, or negative: nobody may trust thread pointers. */
 bool ub_sharing_wanted(const struct ub_image_request *request);

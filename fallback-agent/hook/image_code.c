@@ -17,16 +17,15 @@
 #include <hook/image_build.h>
 #include <hook/relocate.h>
 
-#define PAGE 4096ull
+#define PAGE	   4096ull
 #define MAX_POINTS (4 * 16) /* of one window: one of each kind for each instruction */
 
-static int add_move(struct ub_move **moves, u32 *nr, u32 *capacity, u64 from, u64 to,
-		    bool resumes)
+static int add_move(struct ub_move **moves, u32 *nr, u32 *capacity, u64 from, u64 to, bool resumes)
 {
 	int err = ub_image_grow((void **)moves, capacity, *nr + 1, sizeof(**moves));
 
 	if (!err)
-		(*moves)[(*nr)++] = (struct ub_move){ from, to, resumes };
+		(*moves)[(*nr)++] = (struct ub_move) { from, to, resumes };
 	return err;
 }
 
@@ -51,9 +50,9 @@ static int add_move_out(struct ub_image_build *build, u64 from, u64 to, bool res
 static void helper_addresses(u64 agent, u64 *helpers)
 {
 	for (u32 id = 0; id < UB_MAX_HELPER; id++)
-		helpers[id] = id < UB_AGENT_HELPERS && ub_agent_helpers[id] ?
-				      agent + ub_agent_helpers[id] - 1 :
-				      0;
+		helpers[id] = id < UB_AGENT_HELPERS && ub_agent_helpers[id]
+				      ? agent + ub_agent_helpers[id] - 1
+				      : 0;
 }
 
 /* Whether two links may share one placed program: same code, same maps. */
@@ -91,7 +90,7 @@ static int place_program(struct ub_image_build *build, struct ub_image_zone *zon
 		maps[i] = build->maps[link->maps[i]];
 		addresses[i] = build->map_addresses[link->maps[i]];
 	}
-	space = (struct ub_code_space){
+	space = (struct ub_code_space) {
 		.base = ub_emit_here(&zone->emit),
 		.helpers = helpers,
 		.maps = maps,
@@ -155,7 +154,7 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 		const u32 index = w->file->hooks[i].link;
 		const struct ub_image_link *link = &build->request->links[index];
 
-		links[i - from] = (struct ub_trampoline_link){
+		links[i - from] = (struct ub_trampoline_link) {
 			.code = link->code,
 			.ctx = link->program->ctx,
 			.program = w->zone->programs[index],
@@ -167,7 +166,7 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 		if (!link->program->aux)
 			links[i - from].ctx.escapes = true;
 	}
-	*point = (struct ub_trampoline_point){
+	*point = (struct ub_trampoline_point) {
 		.ip = ip,
 		.kind = kinds[w->file->hooks[from].kind],
 		.own_stack = own_stack,
@@ -192,9 +191,11 @@ static int emit_noting_branch(struct window *w, const struct ub_decoded *moved, 
 	u32 over;
 	int err;
 
-	/* Where it goes is known only afterwards: 6 bytes of jcc, or 9 of loop and jrcxz, then the jump over. */
+	/* Where it goes is known only afterwards: 6 bytes of jcc, or 9 of loop and jrcxz, then the
+	 * jump over. */
 	branch.target = ub_emit_here(emit) +
-			(moved->opcode >= 0xe0 && moved->opcode <= 0xe3 ? moved->len + 7u : 6u) + 5u;
+			(moved->opcode >= 0xe0 && moved->opcode <= 0xe3 ? moved->len + 7u : 6u) +
+			5u;
 	err = ub_relocate(emit, &branch, bytes);
 	if (err)
 		return err;
@@ -277,7 +278,7 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 	if (rel != distance || !segment || !bytes || available < 5)
 		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
 	site = &image->sites[image->nr_sites++];
-	*site = (struct ub_site){
+	*site = (struct ub_site) {
 		.address = address,
 		.len = w->plan->tactic == UB_TACTIC_PUN ? w->plan->len : 5,
 		.dev = w->module->dev,
@@ -290,10 +291,11 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 
 		err = ub_pun_place(build, site, bytes + site->len, trampoline, &stub);
 		if (err == -ENOSPC)
-			return ub_reason_set(why, -EOPNOTSUPP,
-					     "the instruction is shorter than a jump, the one behind it is "
-					     "jumped to, and there is no free memory where a jump that "
-					     "overlaps it could lead");
+			return ub_reason_set(
+				why, -EOPNOTSUPP,
+				"the instruction is shorter than a jump, the one behind it is "
+				"jumped to, and there is no free memory where a jump that "
+				"overlaps it could lead");
 		return err ? err : add_move_out(build, stub, address, false);
 	}
 	site->new[0] = 0xe9;
@@ -312,8 +314,8 @@ static int emit_window(struct window *w, struct ub_reason *why)
 	for (u32 i = 0; i < w->plan->nr_insns && !err; i++)
 		err = emit_insn(w, &w->file->plan.insns[w->plan->first_insn + i]);
 	if (!err && w->plan->resume) {
-		err = add_move_out(w->build, ub_emit_here(emit),
-				   w->plan->resume + w->module->bias, true);
+		err = add_move_out(w->build, ub_emit_here(emit), w->plan->resume + w->module->bias,
+				   true);
 		ub_emit_jmp(emit, w->plan->resume + w->module->bias);
 	}
 	for (u32 i = 0; i < w->nr_points; i++) {
@@ -369,7 +371,7 @@ static int emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
 
 	if (!w)
 		return -ENOMEM;
-	*w = (struct window){ build, zone, file, module, NULL, space };
+	*w = (struct window) { build, zone, file, module, NULL, space };
 	for (u32 i = 0; i < file->plan.nr_windows; i++) {
 		int err;
 
@@ -464,8 +466,8 @@ static int compare_sites(const void *a, const void *b)
 	return x->address < y->address ? -1 : x->address > y->address;
 }
 
-/* Several instructions may have the same place in the copy (nops leave nothing): the last one counts, and
- * all are equivalent there. */
+/* Several instructions may have the same place in the copy (nops leave nothing): the last one
+ * counts, and all are equivalent there. */
 static void sort_moves(struct ub_move *moves, u32 *nr)
 {
 	u32 kept = 0;

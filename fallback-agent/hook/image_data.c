@@ -12,12 +12,12 @@
 #include <hook/image_build.h>
 #include <map/event_ring.h>
 
-#define PAGE 4096ull
-#define SLOT_BITS 12 /* 4096 threads with counters of their own */
+#define PAGE	      4096ull
+#define SLOT_BITS     12 /* 4096 threads with counters of their own */
 #define MIN_SLOT_BITS 8
-#define MAX_COUNTERS (1ull << 29) /* bytes; only those of threads that hit are ever touched */
-#define MAX_DATA (1ull << 33)
-#define MAX_RANGES 16
+#define MAX_COUNTERS  (1ull << 29) /* bytes; only those of threads that hit are ever touched */
+#define MAX_DATA      (1ull << 33)
+#define MAX_RANGES    16
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -157,8 +157,8 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 		offset += nr_slots << UB_STACK_SHIFT;
 	build->counters_offset = ub_round_up(offset, PAGE);
 	/* One more than there are slots: threads without one share it. */
-	build->data_size = ub_round_up(
-		build->counters_offset + (nr_slots + 1) * build->counters_stride, PAGE);
+	build->data_size =
+		ub_round_up(build->counters_offset + (nr_slots + 1) * build->counters_stride, PAGE);
 	if (build->data_size > MAX_DATA)
 		return ub_reason_set(why, -E2BIG, "%u links on one process are too many",
 				     request->nr_links);
@@ -192,15 +192,15 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 		const struct ub_image_map *map = &request->maps[i];
 		u64 size = ub_map_shared_size(&map->attr, request->nr_cpus);
 
-		build->map_addresses[i] = build->image->data_address + build->maps_offset +
-					  i * sizeof(struct ub_map);
+		build->map_addresses[i] =
+			build->image->data_address + build->maps_offset + i * sizeof(struct ub_map);
 		address = 0;
 		if (size) {
 			err = take(build, size, &address);
 			if (err)
-				return ub_reason_set(why, err,
-						     "no room for a map of %llu bytes in process %d",
-						     (unsigned long long)size, request->pid);
+				return ub_reason_set(
+					why, err, "no room for a map of %llu bytes in process %d",
+					(unsigned long long)size, request->pid);
 		}
 		ub_map_bind(&build->maps[i], &map->attr, request->nr_cpus,
 			    (void *)(uintptr_t)address); // NOLINT: the target's address
@@ -237,7 +237,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 	const struct ub_image_request *request = build->request;
 	const u32 own = own_tgid(request->pid);
 
-	*process = (struct ub_process){
+	*process = (struct ub_process) {
 		.size = sizeof(*process),
 		.nr_cpus = request->nr_cpus,
 		.tgid_pid = request->tgid_in_client ? request->tgid_in_client : (u64)request->pid,
@@ -291,8 +291,8 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 			       MAX_RANGES);
 	image->process->safe_ranges = image->data_address + build->ranges_offset;
 	header = (struct ub_data_header *)(data + UB_DATA_HEADER);
-	header->slots_end = image->data_address + UB_DATA_SLOTS +
-			    ((u64)UB_SLOT_SIZE << build->slot_bits);
+	header->slots_end =
+		image->data_address + UB_DATA_SLOTS + ((u64)UB_SLOT_SIZE << build->slot_bits);
 	header->counters = image->data_address + build->counters_offset;
 	header->tails = image->data_address + build->tails_offset;
 	header->stacks = image->data_address + build->stacks_offset;

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The image as its two users see it: the builder (hook/) fills it, the surgeon (surgeon/) carries it
- * out. Everything is decided in here; the surgeon only maps, compares, writes, moves and counts.
+ * The image as its two users see it: the builder (hook/) fills it, the surgeon (surgeon/) carries
+ *it out. Everything is decided in here; the surgeon only maps, compares, writes, moves and counts.
  *
- * Each image is complete in itself and shares no mapping with the one it replaces. So to replace OLD
- * by NEW, with every thread stopped:
+ * Each image is complete in itself and shares no mapping with the one it replaces. So to replace
+ *OLD by NEW, with every thread stopped:
  *   1. map NEW's parts, in order, at their addresses (MAP_FIXED_NOREPLACE: somebody may have
  *	taken the gap since; then -EAGAIN and the image is built again);
- *   2. for every thread ip and every ip saved in a signal frame: NEW->moves_in (ub_moves_find(); an ip that it
- *	does not know stays as it is). OLD->moves_out only if there is no NEW: with one, threads leave OLD's
- *	trampolines by themselves, else a hit could be counted twice;
- *   3. check that memory holds OLD's bytes (site.new) at OLD's sites, and the file's bytes (site.old)
- *	at NEW's sites where no OLD site lies; anything else is somebody else's: -EBUSY;
+ *   2. for every thread ip and every ip saved in a signal frame: NEW->moves_in (ub_moves_find(); an
+ *ip that it does not know stays as it is). OLD->moves_out only if there is no NEW: with one,
+ *threads leave OLD's trampolines by themselves, else a hit could be counted twice;
+ *   3. check that memory holds OLD's bytes (site.new) at OLD's sites, and the file's bytes
+ *(site.old) at NEW's sites where no OLD site lies; anything else is somebody else's: -EBUSY;
  *   4. write site.old to OLD's sites, site.new to NEW's; only where both give different bytes;
  *   5. semaphores: add NEW's first, then take OLD's away;
- *   6. resume. OLD's parts go when no thread is inside: ub_image_inside() is false for every ip, for
- *	every ip saved in a signal frame, and ub_image_thread_inside() for every thread.
+ *   6. resume. OLD's parts go when no thread is inside: ub_image_inside() is false for every ip,
+ *for every ip saved in a signal frame, and ub_image_thread_inside() for every thread.
  */
 #ifndef UB_HOOK_IMAGE_PRIVATE_H
 #define UB_HOOK_IMAGE_PRIVATE_H
@@ -27,8 +27,9 @@
 #define UB_NAME_PREFIX "ubpf-run:" /* of every memfd that is mapped in a target */
 
 enum ub_part_kind {
-	UB_PART_CODE = 1,   /* r-x, MAP_PRIVATE of a sealed memfd "ubpf-run:code" */
-	UB_PART_SITES = 2,  /* r--, MAP_PRIVATE of a sealed memfd "ubpf-run:sites": struct ub_site_table */
+	UB_PART_CODE = 1, /* r-x, MAP_PRIVATE of a sealed memfd "ubpf-run:code" */
+	UB_PART_SITES =
+		2, /* r--, MAP_PRIVATE of a sealed memfd "ubpf-run:sites": struct ub_site_table */
 	UB_PART_DATA = 3,   /* rw-, MAP_SHARED of a memfd "ubpf-run:data": see agent/data.h */
 	UB_PART_EVENTS = 4, /* rw-, MAP_SHARED of a memfd "ubpf-run:events" */
 	UB_PART_MAP = 5,    /* rw-, MAP_SHARED of a map's memfd */
@@ -49,8 +50,8 @@ struct ub_part {
 
 /* A place in the text of the target that is overwritten. No two sites of one image overlap. */
 struct ub_site {
-	u64 address; /* in the target */
-	u32 len;     /* 1 .. UB_SITE_BYTES */
+	u64 address;	       /* in the target */
+	u32 len;	       /* 1 .. UB_SITE_BYTES */
 	u8 old[UB_SITE_BYTES]; /* the file's bytes */
 	u8 new[UB_SITE_BYTES];
 	dev_t dev; /* of the file it is mapped from, and where in it */
@@ -83,24 +84,25 @@ struct ub_image {
 	u32 nr_sites;
 	struct ub_site *sites; /* sorted by address */
 
-	/* ip inside a site's bytes (not at its start) -> same place in its relocated copy. Every thread
-	 * and signal frame with such an ip must be moved when the site is written. */
+	/* ip inside a site's bytes (not at its start) -> same place in its relocated copy. Every
+	 * thread and signal frame with such an ip must be moved when the site is written. */
 	u32 nr_moves_in;
 	struct ub_move *moves_in;
-	/* ip in a trampoline at a point where registers and stack are the program's own -> where it would be in
-	 * the target's text. May be used when sites are restored, for threads to leave sooner. */
+	/* ip in a trampoline at a point where registers and stack are the program's own -> where it
+	 * would be in the target's text. May be used when sites are restored, for threads to leave
+	 * sooner. */
 	u32 nr_moves_out;
 	struct ub_move *moves_out;
 
 	u32 nr_semaphores;
 	struct ub_semaphore *semaphores;
 
-	/* Set when no signal frame scan can find all saved ips (Go): each site then overwrites bytes of one
-	 * instruction only. For information. */
+	/* Set when no signal frame scan can find all saved ips (Go): each site then overwrites
+	 * bytes of one instruction only. For information. */
 	bool single_instruction;
 
-	/* The makers of processes that share the memory are watched (sharing.c), so thread control blocks may be
-	 * read for tids: ub_image_identify() is worth calling. */
+	/* The makers of processes that share the memory are watched (sharing.c), so thread control
+	 * blocks may be read for tids: ub_image_identify() is worth calling. */
 	bool trust_tid;
 
 	/* Data part, in the target and here. */
@@ -114,20 +116,22 @@ struct ub_image {
 u64 ub_moves_find(const struct ub_move *moves, u32 nr, u64 ip);
 /* Whether @ip lies in the image's code. */
 bool ub_image_inside(const struct ub_image *image, u64 ip);
-/* Whether the thread with this fs base and stack pointer is within a program (or code that the program called, or a signal
- * handler on top of it), by its guard. @on_altstack: sp can't be compared with the guard's, so a set guard counts. */
+/* Whether the thread with this fs base and stack pointer is within a program (or code that the
+ * program called, or a signal handler on top of it), by its guard. @on_altstack: sp can't be
+ * compared with the guard's, so a set guard counts. */
 bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, bool on_altstack);
 /*
- * For the surgeon, with all threads stopped and before sites are written: finds out, and checks with every
- * thread, where thread control blocks hold the tid, and notes it for helpers. @mem: /proc/PID/mem. @sharers: other
- * processes run in this memory now. Without it (or where nothing fits) helpers ask the kernel.
+ * For the surgeon, with all threads stopped and before sites are written: finds out, and checks
+ * with every thread, where thread control blocks hold the tid, and notes it for helpers. @mem:
+ * /proc/PID/mem. @sharers: other processes run in this memory now. Without it (or where nothing
+ * fits) helpers ask the kernel.
  */
 struct ub_thread_identity {
 	u64 fs_base;
 	pid_t tid;
 };
-void ub_image_identify(const struct ub_image *image, int mem, const struct ub_thread_identity *threads,
-		       u32 nr, u32 sharers);
+void ub_image_identify(const struct ub_image *image, int mem,
+		       const struct ub_thread_identity *threads, u32 nr, u32 sharers);
 /* Where the surgeon notes how far it came: in the data part, mapped in the target and here. */
 struct ub_site_state *ub_image_state(const struct ub_image *image);
 

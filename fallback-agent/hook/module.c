@@ -13,11 +13,12 @@
 
 #include <common/cleanup.h>
 
-#define PAGE 4096ull
-#define REACH ((1ull << 31) - (1ull << 20)) /* of a 32-bit distance, less what lies around it */
+#define PAGE	 4096ull
+#define REACH	 ((1ull << 31) - (1ull << 20)) /* of a 32-bit distance, less what lies around it */
 #define USER_END 0x7ffffffff000ull
-#define LOWEST 0x10000ull /* vm.mmap_min_addr */
-#define DISTANCE (512ull << 20) /* kept from where the kernel maps next, so that nobody gets in first */
+#define LOWEST	 0x10000ull /* vm.mmap_min_addr */
+#define DISTANCE                                                                                   \
+	(512ull << 20) /* kept from where the kernel maps next, so that nobody gets in first */
 
 static int add_mapping(struct ub_address_space *space, const struct ub_mapping *mapping)
 {
@@ -40,7 +41,7 @@ void ub_address_space_free(struct ub_address_space *space)
 	for (u32 i = 0; i < space->nr; i++)
 		free(space->mappings[i].name);
 	free(space->mappings);
-	*space = (struct ub_address_space){};
+	*space = (struct ub_address_space) {};
 }
 
 int ub_address_space_read(pid_t pid, struct ub_address_space *space, struct ub_reason *why)
@@ -50,7 +51,7 @@ int ub_address_space_read(pid_t pid, struct ub_address_space *space, struct ub_r
 	size_t capacity = 0;
 	char path[64];
 
-	*space = (struct ub_address_space){};
+	*space = (struct ub_address_space) {};
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	file = fopen(path, "re");
 	if (!file) {
@@ -89,7 +90,8 @@ int ub_address_space_read(pid_t pid, struct ub_address_space *space, struct ub_r
 	}
 	if (!space->nr)
 		return ub_reason_set(why, -ESRCH,
-				     "process %d has no memory: it is exiting or a kernel thread", pid);
+				     "process %d has no memory: it is exiting or a kernel thread",
+				     pid);
 	return 0;
 }
 
@@ -122,8 +124,8 @@ static bool place_high(u64 low, u64 high, u64 size, u64 margin, u64 *address)
 	return *address >= low;
 }
 
-static bool find_with_margin(const struct ub_address_space *space, u64 from, u64 to, u64 low, u64 size,
-			     u64 margin, u64 *address)
+static bool find_with_margin(const struct ub_address_space *space, u64 from, u64 to, u64 low,
+			     u64 size, u64 margin, u64 *address)
 {
 	for (s64 i = (s64)space->nr; i >= 0; i--) {
 		u64 gap_low = i ? space->mappings[i - 1].end : LOWEST;
@@ -154,7 +156,8 @@ static bool find_with_margin(const struct ub_address_space *space, u64 from, u64
 
 /*
  * Gaps below the modules come first: above them are the heap, which grows, and the stack. Large
- * gaps come before small ones, and a distance is kept from a gap's upper end: there the kernel maps next.
+ * gaps come before small ones, and a distance is kept from a gap's upper end: there the kernel maps
+ * next.
  */
 int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 high, u64 size,
 			  u64 *address)
@@ -224,8 +227,8 @@ static int open_mapped(pid_t pid, const struct ub_mapping *mapping, dev_t dev, i
 	return -ENOENT;
 }
 
-/* Whether the mapping is of the file with @dev and @ino. On btrfs and overlayfs maps prints another device than
- * stat: the inode decides then, and the file behind the name. */
+/* Whether the mapping is of the file with @dev and @ino. On btrfs and overlayfs maps prints another
+ * device than stat: the inode decides then, and the file behind the name. */
 static bool is_file(pid_t pid, const struct ub_mapping *mapping, dev_t dev, ino_t ino, bool by_name)
 {
 	char path[PATH_MAX + 32];
@@ -253,9 +256,11 @@ static int module_bias(const struct ub_elf *elf, const struct ub_mapping *mappin
 	for (u32 i = 0; i < elf->nr_segments; i++) {
 		const struct ub_elf_segment *segment = &elf->segments[i];
 
-		if (segment->executable && segment->offset < mapping->offset + (mapping->end - mapping->start) &&
+		if (segment->executable &&
+		    segment->offset < mapping->offset + (mapping->end - mapping->start) &&
 		    segment->offset + segment->size > mapping->offset) {
-			*bias = mapping->start - mapping->offset + segment->offset - segment->address;
+			*bias = mapping->start - mapping->offset + segment->offset -
+				segment->address;
 			return 0;
 		}
 	}
@@ -298,10 +303,11 @@ int ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev, 
 				continue;
 			fd = open_mapped(pid, mapping, dev, ino);
 			if (fd < 0) {
-				err = ub_reason_set(why, -ENOENT,
-						    "%s was deleted or replaced since process %d mapped it, and "
-						    "only root can still read what is mapped",
-						    mapping->name, pid);
+				err = ub_reason_set(
+					why, -ENOENT,
+					"%s was deleted or replaced since process %d mapped it, and "
+					"only root can still read what is mapped",
+					mapping->name, pid);
 				break;
 			}
 			err = ub_elf_open(fd, &module.elf, why);

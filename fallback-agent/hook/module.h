@@ -45,19 +45,22 @@ void ub_address_space_free(struct ub_address_space *space);
 /* Notes that [@start, @end) is going to be taken. */
 int __must_check ub_address_space_take(struct ub_address_space *space, u64 start, u64 end);
 
-/* All executable instances of the file with @dev and @ino: *modules is an array, freed with ub_modules_free(). -ENOENT: not mapped. */
+/* All executable instances of the file with @dev and @ino: *modules is an array, freed with
+ * ub_modules_free(). -ENOENT: not mapped. */
 int __must_check ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev,
 				 ino_t ino, struct ub_module **modules, u32 *nr,
 				 struct ub_reason *why);
 /* st_dev and st_ino of a mapping's file, as the target sees it. */
-int __must_check ub_mapping_file(pid_t pid, const struct ub_mapping *mapping, dev_t *dev, ino_t *ino);
+int __must_check ub_mapping_file(pid_t pid, const struct ub_mapping *mapping, dev_t *dev,
+				 ino_t *ino);
 /* The same for the file of one of the mappings, whatever it is. */
 int __must_check ub_modules_find_mapping(pid_t pid, const struct ub_address_space *space,
 					 const struct ub_mapping *mapping,
 					 struct ub_module **modules, u32 *nr);
 void ub_modules_free(struct ub_module *modules, u32 nr);
 
-/* A free place for @size bytes from where both @low and @high are within reach of 32 bits. -ENOSPC. */
+/* A free place for @size bytes from where both @low and @high are within reach of 32 bits. -ENOSPC.
+ */
 int __must_check ub_address_space_find(const struct ub_address_space *space, u64 low, u64 high,
 				       u64 size, u64 *address);
 

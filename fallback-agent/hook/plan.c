@@ -2,18 +2,19 @@
 /*
  * Planning windows.
  *
- * A jump to a trampoline takes five bytes. Where the wanted instruction is shorter, its neighbours are
- * overwritten, too, and run from their copy in the trampoline; the run of instructions that one
+ * A jump to a trampoline takes five bytes. Where the wanted instruction is shorter, its neighbours
+ * are overwritten, too, and run from their copy in the trampoline; the run of instructions that one
  * jump replaces is a window. A window is entered at its start and nowhere else, so a further point
  * inside it needs no bytes of its own: its probe is emitted before that instruction's copy.
  *
  *   file:   push %rbp | mov %rsp,%rbp | sub $16,%rsp	     jmp T   | .. dead .. |
  *   copy:   T: [probe] push %rbp; mov %rsp,%rbp; sub $16,%rsp; jmp back
  *
- * Windows grow forward from the point first. Where that meets a jump target, the end of a call (its return comes back
- * there) or the end of the code, they grow backward: `pop %rbp; ret` is covered together with what stands before it.
- * Padding behind an instruction that never goes on is free to use. Addresses are taken in ascending order, so
- * one pass does, and a window that is already there may grow forward, too.
+ * Windows grow forward from the point first. Where that meets a jump target, the end of a call (its
+ * return comes back there) or the end of the code, they grow backward: `pop %rbp; ret` is covered
+ * together with what stands before it. Padding behind an instruction that never goes on is free to
+ * use. Addresses are taken in ascending order, so one pass does, and a window that is already there
+ * may grow forward, too.
  */
 #include <hook/plan.h>
 
@@ -24,8 +25,8 @@
 #include <hook/flow.h>
 #include <hook/relocate.h>
 
-#define JUMP_LEN 5
-#define MAX_BACK 5 /* instructions before the point */
+#define JUMP_LEN	 5
+#define MAX_BACK	 5 /* instructions before the point */
 #define MAX_WINDOW_INSNS 16
 
 struct ub_planner {
@@ -34,7 +35,8 @@ struct ub_planner {
 	struct ub_plan *plan;
 	struct ub_flow_insns flow;
 	struct ub_elf_function piece; /* a gap from a point on, decoded as a function */
-	/* Where the last window's instructions lie in flow, if they are of the function in there. */
+	/* Where the last window's instructions lie in flow, if they are of the function in there.
+	 */
 	s64 last_index;
 };
 
@@ -74,7 +76,8 @@ static u32 filler(const struct ub_planner *p, u64 address)
 		return 0;
 	if (*bytes == 0xcc)
 		return 1;
-	/* Zeros pad up to an aligned address; from one on they are a table (hand-written code keeps its constants there). */
+	/* Zeros pad up to an aligned address; from one on they are a table (hand-written code keeps
+	 * its constants there). */
 	if (*bytes == 0x00 && address % 4)
 		return 1;
 	if (ub_decode(bytes, size, address, &insn) || !(insn.flags & UB_DECODED_NOP) ||
@@ -98,15 +101,15 @@ static bool is_call(const struct ub_decoded *insn)
 }
 
 struct candidate {
-	s64 first;   /* in flow */
+	s64 first; /* in flow */
 	u32 nr;
-	u32 len;     /* with padding */
+	u32 len; /* with padding */
 	u64 resume;
 };
 
 /*
- * Tries the window that starts with instruction @first of the decoded function, contains at least @through and is at least
- * JUMP_LEN bytes long.
+ * Tries the window that starts with instruction @first of the decoded function, contains at least
+ * @through and is at least JUMP_LEN bytes long.
  */
 static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 through,
 				  struct candidate *out)
@@ -140,20 +143,21 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 		u32 padding = filler(p, insns[first].address + len);
 
 		if (!padding)
-			return is_target(p, insns[first].address + len) ? UB_REFUSED_TARGET :
-									  UB_REFUSED_END;
+			return is_target(p, insns[first].address + len) ? UB_REFUSED_TARGET
+									: UB_REFUSED_END;
 		len += padding;
 	}
 	if (i - first > 1) {
 		const struct ub_elf_function *function = p->flow.function;
 
-		/* Whoever comes back to an instruction whose bytes are as they were does no harm. */
+		/* Whoever comes back to an instruction whose bytes are as they were does no harm.
+		 */
 		if (p->options->single_instruction && insns[first].len < JUMP_LEN)
 			return UB_REFUSED_SAVED_IPS;
 		if (function->unknown_jumps && insns[first].address != function->start)
 			return UB_REFUSED_UNKNOWN_JUMPS;
 	}
-	*out = (struct candidate){
+	*out = (struct candidate) {
 		.first = first,
 		.nr = (u32)(i - first),
 		.len = len,
@@ -163,9 +167,10 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 }
 
 /*
- * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump, whose last
- * bytes are the first bytes of the next instruction, as they are. They decide about the high bytes of the distance; whether
- * there is room where it leads is found out when the image is built.
+ * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump,
+ * whose last bytes are the first bytes of the next instruction, as they are. They decide about the
+ * high bytes of the distance; whether there is room where it leads is found out when the image is
+ * built.
  */
 static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct candidate *out)
 {
@@ -190,7 +195,7 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	}
 	if (!ub_elf_bytes(p->elf, insns[first].address, &available) || available < JUMP_LEN + 3)
 		return UB_REFUSED_END;
-	*out = (struct candidate){
+	*out = (struct candidate) {
 		.first = first,
 		.nr = (u32)(i - first),
 		.len = len,
@@ -230,7 +235,7 @@ static int add_insns(struct ub_planner *p, const struct candidate *c, u32 from)
 		const struct ub_decoded *insn = &p->flow.insns[c->first + i];
 		u64 size = 0;
 
-		plan->insns[plan->nr_insns++] = (struct ub_plan_insn){
+		plan->insns[plan->nr_insns++] = (struct ub_plan_insn) {
 			.decoded = *insn,
 			.bytes = ub_elf_bytes(p->elf, insn->address, &size),
 			.point = -1,
@@ -319,12 +324,14 @@ static bool mark(struct ub_plan *plan, const struct ub_plan_window *window, u64 
 }
 
 /* Where a window may start before instruction @i, given that the last window ends at @free. */
-static enum ub_refusal try_backward(const struct ub_planner *p, s64 i, u64 free, struct candidate *c)
+static enum ub_refusal try_backward(const struct ub_planner *p, s64 i, u64 free,
+				    struct candidate *c)
 {
 	const struct ub_decoded *insns = p->flow.insns;
 
 	for (s64 first = i - 1; first >= 0 && i - first <= MAX_BACK; first--) {
-		if (insns[first].address < free || is_call(&insns[first]) || !goes_on(&insns[first]))
+		if (insns[first].address < free || is_call(&insns[first]) ||
+		    !goes_on(&insns[first]))
 			break;
 		if (insns[first].address + insns[first].len != insns[first + 1].address ||
 		    is_target(p, insns[first + 1].address))
@@ -377,8 +384,8 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 	}
 	refusal = try_window(p, i, i, &c);
 	if (!refusal) {
-		result->tactic = c.nr == 1 && p->flow.insns[i].len >= JUMP_LEN ? UB_TACTIC_JUMP :
-										 UB_TACTIC_WINDOW;
+		result->tactic = c.nr == 1 && p->flow.insns[i].len >= JUMP_LEN ? UB_TACTIC_JUMP
+									       : UB_TACTIC_WINDOW;
 		err = add_window(p, &c, result->tactic);
 	} else if (refusal != UB_REFUSED_UNMOVABLE || ub_relocatable(&p->flow.insns[i])) {
 		if (!try_backward(p, i, free, &c)) {
@@ -417,7 +424,7 @@ int ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 	};
 	int err = 0;
 
-	*plan = (struct ub_plan){ .nr_results = nr };
+	*plan = (struct ub_plan) { .nr_results = nr };
 	plan->results = calloc(nr ? nr : 1, sizeof(plan->results[0]));
 	if (!plan->results)
 		return -ENOMEM;
@@ -443,7 +450,7 @@ struct ub_planner *ub_planner_new(struct ub_elf *elf, const struct ub_plan_optio
 		free(plan);
 		return NULL;
 	}
-	*planner = (struct ub_planner){
+	*planner = (struct ub_planner) {
 		.elf = elf, .options = options, .plan = plan, .last_index = -1
 	};
 	return planner;
@@ -466,7 +473,7 @@ int ub_planner_try(struct ub_planner *planner, u64 address, struct ub_plan_resul
 
 	plan->nr_windows = 0;
 	plan->nr_insns = 0;
-	plan->results[0] = (struct ub_plan_result){};
+	plan->results[0] = (struct ub_plan_result) {};
 	err = plan_one(planner, address, 0);
 	if (!err)
 		*result = plan->results[0];
@@ -478,7 +485,7 @@ void ub_plan_free(struct ub_plan *plan)
 	free(plan->windows);
 	free(plan->insns);
 	free(plan->results);
-	*plan = (struct ub_plan){};
+	*plan = (struct ub_plan) {};
 }
 
 const char *ub_tactic_name(enum ub_tactic tactic)
@@ -502,7 +509,8 @@ const char *ub_refusal_text(enum ub_refusal refusal)
 		[UB_REFUSED_NO_CODE] = "it is not in an executable part of the file",
 		[UB_REFUSED_NO_INSN] = "no instruction starts there",
 		[UB_REFUSED_UNMOVABLE] = "the instruction works only where it is",
-		[UB_REFUSED_TARGET] = "it is shorter than a jump, and the instruction behind it is jumped to",
+		[UB_REFUSED_TARGET] =
+			"it is shorter than a jump, and the instruction behind it is jumped to",
 		[UB_REFUSED_CALL] = "it is shorter than a jump, and a call returns behind it",
 		[UB_REFUSED_END] = "it is shorter than a jump, and the code ends behind it",
 		[UB_REFUSED_UNKNOWN_JUMPS] =

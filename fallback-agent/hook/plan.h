@@ -28,7 +28,8 @@ enum ub_refusal {
 	UB_REFUSED_CALL,	  /* too short, and a call returns behind it */
 	UB_REFUSED_END,		  /* too short, and the code ends there */
 	UB_REFUSED_UNKNOWN_JUMPS, /* too short, in a function with jumps that were not understood */
-	UB_REFUSED_SAVED_IPS,	  /* too short, in a runtime that saves instruction pointers where nobody sees */
+	UB_REFUSED_SAVED_IPS,	  /* too short, in a runtime that saves instruction pointers where
+				     nobody sees */
 	UB_NR_REFUSALS,
 };
 
@@ -48,7 +49,7 @@ struct ub_plan_window {
 	u32 first_insn; /* in insns[] */
 	u32 nr_insns;	/* to be relocated; what follows them to the end is padding */
 	enum ub_tactic tactic;
-	u64 resume;	/* where the copy goes on, or 0: its last instruction never does */
+	u64 resume; /* where the copy goes on, or 0: its last instruction never does */
 };
 
 struct ub_plan_result {
@@ -69,14 +70,15 @@ struct ub_plan {
 };
 
 struct ub_plan_options {
-	/* Instruction pointers are kept where nobody finds them: only a window's first instruction may be overwritten. */
+	/* Instruction pointers are kept where nobody finds them: only a window's first instruction
+	 * may be overwritten. */
 	bool single_instruction;
-	const u64 *stops;	 /* sorted addresses that must not come to lie inside a window */
+	const u64 *stops; /* sorted addresses that must not come to lie inside a window */
 	u32 nr_stops;
 };
 
-/* Plans for @addresses, sorted and unique. Refusals are in plan->results, they are no error. 0, -ENOMEM.
- * Time is linear in the size of the functions concerned. */
+/* Plans for @addresses, sorted and unique. Refusals are in plan->results, they are no error. 0,
+ * -ENOMEM. Time is linear in the size of the functions concerned. */
 int __must_check ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 			      const struct ub_plan_options *options, struct ub_plan *plan);
 void ub_plan_free(struct ub_plan *plan);

@@ -2,13 +2,15 @@
 /*
  * Overlapping jumps.
  *
- *   bytes of the file		 W ... | N N N N		W: the window, fewer than 5 bytes; N: what follows it
- *   overwritten		 e9 f  | N N N N		f: low bytes of the distance, ours to choose
- *   or, with prefixes		 2e e9 | N N N N		that mean nothing before a jump
+ *   bytes of the file		 W ... | N N N N		W: the window, fewer than 5 bytes; N: what
+ * follows it
+ *   overwritten		 e9 f  | N N N N		f: low bytes of the distance, ours to
+ * choose or, with prefixes		 2e e9 | N N N N		that mean nothing before a
+ * jump
  *
- * The jump's distance ends with bytes of N, which stay what they are. Each choice of prefixes gives a
- * range of 256^f addresses where it can lead; a page there that is free in the target gets a jump to
- * the trampoline.
+ * The jump's distance ends with bytes of N, which stay what they are. Each choice of prefixes gives
+ * a range of 256^f addresses where it can lead; a page there that is free in the target gets a jump
+ * to the trampoline.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,8 +20,8 @@
 
 #include <hook/image_build.h>
 
-#define PAGE 4096ull
-#define STUB 14 /* jmp *0(%rip) and the address */
+#define PAGE	  4096ull
+#define STUB	  14 /* jmp *0(%rip) and the address */
 #define MAX_PAGES 128
 #define MAX_TRIES 64 /* pages looked at in one range */
 
@@ -54,7 +56,7 @@ static int add_page(struct ub_image_build *build, u64 address, struct ub_image_p
 	if (err)
 		return err;
 	*out = &grown[build->nr_pun_pages++];
-	**out = (struct ub_image_pun_page){ .address = address };
+	**out = (struct ub_image_pun_page) { .address = address };
 	memset((*out)->bytes, 0xcc, sizeof((*out)->bytes));
 	return 0;
 }
@@ -103,9 +105,9 @@ static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline,
 				return 0;
 		}
 		/* A long range is looked at here and there. */
-		page_at += high - low > PAGE * MAX_TRIES ?
-				   ((high - low) / MAX_TRIES & ~(PAGE - 1)) + PAGE :
-				   PAGE;
+		page_at += high - low > PAGE * MAX_TRIES
+				   ? ((high - low) / MAX_TRIES & ~(PAGE - 1)) + PAGE
+				   : PAGE;
 	}
 	return -ENOSPC;
 }

@@ -25,13 +25,14 @@ static void relocate_loop(struct ub_emit *emit, const struct ub_decoded *insn, c
 {
 	/* An address-size prefix (jecxz, loop on ecx) is part of the meaning. */
 	ub_emit_bytes(emit, bytes, insn->len - 1u);
-	ub_emit_u8(emit, 2);   /* taken: over the next jump */
+	ub_emit_u8(emit, 2);	/* taken: over the next jump */
 	ub_emit_u8(emit, 0xeb); /* not taken: over the far jump */
 	ub_emit_u8(emit, 5);
 	ub_emit_jmp(emit, insn->target);
 }
 
-/* push of a 64-bit constant that stands in the code, jumped over by nobody: it lies behind the jump. */
+/* push of a 64-bit constant that stands in the code, jumped over by nobody: it lies behind the
+ * jump. */
 static void push_return(struct ub_emit *emit, u32 *fix)
 {
 	ub_emit_u8(emit, 0xff); /* push disp32(%rip) */

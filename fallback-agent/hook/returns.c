@@ -4,13 +4,14 @@
  * that can be probed like any other.
  *
  * A `ret` of the function is the simple case. A tail jump leaves the function to another one, which
- * returns in its place. The stack pointer then still points at the same return address, so: before the jump the
- * thread notes where its return address lies (UB_EXIT_NOTE), and at each `ret` of the function jumped to, and of those that
- * it jumps to in turn, it looks whether that place is noted (UB_EXIT_NOTED). Nothing on the stack changes, so
- * exceptions, unwinders and longjmp see nothing; what they skip stays noted until the place is used again.
+ * returns in its place. The stack pointer then still points at the same return address, so: before
+ * the jump the thread notes where its return address lies (UB_EXIT_NOTE), and at each `ret` of the
+ * function jumped to, and of those that it jumps to in turn, it looks whether that place is noted
+ * (UB_EXIT_NOTED). Nothing on the stack changes, so exceptions, unwinders and longjmp see nothing;
+ * what they skip stays noted until the place is used again.
  *
- * Jumps through the PLT are followed to where the target's GOT leads now. Jumps through registers can't be followed: such
- * functions are refused.
+ * Jumps through the PLT are followed to where the target's GOT leads now. Jumps through registers
+ * can't be followed: such functions are refused.
  */
 #include <hook/returns.h>
 
@@ -58,7 +59,7 @@ static int add_exit(struct search *s, struct ub_elf *elf, u64 address, enum ub_e
 			return -ENOMEM;
 		s->exits = grown;
 	}
-	s->exits[s->nr_exits++] = (struct ub_exit){ elf, address, kind };
+	s->exits[s->nr_exits++] = (struct ub_exit) { elf, address, kind };
 	return 0;
 }
 
@@ -72,11 +73,12 @@ static int add_visit(struct search *s, struct ub_elf *elf, u64 start, bool root)
 		return ub_reason_set(s->why, -EOPNOTSUPP,
 				     "the function leaves by jumps to more than %d functions",
 				     MAX_FUNCTIONS);
-	s->visits[s->nr_visits++] = (struct visit){ elf, start, root };
+	s->visits[s->nr_visits++] = (struct visit) { elf, start, root };
 	return 0;
 }
 
-/* Whether @part is a piece of @function that the compiler moved away (.cold): it jumps back inside. */
+/* Whether @part is a piece of @function that the compiler moved away (.cold): it jumps back inside.
+ */
 static bool jumps_back(struct ub_elf *elf, const struct ub_elf_function *part,
 		       const struct ub_elf_function *function)
 {
@@ -115,7 +117,8 @@ static u64 plt_pointer(struct ub_elf *elf, u64 address)
 	return 0;
 }
 
-/* The second half of a PLT entry, where a pointer leads that the loader has not bound yet: push $n; jmp. */
+/* The second half of a PLT entry, where a pointer leads that the loader has not bound yet: push $n;
+ * jmp. */
 static bool is_lazy(struct ub_elf *elf, u64 address)
 {
 	u64 size = 0;
@@ -139,8 +142,8 @@ static int follow(struct search *s, struct ub_elf *elf, u64 from, u64 target, u6
 		if (pointer) {
 			struct ub_elf *to = NULL;
 
-			if (!s->resolver || s->resolver->resolve(s->resolver->opaque, elf, pointer,
-								 &to, &target))
+			if (!s->resolver ||
+			    s->resolver->resolve(s->resolver->opaque, elf, pointer, &to, &target))
 				return ub_reason_set(
 					s->why, -EOPNOTSUPP,
 					"the function leaves by a jump through a pointer (at 0x%" PRIx64
@@ -156,10 +159,11 @@ static int follow(struct search *s, struct ub_elf *elf, u64 from, u64 target, u6
 		function = NULL;
 	}
 	if (!function || function->gap || is_lazy(elf, target))
-		return ub_reason_set(s->why, -EOPNOTSUPP,
-				     "the function leaves by a jump (at 0x%" PRIx64
-				     ") to code of which nothing is known, so its return can't be seen",
-				     from);
+		return ub_reason_set(
+			s->why, -EOPNOTSUPP,
+			"the function leaves by a jump (at 0x%" PRIx64
+			") to code of which nothing is known, so its return can't be seen",
+			from);
 	return add_visit(s, elf, function->start, false);
 }
 
@@ -179,10 +183,11 @@ static int visit_jump(struct search *s, const struct visit *v,
 	if (indirect && !(insn->flags & UB_DECODED_RIP)) {
 		if (function->has_tables)
 			return 0; /* within the function, by a table */
-		return ub_reason_set(s->why, -EOPNOTSUPP,
-				     "the function leaves by a jump through a register (at 0x%" PRIx64
-				     "), so its return can't be seen",
-				     insn->address);
+		return ub_reason_set(
+			s->why, -EOPNOTSUPP,
+			"the function leaves by a jump through a register (at 0x%" PRIx64
+			"), so its return can't be seen",
+			insn->address);
 	}
 	if (v->root && !indirect) {
 		const struct ub_elf_function *to = ub_elf_function_at(v->elf, insn->target);

@@ -19,14 +19,16 @@ struct ub_exit {
 	enum ub_exit_kind kind;
 };
 
-/* Where the pointer at @pointer in @elf leads in the target: 0, or negative when it is not known. */
+/* Where the pointer at @pointer in @elf leads in the target: 0, or negative when it is not known.
+ */
 struct ub_exit_resolver {
-	int (*resolve)(void *opaque, struct ub_elf *elf, u64 pointer, struct ub_elf **to, u64 *address);
+	int (*resolve)(void *opaque, struct ub_elf *elf, u64 pointer, struct ub_elf **to,
+		       u64 *address);
 	void *opaque;
 };
 
-/* All exits of the function that starts at @address. @resolver NULL: jumps through pointers can't be followed. 0 and an array to be
- * freed; -EOPNOTSUPP with @why. */
+/* All exits of the function that starts at @address. @resolver NULL: jumps through pointers can't
+ * be followed. 0 and an array to be freed; -EOPNOTSUPP with @why. */
 int __must_check ub_exits_find(struct ub_elf *elf, u64 address,
 			       const struct ub_exit_resolver *resolver, struct ub_exit **exits,
 			       u32 *nr, struct ub_reason *why);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the target's C library says of its threads. Nothing here is needed; all of it makes hits cheaper.
+ * What the target's C library says of its threads. Nothing here is needed; all of it makes hits
+ * cheaper.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -90,8 +91,8 @@ void ub_runtime_find(struct ub_image_build *build, struct ub_process *process)
 	for (u32 i = 0; i < build->nr_files; i++)
 		probes_loader |= is_loader(base_name(build->files[i].modules[0].name));
 	/*
-	 * In glibc %fs:0 is the thread's own address by the ABI (psABI, thread-local storage). Only the loader runs
-	 * before threads have one.
+	 * In glibc %fs:0 is the thread's own address by the ABI (psABI, thread-local storage). Only
+	 * the loader runs before threads have one.
 	 */
 	build->self_pointer = glibc && !probes_loader;
 	if (loader && glibc)
@@ -106,11 +107,12 @@ static bool is_kept(const struct ub_mapping *mapping, const char *exe)
 }
 
 /*
- * The program itself, libc and the loader: never unloaded while the process lives, so programs may read
- * them by plain loads. Their zeroed data follow without a name. The heap shrinks, stacks go, libraries are
- * unloaded: those are read by ways that can fail.
+ * The program itself, libc and the loader: never unloaded while the process lives, so programs may
+ * read them by plain loads. Their zeroed data follow without a name. The heap shrinks, stacks go,
+ * libraries are unloaded: those are read by ways that can fail.
  */
-void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges, u32 max)
+void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges,
+			    u32 max)
 {
 	const struct ub_address_space *space = &build->space;
 	char link[64], exe[4096];

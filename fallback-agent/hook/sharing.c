@@ -2,19 +2,22 @@
 /*
  * Keeping the count of processes that share the target's memory (struct ub_process.vm_sharers).
  *
- * A child made by vfork or posix_spawn runs in its parent's memory, with the parent's thread pointer: what stands
- * there about the thread's id is the parent's. While the count is not zero, helpers ask the kernel; while it is, they
- * may read the id from the thread's control block, which is what makes bpf_get_current_pid_tgid() cheap.
+ * A child made by vfork or posix_spawn runs in its parent's memory, with the parent's thread
+ *pointer: what stands there about the thread's id is the parent's. While the count is not zero,
+ *helpers ask the kernel; while it is, they may read the id from the thread's control block, which
+ *is what makes bpf_get_current_pid_tgid() cheap.
  *
  * libc makes such children by three system calls, each of them written
  *
  *	mov $number,%eax; syscall		  7 bytes
  *
- * which run from a copy that counts up before and, in the parent, down afterwards: vfork always, clone and clone3 by
- * their flags. The parent of a vfork goes on only when its child is gone or has executed something else. rcx, r11
- * and the flags are the system call's to overwrite, so nothing needs to be saved.
+ * which run from a copy that counts up before and, in the parent, down afterwards: vfork always,
+ *clone and clone3 by their flags. The parent of a vfork goes on only when its child is gone or has
+ *executed something else. rcx, r11 and the flags are the system call's to overwrite, so nothing
+ *needs to be saved.
  *
- * Where that can't be done (no glibc, a probe on these very instructions) no thread pointer is trusted.
+ * Where that can't be done (no glibc, a probe on these very instructions) no thread pointer is
+ *trusted.
  */
 #include <errno.h>
 #include <sched.h>
@@ -27,7 +30,7 @@
 #include <hook/flow.h>
 #include <hook/image_build.h>
 
-#define SITE_LEN 7
+#define SITE_LEN   7
 #define FLAGS_MASK (CLONE_VM | CLONE_THREAD)
 
 static u32 number_at(const u8 *bytes)
@@ -67,7 +70,8 @@ static bool is_taken(const struct ub_image_file *file, u64 address)
 	for (u32 i = 0; i < file->plan.nr_windows; i++) {
 		const struct ub_plan_window *window = &file->plan.windows[i];
 
-		if (window->address < address + SITE_LEN && window->address + window->len + 5 > address)
+		if (window->address < address + SITE_LEN &&
+		    window->address + window->len + 5 > address)
 			return true;
 	}
 	return false;
@@ -107,13 +111,14 @@ int ub_sharing_find(struct ub_image_build *build, struct ub_image_file *file)
 	return build->nr_sharing ? 0 : -ENOENT;
 }
 
-/* rcx = data; jumps out unless this is the process the image was made for and the call makes a sharer. */
+/* rcx = data; jumps out unless this is the process the image was made for and the call makes a
+ * sharer. */
 static u32 emit_condition(struct ub_emit *emit, u64 data, u32 number, u32 *out)
 {
-	static const u8 flags_clone[] = { 0x41, 0x89, 0xfb };	/* mov %edi,%r11d */
-	static const u8 flags_clone3[] = { 0x44, 0x8b, 0x1f };	/* mov (%rdi),%r11d */
-	static const u8 and[] = { 0x41, 0x81, 0xe3 };		/* and $..,%r11d */
-	static const u8 cmp[] = { 0x41, 0x81, 0xfb };		/* cmp $..,%r11d */
+	static const u8 flags_clone[] = { 0x41, 0x89, 0xfb };  /* mov %edi,%r11d */
+	static const u8 flags_clone3[] = { 0x44, 0x8b, 0x1f }; /* mov (%rdi),%r11d */
+	static const u8 and[] = { 0x41, 0x81, 0xe3 };	       /* and $..,%r11d */
+	static const u8 cmp[] = { 0x41, 0x81, 0xfb };	       /* cmp $..,%r11d */
 	u32 nr = 0;
 
 	ub_emit_set(emit, UB_RCX, data);

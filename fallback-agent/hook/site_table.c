@@ -12,7 +12,7 @@
 #include <common/cleanup.h>
 #include <hook/image_build.h>
 
-#define PAGE 4096ull
+#define PAGE	 4096ull
 #define USER_END 0x7ffffffff000ull
 
 u64 ub_site_table_size(const struct ub_site_table *header)
@@ -64,8 +64,8 @@ static int check_arrays(const struct ub_site_table_view *view, struct ub_reason 
 	for (u32 i = 0; i < header->nr_sites; i++) {
 		const struct ub_site_record *site = &view->sites[i];
 
-		if (!site->len || site->len > UB_SITE_BYTES || !is_range(site->address, site->len) ||
-		    site->address < end)
+		if (!site->len || site->len > UB_SITE_BYTES ||
+		    !is_range(site->address, site->len) || site->address < end)
 			return bad(why, "site");
 		end = site->address + site->len;
 	}
@@ -90,11 +90,12 @@ int ub_site_table_check(const void *bytes, u64 size, struct ub_site_table_view *
 	if (size < 32 || header->magic != UB_SITE_TABLE_MAGIC)
 		return bad(why, "not a site table");
 	if (header->version != UB_SITE_TABLE_VERSION)
-		return ub_reason_set(why, -EPROTO,
-				     "the site table is of version %u, this program knows %u (process %u, uid "
-				     "%u, made it)",
-				     header->version, UB_SITE_TABLE_VERSION, header->owner_pid,
-				     header->owner_uid);
+		return ub_reason_set(
+			why, -EPROTO,
+			"the site table is of version %u, this program knows %u (process %u, uid "
+			"%u, made it)",
+			header->version, UB_SITE_TABLE_VERSION, header->owner_pid,
+			header->owner_uid);
 	if (size < sizeof(*header) || header->size > size || header->size > UB_SITE_TABLE_MAX ||
 	    ub_site_table_size(header) != header->size)
 		return bad(why, "size");
@@ -208,32 +209,33 @@ int ub_image_add_site_table(struct ub_image_build *build, u64 address, u64 room,
 	memcpy(bytes, &header, sizeof(header));
 	parts = (struct ub_site_part *)(bytes + sizeof(header));
 	for (u32 i = 0; i < image->nr_parts; i++)
-		parts[i] = (struct ub_site_part){ .address = image->parts[i].address,
-						  .size = image->parts[i].size,
-						  .kind = image->parts[i].kind };
-	parts[image->nr_parts] = (struct ub_site_part){ .address = address,
-							.size = part.size,
-							.kind = UB_PART_SITES };
+		parts[i] = (struct ub_site_part) { .address = image->parts[i].address,
+						   .size = image->parts[i].size,
+						   .kind = image->parts[i].kind };
+	parts[image->nr_parts] = (struct ub_site_part) { .address = address,
+							 .size = part.size,
+							 .kind = UB_PART_SITES };
 	sites = (struct ub_site_record *)(parts + header.nr_parts);
 	for (u32 i = 0; i < image->nr_sites; i++) {
 		const struct ub_site *site = &image->sites[i];
 
-		sites[i] = (struct ub_site_record){ .address = site->address,
-						    .dev = site->dev,
-						    .ino = site->ino,
-						    .offset = site->offset,
-						    .len = site->len };
+		sites[i] = (struct ub_site_record) { .address = site->address,
+						     .dev = site->dev,
+						     .ino = site->ino,
+						     .offset = site->offset,
+						     .len = site->len };
 		memcpy(sites[i].old, site->old, site->len);
 		memcpy(sites[i].new, site->new, site->len);
 	}
 	moves = (struct ub_site_move *)(sites + header.nr_sites);
 	for (u32 i = 0; i < image->nr_moves_out; i++)
-		moves[i] = (struct ub_site_move){ image->moves_out[i].from,
-						  image->moves_out[i].to };
+		moves[i] =
+			(struct ub_site_move) { image->moves_out[i].from, image->moves_out[i].to };
 	semaphores = (struct ub_site_semaphore *)(moves + header.nr_moves_out);
 	for (u32 i = 0; i < image->nr_semaphores; i++)
-		semaphores[i] = (struct ub_site_semaphore){ .address = image->semaphores[i].address,
-							    .count = image->semaphores[i].count };
+		semaphores[i] =
+			(struct ub_site_semaphore) { .address = image->semaphores[i].address,
+						     .count = image->semaphores[i].count };
 	((struct ub_site_table *)bytes)->checksum =
 		ub_site_table_sum((const struct ub_site_table *)bytes);
 

@@ -31,7 +31,7 @@
 #define FRAME_SIZE    (FRAME_R8 + 32 * 8 + 8)
 
 #define RED_ZONE 128
-#define CHUNK	 (256u << 10)
+#define CHUNK	 (64u << 10)
 #define WHOLE_STACK                                                                                \
 	(16ull << 20) /* mappings up to this size are searched whole, others this far: */
 #define SCAN_MAX    (1ull << 20)

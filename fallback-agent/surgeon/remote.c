@@ -14,8 +14,8 @@
  * what it was. The frame lies in dead memory: the far end of the main stack, or below the red zone
  * of the thread itself. Dead as far as one can see: a main thread that has switched to a coroutine
  * or a handler's stack may have left its own nearly used up, and Go's goroutines live in the heap.
- * So what was there is put back. What may be lost is the system call's effect (a descriptor, a mapping):
- *those are found by name afterwards (memory.c).
+ * So what was there is put back. What may be lost is the system call's effect (a descriptor, a
+ *mapping): those are found by name afterwards (memory.c).
  *
  *   - Signals are blocked meanwhile, after the registers point at the frame and until before they
  *are given back, so that an orphan's mask comes back with the frame. A signal that is being
@@ -309,8 +309,8 @@ static int choose_scratch(struct ub_target *t)
 	return orphan ? -EBUSY : -ENOSPC;
 }
 
-/* A filter (seccomp) or a dispatcher (Wine's) is a thread's own: the main thread may have none while
- * others would be killed for our system calls. */
+/* A filter (seccomp) or a dispatcher (Wine's) is a thread's own: the main thread may have none
+ * while others would be killed for our system calls. */
 static bool may_call(const struct ub_target *t, const struct ub_thread *thread)
 {
 	struct {

@@ -112,8 +112,8 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 			      "process %d has put itself under a %s, so its bytes are "
 			      "restored and the mapping stays until it exits",
 			      t->pid,
-			      t->seccomp ? "seccomp filter" :
-					   "seccomp filter or system call dispatcher");
+			      t->seccomp ? "seccomp filter"
+					 : "seccomp filter or system call dispatcher");
 		report->hopeless = 1;
 		return 1;
 	}
@@ -339,7 +339,8 @@ static int wait_for(pid_t pid, int pidfd)
 	}
 }
 
-/* One stop. 0: the surgeon came to an end, see *report; -EINTR: it was killed. */
+/* One stop. 0: the surgeon came to an end, see *report; -EINTR: it was killed; -ETIMEDOUT: it gave
+ * up in the middle. */
 static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 {
 	_cleanup_close_ int pidfd = -1;
@@ -360,7 +361,7 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	wait_for(pid, pidfd);
 	reaped_ns = ub_now_ns();
 	if (!report->done)
-		return -EINTR;
+		return report->err == -ETIMEDOUT ? -ETIMEDOUT : -EINTR;
 	/* Many threads are released by the exit: their pause ends with it. */
 	if (report->surgery.nr_threads > UB_MAX_DETACHES)
 		report->resumed_ns = reaped_ns;
@@ -385,7 +386,7 @@ static int take_out_completely(const struct ub_operation *op, struct ub_report *
 
 	for (u32 try = 0; try < MAX_TRIES; try++) {
 		err = run_surgeon(op, report);
-		if (err == -EINTR && ++deaths < MAX_DEATHS)
+		if ((err == -EINTR || err == -ETIMEDOUT) && ++deaths < MAX_DEATHS)
 			continue;
 		if (err) {
 			if (why)
@@ -460,7 +461,7 @@ static int replace(const struct ub_operation *op, struct ub_report *report,
 				      op->pid);
 		if (!err)
 			err = report->err;
-		if (err == -EINTR && report->live) {
+		if ((err == -EINTR || err == -ETIMEDOUT) && report->live) {
 			/* NEW is in; OLD may be half gone. Only forward. */
 			report->again = op->old != NULL;
 			err = 0;

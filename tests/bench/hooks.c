@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a hook costs: ns per hit over the bare call, medians of interleaved rounds. The hooks are put into
- * this very process. Prints one line per case: NAME BARE HOOKED DIFFERENCE.
+ * What a hook costs: ns per hit over the bare call, medians of interleaved rounds. The hooks are
+ * put into this very process. Prints one line per case: NAME BARE HOOKED DIFFERENCE.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -13,8 +13,8 @@
 
 #include "../hook/apply.h"
 
-#define ROUNDS 15
-#define CALLS 200000
+#define ROUNDS	  15
+#define CALLS	  200000
 #define GLIBC_TID 0x2d0
 
 long bench_push(long n);
@@ -73,11 +73,11 @@ static double median(double *values, u32 nr)
 	{                                                                                          \
 		.code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i)                \
 	}
-#define CALL(id) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, id)
-#define EXIT INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
-#define MOV(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
+#define CALL(id)   INSN(BPF_JMP | BPF_CALL, 0, 0, 0, id)
+#define EXIT	   INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+#define MOV(d, s)  INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
 #define MOVI(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define LDMAP(d) INSN(BPF_LD | BPF_DW | BPF_IMM, d, BPF_PSEUDO_MAP_FD, 0, 0), INSN(0, 0, 0, 0, 0)
+#define LDMAP(d)   INSN(BPF_LD | BPF_DW | BPF_IMM, d, BPF_PSEUDO_MAP_FD, 0, 0), INSN(0, 0, 0, 0, 0)
 
 static struct ub_program *new_program(const struct bpf_insn *insns, u32 nr,
 				      const struct ub_map_attr *attr)
@@ -202,7 +202,7 @@ static int run(const struct bench *bench, bool two_threads)
 
 		if (!(is_return ? bench->returns : bench->entry))
 			continue;
-		links[request.nr_links] = (struct ub_image_link){
+		links[request.nr_links] = (struct ub_image_link) {
 			.point = point_of(bench->fn, is_return ? UB_POINT_RETURN : UB_POINT_ENTRY),
 			.link_id = request.nr_links,
 			.program = bench->program,
@@ -254,20 +254,19 @@ static int run(const struct bench *bench, bool two_threads)
 
 int main(void)
 {
-	const struct ub_map_attr hash = { .type = BPF_MAP_TYPE_HASH,
-					  .key_size = 4,
-					  .value_size = 8,
-					  .max_entries = 1024 };
-	const struct ub_map_attr percpu = { .type = BPF_MAP_TYPE_PERCPU_ARRAY,
-					    .key_size = 4,
-					    .value_size = 8,
-					    .max_entries = 1 };
+	const struct ub_map_attr hash = {
+		.type = BPF_MAP_TYPE_HASH, .key_size = 4, .value_size = 8, .max_entries = 1024
+	};
+	const struct ub_map_attr percpu = {
+		.type = BPF_MAP_TYPE_PERCPU_ARRAY, .key_size = 4, .value_size = 8, .max_entries = 1
+	};
 	struct test_map hash_map, percpu_map;
 	struct ub_program *empty = empty_program();
 	struct ub_program *hashes, *arrays;
 	int failed = 0;
 
-	if (test_map_create_as(&hash, 64, &hash_map) || test_map_create_as(&percpu, 64, &percpu_map))
+	if (test_map_create_as(&hash, 64, &hash_map) ||
+	    test_map_create_as(&percpu, 64, &percpu_map))
 		return 1;
 	hashes = hash_program(&hash);
 	arrays = array_program(&percpu);

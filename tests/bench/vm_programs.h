@@ -29,6 +29,7 @@ struct bench_program {
 	"add %r1, 1\n"                                                                             \
 	"stxdw [%r0], %r1\n"
 
+/* clang-format off */
 static const struct bench_program bench_programs[] = {
 	{ "empty", "mov %r0, 0\nexit\n" },
 	{ "add", "mov %r0, 1\nmov %r3, 2\n" REPEAT10("add %r0, %r3\n") "exit\n" },
@@ -191,5 +192,6 @@ static const struct bench_program bench_programs[] = {
 		       "mov %r0, 0\n"
 		       "exit\n" },
 };
+/* clang-format on */
 
 #endif

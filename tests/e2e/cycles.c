@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * cycles BACKEND [--cycles N] [--threads N]: attach and detach N times on one process whose threads
- * call malloc all the time and take signals. Every attach must count, every detach must stop
- * counting, and after every cycle the process must be what it was before the first; neither side
- * may grow.
+ * cycles BACKEND [--cycles N] [--threads N] [--seconds N]: attach and detach N times on one process
+ * whose threads call malloc all the time and take signals. Every attach must count, every detach
+ * must stop counting, and after every cycle the process must be what it was before the first;
+ * neither side may grow.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -27,7 +27,7 @@
 #include "output.h"
 #include "residue.h"
 
-enum { PATIENCE_MS = 30000, FULL_EVERY = 100 };
+enum { PATIENCE_MS = 30000, FULL_EVERY = 100, MIN_CYCLES = 20 };
 
 /* A sanitizer keeps freed memory for a while. */
 #ifdef __SANITIZE_ADDRESS__
@@ -199,8 +199,9 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int run(long nr_cycles)
+static int run(long nr_cycles, double seconds)
 {
+	const u64 deadline = now_ns() + (u64)(seconds * 1e9);
 	struct ub_link_manager *manager = ub_link_manager_new(backend, programs);
 	u64 *attach = calloc(nr_cycles, sizeof(u64)), *detach = calloc(nr_cycles, sizeof(u64));
 	struct ub_residue *cheap = NULL, *full = NULL;
@@ -214,6 +215,11 @@ static int run(long nr_cycles)
 	if (!err)
 		err = ub_residue_snapshot(victim, UB_RESIDUE_FULL, &full);
 	for (long i = 0; i < nr_cycles && !err; i++) {
+		if (seconds > 0 && i >= MIN_CYCLES && now_ns() > deadline) {
+			/* A busy machine: as many as there was time for. */
+			nr_cycles = i;
+			break;
+		}
 		err = cycle(manager, cheap, full,
 			    i % FULL_EVERY == FULL_EVERY - 1 || i == nr_cycles - 1, &attach[i],
 			    &detach[i]);
@@ -223,7 +229,7 @@ static int run(long nr_cycles)
 		 */
 		if (backend == &ub_backend_kernel && i % 16 == 15)
 			syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
-		if (i == nr_cycles / 4) {
+		if (i == (nr_cycles / 4 < MIN_CYCLES / 2 ? nr_cycles / 4 : MIN_CYCLES / 2)) {
 			rss = rss_kb(getpid());
 			victim_rss = rss_kb(victim);
 			fds = nr_fds();
@@ -256,6 +262,7 @@ int main(int argc, char **argv)
 	const char *threads = "8";
 	struct ub_reason why = { 0 };
 	long nr_cycles = 100;
+	double seconds = 0;
 	int err;
 
 	if (argc == 3 && !strcmp(argv[1], "--daemon"))
@@ -266,11 +273,14 @@ int main(int argc, char **argv)
 			nr_cycles = strtol(argv[i + 1], NULL, 10);
 		else if (!strcmp(argv[i], "--threads"))
 			threads = argv[i + 1];
+		else if (!strcmp(argv[i], "--seconds"))
+			seconds = strtod(argv[i + 1], NULL);
 		else
 			backend = NULL;
 	}
 	if (!backend || nr_cycles < 1) {
-		fprintf(stderr, "usage: cycles kernel|userspace [--cycles N] [--threads N]\n");
+		fprintf(stderr,
+			"usage: cycles kernel|userspace [--cycles N] [--threads N] [--seconds N]\n");
 		return 2;
 	}
 	ub_libbpf_log(0);
@@ -287,7 +297,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "%s\n", why.text[0] ? why.text : strerror(-err));
 		return 1;
 	}
-	err = run(nr_cycles);
+	err = run(nr_cycles, seconds);
 	kill(victim, SIGKILL);
 	waitpid(victim, NULL, 0);
 	ub_programs_free(programs);

@@ -26,7 +26,8 @@ static int write_memory(u64 address, const void *bytes, size_t size)
 
 	__asm__ volatile("syscall"
 			 : "=a"(n)
-			 : "a"(SYS_pwrite64), "D"((long)memory_fd), "S"(bytes), "d"(size), "r"(offset)
+			 : "a"(SYS_pwrite64), "D"((long)memory_fd), "S"(bytes), "d"(size),
+			   "r"(offset)
 			 : "rcx", "r11", "memory");
 	return n == (long)size ? 0 : -EIO;
 }
@@ -131,10 +132,10 @@ static struct ub_program *program_of(const struct bpf_insn *insns, u32 nr, u32 n
 	program->subprogs[0].stack_depth = 0;
 	program->nr_maps = nr_maps;
 	if (nr_maps)
-		program->maps[0] = (struct ub_map_attr){ .type = BPF_MAP_TYPE_ARRAY,
-							 .key_size = 4,
-							 .value_size = 64,
-							 .max_entries = 1 };
+		program->maps[0] = (struct ub_map_attr) { .type = BPF_MAP_TYPE_ARRAY,
+							  .key_size = 4,
+							  .value_size = 64,
+							  .max_entries = 1 };
 	return program;
 }
 
@@ -220,10 +221,9 @@ int test_map_create_as(const struct ub_map_attr *attr, u32 nr_cpus, struct test_
 
 int test_map_create(u32 size, struct test_map *map)
 {
-	const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_ARRAY,
-					  .key_size = 4,
-					  .value_size = size,
-					  .max_entries = 1 };
+	const struct ub_map_attr attr = {
+		.type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = size, .max_entries = 1
+	};
 
 	return test_map_create_as(&attr, 1, map);
 }

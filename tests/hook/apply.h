@@ -7,8 +7,8 @@
 
 #include <hook/image_private.h>
 
-/* 0 or -errno; -EAGAIN: the builder's own memory went where the image should (it is built in the process that it is for), so
- * build again. No other thread may run code of the sites meanwhile. */
+/* 0 or -errno; -EAGAIN: the builder's own memory went where the image should (it is built in the
+ * process that it is for), so build again. No other thread may run code of the sites meanwhile. */
 int __must_check apply_image(const struct ub_image *image);
 /* Restores the sites and unmaps the parts. */
 void remove_image(const struct ub_image *image);

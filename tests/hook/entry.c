@@ -25,9 +25,9 @@ typedef long (*shape_fn)(long);
 
 #define SHAPES(x)                                                                                  \
 	x(shape_lea) x(shape_nop5) x(shape_endbr) x(shape_frame) x(shape_pushes) x(shape_rip)      \
-	x(shape_branch) x(shape_jrcxz) x(shape_call) x(shape_call_mem) x(shape_call_reg)           \
-	x(shape_tail) x(shape_red_zone) x(shape_flags) x(shape_registers) x(shape_switch)          \
-	x(shape_two_returns) x(shape_tail_conditional)
+		x(shape_branch) x(shape_jrcxz) x(shape_call) x(shape_call_mem) x(shape_call_reg)   \
+			x(shape_tail) x(shape_red_zone) x(shape_flags) x(shape_registers)          \
+				x(shape_switch) x(shape_two_returns) x(shape_tail_conditional)
 #define DECLARE(name) long name(long);
 SHAPES(DECLARE)
 long shape_loop_inside(long n);
@@ -70,7 +70,7 @@ static void probe_free(struct probe *probe)
 
 static struct ub_image_link link_of(const struct probe *probe, struct ub_point point, u32 id)
 {
-	return (struct ub_image_link){
+	return (struct ub_image_link) {
 		.point = point,
 		.link_id = id,
 		.prog_id = 1,
@@ -161,8 +161,10 @@ static void test_all_at_once(void **state)
 			assert_int_equal(shapes[i].fn(inputs[k]), inputs[k] * 3 + 7);
 	for (u32 i = 0; i < ub_array_size(links); i++)
 		assert_int_equal(hits_of(image, i), ub_array_size(inputs));
-	assert_int_equal(test_map_values(&map)[0], ub_array_size(links) / 2 * ub_array_size(inputs));
-	assert_int_equal(test_map_values(&map)[1], ub_array_size(links) / 2 * ub_array_size(inputs));
+	assert_int_equal(test_map_values(&map)[0],
+			 ub_array_size(links) / 2 * ub_array_size(inputs));
+	assert_int_equal(test_map_values(&map)[1],
+			 ub_array_size(links) / 2 * ub_array_size(inputs));
 	remove_image(image);
 	ub_image_free(image);
 	test_map_destroy(&map);
@@ -194,8 +196,10 @@ static void test_inside(void **state)
 		const u8 *at;
 		shape_fn fn;
 	} points[] = {
-		{ shape_red_zone_inside, shape_red_zone }, { shape_flags_inside, shape_flags },
-		{ shape_flags_overflow, shape_flags },	   { shape_flags_overflowed, shape_flags },
+		{ shape_red_zone_inside, shape_red_zone },
+		{ shape_flags_inside, shape_flags },
+		{ shape_flags_overflow, shape_flags },
+		{ shape_flags_overflowed, shape_flags },
 		{ shape_registers_inside, shape_registers },
 	};
 	struct probe probe = probe_new(counting_program(0));
@@ -359,7 +363,7 @@ static void test_identity(void **state)
 }
 
 #define NR_THREADS 8
-#define NR_CALLS 50000
+#define NR_CALLS   50000
 
 static void *many_calls(void *arg)
 {
@@ -550,10 +554,10 @@ int main(void)
 		cmocka_unit_test(test_entries),	   cmocka_unit_test(test_all_at_once),
 		cmocka_unit_test(test_loop_start), cmocka_unit_test(test_inside),
 		cmocka_unit_test(test_context),	   cmocka_unit_test(test_returns),
-		cmocka_unit_test(test_fork),
-		cmocka_unit_test(test_identity),   cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_signals),	   cmocka_unit_test(test_semaphore),
-		cmocka_unit_test(test_site_table), cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_fork),	   cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_threads),	   cmocka_unit_test(test_signals),
+		cmocka_unit_test(test_semaphore),  cmocka_unit_test(test_site_table),
+		cmocka_unit_test(test_busy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Hooks all of libc's functions at once, then a large sample of all its instructions, then every return, each
- * in a child of its own, which runs a workload of everyday calls: same results as without hooks.
+ * Hooks all of libc's functions at once, then a large sample of all its instructions, then every
+ * return, each in a child of its own, which runs a workload of everyday calls: same results as
+ * without hooks.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -247,8 +248,8 @@ static void choose(struct ub_elf *elf, enum what what, u32 part, u32 parts, stru
 }
 
 /* In a child: the number it ends with. */
-static int hook_and_work(enum what what, const struct points *points, const struct ub_image_link *links,
-			 u64 expected)
+static int hook_and_work(enum what what, const struct points *points,
+			 const struct ub_image_link *links, u64 expected)
 {
 	const struct ub_image_request request = {
 		.pid = getpid(), .nr_links = points->nr, .links = links, .nr_cpus = 1
@@ -278,8 +279,7 @@ static int hook_and_work(enum what what, const struct points *points, const stru
 		return err == -EBUSY ? BUSY : 3;
 	}
 	dprintf(1, "%u points, %u sites, built in %ld us\n", points->nr, image->nr_sites,
-		(after.tv_sec - before.tv_sec) * 1000000 +
-			(after.tv_nsec - before.tv_nsec) / 1000);
+		(after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000);
 	result = workload();
 	ub_image_enable(image, false);
 	remove_image(image);
@@ -324,11 +324,12 @@ static void check(enum what what, u32 part, u32 parts)
 	for (u32 i = 0; i < points.nr; i++) {
 		const struct ub_elf_segment *segment = ub_elf_segment_at(elf, points.addresses[i]);
 
-		links[i] = (struct ub_image_link){
+		links[i] = (struct ub_image_link) {
 			.point = { .kind = UB_POINT_ENTRY,
 				   .dev = stat_.st_dev,
 				   .ino = stat_.st_ino,
-				   .offset = points.addresses[i] - segment->address + segment->offset },
+				   .offset = points.addresses[i] - segment->address +
+					     segment->offset },
 			.link_id = i,
 			.program = program,
 			.code = &code,

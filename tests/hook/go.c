@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * A Go program with growing stacks, garbage collection and preemption runs on under entry and return probes on its
- * functions, attached and detached over and over: right results, and as many returns as entries.
+ * A Go program with growing stacks, garbage collection and preemption runs on under entry and
+ * return probes on its functions, attached and detached over and over: right results, and as many
+ * returns as entries.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -91,7 +92,7 @@ static void test_go(void **state)
 	assert_int_equal(test_map_create(64, &map), 0);
 	assert_int_equal(ub_jit_compile(program, &code, &why), 0);
 	for (u32 i = 0; i < 2; i++)
-		links[i] = (struct ub_image_link){
+		links[i] = (struct ub_image_link) {
 			.point = symbol_point("main.Grow",
 					      i == 1 ? UB_POINT_RETURN : UB_POINT_ENTRY),
 			.link_id = i,
@@ -118,10 +119,12 @@ static void test_go(void **state)
 	assert_true(n > 0);
 	assert_non_null(strstr(text, "ready"));
 	for (u32 cycle = 0; cycle < NR_CYCLES; cycle++) {
-		const struct ub_image_request request = {
-			.pid = pid, .nr_links = 2, .links = links, .nr_maps = 1, .maps = &map.image,
-			.nr_cpus = 1
-		};
+		const struct ub_image_request request = { .pid = pid,
+							  .nr_links = 2,
+							  .links = links,
+							  .nr_maps = 1,
+							  .maps = &map.image,
+							  .nr_cpus = 1 };
 		struct ub_image *image = NULL;
 		u64 hits[2], misses;
 		int err = ub_image_build(&request, &image, &why);
@@ -139,7 +142,8 @@ static void test_go(void **state)
 		for (u32 i = 0; i < 2; i++)
 			ub_image_counters(image, i, &hits[i], &misses);
 		assert_true(hits[1] > 0);
-		/* Attach and detach fall between entries and returns, of 8 goroutines and 201 levels. */
+		/* Attach and detach fall between entries and returns, of 8 goroutines and 201
+		 * levels. */
 		assert_true(hits[0] + 2048 >= hits[1] && hits[1] + 2048 >= hits[0]);
 		total += hits[0];
 		ub_image_free(image);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Return probes on functions of libc that leave by tail jumps, within libc and through its PLT: as many returns
- * as calls, with 8 threads at once, and with exceptions of control flow on top (longjmp).
+ * Return probes on functions of libc that leave by tail jumps, within libc and through its PLT: as
+ * many returns as calls, with 8 threads at once, and with exceptions of control flow on top
+ * (longjmp).
  */
 #include <errno.h>
 #include <pthread.h>
@@ -21,8 +22,8 @@
 #include "apply.h"
 
 #define NR_THREADS 8
-#define NR_CALLS 20000
-#define BUSY 75 /* exit status: somebody else has a breakpoint in libc */
+#define NR_CALLS   20000
+#define BUSY	   75 /* exit status: somebody else has a breakpoint in libc */
 
 static bool busy;
 static time_t deadline; /* for all of it to wait */

@@ -2,16 +2,17 @@
 /*
  * Helpers that read and write the process's memory. A program gives any address; the process must
  * not notice. Plain loads are used only where the memory can't go away in the middle: the page that
- * the stack pointer of the probed code is in, the page of our own frame, and ranges that the daemon
- * listed as never unmapped. All else goes through process_vm_readv(2) on the process itself, which
- * fails with EFAULT instead of faulting. Looking first and loading then would be a race with
- * munmap(2). Freestanding.
+ * the stack pointer of the probed code is in, our own frames up to struct ub_run, and ranges that
+ * the daemon listed as never unmapped. All else goes through process_vm_readv(2) on the process
+ * itself, which fails with EFAULT instead of faulting. Looking first and loading then would be a
+ * race with munmap(2). Freestanding.
  */
 #include <helper/internal.h>
 
-#define PAGE	  4096ull
-#define USER_TOP  0x00007ffffffff000ull
-#define STR_CHUNK 256
+#define PAGE	      4096ull
+#define USER_TOP      0x00007ffffffff000ull
+#define STR_CHUNK     256
+#define MAX_OWN_STACK 16384
 
 struct kernel_iovec {
 	u64 base;
@@ -26,10 +27,12 @@ static bool is_within(u64 address, u64 size, u64 start, u64 end)
 static bool is_safe(const struct ub_run *run, u64 address, u64 size)
 {
 	const struct ub_safe_ranges *ranges;
-	u64 frame = (u64)__builtin_frame_address(0) & ~(PAGE - 1);
+	u64 frame = (u64)__builtin_frame_address(0) & ~(PAGE - 1), end = (u64)(run + 1);
 	u64 sp = run->user_sp & ~(PAGE - 1);
 
 	if (is_within(address, size, frame, frame + PAGE))
+		return true;
+	if (end > frame && end - frame <= MAX_OWN_STACK && is_within(address, size, frame, end))
 		return true;
 	if (sp && is_within(address, size, sp, sp + PAGE))
 		return true;

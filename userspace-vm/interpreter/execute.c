@@ -260,8 +260,8 @@ static const struct ub_interpret_target *tail_target(const struct state *s,
 int interpreter_execute(struct state *s, u32 pc, u64 *regs, u64 *result)
 {
 	static const void *const labels[UB_NR_OPS] = {
-		[UB_OP_INVALID] = &&do_INVALID,
-#define UB_OP(name, code, sub, form) [UB_OP_##name] = &&do_##name,
+		[UB_OP_INVALID] = (const void *)&&do_INVALID,
+#define UB_OP(name, code, sub, form) [UB_OP_##name] = (const void *)&&do_##name,
 #include <isa/opcodes.def>
 	};
 	const u32 base = s->depth;

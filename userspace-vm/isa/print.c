@@ -98,17 +98,22 @@ static void print_atomic(const struct bpf_insn *insn, char *out, size_t size)
 			 insn->dst_reg, insn->off, alu_text[BPF_OP(insn->imm) >> 4], insn->src_reg);
 }
 
+/* "bpf_map_lookup_elem", or NULL. */
+static const char *helper_name(u32 id)
+{
+	return id && id < ub_array_size(helper_names) ? helper_names[id] : NULL;
+}
+
 static void print_call(const struct bpf_insn *insn, char *out, size_t size)
 {
-	const char *name = "unknown";
+	const char *name = "unknown", *id_name = helper_name((u32)insn->imm);
 
 	if (insn->src_reg == BPF_PSEUDO_CALL) {
 		snprintf(out, size, "(%02x) call pc%+d", insn->code, insn->imm);
 		return;
 	}
-	if (!insn->src_reg && insn->imm > 0 && (u32)insn->imm < ub_array_size(helper_names) &&
-	    helper_names[insn->imm])
-		name = helper_names[insn->imm];
+	if (!insn->src_reg && id_name)
+		name = id_name;
 	else if (insn->src_reg == BPF_PSEUDO_KFUNC_CALL)
 		name = "kernel-function";
 	snprintf(out, size, "(%02x) call %s#%d", insn->code, name, insn->imm);

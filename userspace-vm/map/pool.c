@@ -73,12 +73,14 @@ static u32 take_in_word(const struct ub_map *map, u64 word, struct ub_run *run)
 	while (~seen) {
 		u32 bit = (u32)__builtin_ctzll(~seen);
 		u64 index = word * 64 + bit;
-		u64 old = __atomic_fetch_or(at, 1ull << bit, __ATOMIC_SEQ_CST);
+		u64 mask = 1ull << bit;
+		/* Only this bit of the old value is looked at, so that it compiles to lock bts. */
+		u64 taken = __atomic_fetch_or(at, mask, __ATOMIC_SEQ_CST) & mask;
 
-		seen = old | 1ull << bit;
-		if (!~seen && ~old)
+		seen |= mask;
+		if (ub_unlikely(!~seen) && !taken)
 			mark_full(map, word, 0);
-		if (old >> bit & 1)
+		if (ub_unlikely(taken))
 			continue;
 		if (index < map->type_words[UB_W_NR_NODES] && claim(map, (u32)index, false, run))
 			return (u32)index;

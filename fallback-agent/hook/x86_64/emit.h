@@ -10,8 +10,22 @@
 
 /* Hardware numbering. */
 enum ub_reg {
-	UB_RAX, UB_RCX, UB_RDX, UB_RBX, UB_RSP, UB_RBP, UB_RSI, UB_RDI,
-	UB_R8, UB_R9, UB_R10, UB_R11, UB_R12, UB_R13, UB_R14, UB_R15,
+	UB_RAX,
+	UB_RCX,
+	UB_RDX,
+	UB_RBX,
+	UB_RSP,
+	UB_RBP,
+	UB_RSI,
+	UB_RDI,
+	UB_R8,
+	UB_R9,
+	UB_R10,
+	UB_R11,
+	UB_R12,
+	UB_R13,
+	UB_R14,
+	UB_R15,
 };
 
 struct ub_emit {
@@ -35,14 +49,15 @@ void ub_emit_u8(struct ub_emit *emit, u8 value);
 void ub_emit_u32(struct ub_emit *emit, u32 value);
 void ub_emit_u64(struct ub_emit *emit, u64 value);
 void ub_emit_align(struct ub_emit *emit, u32 to); /* with int3 */
-/* The 4 bytes at @at become the distance from behind them (+ @tail bytes of the instruction) to @target. */
+/* The 4 bytes at @at become the distance from behind them (+ @tail bytes of the instruction) to
+ * @target. */
 void ub_emit_fix_rel32(struct ub_emit *emit, u32 at, u32 tail, u64 target);
 
 void ub_emit_lea(struct ub_emit *emit, enum ub_reg to, enum ub_reg base, s32 disp);
 void ub_emit_load(struct ub_emit *emit, enum ub_reg to, enum ub_reg base, s32 disp);
 void ub_emit_store(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32 disp);
 void ub_emit_store32(struct ub_emit *emit, enum ub_reg from, enum ub_reg base, s32 disp);
-void ub_emit_store_imm(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp); /* 64 bits */
+void ub_emit_store_imm(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp);   /* 64 bits */
 void ub_emit_store_imm32(struct ub_emit *emit, s32 imm, enum ub_reg base, s32 disp); /* 32 bits */
 void ub_emit_cmp32_mem_imm8(struct ub_emit *emit, enum ub_reg base, s32 disp, s8 imm);
 void ub_emit_cmp64_mem_imm8(struct ub_emit *emit, enum ub_reg base, s32 disp, s8 imm);
@@ -58,7 +73,7 @@ u32 ub_emit_jcc_forward(struct ub_emit *emit, u8 condition);
 u32 ub_emit_jmp_forward(struct ub_emit *emit);
 void ub_emit_land(struct ub_emit *emit, u32 at);
 
-#define UB_CC_Z 0x4
+#define UB_CC_Z	 0x4
 #define UB_CC_NZ 0x5
 #define UB_CC_NS 0x9
 

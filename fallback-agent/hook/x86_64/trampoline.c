@@ -3,9 +3,10 @@
  * Trampolines.
  *
  * A probe runs between two instructions of code that knows nothing of it, so it may change nothing:
- * not the 128 bytes below rsp (leaf functions keep variables there), no register, not the flags unless
- * they are dead by the calling convention (function entries), no vector register (programs and helpers
- * are compiled without). Everything it needs is on the target's stack, below the red zone:
+ * not the 128 bytes below rsp (leaf functions keep variables there), no register, not the flags
+ *unless they are dead by the calling convention (function entries), no vector register (programs
+ *and helpers are compiled without). Everything it needs is on the target's stack, below the red
+ *zone:
  *
  *   rsp -> struct pt_regs   as the kernel lays it out; holds what the program reads and what is
  *			     restored afterwards
@@ -14,22 +15,25 @@
  *	    red zone	     128 bytes
  *	    the code's own stack
  *
- * What it costs is mostly stores, so only what somebody needs is stored: registers that the compiled
- * program or the probe itself overwrite, and the words of pt_regs that the program reads (the verifier knows).
+ * What it costs is mostly stores, so only what somebody needs is stored: registers that the
+ *compiled program or the probe itself overwrite, and the words of pt_regs that the program reads
+ *(the verifier knows).
  *
- * The thread's slot (agent/layout.h) holds its hit counters, so that a hit is one plain increment that no
- * other thread races with and whose cache line no other thread wants; a signal handler that hits in between
- * is no race, since the increment is one instruction. It also holds the guard: the stack pointer of
- * the innermost active probe. Nested hits, from signal handlers, run as they do in the kernel; the guard tells
- * the surgeon that a thread is still inside while its ip is elsewhere (a handler, the vDSO). It is compared with the
- * stack pointer, so a siglongjmp out of a handler leaves no thread disabled.
+ * The thread's slot (agent/layout.h) holds its hit counters, so that a hit is one plain increment
+ *that no other thread races with and whose cache line no other thread wants; a signal handler that
+ *hits in between is no race, since the increment is one instruction. It also holds the guard: the
+ *stack pointer of the innermost active probe. Nested hits, from signal handlers, run as they do in
+ *the kernel; the guard tells the surgeon that a thread is still inside while its ip is elsewhere (a
+ *handler, the vDSO). It is compared with the stack pointer, so a siglongjmp out of a handler leaves
+ *no thread disabled.
  *
- * Goroutines have small stacks, and at a function's entry nothing may be left of one. There r12 and r13 are free by
- * Go's calling convention, so the slot is found with them alone and the frame lies on a stack of the
- * slot's (own_stack). Go's signal handlers have a stack of their own, where nested hits stay.
+ * Goroutines have small stacks, and at a function's entry nothing may be left of one. There r12 and
+ *r13 are free by Go's calling convention, so the slot is found with them alone and the frame lies
+ *on a stack of the slot's (own_stack). Go's signal handlers have a stack of their own, where nested
+ *hits stay.
  *
- * Within a function the direction flag may be set (std); helpers copy with string instructions, which believe the ABI
- * that it is not. It is cleared for them and set again.
+ * Within a function the direction flag may be set (std); helpers copy with string instructions,
+ *which believe the ABI that it is not. It is cleared for them and set again.
  *
  * The frame is not aligned to 16: nothing that runs on it uses vector registers.
  */
@@ -39,25 +43,45 @@
 
 #include <agent/data.h>
 
-#define RED_ZONE 128
+#define RED_ZONE     128
 #define PT_REGS_SIZE 168
-#define RUN PT_REGS_SIZE
-#define SLOT (RUN + (s32)sizeof(struct ub_run))
-#define OLD_GUARD (SLOT + 8)
-#define FLAGS (SLOT + 16)
-#define USER_SP (SLOT + 24) /* own_stack only */
-#define FRAME ((SLOT + 32 + 15) / 16 * 16 + RED_ZONE)
+#define RUN	     PT_REGS_SIZE
+#define SLOT	     (RUN + (s32)sizeof(struct ub_run))
+#define OLD_GUARD    (SLOT + 8)
+#define FLAGS	     (SLOT + 16)
+#define USER_SP	     (SLOT + 24) /* own_stack only */
+#define FRAME	     ((SLOT + 32 + 15) / 16 * 16 + RED_ZONE)
 
 /* Words of struct pt_regs (arch/x86/include/asm/ptrace.h). */
 enum {
-	PT_R15, PT_R14, PT_R13, PT_R12, PT_BP, PT_BX, PT_R11, PT_R10, PT_R9, PT_R8, PT_AX, PT_CX,
-	PT_DX, PT_SI, PT_DI, PT_ORIG_AX, PT_IP, PT_CS, PT_FLAGS, PT_SP, PT_SS, PT_NR,
+	PT_R15,
+	PT_R14,
+	PT_R13,
+	PT_R12,
+	PT_BP,
+	PT_BX,
+	PT_R11,
+	PT_R10,
+	PT_R9,
+	PT_R8,
+	PT_AX,
+	PT_CX,
+	PT_DX,
+	PT_SI,
+	PT_DI,
+	PT_ORIG_AX,
+	PT_IP,
+	PT_CS,
+	PT_FLAGS,
+	PT_SP,
+	PT_SS,
+	PT_NR,
 };
 
 static const u8 pt_word[16] = {
-	[UB_RAX] = PT_AX, [UB_RCX] = PT_CX, [UB_RDX] = PT_DX, [UB_RBX] = PT_BX,
-	[UB_RSP] = PT_SP, [UB_RBP] = PT_BP, [UB_RSI] = PT_SI, [UB_RDI] = PT_DI,
-	[UB_R8] = PT_R8, [UB_R9] = PT_R9, [UB_R10] = PT_R10, [UB_R11] = PT_R11,
+	[UB_RAX] = PT_AX,  [UB_RCX] = PT_CX,  [UB_RDX] = PT_DX,	 [UB_RBX] = PT_BX,
+	[UB_RSP] = PT_SP,  [UB_RBP] = PT_BP,  [UB_RSI] = PT_SI,	 [UB_RDI] = PT_DI,
+	[UB_R8] = PT_R8,   [UB_R9] = PT_R9,   [UB_R10] = PT_R10, [UB_R11] = PT_R11,
 	[UB_R12] = PT_R12, [UB_R13] = PT_R13, [UB_R14] = PT_R14, [UB_R15] = PT_R15,
 };
 
@@ -72,10 +96,10 @@ static const u8 pt_word[16] = {
 #define USER_DS 0x2b
 
 struct needs {
-	u32 restore; /* registers, by hardware number */
-	u64 words;   /* of pt_regs that some program reads */
-	bool context; /* some program gets a ctx that it looks at */
-	bool run;    /* some program or helper looks at its ub_run */
+	u32 restore;	/* registers, by hardware number */
+	u64 words;	/* of pt_regs that some program reads */
+	bool context;	/* some program gets a ctx that it looks at */
+	bool run;	/* some program or helper looks at its ub_run */
 	bool direction; /* a helper relies on the direction flag, and the code may have set it */
 };
 
@@ -104,8 +128,8 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 			needs.run = true;
 		if (link->ctx.words || link->ctx.escapes || link->ctx.written || needs.run)
 			needs.context = true;
-		needs.words |= link->ctx.escapes || link->ctx.written ? (1ull << PT_NR) - 1 :
-									link->ctx.words;
+		needs.words |= link->ctx.escapes || link->ctx.written ? (1ull << PT_NR) - 1
+								      : link->ctx.words;
 	}
 	if (needs.context)
 		needs.restore |= BIT(UB_RDI);
@@ -121,7 +145,7 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 /* rax = the thread's key. rdfsbase is right everywhere, but takes as long as the rest of a hit. */
 static void load_key(struct ub_emit *emit, const struct ub_trampoline_space *space)
 {
-	static const u8 rdfsbase[] = { 0xf3, 0x48, 0x0f, 0xae, 0xc0 }; /* rdfsbase %rax */
+	static const u8 rdfsbase[] = { 0xf3, 0x48, 0x0f, 0xae, 0xc0 };	       /* rdfsbase %rax */
 	static const u8 self[] = { 0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0 }; /* mov %fs:0,%rax */
 	static const u8 inc[] = { 0x48, 0xff, 0xc0 };
 
@@ -144,10 +168,12 @@ static void load_fs32(struct ub_emit *emit, s32 disp)
 /* rcx = address of the slot that the key in rax hashes to; rdx = data. */
 static void hash_slot(struct ub_emit *emit, u32 bits)
 {
-	static const u8 multiply[] = { 0x69, 0xc8, 0xb1, 0x79, 0x37, 0x9e }; /* imul $..,%eax,%ecx */
-	const u8 right[] = { 0xc1, 0xe9, (u8)(32 - bits) };		  /* shr $n,%ecx */
-	static const u8 left[] = { 0xc1, 0xe1, UB_SLOT_SHIFT };		  /* shl $6,%ecx */
-	static const u8 address[] = { 0x48, 0x8d, 0x8c, 0x0a };		  /* lea d(%rdx,%rcx),%rcx */
+	static const u8 multiply[] = {
+		0x69, 0xc8, 0xb1, 0x79, 0x37, 0x9e
+	};							/* imul $..,%eax,%ecx */
+	const u8 right[] = { 0xc1, 0xe9, (u8)(32 - bits) };	/* shr $n,%ecx */
+	static const u8 left[] = { 0xc1, 0xe1, UB_SLOT_SHIFT }; /* shl $6,%ecx */
+	static const u8 address[] = { 0x48, 0x8d, 0x8c, 0x0a }; /* lea d(%rdx,%rcx),%rcx */
 
 	ub_emit_bytes(emit, multiply, sizeof(multiply));
 	ub_emit_bytes(emit, right, sizeof(right));
@@ -230,8 +256,8 @@ static void call_link(struct ub_emit *emit, const struct ub_trampoline_space *sp
 		      const struct ub_trampoline_link *link, const struct needs *needs, bool first)
 {
 	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
-	ub_emit_inc_mem(emit, UB_RAX,
-			(s32)(link->counters * sizeof(struct ub_hit_counters)), false);
+	ub_emit_inc_mem(emit, UB_RAX, (s32)(link->counters * sizeof(struct ub_hit_counters)),
+			false);
 	if (needs->run) {
 		ub_emit_set(emit, UB_RAX, link->info);
 		ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(link));
@@ -249,9 +275,10 @@ static void call_link(struct ub_emit *emit, const struct ub_trampoline_space *sp
 	ub_emit_call(emit, link->program);
 }
 
-/* al = whether the agent's @function, asked about the place of the return address and the link, says yes. */
-static void ask_tails(struct ub_emit *emit, const struct ub_trampoline_point *point,
-		      u64 function, u32 link)
+/* al = whether the agent's @function, asked about the place of the return address and the link,
+ * says yes. */
+static void ask_tails(struct ub_emit *emit, const struct ub_trampoline_point *point, u64 function,
+		      u32 link)
 {
 	static const u8 test[] = { 0x84, 0xc0 }; /* test %al,%al */
 
@@ -295,14 +322,15 @@ static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *spa
 	}
 }
 
-/* The frame on the target's own stack. Returns with rcx = slot, rdx = data and the frame's scratch registers saved. */
+/* The frame on the target's own stack. Returns with rcx = slot, rdx = data and the frame's scratch
+ * registers saved. */
 static void enter(struct ub_emit *emit, const struct ub_trampoline_space *space,
 		  const struct ub_trampoline_point *point, const struct needs *needs,
 		  struct ub_trampoline_cold *cold)
 {
-	static const u8 save_flags[] = { 0x9f, 0x0f, 0x90, 0xc0 };	/* lahf; seto %al */
-	static const u8 push_pop[] = { 0x9c, 0x58 };			/* pushfq; pop %rax */
-	static const u8 compare[] = { 0x48, 0x39, 0x01 };		/* cmp %rax,(%rcx) */
+	static const u8 save_flags[] = { 0x9f, 0x0f, 0x90, 0xc0 }; /* lahf; seto %al */
+	static const u8 push_pop[] = { 0x9c, 0x58 };		   /* pushfq; pop %rax */
+	static const u8 compare[] = { 0x48, 0x39, 0x01 };	   /* cmp %rax,(%rcx) */
 
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
 	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
@@ -351,7 +379,9 @@ static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_spa
 	static const u8 rdfsbase_r12[] = { 0xf3, 0x49, 0x0f, 0xae, 0xc4 };
 	static const u8 inc_r13d[] = { 0x41, 0xff, 0xc5 };
 	static const u8 inc_r12[] = { 0x49, 0xff, 0xc4 };
-	static const u8 multiply[] = { 0x45, 0x69, 0xed, 0xb1, 0x79, 0x37, 0x9e }; /* imul $..,%r13d,%r13d */
+	static const u8 multiply[] = {
+		0x45, 0x69, 0xed, 0xb1, 0x79, 0x37, 0x9e
+	}; /* imul $..,%r13d,%r13d */
 	const u8 right[] = { 0x41, 0xc1, 0xed, (u8)(32 - space->slot_bits) };
 	static const u8 left[] = { 0x41, 0xc1, 0xe5, UB_SLOT_SHIFT };
 	static const u8 address[] = { 0x4f, 0x8d, 0xac, 0x2c }; /* lea d(%r12,%r13),%r13 */
@@ -400,10 +430,10 @@ static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_spa
 void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
 			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold)
 {
-	static const u8 restore_flags[] = { 0x04, 0x7f, 0x9e };		/* add $127,%al; sahf */
+	static const u8 restore_flags[] = { 0x04, 0x7f, 0x9e }; /* add $127,%al; sahf */
 	const struct needs needs = find_needs(point);
 
-	*cold = (struct ub_trampoline_cold){ .point = point };
+	*cold = (struct ub_trampoline_cold) { .point = point };
 	if (point->own_stack)
 		enter_own_stack(emit, space, cold);
 	else
@@ -420,8 +450,8 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 		run_link(emit, space, point, i, &needs);
 
 	/*
-	 * The old guard is put back by a branch, not by its value: nearly always it is 0, and a value that goes
-	 * through memory three times makes each hit wait for the one before.
+	 * The old guard is put back by a branch, not by its value: nearly always it is 0, and a
+	 * value that goes through memory three times makes each hit wait for the one before.
 	 */
 	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
 	ub_emit_cmp64_mem_imm8(emit, UB_RSP, OLD_GUARD, 0);
@@ -464,20 +494,20 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	}
 }
 
-/* The slot's address into r13 by the same function, with the registers that it takes saved: five words on the
- * goroutine's stack, once a thread. */
+/* The slot's address into r13 by the same function, with the registers that it takes saved: five
+ * words on the goroutine's stack, once a thread. */
 static void find_slot_own_stack(struct ub_emit *emit, const struct ub_trampoline_space *space,
 				const struct ub_trampoline_cold *cold)
 {
 	static const u8 before[] = {
-		0x50, 0x51, 0x52,	/* push %rax, %rcx, %rdx */
-		0x4c, 0x89, 0xe0,	/* mov %r12,%rax */
-		0x4c, 0x89, 0xe9,	/* mov %r13,%rcx */
+		0x50, 0x51, 0x52, /* push %rax, %rcx, %rdx */
+		0x4c, 0x89, 0xe0, /* mov %r12,%rax */
+		0x4c, 0x89, 0xe9, /* mov %r13,%rcx */
 	};
 	static const u8 after[] = {
-		0x49, 0x89, 0xcd,	/* mov %rcx,%r13 */
-		0x5a, 0x59, 0x58,	/* pop %rdx, %rcx, %rax */
-		0x4d, 0x85, 0xed,	/* test %r13,%r13 */
+		0x49, 0x89, 0xcd, /* mov %rcx,%r13 */
+		0x5a, 0x59, 0x58, /* pop %rdx, %rcx, %rax */
+		0x4d, 0x85, 0xed, /* test %r13,%r13 */
 	};
 
 	ub_emit_bytes(emit, before, sizeof(before));
@@ -505,8 +535,8 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 	for (u32 i = 0; cold->point->kind != UB_TRAMPOLINE_NOTED && i < cold->point->nr_links;
 	     i++) {
 		ub_emit_set(emit, scratch,
-			    space->shared_counters +
-				    cold->point->links[i].counters * sizeof(struct ub_hit_counters));
+			    space->shared_counters + cold->point->links[i].counters *
+							     sizeof(struct ub_hit_counters));
 		ub_emit_inc_mem(emit, scratch, offsetof(struct ub_hit_counters, misses), true);
 	}
 	ub_emit_jmp(emit, cold->out);

@@ -21,29 +21,33 @@ struct ub_trampoline_link {
 
 /* What all trampolines of an image have in common. */
 struct ub_trampoline_space {
-	u64 data;	     /* address of the data part */
-	u64 slot_function;   /* ub_agent_slot in the same code part, and the others */
+	u64 data;	   /* address of the data part */
+	u64 slot_function; /* ub_agent_slot in the same code part, and the others */
 	u64 note_function;
 	u64 noted_function;
 	u32 slot_bits;	     /* log2 of the number of thread slots */
 	u64 shared_counters; /* of threads without a slot */
-	bool self_pointer;   /* every thread's first TLS word is its own address: the fs base for a load */
+	bool self_pointer;   /* every thread's first TLS word is its own address: the fs base for a
+				load */
 	bool has_rseq;
-	s32 rseq_cpu;	     /* where rseq's cpu_id is from the fs base; self_pointer only */
+	s32 rseq_cpu; /* where rseq's cpu_id is from the fs base; self_pointer only */
 };
 
 enum ub_trampoline_kind {
 	UB_TRAMPOLINE_RUN,    /* run the programs */
-	UB_TRAMPOLINE_RETURN, /* run them before a ret: ctx shows the caller's state right after it */
-	UB_TRAMPOLINE_NOTED,  /* the same, for those links that noted the place of this return address */
+	UB_TRAMPOLINE_RETURN, /* run them before a ret: ctx shows the caller's state right after it
+			       */
+	UB_TRAMPOLINE_NOTED,  /* the same, for those links that noted the place of this return
+				 address */
 	UB_TRAMPOLINE_NOTE,   /* note it, before a tail jump */
 };
 
 struct ub_trampoline_point {
-	u64 ip;		 /* of the probed instruction */
+	u64 ip; /* of the probed instruction */
 	enum ub_trampoline_kind kind;
 	bool keep_flags; /* the code may still need its flags */
-	/* Go, at entries and before rets: r12 and r13 are free, and the goroutine's stack may be all but used up. */
+	/* Go, at entries and before rets: r12 and r13 are free, and the goroutine's stack may be
+	 * all but used up. */
 	bool own_stack;
 	u32 nr_links;
 	const struct ub_trampoline_link *links; /* in order */
@@ -51,11 +55,11 @@ struct ub_trampoline_point {
 
 /* What is emitted last, behind the window's code: filled by ub_trampoline_probe(). */
 struct ub_trampoline_cold {
-	u32 slow;    /* where the jump to the slow path stands */
-	u64 back;    /* where it comes back to */
-	u64 out;     /* where it gives up */
+	u32 slow;		      /* where the jump to the slow path stands */
+	u64 back;		      /* where it comes back to */
+	u64 out;		      /* where it gives up */
 	u32 disabled, child, nothing; /* where jumps over everything stand */
-	u32 nested;  /* where the jump for a hit within a hit stands */
+	u32 nested;		      /* where the jump for a hit within a hit stands */
 	u64 nested_back;
 	const struct ub_trampoline_point *point;
 };

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A finished image: what daemon and surgeon ask of it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <agent/data.h>
+#include <hook/image_build.h>
+
+void ub_image_free(struct ub_image *image)
+{
+	if (!image)
+		return;
+	for (u32 i = 0; i < image->nr_parts; i++) {
+		if (image->parts[i].here)
+			munmap(image->parts[i].here, image->parts[i].size);
+		if (image->parts[i].owned && image->parts[i].fd >= 0)
+			close(image->parts[i].fd);
+	}
+	free(image->parts);
+	free(image->sites);
+	free(image->moves_in);
+	free(image->moves_out);
+	free(image->semaphores);
+	if (image->counting)
+		free(image->counting->link_ids);
+	free(image->counting);
+	free(image);
+}
+
+void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses)
+{
+	const struct ub_image_counting *counting = image->counting;
+	const u8 *data = (const u8 *)image->process;
+	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
+
+	*hits = *misses = 0;
+	for (u32 link = 0; link < counting->nr_links; link++) {
+		if (counting->link_ids[link] != link_id)
+			continue;
+		for (u32 slot = 0; slot <= counting->nr_slots; slot++) {
+			const struct ub_hit_counters *counters;
+
+			if (slot < counting->nr_slots && !ub_read_once(slots[slot].key))
+				continue;
+			counters =
+				(const struct ub_hit_counters *)(data + counting->counters_offset +
+								 slot * counting->counters_stride) +
+				link;
+			*hits += ub_read_once(counters->hits);
+			*misses += ub_read_once(counters->misses);
+		}
+	}
+}
+
+struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size)
+{
+	*data_size = image->counting->events_size;
+	return image->counting->events;
+}
+
+void ub_image_enable(struct ub_image *image, bool enabled)
+{
+	__atomic_store_n(&image->process->enabled, enabled, __ATOMIC_SEQ_CST);
+}
+
+u64 ub_moves_find(const struct ub_move *moves, u32 nr, u64 ip)
+{
+	u32 low = 0, high = nr;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (moves[middle].from == ip)
+			return moves[middle].to;
+		if (moves[middle].from < ip)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return ip;
+}
+
+bool ub_image_inside(const struct ub_image *image, u64 ip)
+{
+	for (u32 i = 0; i < image->nr_parts; i++)
+		if (image->parts[i].kind == UB_PART_CODE &&
+		    ip - image->parts[i].address < image->parts[i].size)
+			return true;
+	return false;
+}
+
+bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, bool on_altstack)
+{
+	const u8 *data = (const u8 *)image->process;
+	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
+
+	for (u32 i = 0; i < image->counting->nr_slots; i++) {
+		u64 guard;
+
+		if (ub_read_once(slots[i].key) != fs_base + 1)
+			continue;
+		guard = ub_read_once(slots[i].guard);
+		return guard && (on_altstack || sp <= guard);
+	}
+	return false;
+}
+
+void ub_image_identify(const struct ub_image *image, int mem,
+		       const struct ub_thread_identity *threads, u32 nr, u32 sharers)
+{
+	/* Of struct pthread: glibc since 2.4, 64-bit. */
+	static const u32 candidates[] = { 0x2d0 };
+	struct ub_process *process = image->process;
+
+	if (sharers)
+		__atomic_fetch_add(&process->vm_sharers, sharers, __ATOMIC_SEQ_CST);
+	if (!image->trust_tid || !nr || !process->has_fsgsbase ||
+	    (pid_t)process->own_tgid != image->pid)
+		return;
+	for (u32 i = 0; i < ub_array_size(candidates); i++) {
+		u32 fitting = 0;
+
+		for (u32 k = 0; k < nr; k++) {
+			u64 at = threads[k].fs_base + candidates[i];
+			u64 self = 0;
+			u32 tid = 0;
+
+			if (threads[k].fs_base &&
+			    pread(mem, &self, sizeof(self), (off_t)threads[k].fs_base) ==
+				    sizeof(self) &&
+			    pread(mem, &tid, sizeof(tid), (off_t)at) == sizeof(tid) &&
+			    self == threads[k].fs_base && (pid_t)tid == threads[k].tid)
+				fitting++;
+		}
+		if (fitting == nr) {
+			process->tid_offset = candidates[i];
+			return;
+		}
+	}
+}
+
+struct ub_site_state *ub_image_state(const struct ub_image *image)
+{
+	return (struct ub_site_state *)((u8 *)image->process + UB_DATA_STATE);
+}
