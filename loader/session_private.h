@@ -42,6 +42,7 @@ struct ub_session {
 	pid_t child; /* the command that we started, 0 = none or ended */
 	int child_status;
 	bool started;
+	bool lost; /* the userspace kernel's daemon is gone */
 };
 
 /* session.c */
@@ -50,6 +51,8 @@ void ub_session_detach(struct ub_session *session, pid_t pid, struct ub_detach_o
 /* Drops processes that ended. */
 void ub_session_reap(struct ub_session *session);
 void ub_session_arm_tick(struct ub_session *session);
+/* Whether the userspace kernel's daemon is gone; says so once, and ends the session. */
+bool ub_session_is_lost(struct ub_session *session);
 
 /* session_everybody.c: links on every process within reach. */
 int __must_check ub_session_attach_everybody(struct ub_session *session, struct ub_reason *why);

@@ -8,6 +8,7 @@
  *   {"cmd":"detach","pid":N[,"session":S]}  takes a process out of all sessions, or one
  *   {"cmd":"detach","all":true}           takes every process out
  *   {"cmd":"include","pid":N[,"session":S]} undoes a detach
+ *   {"cmd":"refusal","pid":N}             why the last link of the session of process N was refused
  *   {"cmd":"ping"}
  */
 #include "targets.h"
@@ -217,6 +218,22 @@ static struct json_object *include(struct ub_daemon *daemon, struct json_object 
 	return succeeded();
 }
 
+static struct json_object *refusal(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct session *session = daemon->sessions;
+	struct json_object *answer, *value;
+
+	if (!json_object_object_get_ex(request, "pid", &value))
+		return failed("refusal wants a pid");
+	while (session && session->pid != json_object_get_int(value))
+		session = session->next;
+	if (!session)
+		return failed("no such session");
+	answer = succeeded();
+	add_text(answer, "text", session->refusal.text);
+	return answer;
+}
+
 static struct json_object *ping(struct ub_daemon *daemon, struct json_object *request)
 {
 	struct json_object *answer = succeeded();
@@ -231,7 +248,7 @@ static const struct {
 	struct json_object *(*answer)(struct ub_daemon *daemon, struct json_object *request);
 } commands[] = {
 	{ "list", list },	{ "attached", attached }, { "detach", detach },
-	{ "include", include }, { "ping", ping },
+	{ "include", include }, { "refusal", refusal },	  { "ping", ping },
 };
 
 static struct json_object *answer_to(struct ub_daemon *daemon, struct json_object *request)
