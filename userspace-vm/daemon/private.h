@@ -45,6 +45,7 @@ struct session {
 	u32 nr_excluded; /* taken out by `detach PID`, until attached by name again */
 	pid_t *excluded;
 	struct connection *notes; /* where lines for people go, or NULL */
+	char last_note[600];	  /* the latest of them, for whoever asks */
 };
 
 struct ub_daemon {

@@ -8,6 +8,7 @@
  *   {"cmd":"detach","pid":N[,"session":S]}  takes a process out of all sessions, or one
  *   {"cmd":"detach","all":true}           takes every process out
  *   {"cmd":"include","pid":N[,"session":S]} undoes a detach
+ *   {"cmd":"why","pid":N}                 why the last call of client N failed, once
  *   {"cmd":"ping"}
  */
 #include "targets.h"
@@ -89,6 +90,21 @@ static struct json_object *sessions_json(struct ub_daemon *daemon)
 	return list;
 }
 
+/* What should not be in the process any more, and why it is; NULL: nothing. */
+static const char *left_in(const struct target *target)
+{
+	if (target->leaving)
+		return target->leaving->why.text;
+	for (u32 i = 0; i < target->nr_links; i++) {
+		const struct link *link =
+			ub_daemon_link_find(target->targets, target->links[i]);
+
+		if (!link || !ub_daemon_link_covers(link, target))
+			return target->failure.text;
+	}
+	return NULL;
+}
+
 static struct json_object *targets_json(struct ub_daemon *daemon)
 {
 	struct json_object *list = json_object_new_array();
@@ -110,6 +126,8 @@ static struct json_object *targets_json(struct ub_daemon *daemon)
 		add_int(object, "since", (s64)target->attached_at);
 		add_int(object, "image", target->generation);
 		add_int(object, "pause_ns", (s64)target->last_pause_ns);
+		if (left_in(target))
+			add_text(object, "left", left_in(target));
 		for (u32 i = 0; i < target->nr_links; i++)
 			json_object_array_add(ids, json_object_new_int64(target->links[i]));
 		json_object_object_add(object, "links", ids);
@@ -217,6 +235,23 @@ static struct json_object *include(struct ub_daemon *daemon, struct json_object 
 	return succeeded();
 }
 
+static struct json_object *why(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct json_object *answer = succeeded(), *value;
+	pid_t pid = 0;
+
+	if (json_object_object_get_ex(request, "pid", &value))
+		pid = json_object_get_int(value);
+	for (struct session *session = daemon->sessions; session; session = session->next) {
+		if (session->pid != pid || !session->last_note[0])
+			continue;
+		add_text(answer, "why", session->last_note);
+		session->last_note[0] = '\0';
+		break;
+	}
+	return answer;
+}
+
 static struct json_object *ping(struct ub_daemon *daemon, struct json_object *request)
 {
 	struct json_object *answer = succeeded();
@@ -231,7 +266,8 @@ static const struct {
 	struct json_object *(*answer)(struct ub_daemon *daemon, struct json_object *request);
 } commands[] = {
 	{ "list", list },	{ "attached", attached }, { "detach", detach },
-	{ "include", include }, { "ping", ping },
+	{ "include", include }, { "why", why },
+	{ "ping", ping },
 };
 
 static struct json_object *answer_to(struct ub_daemon *daemon, struct json_object *request)
