@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backend.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -10,9 +11,13 @@
 #include <bpf/bpf.h>
 
 #include <common/cleanup.h>
+#include <surgeon/surgeon.h>
 
 #include "libbpf_link.h"
 #include "orphan.h"
+
+/* A uprobe replaces up to 5 bytes, runs a copy of the file's instruction and goes on behind it. */
+enum { REACH = 16 };
 
 int ub_backend_kernel_try(struct ub_reason *why)
 {
@@ -35,17 +40,39 @@ int ub_backend_kernel_try(struct ub_reason *why)
 	return 0;
 }
 
-/* A kernel uprobe on a site that we patched goes on, after its int3, in the middle of our jump: the
- * process would crash. */
-static int check_target(const struct ub_tracee *target, struct ub_reason *why)
+/*
+ * Linux knows nothing of what the userspace backend wrote into a process: it would put its int3
+ * into the middle of a jump, and later the file's byte, and either kills the process. A uprobe that
+ * is bound to a pid is written into that process's memory only, any other into everybody's.
+ */
+static int refuse_patched(const struct ub_probe *probe, pid_t pid, u64 offset,
+			  struct ub_reason *why)
 {
-	if (ub_orphan_find(target, NULL) != 1)
+	/* Where a USDT probe is only libbpf finds out; then anywhere is too near. */
+	int held = probe->kind == UB_PROBE_USDT ? ub_surgeon_find(pid, why)
+						: ub_surgeon_holds(pid, offset, REACH, why);
+
+	if (held == -EPERM)
+		return ub_reason_prefix(
+			why, held,
+			"cannot tell whether the userspace backend holds process %d, root could",
+			pid);
+	if (held <= 0)
 		return 0;
 	return ub_reason_set(
 		why, -EBUSY,
-		"process %d (%s) holds probes of a userspace session, and a kernel uprobe on top "
-		"of one would crash it: ubpf-run detach %d first (as user %u)",
-		target->pid, target->comm, target->pid, target->uid);
+		"the userspace backend holds %s in process %d, and a kernel uprobe there would kill "
+		"it: `ubpf-run detach %d` first, or use --userspace",
+		probe->text, pid, pid);
+}
+
+static int attach(const struct ub_probe *probe, const struct ub_tracee *target,
+		  const struct ub_tracee_file *file, u64 offset, struct ub_backend_link **out,
+		  struct ub_reason *why)
+{
+	int err = refuse_patched(probe, target->pid, offset, why);
+
+	return err ? err : ub_libbpf_attach(probe, target, file, offset, out, why);
 }
 
 static int attach_everywhere(const struct ub_probe *probe, const struct ub_tracee_file *file,
@@ -55,25 +82,24 @@ static int attach_everywhere(const struct ub_probe *probe, const struct ub_trace
 	const struct dirent *entry;
 	int err = 0;
 
-	while (dir && !err && (entry = readdir(dir))) {
-		struct ub_tracee target = { .pidfd = -1 };
-		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
-
-		if (pid <= 0 || ub_tracee_open(pid, &target, NULL))
-			continue;
-		err = check_target(&target, why);
-		ub_tracee_close(&target);
+	if (!dir)
+		return ub_reason_set(why, -errno, "cannot list processes: %s", strerror(errno));
+	/* A process that even we may not look into can't have been operated on either. */
+	while (err != -EBUSY && (entry = readdir(dir))) {
+		if (isdigit((unsigned char)entry->d_name[0]))
+			err = refuse_patched(probe, (pid_t)strtol(entry->d_name, NULL, 10), offset,
+					     why);
 	}
-	if (dir)
-		closedir(dir);
-	return err ? err : ub_libbpf_attach_everywhere(probe, file, offset, out, why);
+	closedir(dir);
+	if (err == -EBUSY)
+		return err;
+	return ub_libbpf_attach_everywhere(probe, file, offset, out, why);
 }
 
 const struct ub_backend ub_backend_kernel = {
 	.name = "kernel",
 	.enter = ub_backend_kernel_try,
-	.attach = ub_libbpf_attach,
+	.attach = attach,
 	.attach_everywhere = attach_everywhere,
-	.check_target = check_target,
 	.detach = ub_libbpf_detach,
 };

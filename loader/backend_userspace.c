@@ -2,11 +2,25 @@
 #include "backend.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
 
 #include <client/client.h>
+#include <common/cleanup.h>
 
 #include "daemon_sessions.h"
 #include "libbpf_link.h"
+
+static struct json_object *ask(const char *request)
+{
+	_cleanup_free_ char *text = NULL;
+
+	return ub_client_ask(request, &text, NULL) ? NULL : json_tokener_parse(text);
+}
 
 static int attach(const struct ub_probe *probe, const struct ub_tracee *target,
 		  const struct ub_tracee_file *file, u64 offset, struct ub_backend_link **out,
@@ -25,10 +39,49 @@ static int attach(const struct ub_probe *probe, const struct ub_tracee *target,
 			     target->pid, target->comm, refusal.text);
 }
 
+/* What the daemon says is left in the process: false, or true and *left, "" if it is still at it.
+ */
+static bool find_left(pid_t pid, struct ub_reason *left)
+{
+	struct json_object *answer = ask("{\"cmd\":\"attached\"}"), *list, *value;
+	bool found = false;
+
+	if (answer && json_object_object_get_ex(answer, "processes", &list) &&
+	    json_object_is_type(list, json_type_array)) {
+		for (size_t i = 0; i < json_object_array_length(list); i++) {
+			struct json_object *process = json_object_array_get_idx(list, i);
+
+			if (!json_object_object_get_ex(process, "pid", &value) ||
+			    json_object_get_int(value) != pid ||
+			    !json_object_object_get_ex(process, "left", &value))
+				continue;
+			found = true;
+			ub_reason_set(left, 0, "%s", json_object_get_string(value));
+		}
+	}
+	json_object_put(answer);
+	return found;
+}
+
+static void report_removal(const struct ub_tracee *target, struct ub_removal_report *report)
+{
+	enum { TRIES = 50, WAIT_NS = 10000000 };
+	const struct timespec wait = { 0, WAIT_NS };
+
+	for (int i = 0; i < TRIES; i++) {
+		report->clean = !find_left(target->pid, &report->left);
+		if (report->clean || report->left.text[0])
+			return;
+		nanosleep(&wait, NULL);
+	}
+	ub_reason_set(&report->left, 0, "the daemon has not got round to removing it");
+}
+
 const struct ub_backend ub_backend_userspace = {
 	.name = "userspace",
 	.enter = ub_client_enter,
 	.attach = attach,
 	.detach = ub_libbpf_detach,
 	.check_target = ub_tracee_may_trace,
+	.report_removal = report_removal,
 };

@@ -29,6 +29,7 @@ struct search {
 	u32 nr_files;
 	u32 nr_processes;
 	struct ub_reason first_failure;
+	struct ub_reason refused; /* not to be passed over */
 };
 
 static bool is_new_file(struct search *search, const char *path)
@@ -50,15 +51,26 @@ static void attach_file_of(struct search *search, pid_t pid)
 	struct ub_session *session = search->session;
 	struct ub_tracee target = { .pidfd = -1 };
 	struct ub_backend_link *link;
+	struct ub_reason why = { 0 };
 	struct ub_tracee_file file;
 	u64 offset;
+	int err;
 
-	if (ub_tracee_open(pid, &target, NULL))
+	if (search->refused.text[0] || ub_tracee_open(pid, &target, NULL))
 		return;
-	if (!ub_probe_locate(search->probe, &target, &file, &offset, &search->first_failure) &&
-	    is_new_file(search, file.path) &&
-	    !session->options->backend->attach_everywhere(search->probe, &file, offset, &link,
-							  &search->first_failure)) {
+	err = ub_probe_locate(search->probe, &target, &file, &offset, &why);
+	if (!err && !is_new_file(search, file.path)) {
+		ub_tracee_close(&target);
+		return;
+	}
+	if (!err)
+		err = session->options->backend->attach_everywhere(search->probe, &file, offset,
+								   &link, &why);
+	if (err == -EBUSY)
+		search->refused = why;
+	if (err && !search->first_failure.text[0])
+		search->first_failure = why;
+	if (!err) {
 		struct ub_backend_link **more =
 			realloc(session->everybody, (session->nr_everybody + 1) * sizeof(*more));
 
@@ -110,6 +122,8 @@ int ub_session_attach_everybody(struct ub_session *session, struct ub_reason *wh
 		search.probe = &session->programs->probes[i];
 		search.nr_files = 0;
 		each_process(&search, attach_file_of);
+		if (search.refused.text[0])
+			return ub_reason_set(why, -EBUSY, "%s", search.refused.text);
 	}
 	if (!session->nr_everybody)
 		return ub_reason_set(why, -ESRCH, "nothing to attach to: %s",

@@ -31,7 +31,7 @@ ubpf attach "$pid" >/dev/null || fail "attach after CONT"
 if [ "$backend" = userspace ]; then
 	# A kernel uprobe on a site that is patched would crash the process.
 	if [ "$(id -u)" = 0 ] && "$ubpf_run" doctor 2>/dev/null | grep -q '^kernel backend: works'; then
-		expect_error 1 "holds probes of a userspace session" \
+		expect_error 1 "userspace backend holds" \
 			timeout -k 5 60 "$ubpf_run" --kernel run malloc -d 1 -p "$pid"
 	fi
 	# Another user's or run directory's session: says who is there, leaves it alone.

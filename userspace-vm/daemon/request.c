@@ -90,6 +90,21 @@ static struct json_object *sessions_json(struct ub_daemon *daemon)
 	return list;
 }
 
+/* What should not be in the process any more, and why it is; NULL: nothing. */
+static const char *left_in(const struct target *target)
+{
+	if (target->leaving)
+		return target->leaving->why.text;
+	for (u32 i = 0; i < target->nr_links; i++) {
+		const struct link *link =
+			ub_daemon_link_find(target->targets, target->links[i]);
+
+		if (!link || !ub_daemon_link_covers(link, target))
+			return target->failure.text;
+	}
+	return NULL;
+}
+
 static struct json_object *targets_json(struct ub_daemon *daemon)
 {
 	struct json_object *list = json_object_new_array();
@@ -111,6 +126,8 @@ static struct json_object *targets_json(struct ub_daemon *daemon)
 		add_int(object, "since", (s64)target->attached_at);
 		add_int(object, "image", target->generation);
 		add_int(object, "pause_ns", (s64)target->last_pause_ns);
+		if (left_in(target))
+			add_text(object, "left", left_in(target));
 		for (u32 i = 0; i < target->nr_links; i++)
 			json_object_array_add(ids, json_object_new_int64(target->links[i]));
 		json_object_object_add(object, "links", ids);

@@ -464,6 +464,7 @@ static void retire_image(struct target *target, const struct ub_surgery *result)
 	leaving->image = target->image;
 	leaving->links = target->links;
 	leaving->nr_links = target->nr_links;
+	leaving->why = result->left;
 	leaving->next = target->leaving;
 	target->leaving = leaving;
 	target->image = NULL;
@@ -479,6 +480,9 @@ static void change_finish(struct change *change)
 	if (change->err) {
 		ub_daemon_log(targets->daemon, "pid %d: %s: %s", target->pid,
 			      strerror(-change->err), change->why.text);
+		target->failure = change->why;
+		if (!target->failure.text[0])
+			ub_reason_set(&target->failure, 0, "%s", strerror(-change->err));
 		change_deinit(change);
 		return;
 	}
@@ -500,6 +504,7 @@ static void change_finish(struct change *change)
 	target->dirty = false;
 	target->stale = false;
 	target->retry_ms = 0;
+	target->failure.text[0] = '\0';
 	ub_daemon_events_target_changed(targets->events, target);
 	ub_daemon_log(targets->daemon,
 		      "pid %d: image %u with %u links, %u threads paused for %llu us", target->pid,

@@ -46,6 +46,7 @@ struct leaving {
 	struct ub_image *image;
 	u32 nr_links;
 	u32 *links;
+	struct ub_reason why; /* it could not be taken out at once */
 };
 
 struct target {
@@ -74,6 +75,7 @@ struct target {
 	bool counted_refused; /* in the links' nr_refused */
 	u64 attached_at;      /* seconds since the epoch */
 	u64 last_pause_ns;
+	struct ub_reason failure; /* of the last surgery, "" if it succeeded */
 	struct ub_event_reader *reader;
 	struct ub_event_ring *ring;   /* what the reader reads */
 	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
