@@ -377,6 +377,7 @@ static void sandboxed_thread_only(void *opaque)
 
 	pthread_create(&thread, NULL, sandboxed_thread, NULL);
 	if (!vfork()) {
+		syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 		syscall(SYS_pause);
 		_exit(0);
 	}
