@@ -313,6 +313,7 @@ static void locked_to_the_limit(void *opaque)
 	if (!geteuid() && (setrlimit(RLIMIT_MEMLOCK, &none) || setgid(65534) || setuid(65534)))
 		_exit(9);
 	prctl(PR_SET_DUMPABLE, 1);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* forgotten by setuid() */
 	(void)!write(STDOUT_FILENO, "locked\n", 7);
 	for (;;)
 		pause();
@@ -377,6 +378,7 @@ static void sandboxed_thread_only(void *opaque)
 
 	pthread_create(&thread, NULL, sandboxed_thread, NULL);
 	if (!vfork()) {
+		syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
 		syscall(SYS_pause);
 		_exit(0);
 	}
