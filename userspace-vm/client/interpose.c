@@ -62,8 +62,7 @@ bool ub_client_lost(void)
 
 	if (!state.active)
 		return false;
-	return state.sock < 0 ||
-	       (poll(&peer, 1, 0) == 1 && (peer.revents & (POLLHUP | POLLERR)));
+	return state.sock < 0 || (poll(&peer, 1, 0) == 1 && (peer.revents & (POLLHUP | POLLERR)));
 }
 
 static void lose_connection(void)
