@@ -24,6 +24,7 @@ struct run_args {
 	u32 nr_args;
 	pid_t pids[MAX_PIDS];
 	u32 nr_pids;
+	bool follow_forks;
 	double seconds;
 	double interval;
 };
@@ -32,12 +33,16 @@ static const struct argp_option run_options[] = {
 	{ "pid", 'p', "PID", 0, "Attach to this process (may be given again)" },
 	{ "duration", 'd', "SECONDS", 0, "End after so many seconds" },
 	{ "interval", 'i', "SECONDS", 0, "Print so often (default: 1)" },
+	{ "follow-forks", 'f', NULL, 0,
+	  "Attach to children of attached processes too, as soon as they are seen" },
 	{ 0 }
 };
 
 static const struct argp_option load_options[] = {
 	{ "duration", 'd', "SECONDS", 0, "End after so many seconds" },
 	{ "interval", 'i', "SECONDS", 0, "Print so often (default: 1)" },
+	{ "follow-forks", 'f', NULL, 0,
+	  "Attach to children of attached processes too, as soon as they are seen" },
 	{ 0 }
 };
 
@@ -81,6 +86,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		break;
 	case 'i':
 		args->interval = parse_seconds(arg, state);
+		break;
+	case 'f':
+		args->follow_forks = true;
 		break;
 	case ARGP_KEY_ARG:
 		if (!args->program)
@@ -147,6 +155,7 @@ static int run(struct run_args *args, char *const *command)
 		.command = command,
 		.everybody = !args->is_load && !args->nr_pids && !command,
 		.stay = args->is_load,
+		.follow_forks = args->follow_forks,
 		.json = args->options->json,
 		.verbose = args->options->verbose,
 		.seconds = args->seconds,

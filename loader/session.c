@@ -275,6 +275,10 @@ static int prepare(struct ub_session *session, struct ub_reason *why)
 	err = ub_session_events_open(session, why);
 	if (err)
 		return err;
+	if (options->follow_forks)
+		err = ub_session_forks_follow(session, why);
+	if (err)
+		return err;
 	return ub_control_listen(session->loop, ub_session_answer, session, &session->control, why);
 }
 
@@ -348,6 +352,7 @@ static void detach_everything(struct ub_session *session)
 static void close_session(struct ub_session *session)
 {
 	ub_control_close(session->control);
+	ub_session_forks_unfollow(session);
 	ub_session_events_close(session);
 	ub_session_detach_everybody(session);
 	while (session->exit_watches)
@@ -398,6 +403,7 @@ int ub_session_run(const struct ub_session_options *options)
 		return UB_EXIT_FAILED;
 	}
 	err = loop(&session);
+	ub_session_forks_unfollow(&session);
 	ub_session_events_drain(&session);
 	detach_everything(&session);
 	end_child(&session);

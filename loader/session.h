@@ -19,6 +19,7 @@ struct ub_session_options {
 	char *const *command; /* or start this and attach to it; NULL-terminated, or NULL */
 	bool everybody;	      /* or attach to every process within reach */
 	bool stay;	      /* go on without processes (load) */
+	bool follow_forks;    /* attach children of attached processes */
 	bool json;
 	int verbose;
 	double seconds;	 /* end after so long; 0 = never */

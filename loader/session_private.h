@@ -16,6 +16,7 @@
 struct exit_watch;
 struct ub_control;
 struct ub_events;
+struct ub_forks;
 
 /* Who had a pid when it was last attached. */
 struct owner {
@@ -33,6 +34,7 @@ struct ub_session {
 	struct exit_watch *exit_watches;
 	struct owner *owners;
 	struct ub_events *events;	    /* NULL if the programs have none */
+	struct ub_forks *forks;		    /* NULL: children are not followed */
 	struct ub_backend_link **everybody; /* links that are bound to no process */
 	u32 nr_everybody;
 	u64 next_tick_ns;
@@ -53,6 +55,10 @@ void ub_session_reap(struct ub_session *session);
 void ub_session_arm_tick(struct ub_session *session);
 /* Whether the userspace kernel's daemon is gone; says so once, and ends the session. */
 bool ub_session_is_lost(struct ub_session *session);
+
+/* session_forks.c: children of attached processes are attached, from now on. */
+int __must_check ub_session_forks_follow(struct ub_session *session, struct ub_reason *why);
+void ub_session_forks_unfollow(struct ub_session *session);
 
 /* session_everybody.c: links on every process within reach. */
 int __must_check ub_session_attach_everybody(struct ub_session *session, struct ub_reason *why);

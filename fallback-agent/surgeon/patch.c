@@ -322,6 +322,9 @@ bool ub_stage_known(const struct ub_target *t, const struct ub_image *image)
 static int write_state(struct ub_target *t, const struct ub_image *image,
 		       const struct ub_site_state *state)
 {
+	/* The mapping is shared with the process that it was made for. */
+	if (t->copy)
+		return 0;
 	return ub_target_write(t, state_address(image), state, sizeof(*state));
 }
 

@@ -12,8 +12,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/kcmp.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <agent/data.h>
 #include <common/cleanup.h>
@@ -50,6 +52,18 @@ static u64 start_time(pid_t pid)
 static bool owner_lives(const struct ub_site_table *table)
 {
 	return table->owner_pid && start_time(table->owner_pid) == table->owner_start;
+}
+
+/* Whether our caller built it for a process that forked this one, and not one that shares its memory
+ * (vfork). */
+static bool is_inherited(const struct ub_target *t, const struct ub_site_table *table)
+{
+	long same;
+
+	if ((pid_t)table->owner_pid != getppid() || (pid_t)table->target_pid == t->pid)
+		return false;
+	same = syscall(SYS_kcmp, t->pid, (pid_t)table->target_pid, KCMP_VM, 0, 0);
+	return same > 0 || (same < 0 && errno == ESRCH);
 }
 
 /* --- the table as an image ----------------------------------------------------------------- */
@@ -119,7 +133,7 @@ static int fill(struct loaded *loaded, const struct ub_site_table_view *view)
 }
 
 /* Reads and checks the table that is mapped at @m. */
-static int load(const struct ub_target *t, const struct ub_mapping *m, struct loaded *loaded,
+static int load(struct ub_target *t, const struct ub_mapping *m, struct loaded *loaded,
 		struct ub_reason *why)
 {
 	struct ub_site_table_view view;
@@ -142,7 +156,9 @@ static int load(const struct ub_target *t, const struct ub_mapping *m, struct lo
 	if (!err && view.header->address != m->start)
 		err = ub_reason_set(why, -EBADMSG, "the site table in process %d is not its own",
 				    t->pid);
-	if (!err && owner_lives(view.header))
+	if (!err && is_inherited(t, view.header))
+		t->copy = true;
+	else if (!err && owner_lives(view.header))
 		err = ub_reason_set(
 			why, -EBUSY,
 			"what is in process %d belongs to a running ubpf-run (pid %u, uid %u): "

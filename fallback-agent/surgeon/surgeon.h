@@ -46,7 +46,8 @@ int __must_check ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old,
 int __must_check ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old,
 				    struct ub_surgery *result, struct ub_reason *why);
 
-/* Cleans a process of everything of ours that no living daemon owns, from its own site table: for
+/* Cleans a process of everything of ours that no living daemon owns, and of what it inherited from a
+ * process that the caller operated on, from its own site table: for
  * `detach PID` and `doctor --repair`. Returns number of sites restored, or -errno. */
 int __must_check ub_surgeon_repair(pid_t pid, struct ub_reason *why);
 /* Whether @pid holds anything of ours: 1, 0 or -errno. */

@@ -59,6 +59,7 @@ struct ub_target {
 	bool replaced;	/* an image that goes has been replaced by one that stays */
 	bool partial;	/* an image that goes may have been mapped in part only */
 	bool recorded;	/* an image that goes is known from the target's site table only */
+	bool copy;	/* what it holds was inherited by fork: its state is the parent's to write */
 	bool taken;	/* an address was taken: the image must be built again */
 	bool execed;	/* seen to execute another program */
 

@@ -95,9 +95,9 @@ tell() {
 	tail -n 1 "$tmp/$name.out"
 }
 
-# load [PROGRAM]: starts a session; $loader is its pid.
+# load [PROGRAM [OPTION...]]: starts a session; $loader is its pid.
 load() {
-	start "load-${1:-malloc}" "$ubpf_run" "--$backend" -v load "${1:-malloc}"
+	start "load-${1:-malloc}" "$ubpf_run" "--$backend" -v load "${@:2}" "${1:-malloc}"
 	loader=$last
 	loader_out=$tmp/load-${1:-malloc}.out
 	loader_err=$tmp/load-${1:-malloc}.err

@@ -513,6 +513,19 @@ static void change_finish(struct change *change)
 	change_deinit(change);
 }
 
+/* A child of a process that was attached when it forked has that one's bytes and mappings. */
+static void drop_inherited(const struct target *target)
+{
+	struct ub_reason why = {};
+	int n;
+
+	if (target->image || target->leaving || ub_surgeon_find(target->pid, NULL) != 1)
+		return;
+	n = ub_surgeon_repair(target->pid, &why);
+	ub_daemon_log(target->targets->daemon, "pid %d: inherited: %s", target->pid,
+		      n < 0 ? why.text : "removed");
+}
+
 static int update_once(struct target *target, struct ub_reason *why)
 {
 	struct change change;
@@ -523,6 +536,7 @@ static int update_once(struct target *target, struct ub_reason *why)
 		target->dirty = true;
 		return 0;
 	}
+	drop_inherited(target);
 	err = change_prepare(&change, target);
 	if (err <= 0) {
 		if (!err)

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+/*
+ * --follow-forks: children of attached processes are attached too. A link that is bound to a
+ * process does not count in its children, on either backend; so they are looked for, ten times a
+ * second, and attached as any process is. What a child does before it is seen is not counted, and
+ * one that ends before is not seen at all. Each child is tried once: one that was taken out by hand,
+ * or that can't be attached, stays out.
+ */
+#include "session_private.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <common/cleanup.h>
+
+#include "output.h"
+
+enum { LOOK_MS = 100 };
+
+/* A child that was tried. */
+struct child {
+	struct child *next;
+	pid_t pid;
+	u64 start_time;
+	bool seen; /* in this look */
+};
+
+struct ub_forks {
+	struct ub_timer *timer;
+	struct child *children;
+};
+
+/* Parent and start time of a process. */
+static int read_stat(pid_t pid, pid_t *parent, u64 *start_time)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	char path[64], text[1024];
+	const char *end;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	file = fopen(path, "re");
+	if (!file)
+		return -errno;
+	n = fread(text, 1, sizeof(text) - 1, file);
+	text[n] = '\0';
+	end = strrchr(text, ')');
+	if (!end || sscanf(end + 1,
+			   " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+			   "%*d %*d %lu",
+			   parent, start_time) != 2)
+		return -ESRCH;
+	return 0;
+}
+
+/* Whether this very process was tried before. */
+static bool was_tried(struct ub_forks *forks, pid_t pid, u64 start_time)
+{
+	for (struct child *child = forks->children; child; child = child->next) {
+		if (child->pid == pid && child->start_time == start_time) {
+			child->seen = true;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void remember(struct ub_forks *forks, pid_t pid, u64 start_time)
+{
+	struct child *child = calloc(1, sizeof(*child));
+
+	if (!child)
+		return; /* then it is tried again, which does no harm */
+	*child = (struct child) { forks->children, pid, start_time, true };
+	forks->children = child;
+}
+
+static void forget_ended(struct ub_forks *forks)
+{
+	struct child **at = &forks->children;
+
+	while (*at) {
+		struct child *child = *at;
+
+		if (child->seen) {
+			child->seen = false;
+			at = &child->next;
+			continue;
+		}
+		*at = child->next;
+		free(child);
+	}
+}
+
+static void look_at(struct ub_session *session, pid_t pid)
+{
+	struct ub_reason why = { 0 };
+	u64 start_time;
+	pid_t parent;
+	int err;
+
+	if (read_stat(pid, &parent, &start_time) || was_tried(session->forks, pid, start_time) ||
+	    ub_link_manager_state(session->manager, parent) != UB_ATTACHED ||
+	    ub_link_manager_state(session->manager, pid) != UB_DETACHED)
+		return;
+	remember(session->forks, pid, start_time);
+	err = ub_session_attach(session, pid, &why);
+	/* Most children end or execute something else soon. */
+	if (err && err != -ESRCH && err != -EALREADY)
+		ub_note("process %d, a child of %d, is not followed: %s", pid, parent,
+			why.text[0] ? why.text : strerror(-err));
+}
+
+static void on_look(void *opaque)
+{
+	struct ub_session *session = opaque;
+	const struct dirent *entry;
+	DIR *dir = opendir("/proc");
+
+	while (dir && (entry = readdir(dir))) {
+		if (isdigit((unsigned char)entry->d_name[0]))
+			look_at(session, (pid_t)strtol(entry->d_name, NULL, 10));
+	}
+	if (dir)
+		closedir(dir);
+	forget_ended(session->forks);
+	session->forks->timer = ub_loop_after(session->loop, LOOK_MS, on_look, session);
+}
+
+int ub_session_forks_follow(struct ub_session *session, struct ub_reason *why)
+{
+	session->forks = calloc(1, sizeof(*session->forks));
+	if (session->forks)
+		session->forks->timer = ub_loop_after(session->loop, LOOK_MS, on_look, session);
+	if (!session->forks || !session->forks->timer)
+		return ub_reason_set(why, -ENOMEM, "out of memory");
+	return 0;
+}
+
+void ub_session_forks_unfollow(struct ub_session *session)
+{
+	if (!session->forks)
+		return;
+	ub_timer_remove(session->forks->timer);
+	for (struct child *child = session->forks->children; child; child = child->next)
+		child->seen = false;
+	forget_ended(session->forks);
+	free(session->forks);
+	session->forks = NULL;
+}
