@@ -6,7 +6,7 @@
 #define UB_AGENT_DATA_H
 
 #include <agent/layout.h>
-#include <program/run.h>
+#include <run/run.h>
 
 /* One thread. Only that thread writes it once its key is claimed. */
 struct ub_thread_slot {

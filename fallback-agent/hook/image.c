@@ -602,10 +602,11 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 		return err;
 	if (!build->image->process->has_fsgsbase &&
 	    (!build->self_pointer || build->image->single_instruction))
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "this processor (or kernel) has no rdfsbase, and process %d does not use "
-				     "glibc: its threads can't be told apart",
-				     request->pid);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"this processor (or kernel) has no rdfsbase, and process %d does not use "
+			"glibc: its threads can't be told apart",
+			request->pid);
 	fill_func_ips(build);
 	build->image->counting->nr_slots = 1u << build->slot_bits;
 	build->image->counting->counters_offset = build->counters_offset;

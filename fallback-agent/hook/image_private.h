@@ -22,7 +22,7 @@
 
 #include <hook/image.h>
 #include <hook/site_table.h>
-#include <program/run.h>
+#include <run/run.h>
 
 #define UB_NAME_PREFIX "ubpf-run:" /* of every memfd that is mapped in a target */
 

@@ -2,11 +2,9 @@
 /*
  * Overlapping jumps.
  *
- *   bytes of the file		 W ... | N N N N		W: the window, fewer than 5 bytes; N: what
- * follows it
- *   overwritten		 e9 f  | N N N N		f: low bytes of the distance, ours to
- * choose or, with prefixes		 2e e9 | N N N N		that mean nothing before a
- * jump
+ *   bytes of the file   W ... | N N N N   W: the window, fewer than 5 bytes; N: what follows it
+ *   overwritten         e9 f  | N N N N   f: low bytes of the distance, ours to choose
+ *   or, with prefixes   2e e9 | N N N N   that mean nothing before a jump
  *
  * The jump's distance ends with bytes of N, which stay what they are. Each choice of prefixes gives
  * a range of 256^f addresses where it can lead; a page there that is free in the target gets a jump

@@ -14,7 +14,7 @@
 #include <surgeon/target.h>
 
 #define JMP_REL32 0xe9
-#define PAGE 4096ull
+#define PAGE	  4096ull
 
 static const struct ub_site *find_site(const struct ub_image *image, u64 address)
 {
@@ -139,17 +139,19 @@ static int check_overlapping(struct ub_target *t, const struct ub_image *image,
 		if (opcode == site->len || opcode + 5 <= site->len)
 			continue;
 		if (ub_target_read(t, site->address, bytes, opcode + 5))
-			return ub_reason_set(why, -EBUSY,
-					     "process %d: the code behind %#lx is not mapped any more",
-					     t->pid, (unsigned long)site->address);
+			return ub_reason_set(
+				why, -EBUSY,
+				"process %d: the code behind %#lx is not mapped any more", t->pid,
+				(unsigned long)site->address);
 		overlay(over, site->address, opcode + 5, false, bytes);
 		overlay(image, site->address, opcode + 5, true, bytes);
 		memcpy(&distance, bytes + opcode + 1, sizeof(distance));
 		if (!ub_image_inside(image, site->address + opcode + 5 + (s64)distance))
-			return ub_reason_set(why, -EBUSY,
-					     "process %d: somebody else has changed the code behind "
-					     "%#lx (a breakpoint?), where a jump of ours would overlap it",
-					     t->pid, (unsigned long)site->address);
+			return ub_reason_set(
+				why, -EBUSY,
+				"process %d: somebody else has changed the code behind "
+				"%#lx (a breakpoint?), where a jump of ours would overlap it",
+				t->pid, (unsigned long)site->address);
 	}
 	return 0;
 }

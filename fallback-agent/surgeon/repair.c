@@ -10,9 +10,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <linux/kcmp.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -362,9 +362,8 @@ static bool table_holds(const struct ub_target *t, const struct ub_mapping *m, u
 	struct ub_site_table header;
 	_cleanup_free_ void *bytes = NULL;
 
-	if (ub_target_read(t, m->start, &header, sizeof(header)) ||
-	    header.size < sizeof(header) || header.size > UB_SITE_TABLE_MAX ||
-	    header.size > m->end - m->start)
+	if (ub_target_read(t, m->start, &header, sizeof(header)) || header.size < sizeof(header) ||
+	    header.size > UB_SITE_TABLE_MAX || header.size > m->end - m->start)
 		return true;
 	bytes = malloc(header.size);
 	if (!bytes || ub_target_read(t, m->start, bytes, header.size) ||

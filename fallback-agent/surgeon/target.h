@@ -59,9 +59,9 @@ struct ub_target {
 	bool replaced;	/* an image that goes has been replaced by one that stays */
 	bool partial;	/* an image that goes may have been mapped in part only */
 	bool recorded;	/* an image that goes is known from the target's site table only */
-	bool copy;	/* what it holds was inherited by fork: its state is the parent's to write */
-	bool taken;	/* an address was taken: the image must be built again */
-	bool execed;	/* seen to execute another program */
+	bool copy;   /* what it holds was inherited by fork: its state is the parent's to write */
+	bool taken;  /* an address was taken: the image must be built again */
+	bool execed; /* seen to execute another program */
 
 	struct ub_thread *threads;
 	u32 nr_threads, room;
@@ -80,7 +80,7 @@ struct ub_target {
 	u8 *under; /* what the scratch memory held */
 	bool host_in_use;
 	bool filtered; /* no thread may make system calls: see may_call() */
-	bool busy; /* no thread or no memory to work with now, but soon */
+	bool busy;     /* no thread or no memory to work with now, but soon */
 	u64 saved_mask;
 
 	struct ub_report *report;
@@ -262,13 +262,13 @@ void ub_drop_copies(struct ub_target *t, const struct ub_image *image);
 
 /* --- fault.c ------------------------------------------------------------------------------- */
 
+/* clang-format off */
 #define UB_FAULT_POINTS                                                                            \
-	X(seize)                                                                                   \
-	X(stopped)                                                                                 \
-	X(remote_begin) X(remote_entry) X(remote_exit) X(socketpair) X(passed) X(received)         \
-		X(mapping) X(mapped) X(checked) X(moved) X(writing) X(written) X(semaphores)       \
-			X(live) X(resumed) X(restoring) X(restored) X(quiescent) X(unmapping)      \
-				X(unmapped) X(dropped) X(remote_end) X(released)
+	X(seize) X(stopped) X(remote_begin) X(remote_entry) X(remote_exit)                         \
+	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(checked) X(moved) X(writing)    \
+	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
+	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)
+/* clang-format on */
 
 enum ub_fault_id {
 #define X(name) UB_FAULT_##name,

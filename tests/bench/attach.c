@@ -33,8 +33,8 @@ static const struct {
 	const char *entry;   /* bench_ENTRY */
 	const char *shown;
 } cases[] = {
-	{ "empty", "push", "empty, push %rbp" },    { "empty", "endbr64", "empty, endbr64" },
-	{ "empty", "nop5", "empty, nop5" },	    { "count", "push", "malloc's, push %rbp" },
+	{ "empty", "push", "empty, push %rbp" },     { "empty", "endbr64", "empty, endbr64" },
+	{ "empty", "nop5", "empty, nop5" },	     { "count", "push", "malloc's, push %rbp" },
 	{ "count", "endbr64", "malloc's, endbr64" }, { "count", "nop5", "malloc's, nop5" },
 };
 
@@ -168,10 +168,10 @@ static int run_case(const struct ub_backend *backend, u32 nr, struct sample *sam
 	times[0] = (now_ns() - start) / 1e6;
 	if (!err) {
 		times[1] = backend == &ub_backend_userspace ? last_pause_us(pid) : 0;
-		sample->hit_ns[nr] = time_calls(to, from, cases[nr].entry,
-						backend == &ub_backend_userspace ? CALLS
-										 : KERNEL_CALLS) -
-				     bare;
+		sample->hit_ns[nr] =
+			time_calls(to, from, cases[nr].entry,
+				   backend == &ub_backend_userspace ? CALLS : KERNEL_CALLS) -
+			bare;
 		start = now_ns();
 		ub_link_manager_detach(manager, pid, NULL);
 		times[2] = (now_ns() - start) / 1e6;

@@ -66,7 +66,7 @@ static int kernel(const struct random_program *p, u32 log_level)
 	a.prog_type = BPF_PROG_TYPE_KPROBE;
 	a.insns = (u64)p->insns;
 	a.insn_cnt = p->nr;
-	a.license = (u64)"GPL";
+	a.license = (u64) "GPL";
 	if (log_level) {
 		kernel_log[0] = '\0';
 		a.log_level = log_level;
@@ -132,7 +132,8 @@ int main(int argc, char **argv)
 	a.max_entries = attr.max_entries;
 	map = sys_bpf(BPF_MAP_CREATE, &a);
 	if (map < 0) {
-		printf("skip: this kernel lets nobody here load BPF programs: %s\n", strerror(errno));
+		printf("skip: this kernel lets nobody here load BPF programs: %s\n",
+		       strerror(errno));
 		return 77;
 	}
 	end = time(NULL) + seconds;

@@ -8,8 +8,8 @@
 enum kind {
 	NONE,
 	SCALAR,
-	MAP,	/* r = value + small constant */
-	STACK,	/* r = r10 - constant */
+	MAP,   /* r = value + small constant */
+	STACK, /* r = r10 - constant */
 };
 
 struct gen {
@@ -19,7 +19,7 @@ struct gen {
 	u32 reserved; /* registers not to be written: loop counters */
 	u32 slots;    /* stack slots (of 8, below r10) that were written */
 	int map_fd;
-	bool sub;     /* generating the subprogram */
+	bool sub; /* generating the subprogram */
 	bool has_sub;
 	u32 calls[16], nr_calls;
 	u32 depth;
@@ -84,7 +84,7 @@ static void emit(struct gen *g, u8 code, u8 dst, u8 src, s16 off, s32 imm)
 {
 	if (g->p->nr >= PROGRAM_MAX - 8)
 		return;
-	g->p->insns[g->p->nr++] = (struct bpf_insn){
+	g->p->insns[g->p->nr++] = (struct bpf_insn) {
 		.code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm
 	};
 }
@@ -152,13 +152,14 @@ static void unknown(struct gen *g, int r)
 	if (!g->sub && below(g, 2))
 		emit(g, BPF_LDX | mode | size, r, 6, below(g, 20) * 8, 0);
 	else
-		emit(g, BPF_LDX | mode | size, r, 7, below(g, PROGRAM_VALUE_SIZE / bytes) * bytes, 0);
+		emit(g, BPF_LDX | mode | size, r, 7, below(g, PROGRAM_VALUE_SIZE / bytes) * bytes,
+		     0);
 	g->kind[r] = SCALAR;
 }
 
-static const u8 alu_ops[] = { BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,   BPF_AND, BPF_LSH,
-			      BPF_RSH, BPF_NEG, BPF_MOD, BPF_XOR, BPF_ARSH, BPF_END, BPF_MOV,
-			      BPF_AND, BPF_ADD, BPF_RSH, BPF_SUB };
+static const u8 alu_ops[] = { BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR,  BPF_AND,
+			      BPF_LSH, BPF_RSH, BPF_NEG, BPF_MOD, BPF_XOR, BPF_ARSH,
+			      BPF_END, BPF_MOV, BPF_AND, BPF_ADD, BPF_RSH, BPF_SUB };
 
 static void alu(struct gen *g)
 {
@@ -200,7 +201,7 @@ static void alu(struct gen *g)
 	emit(g, class | op | BPF_K, dst, 0, off, imm);
 }
 
-static const u8 jumps[] = { BPF_JEQ, BPF_JNE,  BPF_JGT,	 BPF_JGE,  BPF_JLT, BPF_JLE,
+static const u8 jumps[] = { BPF_JEQ,  BPF_JNE,	BPF_JGT,  BPF_JGE,  BPF_JLT, BPF_JLE,
 			    BPF_JSGT, BPF_JSGE, BPF_JSLT, BPF_JSLE, BPF_JSET };
 
 static u32 condition(struct gen *g)
@@ -466,7 +467,12 @@ static void indirect(struct gen *g)
 	g->kind[copy] = SCALAR;
 	emit(g, BPF_ALU64 | BPF_MOV | BPF_X, pointer, 7, 0, 0);
 	emit(g, BPF_ALU64 | BPF_ADD | BPF_X, pointer, copy, 0, 0);
-	emit(g, BPF_LDX | BPF_MEM | (bytes == 1 ? BPF_B : bytes == 2 ? BPF_H : bytes == 4 ? BPF_W : BPF_DW),
+	emit(g,
+	     BPF_LDX | BPF_MEM |
+		     (bytes == 1   ? BPF_B
+		      : bytes == 2 ? BPF_H
+		      : bytes == 4 ? BPF_W
+				   : BPF_DW),
 	     pointer, pointer, 0, 0);
 	g->kind[pointer] = SCALAR;
 	if (guarded) {
@@ -481,7 +487,7 @@ static void map_access(struct gen *g)
 	u8 size = size_code(g);
 	u32 bytes = size_bytes(size);
 	s16 off = (s16)(below(g, PROGRAM_VALUE_SIZE / bytes) * bytes);
-	static const s32 atomics[] = { BPF_ADD, BPF_OR, BPF_AND, BPF_XOR, BPF_ADD | BPF_FETCH,
+	static const s32 atomics[] = { BPF_ADD,	 BPF_OR,     BPF_AND, BPF_XOR, BPF_ADD | BPF_FETCH,
 				       BPF_XCHG, BPF_CMPXCHG };
 
 	if (pointer < 0)
@@ -505,9 +511,10 @@ static void map_access(struct gen *g)
 		if (r < 0 || g->kind[0] != SCALAR || g->reserved & 1 || g->reserved >> r & 1)
 			break;
 		size = below(g, 2) ? BPF_W : BPF_DW;
-		emit(g, BPF_STX | BPF_ATOMIC | size, below(g, 3) ? pointer : 10,
-		     r, 0, atomics[below(g, 7)]);
-		g->p->insns[g->p->nr - 1].off = g->p->insns[g->p->nr - 1].dst_reg == 10 ? -8 : off & ~7;
+		emit(g, BPF_STX | BPF_ATOMIC | size, below(g, 3) ? pointer : 10, r, 0,
+		     atomics[below(g, 7)]);
+		g->p->insns[g->p->nr - 1].off =
+			g->p->insns[g->p->nr - 1].dst_reg == 10 ? -8 : off & ~7;
 		break;
 	}
 }

@@ -11,7 +11,7 @@
 
 #include <common/types.h>
 
-#define PROGRAM_MAX 512
+#define PROGRAM_MAX	   512
 #define PROGRAM_VALUE_SIZE 64
 
 struct random_program {

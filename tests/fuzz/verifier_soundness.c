@@ -22,7 +22,7 @@
 #include "verifier_programs.h"
 
 #define MAX_STATES 3000
-#define STACK 512
+#define STACK	   512
 
 static const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_ARRAY,
 					 .key_size = 4,
@@ -187,10 +187,10 @@ static void check_access(u32 pc, const u64 *regs, u32 frame)
 		addr = regs[insn->dst_reg] + insn->off;
 	else
 		return;
-	size = BPF_SIZE(insn->code) == BPF_B ? 1 :
-	       BPF_SIZE(insn->code) == BPF_H ? 2 :
-	       BPF_SIZE(insn->code) == BPF_W ? 4 :
-					       8;
+	size = BPF_SIZE(insn->code) == BPF_B   ? 1
+	       : BPF_SIZE(insn->code) == BPF_H ? 2
+	       : BPF_SIZE(insn->code) == BPF_W ? 4
+					       : 8;
 	if (addr >= (u64)value && addr + size <= (u64)value + PROGRAM_VALUE_SIZE)
 		return;
 	if (class == BPF_LDX && addr >= (u64)ctx && addr + size <= (u64)ctx + sizeof(ctx))
@@ -200,10 +200,11 @@ static void check_access(u32 pc, const u64 *regs, u32 frame)
 			return;
 	}
 	if (!finding[0])
-		snprintf(finding, sizeof(finding),
-			 "insn %u of the result accesses %llu bytes at value%+lld, ctx%+lld, fp%+lld", pc,
-			 (unsigned long long)size, (long long)(addr - (u64)value),
-			 (long long)(addr - (u64)ctx), (long long)(addr - (u64)fps[frame]));
+		snprintf(
+			finding, sizeof(finding),
+			"insn %u of the result accesses %llu bytes at value%+lld, ctx%+lld, fp%+lld",
+			pc, (unsigned long long)size, (long long)(addr - (u64)value),
+			(long long)(addr - (u64)ctx), (long long)(addr - (u64)fps[frame]));
 }
 
 static void on_concrete(void *opaque, u32 pc, u32 frame, const u64 *regs, const u8 *fp)
@@ -223,12 +224,12 @@ static void on_concrete(void *opaque, u32 pc, u32 frame, const u64 *regs, const 
 	}
 	if (last < 0)
 		snprintf(finding, sizeof(finding),
-			 "before insn %u the slot fp%d is outside all %u abstract states", origin[pc],
-			 last * 8, n);
+			 "before insn %u the slot fp%d is outside all %u abstract states",
+			 origin[pc], last * 8, n);
 	else
 		snprintf(finding, sizeof(finding),
-			 "before insn %u r%d = 0x%llx is outside all %u abstract states", origin[pc],
-			 last, (unsigned long long)regs[last], n);
+			 "before insn %u r%d = 0x%llx is outside all %u abstract states",
+			 origin[pc], last, (unsigned long long)regs[last], n);
 }
 
 static void run_once(const struct ub_program *program, struct random_state *r)

@@ -6,7 +6,7 @@
 #include <linux/bpf.h>
 
 #include <map/map.h>
-#include <program/run.h>
+#include <run/run.h>
 
 struct sides {
 	struct ub_map ours;

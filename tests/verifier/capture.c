@@ -177,8 +177,8 @@ static long prog_load(union bpf_attr *attr, u32 size)
 	u64 start;
 
 	/* Feature probes of libbpf have no more than a few instructions and no name, or one of its own. */
-	if (!strncmp(attr->prog_name, "libbpf_", 7) || !strncmp(attr->prog_name, "det_arg_ctx", 11) ||
-	    !attr->prog_name[0])
+	if (!strncmp(attr->prog_name, "libbpf_", 7) ||
+	    !strncmp(attr->prog_name, "det_arg_ctx", 11) || !attr->prog_name[0])
 		return raw_syscall(__NR_bpf, BPF_PROG_LOAD, (long)attr, size, 0, 0, 0);
 	capture.seen = true;
 	capture.insns = attr->insn_cnt;
@@ -207,7 +207,7 @@ static void map_created(const union bpf_attr *attr, int fd)
 	memset(&maps[fd], 0, sizeof(maps[fd]));
 	maps[fd].used = true;
 	maps[fd].serial = ++serial;
-	maps[fd].map.attr = (struct ub_map_attr){
+	maps[fd].map.attr = (struct ub_map_attr) {
 		.type = attr->map_type,
 		.key_size = attr->key_size,
 		.value_size = attr->value_size,

@@ -26,7 +26,7 @@
 #include "../vm/assembler.h"
 
 #define MAX_INSNS 1024
-#define MAX_MAPS 4
+#define MAX_MAPS  4
 
 struct test_case {
 	enum bpf_prog_type type;
@@ -103,11 +103,11 @@ static int parse_head(char *line, struct test_case *t)
 		for (u32 i = 0; i < ub_array_size(map_types); i++) {
 			if (strcmp(map_types[i].name, word) || t->nr_maps == MAX_MAPS)
 				continue;
-			t->maps[t->nr_maps++] = (struct ub_map_attr){ .type = map_types[i].value,
-								      .key_size = n[0],
-								      .value_size = n[1],
-								      .max_entries = n[2],
-								      .flags = n[3] };
+			t->maps[t->nr_maps++] = (struct ub_map_attr) { .type = map_types[i].value,
+								       .key_size = n[0],
+								       .value_size = n[1],
+								       .max_entries = n[2],
+								       .flags = n[3] };
 			return 0;
 		}
 		return -EINVAL;

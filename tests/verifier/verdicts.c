@@ -45,9 +45,9 @@ static u32 flag_of(const char *name)
 	static const struct {
 		const char *name;
 		u32 flag;
-	} flags[] = { { "BPF_F_STRICT_ALIGNMENT", 1 }, { "BPF_F_ANY_ALIGNMENT", 2 },
-		      { "BPF_F_TEST_RND_HI32", 4 },    { "BPF_F_TEST_STATE_FREQ", 8 },
-		      { "BPF_F_SLEEPABLE", 16 },       { "BPF_F_XDP_HAS_FRAGS", 32 },
+	} flags[] = { { "BPF_F_STRICT_ALIGNMENT", 1 },	   { "BPF_F_ANY_ALIGNMENT", 2 },
+		      { "BPF_F_TEST_RND_HI32", 4 },	   { "BPF_F_TEST_STATE_FREQ", 8 },
+		      { "BPF_F_SLEEPABLE", 16 },	   { "BPF_F_XDP_HAS_FRAGS", 32 },
 		      { "BPF_F_TEST_REG_INVARIANTS", 128 } };
 
 	for (u32 i = 0; i < ub_array_size(flags); i++) {
@@ -116,7 +116,10 @@ static void judge(const char *file, const char *prog, const char *sec, int type,
 		all.strict++;
 		by_type[t].strict++;
 	}
-	printf("%s\t%s\t%s\t%s\n", kernel_ok == ours_ok ? "same" : ours_ok ? "UNSAFE" : "strict",
+	printf("%s\t%s\t%s\t%s\n",
+	       kernel_ok == ours_ok ? "same"
+	       : ours_ok	    ? "UNSAFE"
+				    : "strict",
 	       file, prog, sec);
 	if (!kernel_ok)
 		printf("\tkernel %4d: %s\n", capture.kernel, capture_last_line(capture.kernel_log));
@@ -136,7 +139,8 @@ static void one(const char *path, const char *file, const char *name, const stru
 
 	if (!obj)
 		return;
-	bpf_object__for_each_program(prog, obj) {
+	bpf_object__for_each_program(prog, obj)
+	{
 		bool on = !strcmp(bpf_program__name(prog), name);
 
 		bpf_program__set_autoload(prog, on);
@@ -150,7 +154,8 @@ static void one(const char *path, const char *file, const char *name, const stru
 		sec = bpf_program__section_name(prog);
 		type = bpf_program__type(prog);
 	}
-	bpf_object__for_each_map(map, obj) {
+	bpf_object__for_each_map(map, obj)
+	{
 		if (bpf_map__type(map) == BPF_MAP_TYPE_STRUCT_OPS)
 			bpf_map__set_autocreate(map, false);
 	}
@@ -176,7 +181,8 @@ static void one_file(const char *path)
 		fprintf(stderr, "%s: can't be opened: %s\n", path, strerror(errno));
 		return;
 	}
-	bpf_object__for_each_program(prog, obj) {
+	bpf_object__for_each_program(prog, obj)
+	{
 		if (n >= MAX_PROGS)
 			break;
 		tags[n] = read_tags(bpf_object__btf(obj), bpf_program__name(prog));
@@ -215,9 +221,9 @@ int main(int argc, char **argv)
 			printf("%-28s %5u programs, %5.1f %% same (of %u judged as expected %.1f %%), %u unsafe, %u stricter\n",
 			       libbpf_bpf_prog_type_str(t) ?: "?", by_type[t].total,
 			       100.0 * by_type[t].same / by_type[t].total, by_type[t].expected,
-			       by_type[t].expected ? 100.0 * by_type[t].expected_same /
-							     by_type[t].expected :
-						     100.0,
+			       by_type[t].expected
+				       ? 100.0 * by_type[t].expected_same / by_type[t].expected
+				       : 100.0,
 			       by_type[t].unsafe, by_type[t].strict);
 	}
 	if (all.total)

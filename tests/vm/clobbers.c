@@ -15,7 +15,7 @@
 #include <isa/isa.h>
 #include <jit/jit.h>
 #include <jit/x86_64/compile.h>
-#include <program/run.h>
+#include <run/run.h>
 
 /* In hardware numbering; [4], rsp, is compared by the thunk. */
 u64 clobbers_before[16] __attribute__((visibility("hidden")));

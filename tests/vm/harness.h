@@ -11,7 +11,7 @@
 
 #include <common/reason.h>
 #include <program/program.h>
-#include <program/run.h>
+#include <run/run.h>
 
 #define HARNESS_MAX_INSNS  4096
 #define HARNESS_MAX_MEMORY 4096

@@ -32,10 +32,10 @@ static inline void ub_cleanup_fclose(FILE **file)
 		fclose(*file);
 }
 
-#define _cleanup_free_ __attribute__((cleanup(ub_cleanup_free)))
-#define _cleanup_close_ __attribute__((cleanup(ub_cleanup_close)))
+#define _cleanup_free_	 __attribute__((cleanup(ub_cleanup_free)))
+#define _cleanup_close_	 __attribute__((cleanup(ub_cleanup_close)))
 #define _cleanup_fclose_ __attribute__((cleanup(ub_cleanup_fclose)))
-#define _cleanup_(f) __attribute__((cleanup(f)))
+#define _cleanup_(f)	 __attribute__((cleanup(f)))
 
 #define TAKE_PTR(p)                                                                                \
 	({                                                                                         \

@@ -84,7 +84,7 @@ struct ub_watch *ub_loop_watch(struct ub_loop *loop, int fd, u32 events,
 
 	if (!watch)
 		return NULL;
-	*watch = (struct ub_watch){ .loop = loop, .fd = fd, .fn = fn, .opaque = opaque };
+	*watch = (struct ub_watch) { .loop = loop, .fd = fd, .fn = fn, .opaque = opaque };
 	if (epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event)) {
 		free(watch);
 		return NULL;
@@ -109,7 +109,7 @@ struct ub_timer *ub_loop_after(struct ub_loop *loop, u64 ms, void (*fn)(void *op
 
 	if (!timer)
 		return NULL;
-	*timer = (struct ub_timer){
+	*timer = (struct ub_timer) {
 		.loop = loop, .due_ms = now_ms() + ms, .fn = fn, .opaque = opaque
 	};
 	while (*at && (*at)->due_ms <= timer->due_ms)

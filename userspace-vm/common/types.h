@@ -18,17 +18,17 @@ typedef int16_t s16;
 typedef int32_t s32;
 typedef int64_t s64;
 
-#define __must_check __attribute__((warn_unused_result))
+#define __must_check		 __attribute__((warn_unused_result))
 #define __printf_like(fmt, args) __attribute__((format(printf, fmt, args)))
 
 #define ub_array_size(a) (sizeof(a) / sizeof((a)[0]))
-#define ub_likely(x) __builtin_expect(!!(x), 1)
-#define ub_unlikely(x) __builtin_expect(!!(x), 0)
+#define ub_likely(x)	 __builtin_expect(!!(x), 1)
+#define ub_unlikely(x)	 __builtin_expect(!!(x), 0)
 
 /* Rounds @x up to a multiple of @to, which is a power of two. */
-#define ub_round_up(x, to) ((((x) + (to)) - 1) & ~((__typeof__(x))(to) - 1))
+#define ub_round_up(x, to) ((((x) + (to)) - 1) & ~((__typeof__(x))(to)-1))
 
-#define ub_read_once(x) (*(const volatile __typeof__(x) *)&(x))
+#define ub_read_once(x)	    (*(const volatile __typeof__(x) *)&(x))
 #define ub_write_once(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
 
 #endif

@@ -96,8 +96,7 @@ static const char *left_in(const struct target *target)
 	if (target->leaving)
 		return target->leaving->why.text;
 	for (u32 i = 0; i < target->nr_links; i++) {
-		const struct link *link =
-			ub_daemon_link_find(target->targets, target->links[i]);
+		const struct link *link = ub_daemon_link_find(target->targets, target->links[i]);
 
 		if (!link || !ub_daemon_link_covers(link, target))
 			return target->failure.text;

@@ -10,7 +10,7 @@
 #include <linux/bpf.h>
 
 #include <common/types.h>
-#include <program/run.h>
+#include <run/run.h>
 
 #define UB_MAX_HELPER 256
 
@@ -22,7 +22,7 @@ enum ub_arg_type {
 	UB_ARG_PTR_TO_MAP_KEY,
 	UB_ARG_PTR_TO_MAP_VALUE,
 	UB_ARG_PTR_TO_UNINIT_MAP_VALUE,
-	UB_ARG_PTR_TO_MEM,	  /* readable, size in the next argument */
+	UB_ARG_PTR_TO_MEM, /* readable, size in the next argument */
 	UB_ARG_PTR_TO_MEM_OR_NULL,
 	UB_ARG_PTR_TO_UNINIT_MEM, /* writable, size in the next argument */
 	UB_ARG_CONST_SIZE,	  /* > 0 */
@@ -30,17 +30,17 @@ enum ub_arg_type {
 	UB_ARG_CONST_ALLOC_SIZE_OR_ZERO, /* known constant: bpf_ringbuf_reserve */
 	UB_ARG_PTR_TO_CTX,
 	UB_ARG_ANYTHING,
-	UB_ARG_PTR_TO_ALLOC_MEM,  /* bpf_ringbuf_submit: releases the reference */
+	UB_ARG_PTR_TO_ALLOC_MEM, /* bpf_ringbuf_submit: releases the reference */
 	UB_ARG_PTR_TO_SPIN_LOCK,
 	UB_ARG_PTR_TO_TIMER,
 	UB_ARG_PTR_TO_FUNC,
 	UB_ARG_PTR_TO_STACK_OR_NULL,
 	UB_ARG_PTR_TO_CONST_STR,
-	UB_ARG_PTR_TO_LONG,	  /* aligned, writable 8 bytes */
+	UB_ARG_PTR_TO_LONG, /* aligned, writable 8 bytes */
 	UB_ARG_PTR_TO_INT,
 	UB_ARG_PTR_TO_DYNPTR,
 	UB_ARG_PTR_TO_UNINIT_DYNPTR,
-	UB_ARG_PTR_TO_FIXED_MEM,  /* writable or readable memory of mem_size bytes, see flags */
+	UB_ARG_PTR_TO_FIXED_MEM, /* writable or readable memory of mem_size bytes, see flags */
 };
 
 enum ub_ret_type {
@@ -60,8 +60,9 @@ enum {
 	UB_HELPER_TRACING = 1 << 4, /* only kprobe, tracepoint, raw_tracepoint, perf_event types */
 	UB_HELPER_PKT = 1 << 5,	    /* only networking types */
 	UB_HELPER_KPROBE = 1 << 6,  /* only kprobe type: uprobes and kprobes */
-	UB_HELPER_WRITES_MEM = 1 << 7, /* the FIXED_MEM argument is written (uninitialised before) */
-	UB_HELPER_FENTRY = 1 << 8,  /* only BPF_PROG_TYPE_TRACING */
+	UB_HELPER_WRITES_MEM =
+		1 << 7,		   /* the FIXED_MEM argument is written (uninitialised before) */
+	UB_HELPER_FENTRY = 1 << 8, /* only BPF_PROG_TYPE_TRACING */
 };
 
 struct ub_helper {
@@ -69,9 +70,9 @@ struct ub_helper {
 	const char *name; /* "map_lookup_elem": the kernel's name without bpf_ */
 	enum ub_ret_type ret;
 	enum ub_arg_type args[5];
-	u32 mem_size;	  /* of UB_ARG_PTR_TO_FIXED_MEM */
+	u32 mem_size; /* of UB_ARG_PTR_TO_FIXED_MEM */
 	u32 flags;
-	ub_helper_fn fn;  /* NULL where only the prototype is known */
+	ub_helper_fn fn; /* NULL where only the prototype is known */
 };
 
 /*

@@ -8,7 +8,7 @@
 
 #include <common/reason.h>
 #include <program/program.h>
-#include <program/run.h>
+#include <run/run.h>
 
 /* Memory that a checked run may touch besides its stack, its context and its maps. */
 struct ub_memory {

@@ -9,7 +9,7 @@
 
 #include <common/reason.h>
 #include <program/program.h>
-#include <program/run.h>
+#include <run/run.h>
 
 enum ub_reloc_kind {
 	UB_RELOC_HELPER, /* s32 at offset: address of helper index (id), relative to offset + 4 */
@@ -25,7 +25,7 @@ struct ub_reloc {
 	s64 addend;
 };
 
-/* Owned by the caller; freed with ub_code_free(). bytes[0] is the entry, see program/run.h for the
+/* Owned by the caller; freed with ub_code_free(). bytes[0] is the entry, see run/run.h for the
  * calling convention. */
 struct ub_code {
 	u8 *bytes;

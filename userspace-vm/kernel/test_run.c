@@ -87,9 +87,9 @@ static u32 prepare_packet(struct packet_run *run, enum bpf_prog_type type, u32 s
 {
 	const u32 packet = offsetof(struct packet_run, packet);
 	const u32 skip = type == BPF_PROG_TYPE_XDP || type == BPF_PROG_TYPE_SCHED_CLS ||
-					 type == BPF_PROG_TYPE_SCHED_ACT ?
-				 0 :
-				 ETH_HLEN;
+					 type == BPF_PROG_TYPE_SCHED_ACT
+				 ? 0
+				 : ETH_HLEN;
 	struct ub_packet_pointers pointers = { .data = packet + skip, .data_end = packet + size };
 
 	pointers.data_meta = pointers.data;

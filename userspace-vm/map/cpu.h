@@ -5,7 +5,7 @@
 #ifndef UB_MAP_CPU_H
 #define UB_MAP_CPU_H
 
-#include <program/run.h>
+#include <run/run.h>
 
 /* The thread's fs base, or 0: none or not to be had without a trap. */
 static inline u64 ub_fs_base(const struct ub_process *process)

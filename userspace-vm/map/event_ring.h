@@ -24,9 +24,9 @@ enum ub_event_kind {
 struct ub_event {
 	u32 kind;
 	u32 map_id;
-	u32 size; /* of data */
-	u32 cpu;  /* perf: index into the array */
-	u64 tid;  /* of the producer, as the process itself sees it */
+	u32 size;	  /* of data */
+	u32 cpu;	  /* perf: index into the array */
+	u64 tid;	  /* of the producer, as the process itself sees it */
 	const void *data; /* the reader's own copy */
 	u32 wakeup; /* BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP or 0, for whoever wakes the client */
 };

@@ -34,14 +34,15 @@ struct ub_map_attr {
  */
 struct ub_map {
 	struct ub_map_attr attr;
-	u32 nr_cpus;	  /* number of per-CPU slots */
+	u32 nr_cpus; /* number of per-CPU slots */
 	u64 value_stride; /* bytes from one value to the next of the same element (per CPU); 0: no such */
-	u64 elem_stride;  /* bytes from one element's value to the next element's, on the same CPU */
+	u64 elem_stride; /* bytes from one element's value to the next element's, on the same CPU */
 	u64 values_offset; /* of the first value from shared: what LD_IMM64 MAP_VALUE is relative to */
-	u64 mask;	  /* index mask (arrays: all ones below the next power of two) or bucket mask */
+	u64 mask; /* index mask (arrays: all ones below the next power of two) or bucket mask */
 	u64 shared_size;
-	u8 *shared;	  /* base of the shared memory in this process */
-	struct ub_map **inner; /* maps of maps, PROG_ARRAY: per-process table of max_entries pointers, or NULL */
+	u8 *shared; /* base of the shared memory in this process */
+	struct ub_map **
+		inner; /* maps of maps, PROG_ARRAY: per-process table of max_entries pointers, or NULL */
 	u64 type_words[8]; /* derived geometry, by type */
 };
 
@@ -86,7 +87,8 @@ void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu);
 /* Size of the value buffer that bpf(2) exchanges: value_size, or round_up(value_size, 8) * nr_cpus. */
 u32 ub_map_user_value_size(const struct ub_map *map);
 int __must_check ub_map_sys_lookup(struct ub_map *map, const void *key, void *value, u64 flags);
-int __must_check ub_map_sys_update(struct ub_map *map, const void *key, const void *value, u64 flags);
+int __must_check ub_map_sys_update(struct ub_map *map, const void *key, const void *value,
+				   u64 flags);
 int __must_check ub_map_sys_delete(struct ub_map *map, const void *key);
 int __must_check ub_map_sys_lookup_and_delete(struct ub_map *map, const void *key, void *value,
 					      u64 flags);

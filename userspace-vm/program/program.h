@@ -22,24 +22,24 @@
 #include <common/types.h>
 #include <map/map.h>
 
-#define UB_MAX_INSNS 1000000
-#define UB_MAX_USED_MAPS 64
-#define UB_MAX_SUBPROGS 256
-#define UB_STACK_SIZE 512 /* bytes of BPF stack over all frames, MAX_BPF_STACK */
+#define UB_MAX_INSNS	   1000000
+#define UB_MAX_USED_MAPS   64
+#define UB_MAX_SUBPROGS	   256
+#define UB_STACK_SIZE	   512 /* bytes of BPF stack over all frames, MAX_BPF_STACK */
 #define UB_MAX_CALL_FRAMES 8
 
 struct ub_subprog {
-	u32 start;	   /* first instruction */
-	u32 stack_depth;   /* bytes below its frame pointer, a multiple of 8 */
-	bool is_callback;  /* called by a helper: (a1..a5), not by a call instruction */
+	u32 start;	  /* first instruction */
+	u32 stack_depth;  /* bytes below its frame pointer, a multiple of 8 */
+	bool is_callback; /* called by a helper: (a1..a5), not by a call instruction */
 	bool has_tail_call;
 };
 
 /* What the verifier found out about one instruction; zero = nothing. */
 enum {
-	UB_INSN_PERCPU = 1 << 0,   /* memory access to a per-CPU map value of this CPU */
+	UB_INSN_PERCPU = 1 << 0,    /* memory access to a per-CPU map value of this CPU */
 	UB_INSN_MAY_FAULT = 1 << 1, /* load through a pointer the program may not trust (BTF id) */
-	UB_INSN_DEAD = 1 << 2,     /* never reached; the JIT may leave it out */
+	UB_INSN_DEAD = 1 << 2,	    /* never reached; the JIT may leave it out */
 };
 
 struct ub_insn_aux {
@@ -64,8 +64,9 @@ struct ub_program {
 	char name[BPF_OBJ_NAME_LEN];
 	u32 nr_insns;
 	struct bpf_insn *insns;
-	struct ub_insn_aux *aux; /* one per instruction; NULL = program was not verified (vm command) */
-	u32 nr_subprogs;	 /* at least 1: subprogs[0].start == 0 */
+	struct ub_insn_aux
+		*aux;	 /* one per instruction; NULL = program was not verified (vm command) */
+	u32 nr_subprogs; /* at least 1: subprogs[0].start == 0 */
 	struct ub_subprog *subprogs;
 	u32 nr_maps;
 	struct ub_map_attr maps[UB_MAX_USED_MAPS]; /* shapes only; addresses come per process */

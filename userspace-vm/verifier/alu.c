@@ -7,7 +7,7 @@
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
-static const char *const op_str[] = { "+=",  "-=",  "*=",  "/=", "|=", "&=",   "<<=",
+static const char *const op_str[] = { "+=",  "-=",  "*=", "/=", "|=", "&=",   "<<=",
 				      ">>=", "neg", "%=", "^=", "=",  "s>>=", "endian" };
 
 static const char *alu_str(u8 op)
@@ -382,8 +382,7 @@ static int sane_offset(struct env *env, const struct reg *reg, u32 type)
 			"math between %s pointer and register with unbounded min value is not allowed\n",
 			ub_type_str(env, type));
 	if (reg->smin >= MAX_VAR_OFF || reg->smin <= -MAX_VAR_OFF)
-		return ub_reject(env, -EINVAL,
-				 "value %lld makes %s pointer be out of bounds\n",
+		return ub_reject(env, -EINVAL, "value %lld makes %s pointer be out of bounds\n",
 				 (long long)reg->smin, ub_type_str(env, type));
 	return 0;
 }
@@ -614,8 +613,8 @@ static int mov(struct env *env, const struct bpf_insn *insn)
 			ub_reg_mark_known(dst, alu64 ? (u64)(s64)insn->imm : (u32)insn->imm);
 		return err;
 	}
-	if (insn->imm || (insn->off != 0 && insn->off != 8 && insn->off != 16 &&
-			  (!alu64 || insn->off != 32)))
+	if (insn->imm ||
+	    (insn->off != 0 && insn->off != 8 && insn->off != 16 && (!alu64 || insn->off != 32)))
 		return ub_reject(env, -EINVAL, "BPF_MOV uses reserved fields\n");
 	err = ub_check_reg(env, insn->src_reg, USE_SRC);
 	if (!err)

@@ -8,7 +8,7 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 #define BEYOND_PKT_END (-2)
-#define AT_PKT_END (-1)
+#define AT_PKT_END     (-1)
 
 /* "jset and no bit set": the opposite of BPF_JSET, which has no opcode. */
 #define OP_JNSET (BPF_JSET | BPF_X)
@@ -510,7 +510,7 @@ void ub_widen(struct state *prev, struct state *cur)
 					ub_reg_mark_unknown(&new->regs[i]);
 			}
 		}
-		for (u32 i = 0; i < new->nr_slots && i < old->nr_slots; i++) {
+		for (u32 i = 0; i < new->nr_slots &&i < old->nr_slots; i++) {
 			if (!ub_slot_is_scalar_spill(&old->stack[i]) ||
 			    !ub_slot_is_scalar_spill(&new->stack[i]))
 				continue;

@@ -199,8 +199,8 @@ int ub_btf_prepare_args(struct env *env, u32 subprog)
 static void find_fields(const struct btf *btf, u32 type_id, u32 base, struct map_fields *fields,
 			u32 depth)
 {
-	static const char *const others[] = { "bpf_list_head",	"bpf_list_node", "bpf_rb_root",
-					      "bpf_rb_node",	"bpf_refcount",	 "bpf_wq",
+	static const char *const others[] = { "bpf_list_head",	   "bpf_list_node", "bpf_rb_root",
+					      "bpf_rb_node",	   "bpf_refcount",  "bpf_wq",
 					      "bpf_res_spin_lock", "bpf_task_work" };
 	const struct btf_type *t = skip_mods(btf, type_id);
 	const struct btf_member *m;
@@ -246,7 +246,7 @@ static void find_fields(const struct btf *btf, u32 type_id, u32 base, struct map
 
 void ub_btf_map_fields(const struct ub_verifier_map *map, struct map_fields *fields)
 {
-	*fields = (struct map_fields){ -1, -1, -1, 0 };
+	*fields = (struct map_fields) { -1, -1, -1, 0 };
 	if (map->btf && map->btf_value_type_id)
 		find_fields(map->btf, map->btf_value_type_id, 0, fields, 0);
 }

@@ -83,14 +83,16 @@ static int global_arg(struct env *env, u32 subprog, u32 i)
 			reg->type &= ~PTR_MAYBE_NULL;
 			err = ub_check_helper_access(env, i + 1, sub->args[i].mem_size, false, true,
 						     NULL);
-			err = err ?: ub_check_helper_access(env, i + 1, sub->args[i].mem_size,
-							    true, true, NULL);
+			err = err
+				      ?: ub_check_helper_access(env, i + 1, sub->args[i].mem_size,
+								true, true, NULL);
 			*reg = saved;
 		} else {
 			err = ub_check_helper_access(env, i + 1, sub->args[i].mem_size, false, true,
 						     NULL);
-			err = err ?: ub_check_helper_access(env, i + 1, sub->args[i].mem_size,
-							    true, true, NULL);
+			err = err
+				      ?: ub_check_helper_access(env, i + 1, sub->args[i].mem_size,
+								true, true, NULL);
 		}
 		return err ? -EINVAL : 0;
 	}
@@ -105,19 +107,20 @@ static int global_call(struct env *env, u32 subprog, u32 *insn_idx)
 
 	err = ub_btf_prepare_args(env, subprog);
 	if (err)
-		return ub_reject(env, -EINVAL, "Func#%u ('%s') has unsupported arguments\n", subprog,
-				 subprog_name(env, subprog));
+		return ub_reject(env, -EINVAL, "Func#%u ('%s') has unsupported arguments\n",
+				 subprog, subprog_name(env, subprog));
 	if (env->cur->active_locks)
 		return ub_reject(env, -EINVAL,
 				 "global function calls are not allowed while holding a lock,\n"
 				 "use static function instead\n");
 	if (sub->might_sleep && !ub_in_sleepable(env))
-		return ub_reject(env, -EINVAL,
-				 "global functions that may sleep are not allowed in non-sleepable context\n");
+		return ub_reject(
+			env, -EINVAL,
+			"global functions that may sleep are not allowed in non-sleepable context\n");
 	for (u32 i = 0; i < sub->nr_args; i++) {
-		err = regs[i + 1].type == NOT_INIT ?
-			      ub_reject(env, -EINVAL, "R%u !read_ok\n", i + 1) :
-			      global_arg(env, subprog, i);
+		err = regs[i + 1].type == NOT_INIT
+			      ? ub_reject(env, -EINVAL, "R%u !read_ok\n", i + 1)
+			      : global_arg(env, subprog, i);
 		if (err)
 			return ub_reject(env, -EINVAL,
 					 "Caller passes invalid args into func#%u ('%s')\n",
@@ -185,7 +188,7 @@ static int callback_args(struct env *env, u32 func_id, const struct frame *calle
 {
 	struct reg *regs = callee->regs;
 
-	callee->callback_ret = (struct retval_range){ 0, 1 };
+	callee->callback_ret = (struct retval_range) { 0, 1 };
 	switch (func_id) {
 	case BPF_FUNC_loop: /* (u32 index, void *ctx) */
 		ub_reg_mark_unknown(&regs[BPF_REG_1]);
@@ -205,7 +208,7 @@ static int callback_args(struct env *env, u32 func_id, const struct frame *calle
 		regs[BPF_REG_1] = regs[BPF_REG_3];
 		regs[BPF_REG_1].type = CONST_PTR_TO_MAP;
 		callee->in_async_callback = true;
-		callee->callback_ret = (struct retval_range){ 0, 0 };
+		callee->callback_ret = (struct retval_range) { 0, 0 };
 		return 0;
 	}
 	case BPF_FUNC_user_ringbuf_drain: /* (dynptr, ctx) */
@@ -362,7 +365,7 @@ static bool return_range(const struct env *env, struct retval_range *range)
 	case BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE:
 	case BPF_PROG_TYPE_CGROUP_SKB:
 	case BPF_PROG_TYPE_CGROUP_SOCK:
-		*range = (struct retval_range){ 0, 1 };
+		*range = (struct retval_range) { 0, 1 };
 		return env->req->type != BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE;
 	default:
 		return false;
@@ -389,17 +392,19 @@ static int check_return(struct env *env)
 		if (err)
 			return err;
 		if (r0->type != SCALAR_VALUE)
-			return ub_reject(env, -EINVAL,
-					 "At async callback return the register R0 is not a known value (%s)\n",
-					 ub_type_str(env, r0->type));
+			return ub_reject(
+				env, -EINVAL,
+				"At async callback return the register R0 is not a known value (%s)\n",
+				ub_type_str(env, r0->type));
 		return check_r0_range(env, r0, frame->callback_ret, "At async callback return",
 				      "R0");
 	}
 	if (sub) {
 		if (r0->type != SCALAR_VALUE)
-			return ub_reject(env, -EINVAL,
-					 "At subprogram exit the register R0 is not a scalar value (%s)\n",
-					 ub_type_str(env, r0->type));
+			return ub_reject(
+				env, -EINVAL,
+				"At subprogram exit the register R0 is not a scalar value (%s)\n",
+				ub_type_str(env, r0->type));
 		return 0;
 	}
 	if (!return_range(env, &range))

@@ -119,8 +119,7 @@ int ub_subprogs_check(struct env *env)
 		if (i == end - 1) {
 			if (insn->code != (BPF_JMP | BPF_EXIT) &&
 			    insn->code != (BPF_JMP32 | BPF_JA) && insn->code != (BPF_JMP | BPF_JA))
-				return ub_reject(env, -EINVAL,
-						 "last insn is not an exit or jmp\n");
+				return ub_reject(env, -EINVAL, "last insn is not an exit or jmp\n");
 			cur++;
 		}
 	}
@@ -392,7 +391,8 @@ static int stack_depth_from(struct env *env, u32 root)
 
 	memset(seen_frames, 0, sizeof(seen_frames));
 	memset(seen_depth, 0, sizeof(seen_depth));
-	chain[n++] = (struct call_frame){ root, env->subprogs[root].start, frame_bytes(env, root) };
+	chain[n++] =
+		(struct call_frame) { root, env->subprogs[root].start, frame_bytes(env, root) };
 	while (n) {
 		struct call_frame *top = &chain[n - 1];
 		u32 end = env->subprogs[top->subprog + 1].start;
@@ -428,9 +428,10 @@ static int stack_depth_from(struct env *env, u32 root)
 		}
 		/* A tail call replaces only the innermost frame: bound what lies below it. */
 		if (env->subprogs[callee].has_tail_call && depth >= 256)
-			return ub_reject(env, -EACCES,
-					 "tail_calls are not allowed when call stack of previous frames is %u bytes. Too large\n",
-					 depth);
+			return ub_reject(
+				env, -EACCES,
+				"tail_calls are not allowed when call stack of previous frames is %u bytes. Too large\n",
+				depth);
 		if (env->subprogs[callee].has_tail_call)
 			for (u32 i = 0; i < n; i++)
 				env->subprogs[chain[i].subprog].tail_call_reachable = true;
@@ -442,7 +443,7 @@ static int stack_depth_from(struct env *env, u32 root)
 			continue;
 		seen_frames[callee] = n + 1;
 		seen_depth[callee] = depth;
-		chain[n++] = (struct call_frame){ callee, env->subprogs[callee].start, depth };
+		chain[n++] = (struct call_frame) { callee, env->subprogs[callee].start, depth };
 	}
 	return 0;
 }

@@ -37,7 +37,8 @@ static int save_ptr_type(struct env *env, u32 type, bool read)
 	if (*prev == NOT_INIT) {
 		*prev = type;
 	} else if (*prev != type && (type == PTR_TO_CTX || *prev == PTR_TO_CTX)) {
-		return ub_reject(env, -EINVAL, "same insn cannot be used with different pointers\n");
+		return ub_reject(env, -EINVAL,
+				 "same insn cannot be used with different pointers\n");
 	}
 	if (type == PTR_TO_TASK)
 		*prev = type;
@@ -149,8 +150,9 @@ static int check_ld_abs(struct env *env, const struct bpf_insn *insn, u32 *insn_
 
 	if (env->req->type != BPF_PROG_TYPE_SOCKET_FILTER &&
 	    env->req->type != BPF_PROG_TYPE_SCHED_CLS && env->req->type != BPF_PROG_TYPE_SCHED_ACT)
-		return ub_reject(env, -EINVAL,
-				 "BPF_LD_[ABS|IND] instructions not allowed for this program type\n");
+		return ub_reject(
+			env, -EINVAL,
+			"BPF_LD_[ABS|IND] instructions not allowed for this program type\n");
 	if (insn->dst_reg || insn->off || BPF_SIZE(insn->code) == BPF_DW ||
 	    (mode == BPF_ABS && insn->src_reg))
 		return ub_reject(env, -EINVAL, "BPF_LD_[ABS|IND] uses reserved fields\n");
@@ -158,11 +160,11 @@ static int check_ld_abs(struct env *env, const struct bpf_insn *insn, u32 *insn_
 	if (err)
 		return err;
 	if (env->cur->active_locks)
-		return ub_reject(env, -EINVAL,
-				 "BPF_LD_[ABS|IND] cannot be used inside bpf_spin_lock-ed region\n");
+		return ub_reject(
+			env, -EINVAL,
+			"BPF_LD_[ABS|IND] cannot be used inside bpf_spin_lock-ed region\n");
 	if (env->cur->nr_refs)
-		return ub_reject(env, -EINVAL,
-				 "BPF_LD_[ABS|IND] would lead to reference leak\n");
+		return ub_reject(env, -EINVAL, "BPF_LD_[ABS|IND] would lead to reference leak\n");
 	if (regs[BPF_REG_6].type != PTR_TO_CTX)
 		return ub_reject(env, -EINVAL,
 				 "at the time of BPF_LD_ABS|IND R6 != pointer to skb\n");
@@ -189,8 +191,7 @@ static int check_ld_abs(struct env *env, const struct bpf_insn *insn, u32 *insn_
 
 static int check_call(struct env *env, const struct bpf_insn *insn, u32 *insn_idx)
 {
-	if (BPF_SRC(insn->code) != BPF_K ||
-	    (insn->src_reg != BPF_PSEUDO_KFUNC_CALL && insn->off) ||
+	if (BPF_SRC(insn->code) != BPF_K || (insn->src_reg != BPF_PSEUDO_KFUNC_CALL && insn->off) ||
 	    (insn->src_reg != 0 && insn->src_reg != BPF_PSEUDO_CALL &&
 	     insn->src_reg != BPF_PSEUDO_KFUNC_CALL) ||
 	    insn->dst_reg)
@@ -205,9 +206,10 @@ static int check_call(struct env *env, const struct bpf_insn *insn, u32 *insn_id
 	if (insn->src_reg == BPF_PSEUDO_CALL)
 		return ub_check_func_call(env, insn, insn_idx);
 	if (insn->src_reg == BPF_PSEUDO_KFUNC_CALL)
-		return ub_reject(env, -EINVAL,
-				 "calling kernel function #%d is not allowed: kfuncs do not exist in the userspace kernel\n",
-				 insn->imm);
+		return ub_reject(
+			env, -EINVAL,
+			"calling kernel function #%d is not allowed: kfuncs do not exist in the userspace kernel\n",
+			insn->imm);
 	return ub_check_helper_call(env, insn, insn_idx);
 }
 
@@ -344,8 +346,7 @@ static int walk(struct env *env)
 				env->prev_log_pos = ub_log_pos(env);
 				ub_log(env, "%u: ", env->insn);
 				ub_log_insn(env, env->insn);
-				env->prev_insn_print_len =
-					ub_log_pos(env) - env->prev_log_pos - 1;
+				env->prev_insn_print_len = ub_log_pos(env) - env->prev_log_pos - 1;
 				env->prev_log_pos = ub_log_pos(env);
 			}
 			if (env->req->observe)
@@ -510,8 +511,9 @@ int ub_check_all(struct env *env)
 			free_walk(env);
 			if (err)
 				return err;
-			ub_log(env, "Func#%u ('%s') is safe for any args that match its prototype\n",
-			       i, sub->name);
+			ub_log(env,
+			       "Func#%u ('%s') is safe for any args that match its prototype\n", i,
+			       sub->name);
 			sub->verified = true;
 			again = true;
 		}

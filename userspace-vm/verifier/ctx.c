@@ -8,12 +8,12 @@
 #include <verifier/env.h>
 
 #define PERF_MAX_TRACE_SIZE 8192
-#define MAX_FUNC_ARGS 12
+#define MAX_FUNC_ARGS	    12
 
 #define FIELD(type, field, at)                                                                     \
 	((at) >= (s32)offsetof(type, field) &&                                                     \
 	 (at) < (s32)(offsetof(type, field) + sizeof(((type *)0)->field)))
-#define SKB(field) FIELD(struct __sk_buff, field, off)
+#define SKB(field)    FIELD(struct __sk_buff, field, off)
 #define SKB_IS(field) (off == (s32)offsetof(struct __sk_buff, field))
 
 bool ub_ctx_known_type(enum bpf_prog_type type)

@@ -74,8 +74,8 @@ int ub_dynptr_arg(struct env *env, u32 regno, struct call_meta *meta, bool unini
 			return ub_reject(env, -EINVAL,
 					 "Dynptr has to be an uninitialized dynptr\n");
 		if (meta->helper && meta->helper->flags & UB_HELPER_RELEASES)
-			return ub_reject(env, -EINVAL,
-					 "arg %u is an unacquired reference\n", regno);
+			return ub_reject(env, -EINVAL, "arg %u is an unacquired reference\n",
+					 regno);
 		meta->dynptr_id = reg->dynptr_id;
 		return 0;
 	}

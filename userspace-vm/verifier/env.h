@@ -34,16 +34,17 @@
 #define S32_MAX INT32_MAX
 #define U32_MAX UINT32_MAX
 
-#define NR_REGS 11
-#define SLOT_SIZE 8
-#define MAX_SLOTS (UB_STACK_SIZE / SLOT_SIZE)
-#define MAX_VAR_OFF (1 << 29)
-#define COMPLEXITY_LIMIT_INSNS 1000000
+#define NR_REGS			 11
+#define SLOT_SIZE		 8
+#define MAX_SLOTS		 (UB_STACK_SIZE / SLOT_SIZE)
+#define MAX_VAR_OFF		 (1 << 29)
+#define COMPLEXITY_LIMIT_INSNS	 1000000
 #define COMPLEXITY_LIMIT_JMP_SEQ 8192
-#define MAX_PACKET_OFF 0xffff
-#define MAX_LOOPS 0x800000
-#define CALLER_SAVED 6
-#define MAX_STATE_BYTES (512ull << 20) /* of all states together; Linux leaves that to the memory cgroup */
+#define MAX_PACKET_OFF		 0xffff
+#define MAX_LOOPS		 0x800000
+#define CALLER_SAVED		 6
+#define MAX_STATE_BYTES                                                                            \
+	(512ull << 20) /* of all states together; Linux leaves that to the memory cgroup */
 
 enum {
 	NOT_INIT = 0,
@@ -95,8 +96,8 @@ struct reg {
 	s32 off;
 	/* Packet: bytes known to exist from the pointer's start, or -1/-2 (beyond/at packet end). */
 	s32 range;
-	s16 map;     /* index into env->maps, or -1 */
-	bool inner;  /* the map is the inner template of maps[map] */
+	s16 map;    /* index into env->maps, or -1 */
+	bool inner; /* the map is the inner template of maps[map] */
 	bool precise;
 	u32 map_uid; /* which lookup an inner map came from */
 	u32 mem_size;
@@ -114,7 +115,7 @@ struct reg {
 	u32 umin32, umax32;
 };
 
-#define LIVE_READ 1
+#define LIVE_READ    1
 #define LIVE_WRITTEN 2
 
 struct slot {
@@ -222,7 +223,7 @@ struct insn_aux {
 	bool calls_callback;
 	u8 map_state;
 	u8 percpu; /* enum percpu_state: of a load or store of a map value */
-	s16 map; /* of ld_imm64 or of a helper call's r1 */
+	s16 map;   /* of ld_imm64 or of a helper call's r1 */
 };
 
 struct subprog {
@@ -313,7 +314,7 @@ struct env {
 	bool test_state_freq;
 	bool test_reg_invariants;
 	bool seen_direct_write;
-	bool subprog_is_global;  /* the function being verified on its own */
+	bool subprog_is_global; /* the function being verified on its own */
 	u32 start_subprog;
 	struct ub_ctx_use ctx_use;
 	bool uses_task;
@@ -525,7 +526,6 @@ void ub_mark_reg_unknown(struct env *env, struct reg *regs, u32 regno);
 /* --- alu.c, branch.c ------------------------------------------------------------------------- */
 int ub_check_alu(struct env *env, const struct bpf_insn *insn);
 int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_idx);
-
 
 struct state *ub_previous_visit(const struct state *state, u32 insn);
 void ub_widen(struct state *prev, struct state *cur);

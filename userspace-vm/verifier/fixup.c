@@ -11,7 +11,7 @@
 struct emitted {
 	struct bpf_insn insn;
 	struct ub_insn_aux aux;
-	u32 target; /* instruction of the old program that it jumps to, or NO_TARGET */
+	u32 target;    /* instruction of the old program that it jumps to, or NO_TARGET */
 	bool to_entry; /* a call: to the function's entry, before what was put in front of it */
 };
 
@@ -32,7 +32,7 @@ static int emit(struct output *out, struct bpf_insn insn, struct ub_insn_aux aux
 		out->list = list;
 		out->cap = cap;
 	}
-	out->list[out->nr++] = (struct emitted){ insn, aux, target, to_entry };
+	out->list[out->nr++] = (struct emitted) { insn, aux, target, to_entry };
 	return 0;
 }
 
@@ -42,7 +42,7 @@ static int emit_plain(struct output *out, u8 code, u8 dst, u8 src, s16 off, s32 
 		.code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm
 	};
 
-	return emit(out, insn, (struct ub_insn_aux){ 0 }, NO_TARGET, false);
+	return emit(out, insn, (struct ub_insn_aux) { 0 }, NO_TARGET, false);
 }
 
 static int free_register(const struct env *env, u32 i)
@@ -114,7 +114,7 @@ static int emit_jump(struct env *env, struct output *out, u32 i)
 	if (ub_is_may_goto(&insn))
 		return emit_may_goto(env, out, i, succ[1]);
 	if (!env->aux[succ[0]].seen) {
-		insn = (struct bpf_insn){ .code = BPF_JMP | BPF_JA };
+		insn = (struct bpf_insn) { .code = BPF_JMP | BPF_JA };
 		return emit(out, insn, none, succ[1], false);
 	}
 	return emit(out, insn, none, succ[1], false);
@@ -198,8 +198,8 @@ static int resolve(struct env *env, struct output *out, const u32 *place, const 
 
 		if (e->target == NO_TARGET)
 			continue;
-		distance = (s64)(e->to_entry ? entry[ub_subprog_of(env, e->target)] :
-					       place[e->target]) -
+		distance = (s64)(e->to_entry ? entry[ub_subprog_of(env, e->target)]
+					     : place[e->target]) -
 			   k - 1;
 		if (e->to_entry || e->insn.code == (BPF_JMP32 | BPF_JA)) {
 			e->insn.imm = (s32)distance;

@@ -7,9 +7,10 @@
 #define ANY_NULL PTR_MAYBE_NULL
 
 /* Kinds of pointers that can stand for memory, in the order in which the log lists them. */
-static const u32 mem_types[] = { PTR_TO_STACK,	 PTR_TO_PACKET,	   PTR_TO_PACKET_META,
-				 PTR_TO_MAP_KEY, PTR_TO_MAP_VALUE, PTR_TO_MEM,
-				 PTR_TO_MEM | MEM_RINGBUF, 0 };
+static const u32 mem_types[] = {
+	PTR_TO_STACK,	  PTR_TO_PACKET, PTR_TO_PACKET_META,	   PTR_TO_MAP_KEY,
+	PTR_TO_MAP_VALUE, PTR_TO_MEM,	 PTR_TO_MEM | MEM_RINGBUF, 0
+};
 static const u32 map_types[] = { CONST_PTR_TO_MAP, 0 };
 static const u32 ctx_types[] = { PTR_TO_CTX, 0 };
 static const u32 scalar_types[] = { SCALAR_VALUE, 0 };
@@ -254,7 +255,8 @@ static int const_str(struct env *env, u32 regno)
 		return ub_reject(env, -EACCES, "R%u is not a constant address'\n", regno);
 	if (map->attr.type != BPF_MAP_TYPE_ARRAY || map->attr.max_entries != 1 ||
 	    !map->frozen_values)
-		return ub_reject(env, -EACCES, "no direct value access support for this map type\n");
+		return ub_reject(env, -EACCES,
+				 "no direct value access support for this map type\n");
 	err = ub_check_map_access(env, regno, reg->off, (s32)(map->attr.value_size - at), false,
 				  true);
 	if (err)
@@ -318,7 +320,8 @@ static int memory_arg(struct env *env, u32 regno, enum ub_arg_type arg, struct c
 		return err;
 	at = ub_tnum_add(reg->var_off, ub_tnum_const((s64)reg->off));
 	if (!ub_tnum_aligned(at, size))
-		return ub_reject(env, -EACCES, "misaligned access off (%#llx; %#llx)+%d+0 size %u\n",
+		return ub_reject(env, -EACCES,
+				 "misaligned access off (%#llx; %#llx)+%d+0 size %u\n",
 				 (unsigned long long)reg->var_off.value,
 				 (unsigned long long)reg->var_off.mask, reg->off, size);
 	return 0;
@@ -329,8 +332,7 @@ static bool writes(const struct call_meta *meta, u32 i)
 {
 	enum ub_arg_type arg = meta->helper->args[i];
 
-	return arg == UB_ARG_PTR_TO_UNINIT_MEM ||
-	       (meta->func_id == BPF_FUNC_snprintf && i == 0);
+	return arg == UB_ARG_PTR_TO_UNINIT_MEM || (meta->func_id == BPF_FUNC_snprintf && i == 0);
 }
 
 /* Helpers to which packet memory may be passed. */
@@ -380,8 +382,9 @@ static int check_arg(struct env *env, u32 i, struct call_meta *meta, u32 insn_id
 	}
 	if (reg->ref_obj_id) {
 		if (meta->ref_obj_id)
-			return ub_reject(env, -EFAULT, "more than one arg with ref_obj_id R%u %u %u\n",
-					 regno, reg->ref_obj_id, meta->ref_obj_id);
+			return ub_reject(env, -EFAULT,
+					 "more than one arg with ref_obj_id R%u %u %u\n", regno,
+					 reg->ref_obj_id, meta->ref_obj_id);
 		meta->ref_obj_id = reg->ref_obj_id;
 	}
 	if (meta->map >= 0)
@@ -449,9 +452,9 @@ static int check_arg(struct env *env, u32 i, struct call_meta *meta, u32 insn_id
 		if (err)
 			return err;
 		return ub_dynptr_init(env, regno, insn_idx,
-				      meta->func_id == BPF_FUNC_ringbuf_reserve_dynptr ?
-					      DYNPTR_RINGBUF :
-					      DYNPTR_LOCAL,
+				      meta->func_id == BPF_FUNC_ringbuf_reserve_dynptr
+					      ? DYNPTR_RINGBUF
+					      : DYNPTR_LOCAL,
 				      0);
 	default:
 		return 0;

@@ -8,8 +8,10 @@
 
 static bool gpl_compatible(const char *license)
 {
-	static const char *const names[] = { "GPL", "GPL v2", "GPL and additional rights",
-					     "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL" };
+	static const char *const names[] = {
+		"GPL",		"GPL v2",	"GPL and additional rights",
+		"Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"
+	};
 
 	for (u32 i = 0; license && i < ub_array_size(names); i++) {
 		if (!strcmp(license, names[i]))
@@ -32,12 +34,15 @@ static bool map_fits(const struct ub_map_attr *map, u32 id)
 {
 	static const u32 tail[] = { BPF_FUNC_tail_call, 0 };
 	static const u32 perf[] = { BPF_FUNC_perf_event_read, BPF_FUNC_perf_event_output,
-				    BPF_FUNC_skb_output, BPF_FUNC_perf_event_read_value,
-				    BPF_FUNC_xdp_output, 0 };
-	static const u32 ringbuf[] = { BPF_FUNC_ringbuf_output, BPF_FUNC_ringbuf_reserve,
-				       BPF_FUNC_ringbuf_query, BPF_FUNC_ringbuf_reserve_dynptr,
+				    BPF_FUNC_skb_output,      BPF_FUNC_perf_event_read_value,
+				    BPF_FUNC_xdp_output,      0 };
+	static const u32 ringbuf[] = { BPF_FUNC_ringbuf_output,
+				       BPF_FUNC_ringbuf_reserve,
+				       BPF_FUNC_ringbuf_query,
+				       BPF_FUNC_ringbuf_reserve_dynptr,
 				       BPF_FUNC_ringbuf_submit_dynptr,
-				       BPF_FUNC_ringbuf_discard_dynptr, 0 };
+				       BPF_FUNC_ringbuf_discard_dynptr,
+				       0 };
 	static const u32 drain[] = { BPF_FUNC_user_ringbuf_drain, 0 };
 	static const u32 stackid[] = { BPF_FUNC_get_stackid, 0 };
 	static const u32 cgroup[] = { BPF_FUNC_skb_under_cgroup, BPF_FUNC_current_task_under_cgroup,
@@ -202,8 +207,8 @@ static int callbacks(struct env *env, const struct bpf_insn *insn, u32 insn_idx,
 		env->uses_tail_call = true;
 		return ub_check_no_references(env, "tail_call");
 	case BPF_FUNC_for_each_map_elem:
-		if (meta->map < 0 || !can_iterate(meta->map_inner ? env->maps[meta->map].inner->type :
-								    env->maps[meta->map].attr.type))
+		if (meta->map < 0 || !can_iterate(meta->map_inner ? env->maps[meta->map].inner->type
+								  : env->maps[meta->map].attr.type))
 			return ub_reject(env, -ENOTSUPP, "callback function not allowed for map\n");
 		return ub_push_callback(env, insn, insn_idx, meta->subprog, false);
 	case BPF_FUNC_timer_set_callback:
@@ -321,7 +326,9 @@ static bool uses_current_task(u32 id)
 int ub_check_helper_call(struct env *env, const struct bpf_insn *insn, u32 *insn_idx)
 {
 	const struct ub_helper *helper = ub_helper_by_id(insn->imm);
-	struct call_meta meta = { .map = -1, .func_id = insn->imm, .helper = helper, .const_key = -1 };
+	struct call_meta meta = {
+		.map = -1, .func_id = insn->imm, .helper = helper, .const_key = -1
+	};
 	u32 id = insn->imm, call = *insn_idx;
 	const struct ub_map_attr *map;
 	int err;

@@ -399,7 +399,8 @@ void ub_log_insn(struct env *env, u32 idx)
 			snprintf(text, sizeof(text), "(18) r%u = 0x%x", insn->dst_reg, insn->imm);
 		else
 			snprintf(text, sizeof(text), "(18) r%u = map[%d]+%d", insn->dst_reg,
-				 env->aux[idx].map, insn->src_reg == BPF_PSEUDO_MAP_VALUE ? insn[1].imm : 0);
+				 env->aux[idx].map,
+				 insn->src_reg == BPF_PSEUDO_MAP_VALUE ? insn[1].imm : 0);
 	} else {
 		ub_isa_print(insn, text, sizeof(text));
 	}

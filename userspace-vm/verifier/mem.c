@@ -32,11 +32,10 @@ int ub_check_ptr_off(struct env *env, const struct reg *reg, u32 regno, bool fix
 				 "dereference of modified %s ptr R%u off=%d disallowed\n",
 				 ub_type_str(env, reg->type), regno, reg->off);
 	if (!ub_tnum_is_const(reg->var_off) || reg->var_off.value)
-		return ub_reject(env, -EACCES,
-				 "variable %s access var_off=(%#llx; %#llx) disallowed\n",
-				 ub_type_str(env, reg->type),
-				 (unsigned long long)reg->var_off.value,
-				 (unsigned long long)reg->var_off.mask);
+		return ub_reject(
+			env, -EACCES, "variable %s access var_off=(%#llx; %#llx) disallowed\n",
+			ub_type_str(env, reg->type), (unsigned long long)reg->var_off.value,
+			(unsigned long long)reg->var_off.mask);
 	return 0;
 }
 
@@ -49,8 +48,8 @@ static int in_region(struct env *env, u32 regno, s64 off, s32 size, u32 mem_size
 	switch (ub_base_type(reg->type)) {
 	case PTR_TO_MAP_KEY:
 		return ub_reject(env, -EACCES,
-				 "invalid access to map key, key_size=%u off=%lld size=%d\n", mem_size,
-				 (long long)off, size);
+				 "invalid access to map key, key_size=%u off=%lld size=%d\n",
+				 mem_size, (long long)off, size);
 	case PTR_TO_MAP_VALUE:
 		return ub_reject(env, -EACCES,
 				 "invalid access to map value, value_size=%u off=%lld size=%d\n",
@@ -58,14 +57,14 @@ static int in_region(struct env *env, u32 regno, s64 off, s32 size, u32 mem_size
 	case PTR_TO_PACKET:
 	case PTR_TO_PACKET_META:
 	case PTR_TO_PACKET_END:
-		return ub_reject(env, -EACCES,
-				 "invalid access to packet, off=%lld size=%d, R%u(id=%u,off=%lld,r=%d)\n",
-				 (long long)off, size, regno, reg->id, (long long)off,
-				 (s32)mem_size);
+		return ub_reject(
+			env, -EACCES,
+			"invalid access to packet, off=%lld size=%d, R%u(id=%u,off=%lld,r=%d)\n",
+			(long long)off, size, regno, reg->id, (long long)off, (s32)mem_size);
 	default:
 		return ub_reject(env, -EACCES,
-				 "invalid access to memory, mem_size=%u off=%lld size=%d\n", mem_size,
-				 (long long)off, size);
+				 "invalid access to memory, mem_size=%u off=%lld size=%d\n",
+				 mem_size, (long long)off, size);
 	}
 }
 
@@ -83,16 +82,17 @@ int ub_check_mem_region(struct env *env, u32 regno, s32 off, s32 size, u32 mem_s
 			regno);
 	err = in_region(env, regno, reg->smin + off, size, mem_size, zero_size);
 	if (err)
-		return ub_reject(env, err,
-				 "R%u min value is outside of the allowed memory range\n", regno);
-	if (reg->umax >= MAX_VAR_OFF)
-		return ub_reject(env, -EACCES,
-				 "R%u unbounded memory access, make sure to bounds check any such access\n",
+		return ub_reject(env, err, "R%u min value is outside of the allowed memory range\n",
 				 regno);
+	if (reg->umax >= MAX_VAR_OFF)
+		return ub_reject(
+			env, -EACCES,
+			"R%u unbounded memory access, make sure to bounds check any such access\n",
+			regno);
 	err = in_region(env, regno, (s64)reg->umax + off, size, mem_size, zero_size);
 	if (err)
-		return ub_reject(env, err,
-				 "R%u max value is outside of the allowed memory range\n", regno);
+		return ub_reject(env, err, "R%u max value is outside of the allowed memory range\n",
+				 regno);
 	return 0;
 }
 
@@ -191,10 +191,11 @@ static int check_alignment(struct env *env, const struct reg *reg, s32 off, s32 
 		/* Ethernet's 14 bytes leave the network header 2 off. */
 		at = ub_tnum_add(reg->var_off, ub_tnum_const((s64)2 + reg->off + off));
 		if (!ub_tnum_aligned(at, size))
-			return ub_reject(env, -EACCES,
-					 "misaligned packet access off %d+(%#llx; %#llx)+%d+%d size %d\n",
-					 2, (unsigned long long)reg->var_off.value,
-					 (unsigned long long)reg->var_off.mask, reg->off, off, size);
+			return ub_reject(
+				env, -EACCES,
+				"misaligned packet access off %d+(%#llx; %#llx)+%d+%d size %d\n", 2,
+				(unsigned long long)reg->var_off.value,
+				(unsigned long long)reg->var_off.mask, reg->off, off, size);
 		return 0;
 	case PTR_TO_MAP_KEY:
 		what = "key ";
@@ -214,8 +215,9 @@ static int check_alignment(struct env *env, const struct reg *reg, s32 off, s32 
 		return 0;
 	at = ub_tnum_add(reg->var_off, ub_tnum_const((s64)reg->off + off));
 	if (!ub_tnum_aligned(at, size))
-		return ub_reject(env, -EACCES, "misaligned %saccess off (%#llx; %#llx)+%d+%d size %d\n",
-				 what, (unsigned long long)reg->var_off.value,
+		return ub_reject(env, -EACCES,
+				 "misaligned %saccess off (%#llx; %#llx)+%d+%d size %d\n", what,
+				 (unsigned long long)reg->var_off.value,
 				 (unsigned long long)reg->var_off.mask, reg->off, off, size);
 	return 0;
 }
@@ -303,8 +305,9 @@ static int ctx(struct env *env, u32 regno, s32 off, s32 size, bool write, s32 va
 int ub_check_mem(struct env *env, u32 insn_idx, u32 regno, s32 off, u32 bpf_size, bool write,
 		 s32 value_regno, bool strict, bool sx)
 {
-	static const u8 bytes[] = { [BPF_W >> 3] = 4, [BPF_H >> 3] = 2, [BPF_B >> 3] = 1,
-				    [BPF_DW >> 3] = 8 };
+	static const u8 bytes[] = {
+		[BPF_W >> 3] = 4, [BPF_H >> 3] = 2, [BPF_B >> 3] = 1, [BPF_DW >> 3] = 8
+	};
 	struct reg *regs = ub_cur_regs(env);
 	struct reg *reg = &regs[regno];
 	s32 size = bytes[bpf_size >> 3];
@@ -346,8 +349,8 @@ int ub_check_mem(struct env *env, u32 insn_idx, u32 regno, s32 off, u32 bpf_size
 	case PTR_TO_STACK:
 		err = ub_stack_check_bounds(env, regno, off, size, false, write);
 		if (!err)
-			err = write ? ub_stack_write(env, regno, off, size, value_regno, insn_idx) :
-				      ub_stack_read(env, regno, off, size, value_regno);
+			err = write ? ub_stack_write(env, regno, off, size, value_regno, insn_idx)
+				    : ub_stack_read(env, regno, off, size, value_regno);
 		break;
 	case PTR_TO_PACKET:
 	case PTR_TO_PACKET_META:

@@ -222,10 +222,10 @@ static int back(struct env *env, u32 idx, s64 next, const struct history *h, str
 	case BPF_STX:
 		if (class == BPF_STX && BPF_MODE(insn->code) == BPF_ATOMIC &&
 		    insn->imm != BPF_STORE_REL) {
-			u32 load = insn->imm == BPF_CMPXCHG  ? 1u :
-				   insn->imm == BPF_LOAD_ACQ ? dst :
-				   insn->imm & BPF_FETCH     ? src :
-							       0;
+			u32 load = insn->imm == BPF_CMPXCHG    ? 1u
+				   : insn->imm == BPF_LOAD_ACQ ? dst
+				   : insn->imm & BPF_FETCH     ? src
+							       : 0;
 
 			if (*regs & load) {
 				*regs &= ~load;
@@ -296,9 +296,9 @@ static void mark_state(struct state *st, struct track *t)
 			if (!(t->slots[f] >> i & 1))
 				continue;
 			reg = frame && i < frame->nr_slots &&
-					      ub_slot_is_scalar_spill(&frame->stack[i]) ?
-				      &frame->stack[i].reg :
-				      NULL;
+					      ub_slot_is_scalar_spill(&frame->stack[i])
+				      ? &frame->stack[i].reg
+				      : NULL;
 			if (!reg || reg->precise)
 				t->slots[f] &= ~(1ull << i);
 			else
@@ -328,8 +328,7 @@ static int backtrack(struct env *env, struct state *start, struct track *t)
 			return 0;
 		}
 		for (s64 i = last;;) {
-			err = skip ? 0 :
-				     back(env, i, next, ub_history_get(st, history, i), t);
+			err = skip ? 0 : back(env, i, next, ub_history_get(st, history, i), t);
 			skip = false;
 			if (err) {
 				ub_mark_all_precise(env, start);

@@ -73,9 +73,9 @@ static bool same_range(const struct reg *a, const struct reg *b)
 static bool within(const struct reg *old, const struct reg *cur)
 {
 	return old->umin <= cur->umin && old->umax >= cur->umax && old->smin <= cur->smin &&
-	       old->smax >= cur->smax && old->umin32 <= cur->umin32 &&
-	       old->umax32 >= cur->umax32 && old->smin32 <= cur->smin32 &&
-	       old->smax32 >= cur->smax32 && ub_tnum_in(old->var_off, cur->var_off);
+	       old->smax >= cur->smax && old->umin32 <= cur->umin32 && old->umax32 >= cur->umax32 &&
+	       old->smin32 <= cur->smin32 && old->smax32 >= cur->smax32 &&
+	       ub_tnum_in(old->var_off, cur->var_off);
 }
 
 static bool regs_exact(const struct reg *old, const struct reg *cur, struct idmap *idmap)
@@ -371,7 +371,8 @@ static int remember(struct env *env, u32 insn)
 int ub_is_state_visited(struct env *env, u32 insn)
 {
 	struct state *cur = env->cur;
-	bool force = env->test_state_freq || env->aux[insn].force_checkpoint || cur->nr_history > 40;
+	bool force =
+		env->test_state_freq || env->aux[insn].force_checkpoint || cur->nr_history > 40;
 	bool add = force;
 	struct explored **at = &env->explored[insn];
 	u32 count = 0;
@@ -404,11 +405,12 @@ int ub_is_state_visited(struct env *env, u32 insn)
 			    old->callback_unroll_depth == cur->callback_unroll_depth &&
 			    states_equal(env, old, cur, EXACT))
 				return endless(env, old, insn);
-skip_loop_check:
+		skip_loop_check:
 			if (!force && env->jmps_processed - env->prev_jmps_processed < 20 &&
 			    env->insn_processed - env->prev_insn_processed < 100)
 				add = false;
-		} else if (states_equal(env, old, cur, old->incomplete ? RANGE_WITHIN : NOT_EXACT)) {
+		} else if (states_equal(env, old, cur,
+					old->incomplete ? RANGE_WITHIN : NOT_EXACT)) {
 			return prune(env, e, old->incomplete);
 		}
 		if (add)

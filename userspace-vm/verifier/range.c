@@ -179,8 +179,8 @@ static void deduce_mixed(struct reg *reg)
 static void bits_from_ranges(struct reg *reg)
 {
 	struct tnum v64 = ub_tnum_intersect(reg->var_off, ub_tnum_range(reg->umin, reg->umax));
-	struct tnum v32 = ub_tnum_intersect(ub_tnum_subreg(v64),
-					    ub_tnum_range(reg->umin32, reg->umax32));
+	struct tnum v32 =
+		ub_tnum_intersect(ub_tnum_subreg(v64), ub_tnum_range(reg->umin32, reg->umax32));
 
 	reg->var_off = ub_tnum_or(ub_tnum_clear_subreg(v64), v32);
 }

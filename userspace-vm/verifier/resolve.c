@@ -18,8 +18,10 @@ static int find_map(struct env *env, int fd, bool idx, s16 *out)
 		}
 	}
 	if (env->nr_maps >= UB_MAX_USED_MAPS)
-		return ub_reject(env, -E2BIG, "The total number of maps per program has reached the limit of %u\n",
-				 UB_MAX_USED_MAPS);
+		return ub_reject(
+			env, -E2BIG,
+			"The total number of maps per program has reached the limit of %u\n",
+			UB_MAX_USED_MAPS);
 	ub_btf_map_fields(&map, &env->fields[env->nr_maps]);
 	if (env->fields[env->nr_maps].spin_lock >= 0) {
 		if (env->req->type == BPF_PROG_TYPE_SOCKET_FILTER)
@@ -71,7 +73,8 @@ static int check_direct_value(struct env *env, const struct ub_map_attr *map, u3
 	int err = 0;
 
 	if (map->type != BPF_MAP_TYPE_ARRAY)
-		return ub_reject(env, -EINVAL, "no direct value access support for this map type\n");
+		return ub_reject(env, -EINVAL,
+				 "no direct value access support for this map type\n");
 	if (map->max_entries != 1)
 		err = -ENOTSUPP;
 	else if (off >= map->value_size)
@@ -138,8 +141,9 @@ int ub_resolve_maps(struct env *env)
 			if (insn->src_reg == 0 || insn->src_reg == BPF_PSEUDO_FUNC)
 				goto next;
 			if (insn->src_reg == BPF_PSEUDO_BTF_ID)
-				return ub_reject(env, -EINVAL,
-						 "kernel symbols (ksyms) do not exist in the userspace kernel\n");
+				return ub_reject(
+					env, -EINVAL,
+					"kernel symbols (ksyms) do not exist in the userspace kernel\n");
 			if (insn->src_reg > BPF_PSEUDO_MAP_IDX_VALUE)
 				return ub_reject(env, -EINVAL, "unrecognized bpf_ld_imm64 insn\n");
 			if ((insn->src_reg == BPF_PSEUDO_MAP_FD ||
@@ -157,9 +161,10 @@ int ub_resolve_maps(struct env *env)
 				insn->src_reg = BPF_PSEUDO_MAP_FD;
 			} else {
 				if (insn[1].imm < 0 || insn[1].imm >= MAX_VAR_OFF)
-					return ub_reject(env, -EINVAL,
-							 "direct value offset of %u is not allowed\n",
-							 insn[1].imm);
+					return ub_reject(
+						env, -EINVAL,
+						"direct value offset of %u is not allowed\n",
+						insn[1].imm);
 				err = check_direct_value(env, &env->maps[map].attr, insn[1].imm);
 				if (err)
 					return err;
@@ -167,7 +172,7 @@ int ub_resolve_maps(struct env *env)
 			}
 			insn->imm = map;
 			env->aux[i].map = map;
-next:
+		next:
 			env->aux[i + 1].map = -1;
 			insn++;
 			i++;

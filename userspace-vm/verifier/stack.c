@@ -225,8 +225,9 @@ static int check_bytes(struct env *env, const struct slot *slot, u32 byte, s32 o
 		u8 type = slot->type[(byte - i) % SLOT_SIZE];
 
 		if (type == STACK_DYNPTR)
-			return ub_reject(env, -EACCES, "invalid read from stack off %d+%d size %d\n",
-					 off, i, size);
+			return ub_reject(env, -EACCES,
+					 "invalid read from stack off %d+%d size %d\n", off, i,
+					 size);
 	}
 	return 0;
 }
@@ -347,10 +348,11 @@ int ub_stack_check_bounds(struct env *env, u32 regno, s32 off, s32 size, bool by
 		if (ub_tnum_is_const(reg->var_off))
 			return ub_reject(env, err, "invalid%s stack R%u off=%lld size=%d\n", what,
 					 regno, (long long)min, size);
-		return ub_reject(env, err,
-				 "invalid variable-offset%s stack R%u var_off=(%#llx; %#llx) off=%d size=%d\n",
-				 what, regno, (unsigned long long)reg->var_off.value,
-				 (unsigned long long)reg->var_off.mask, off, size);
+		return ub_reject(
+			env, err,
+			"invalid variable-offset%s stack R%u var_off=(%#llx; %#llx) off=%d size=%d\n",
+			what, regno, (unsigned long long)reg->var_off.value,
+			(unsigned long long)reg->var_off.mask, off, size);
 	}
 	return ub_frame_grow(env, frame, -min);
 }
@@ -384,7 +386,8 @@ int ub_stack_range_initialized(struct env *env, u32 regno, s32 off, s32 size, bo
 
 			if (frame->stack[byte / SLOT_SIZE].type[byte % SLOT_SIZE] == STACK_DYNPTR)
 				return ub_reject(env, -EACCES,
-						 "potential write to dynptr at off=%d disallowed\n", i);
+						 "potential write to dynptr at off=%d disallowed\n",
+						 i);
 		}
 		meta->access_size = size;
 		meta->regno = regno;
@@ -401,10 +404,11 @@ int ub_stack_range_initialized(struct env *env, u32 regno, s32 off, s32 size, bo
 				return ub_reject(env, -EACCES,
 						 "invalid read from stack R%u off %d+%d size %d\n",
 						 regno, min, i - min, size);
-			return ub_reject(env, -EACCES,
-					 "invalid read from stack R%u var_off (%#llx; %#llx)+%d size %d\n",
-					 regno, (unsigned long long)reg->var_off.value,
-					 (unsigned long long)reg->var_off.mask, i - min, size);
+			return ub_reject(
+				env, -EACCES,
+				"invalid read from stack R%u var_off (%#llx; %#llx)+%d size %d\n",
+				regno, (unsigned long long)reg->var_off.value,
+				(unsigned long long)reg->var_off.mask, i - min, size);
 		}
 		ub_stack_mark_read(env, frame->frameno, spi);
 		if (!write || *type == STACK_MISC)

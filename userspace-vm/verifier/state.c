@@ -156,7 +156,7 @@ int ub_ref_acquire(struct env *env, enum ref_type type, u32 id)
 	if (!refs)
 		return -ENOMEM;
 	state->refs = refs;
-	refs[state->nr_refs++] = (struct ref){ .type = type, .id = id, .insn = env->insn };
+	refs[state->nr_refs++] = (struct ref) { .type = type, .id = id, .insn = env->insn };
 	return 0;
 }
 
@@ -187,7 +187,8 @@ struct state *ub_state_push(struct env *env, u32 insn, u32 prev_insn)
 	struct pending *elem;
 
 	if (env->nr_stack >= COMPLEXITY_LIMIT_JMP_SEQ) {
-		ub_reject(env, -E2BIG, "The sequence of %u jumps is too complex.\n", env->nr_stack + 1);
+		ub_reject(env, -E2BIG, "The sequence of %u jumps is too complex.\n",
+			  env->nr_stack + 1);
 		return NULL;
 	}
 	elem = calloc(1, sizeof(*elem));

@@ -5,7 +5,7 @@ const struct tnum ub_tnum_unknown = { 0, ~0ull };
 
 static struct tnum normal(u64 value, u64 mask)
 {
-	return (struct tnum){ value & ~mask, mask };
+	return (struct tnum) { value & ~mask, mask };
 }
 
 struct tnum ub_tnum_range(u64 min, u64 max)

@@ -18,12 +18,12 @@ extern const struct tnum ub_tnum_unknown;
 
 static inline struct tnum ub_tnum(u64 value, u64 mask)
 {
-	return (struct tnum){ value, mask };
+	return (struct tnum) { value, mask };
 }
 
 static inline struct tnum ub_tnum_const(u64 value)
 {
-	return (struct tnum){ value, 0 };
+	return (struct tnum) { value, 0 };
 }
 
 static inline bool ub_tnum_is_const(struct tnum a)

@@ -60,10 +60,11 @@ static void print_stats(struct env *env, u64 start)
 	if (env->req->log_level & 7) {
 		char text[256];
 
-		snprintf(text, sizeof(text),
-			 "processed %u insns (limit %d) max_states_per_insn %u total_states %u peak_states %u mark_read %u\n",
-			 env->insn_processed, COMPLEXITY_LIMIT_INSNS, env->max_states_per_insn,
-			 env->total_states, env->peak_states, 0);
+		snprintf(
+			text, sizeof(text),
+			"processed %u insns (limit %d) max_states_per_insn %u total_states %u peak_states %u mark_read %u\n",
+			env->insn_processed, COMPLEXITY_LIMIT_INSNS, env->max_states_per_insn,
+			env->total_states, env->peak_states, 0);
 		ub_log_always(env, text);
 	}
 }
@@ -141,7 +142,9 @@ int ub_verify(const struct ub_verify_request *request, struct ub_program **out,
 			env->line[--n] = '\0';
 		ub_reason_set(why, err, "program %s rejected by the verifier: %s",
 			      request->name && *request->name ? request->name : "(unnamed)",
-			      n ? env->line : err == -ENOMEM ? "out of memory" : "internal error");
+			      n		       ? env->line
+			      : err == -ENOMEM ? "out of memory"
+					       : "internal error");
 	} else {
 		*out = program;
 		for (u32 i = 0; used && i < env->nr_maps; i++)

@@ -12,32 +12,32 @@ struct btf; /* libbpf's */
 /* What a map fd in the program stands for. */
 struct ub_verifier_map {
 	struct ub_map_attr attr;
-	bool frozen;		   /* with BPF_F_RDONLY_PROG: contents are constants */
-	const u8 *frozen_values;   /* this process's address of its values, or NULL */
+	bool frozen;			 /* with BPF_F_RDONLY_PROG: contents are constants */
+	const u8 *frozen_values;	 /* this process's address of its values, or NULL */
 	const struct ub_map_attr *inner; /* of the template, for maps of maps */
-	struct btf *btf;	   /* or NULL */
-	u32 btf_value_type_id;	   /* 0 = none */
-	void *opaque;		   /* the caller's object: returned in used[] */
+	struct btf *btf;		 /* or NULL */
+	u32 btf_value_type_id;		 /* 0 = none */
+	void *opaque;			 /* the caller's object: returned in used[] */
 };
 
 struct ub_verify_request {
 	enum bpf_prog_type type;
 	enum bpf_attach_type expected_attach_type;
 	const char *name;
-	const char *license;	   /* GPL-compatible or not decides which helpers */
+	const char *license;	      /* GPL-compatible or not decides which helpers */
 	const struct bpf_insn *insns; /* as given to BPF_PROG_LOAD */
 	u32 nr_insns;
-	u32 prog_flags;		   /* BPF_F_SLEEPABLE, STRICT_ALIGNMENT, ANY_ALIGNMENT, TEST_STATE_FREQ, ... */
-	bool privileged;	   /* like CAP_BPF + CAP_PERFMON: true in every session of ours */
+	u32 prog_flags; /* BPF_F_SLEEPABLE, STRICT_ALIGNMENT, ANY_ALIGNMENT, TEST_STATE_FREQ, ... */
+	bool privileged; /* like CAP_BPF + CAP_PERFMON: true in every session of ours */
 	/* fd -> map; false: no such fd or no map. @idx: BPF_PSEUDO_MAP_IDX, index into fd_array. */
 	bool (*map_by_fd)(void *opaque, int fd, bool idx, struct ub_verifier_map *map);
 	void *opaque;
-	struct btf *btf;	   /* of the program, or NULL */
+	struct btf *btf; /* of the program, or NULL */
 	const struct bpf_func_info *func_info;
 	u32 nr_func_info;
 	const struct bpf_line_info *line_info; /* for the log */
 	u32 nr_line_info;
-	u32 log_level;		   /* BPF_LOG_LEVEL1 | 2, BPF_LOG_STATS */
+	u32 log_level; /* BPF_LOG_LEVEL1 | 2, BPF_LOG_STATS */
 	void (*log)(void *opaque, const char *text, size_t size); /* or NULL */
 	/* Soundness oracle: called in do_check before each instruction when set. */
 	void (*observe)(void *opaque, u32 pc, const void *state);

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include <jit/x86_64/compile.h>
-#include <program/run.h>
+#include <run/run.h>
 
 #define RUN_OFFSET(field) ((s32)offsetof(struct ub_run, field))
 #define MAP_OFFSET(field) ((s32)offsetof(struct ub_map, field))
