@@ -14,6 +14,7 @@
 #include <surgeon/surgeon.h>
 
 #include "libbpf_link.h"
+#include "orphan.h"
 
 /* A uprobe replaces up to 5 bytes, runs a copy of the file's instruction and goes on behind it. */
 enum { REACH = 16 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "backend.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +12,7 @@
 #include <client/client.h>
 #include <common/cleanup.h>
 
+#include "daemon_sessions.h"
 #include "libbpf_link.h"
 
 static struct json_object *ask(const char *request)
@@ -20,24 +22,21 @@ static struct json_object *ask(const char *request)
 	return ub_client_ask(request, &text, NULL) ? NULL : json_tokener_parse(text);
 }
 
-/* bpf(2) has an errno only; the daemon knows more. */
 static int attach(const struct ub_probe *probe, const struct ub_tracee *target,
 		  const struct ub_tracee_file *file, u64 offset, struct ub_backend_link **out,
 		  struct ub_reason *why)
 {
 	int err = ub_libbpf_attach(probe, target, file, offset, out, why);
-	struct json_object *answer, *text;
-	char request[64];
+	struct ub_reason refusal;
 
-	if (!err || ub_tracee_is_gone(target))
+	if (!err || err == -ESRCH)
 		return err;
-	snprintf(request, sizeof(request), "{\"cmd\":\"why\",\"pid\":%d}", getpid());
-	answer = ask(request);
-	if (answer && json_object_object_get_ex(answer, "why", &text))
-		ub_reason_set(why, err, "cannot attach %s to process %d (%s): %s", probe->text,
-			      target->pid, target->comm, json_object_get_string(text));
-	json_object_put(answer);
-	return err;
+	/* libbpf has only the errno. */
+	ub_daemon_refusal(&refusal);
+	if (!refusal.text[0])
+		return err;
+	return ub_reason_set(why, err, "cannot attach %s to process %d (%s): %s", probe->text,
+			     target->pid, target->comm, refusal.text);
 }
 
 /* What the daemon says is left in the process: false, or true and *left, "" if it is still at it.

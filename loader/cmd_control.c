@@ -159,9 +159,19 @@ static int open_sessions(const struct control_args *args, struct sessions *sessi
 		return -ENOMEM;
 	}
 	for (u32 i = 0; i < nr; i++) {
+		struct ub_reason unheard = { 0 };
 		struct json_object *list;
 
-		if (ask(&refs[i], request("list"), &list, NULL)) {
+		if (ub_session_is_stopped(&refs[i])) {
+			ub_note("session %d is stopped and passed over (kill -CONT %d lets it go on)",
+				refs[i].pid, refs[i].pid);
+			close(refs[i].fd);
+			continue;
+		}
+		err = ask(&refs[i], request("list"), &list, &unheard);
+		if (err) {
+			if (err == -ETIMEDOUT)
+				ub_note("%s", unheard.text);
 			close(refs[i].fd);
 			continue;
 		}
@@ -242,7 +252,12 @@ int cmd_attach(struct ub_options *options, int argc, char **argv)
 	args->options = options;
 	if (ub_parse(&argp, argc, argv, args, &rest))
 		return UB_EXIT_USAGE;
-	if (args->nr_words < 1 || args->nr_words > 2 || ub_parse_pid(args->words[0], &pid)) {
+	if (args->nr_words && ub_parse_pid(args->words[0], &pid)) {
+		ub_error("attach: '%s' is not a process id: ubpf-run attach PID [PROGRAM]",
+			 args->words[0]);
+		return UB_EXIT_USAGE;
+	}
+	if (args->nr_words < 1 || args->nr_words > 2) {
 		ub_error(
 			"attach: a process id and, optionally, a program: ubpf-run attach PID [PROGRAM]");
 		return UB_EXIT_USAGE;
@@ -370,6 +385,7 @@ static int detach_from_tools(const struct control_args *args, pid_t pid, u32 *nr
 
 static int detach_all(const struct control_args *args, const struct sessions *sessions)
 {
+	int status = UB_EXIT_OK;
 	u32 nr = 0;
 
 	for (u32 i = 0; i < sessions->nr; i++) {
@@ -377,16 +393,18 @@ static int detach_all(const struct control_args *args, const struct sessions *se
 		struct ub_reason why = { 0 };
 		int err = ask(&sessions->refs[i], request("detach"), &answer, &why);
 
-		if (err)
-			return failed(&why, err);
+		if (err) { /* the other sessions' processes all the same */
+			status = failed(&why, err);
+			continue;
+		}
 		nr += show_detached(args->options, answer);
 		json_object_put(answer);
 	}
 	if (detach_from_tools(args, 0, &nr))
 		return UB_EXIT_FAILED;
-	if (!nr && !args->options->json)
+	if (!nr && !status && !args->options->json)
 		printf("no process is attached\n");
-	return UB_EXIT_OK;
+	return status;
 }
 
 static int detach_pid(const struct control_args *args, const struct sessions *sessions, pid_t pid)

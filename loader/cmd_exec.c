@@ -4,6 +4,7 @@
  */
 #include <argp.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -94,6 +95,8 @@ int cmd_exec(struct ub_options *options, int argc, char **argv)
 		.nr_pids = arguments.nr_pids,
 		.no_listener = arguments.no_listener,
 	};
+	/* The tool shall not inherit that we ignore it. */
+	signal(SIGPIPE, SIG_DFL);
 	err = ub_client_exec(argv + rest, &exec_options, &why);
 	ub_error("exec: %s", why.text[0] ? why.text : "failed");
 	/* As a shell says it. */

@@ -13,7 +13,7 @@
 
 #define SOCKET_PREFIX "session-"
 
-enum { MAX_LINE = 64 << 10, MAX_SESSIONS = 256 };
+enum { MAX_LINE = 64 << 10, MAX_SESSIONS = 256, ANSWER_PATIENCE_S = 120 };
 
 struct peer {
 	struct ub_control *control;
@@ -207,6 +207,7 @@ void ub_control_close(struct ub_control *control)
 /* Connects to socket @name of @dir; removes it if nobody listens any more. */
 static int open_session(const char *dir, const char *name, struct ub_session_ref *session)
 {
+	const struct timeval patience = { .tv_sec = ANSWER_PATIENCE_S };
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	_cleanup_close_ int fd = -1;
 	struct stat st;
@@ -218,6 +219,9 @@ static int open_session(const char *dir, const char *name, struct ub_session_ref
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	/* One that is stopped, or hangs, must not keep everybody else waiting. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
 		if (errno == ECONNREFUSED)
 			unlink(address.sun_path);
@@ -281,6 +285,7 @@ static int receive_line(int fd, char **line)
 {
 	size_t size = 0, capacity = 4096;
 	char *text = malloc(capacity);
+	int err = -ECONNRESET;
 
 	while (text) {
 		ssize_t n;
@@ -296,6 +301,8 @@ static int receive_line(int fd, char **line)
 		n = recv(fd, text + size, capacity - size - 1, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EAGAIN)
+			err = -EAGAIN;
 		if (n <= 0)
 			break;
 		size += n;
@@ -306,7 +313,21 @@ static int receive_line(int fd, char **line)
 		}
 	}
 	free(text);
-	return -ECONNRESET;
+	return err;
+}
+
+bool ub_session_is_stopped(const struct ub_session_ref *session)
+{
+	char path[64], line[256];
+	_cleanup_fclose_ FILE *file = NULL;
+	const char *state;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", session->pid);
+	file = fopen(path, "re");
+	if (!file || !fgets(line, sizeof(line), file))
+		return false;
+	state = strrchr(line, ')');
+	return state && (state[2] == 'T' || state[2] == 't');
 }
 
 int ub_session_ask(const struct ub_session_ref *session, struct json_object *request,
@@ -317,6 +338,8 @@ int ub_session_ask(const struct ub_session_ref *session, struct json_object *req
 
 	if (!err)
 		err = receive_line(session->fd, &line);
+	if (err == -EAGAIN)
+		return ub_reason_set(why, -ETIMEDOUT, "session %d does not answer", session->pid);
 	if (err)
 		return ub_reason_set(why, err, "session %d ended before it answered", session->pid);
 	*answer = json_tokener_parse(line);

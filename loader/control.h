@@ -35,6 +35,9 @@ struct ub_session_ref {
 int __must_check ub_sessions_open(struct ub_session_ref **sessions, u32 *nr, struct ub_reason *why);
 void ub_sessions_close(struct ub_session_ref *sessions, u32 nr);
 
+/* Whether the session's process is stopped (SIGSTOP, a debugger): it would not answer. */
+bool ub_session_is_stopped(const struct ub_session_ref *session);
+
 /* Asks; *answer is for the caller to put. @request stays the caller's. */
 int __must_check ub_session_ask(const struct ub_session_ref *session, struct json_object *request,
 				struct json_object **answer, struct ub_reason *why);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <client/client.h>
 #include <common/cleanup.h>
@@ -197,4 +198,18 @@ struct json_object *ub_daemon_session_detach(struct json_object *session, pid_t 
 	add(answer, "program", json_object_get(member(session, "program")));
 	add(answer, "processes", done);
 	return answer;
+}
+
+void ub_daemon_refusal(struct ub_reason *text)
+{
+	struct json_object *answer, *value;
+	char request[64];
+
+	text->text[0] = '\0';
+	snprintf(request, sizeof(request), "{\"cmd\":\"refusal\",\"pid\":%d}", getpid());
+	answer = ask(request, NULL);
+	value = answer ? member(answer, "text") : NULL;
+	if (json_object_is_type(value, json_type_string))
+		snprintf(text->text, sizeof(text->text), "%s", json_object_get_string(value));
+	json_object_put(answer);
 }

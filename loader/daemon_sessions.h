@@ -21,4 +21,7 @@ struct json_object *ub_daemon_sessions(const pid_t * not, u32 nr_not);
 struct json_object *ub_daemon_session_detach(struct json_object *session, pid_t pid,
 					     struct ub_reason *why);
 
+/* Why the daemon refused this process's last link; "" if it doesn't say. */
+void ub_daemon_refusal(struct ub_reason *text);
+
 #endif

@@ -73,6 +73,8 @@ const struct argp ub_options_argp = { .options = options_of_all, .parser = parse
 
 int ub_parse(const struct argp *argp, int argc, char **argv, void *input, int *rest)
 {
+	char name[64], *command;
+	bool help = false;
 	int end = argc;
 	error_t err;
 
@@ -81,9 +83,17 @@ int ub_parse(const struct argp *argp, int argc, char **argv, void *input, int *r
 			end = i;
 			break;
 		}
+		help |= !strcmp(argv[i], "--help") || !strcmp(argv[i], "--usage") ||
+			!strcmp(argv[i], "-?");
 	}
 	*rest = end < argc ? end + 1 : 0;
+	/* The help names the whole command; errors are to fit in a line. */
+	command = argv[0];
+	snprintf(name, sizeof(name), "ubpf-run %s", command);
+	if (help)
+		argv[0] = name;
 	err = argp_parse(argp, end, argv, 0, NULL, input);
+	argv[0] = command;
 	return err ? -err : 0;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include <client/client.h>
 #include <common/cleanup.h>
 #include <common/loop.h>
 
@@ -159,12 +160,32 @@ static void on_link(void *opaque, const struct ub_tracee *target, const char *li
 		ub_note("attach %d (%s): %s", target->pid, target->comm, line);
 }
 
+bool ub_session_is_lost(struct ub_session *session)
+{
+	if (!ub_client_lost())
+		return false;
+	if (!session->lost)
+		ub_error(
+			"the userspace kernel's daemon has ended; its guard takes the probes out of "
+			"the processes: start the session again");
+	session->lost = true;
+	ub_loop_stop(session->loop);
+	return true;
+}
+
 static void on_tick(void *opaque)
 {
 	struct ub_session *session = opaque;
 
+	if (ub_session_is_lost(session))
+		return;
 	ub_session_reap(session);
 	ub_session_show_tick(session);
+	if (ferror(stdout)) {
+		/* Like a reader that went away (head): nobody is told anything any more. */
+		ub_loop_stop(session->loop);
+		return;
+	}
 	session->next_tick_ns += (u64)(session->options->interval * 1e9);
 	ub_session_arm_tick(session);
 }
@@ -285,6 +306,19 @@ static int attach_first(struct ub_session *session, struct ub_reason *why)
 	return 0;
 }
 
+/* For so long the command may take to end after SIGTERM; then it gets SIGKILL. */
+#define CHILD_PATIENCE_MS 5000
+
+static bool wait_child(pid_t pid, int *status)
+{
+	for (int ms = 0; ms < CHILD_PATIENCE_MS; ms += 10) {
+		if (waitpid(pid, status, WNOHANG))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
 /* Ends the command that we started, if it still runs, and says how it ended. */
 static void end_child(struct ub_session *session)
 {
@@ -295,7 +329,10 @@ static void end_child(struct ub_session *session)
 	if (!waitpid(session->child, &status, WNOHANG)) {
 		kill(session->child, SIGTERM);
 		kill(session->child, SIGCONT);
-		waitpid(session->child, &status, 0);
+		if (!wait_child(session->child, &status)) {
+			kill(session->child, SIGKILL);
+			waitpid(session->child, &status, 0);
+		}
 	}
 	session->child_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	session->child = 0;
@@ -376,5 +413,5 @@ int ub_session_run(const struct ub_session_options *options)
 		ub_error("%s", strerror(-err));
 		return UB_EXIT_FAILED;
 	}
-	return UB_EXIT_OK;
+	return session.lost ? UB_EXIT_FAILED : UB_EXIT_OK;
 }

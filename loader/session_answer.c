@@ -86,7 +86,8 @@ static struct json_object *answer_detach(struct ub_session *session, struct json
 	struct json_object *answer = success(session), *list = json_object_new_array(), *pids;
 	const struct ub_attachment *attachment;
 
-	if (json_object_object_get_ex(request, "pids", &pids) && json_object_array_length(pids)) {
+	if (json_object_object_get_ex(request, "pids", &pids) &&
+	    json_object_is_type(pids, json_type_array) && json_object_array_length(pids)) {
 		for (size_t i = 0; i < json_object_array_length(pids); i++)
 			json_object_array_add(
 				list,
@@ -188,9 +189,19 @@ struct json_object *ub_session_answer(void *opaque, struct json_object *request)
 	struct ub_session *session = opaque;
 	struct json_object *cmd;
 	struct ub_reason why;
-	const char *name =
-		json_object_object_get_ex(request, "cmd", &cmd) ? json_object_get_string(cmd) : "";
+	const char *name = json_object_object_get_ex(request, "cmd", &cmd)
+				   ? json_object_get_string(cmd)
+				   : NULL;
 
+	if (!name) /* none, or null */
+		name = "";
+	if (ub_session_is_lost(session))
+		return failure(-ECONNRESET,
+			       (ub_reason_set(&why, 0,
+					      "session %d lost the userspace "
+					      "kernel's daemon and ends: start it again",
+					      getpid()),
+				&why));
 	if (!strcmp(name, "attach"))
 		return answer_attach(session, request);
 	if (!strcmp(name, "detach"))

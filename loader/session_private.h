@@ -44,6 +44,7 @@ struct ub_session {
 	pid_t child; /* the command that we started, 0 = none or ended */
 	int child_status;
 	bool started;
+	bool lost; /* the userspace kernel's daemon is gone */
 };
 
 /* session.c */
@@ -52,6 +53,8 @@ void ub_session_detach(struct ub_session *session, pid_t pid, struct ub_detach_o
 /* Drops processes that ended. */
 void ub_session_reap(struct ub_session *session);
 void ub_session_arm_tick(struct ub_session *session);
+/* Whether the userspace kernel's daemon is gone; says so once, and ends the session. */
+bool ub_session_is_lost(struct ub_session *session);
 
 /* session_forks.c: children of attached processes are attached, from now on. */
 int __must_check ub_session_forks_follow(struct ub_session *session, struct ub_reason *why);

@@ -168,6 +168,12 @@ static int permission_denied(const struct ub_tracee *target, struct ub_reason *w
 	if (owner == (uid_t)-1)
 		owner = target->uid;
 	describe_user(owner, who, sizeof(who));
+	if (!geteuid())
+		return ub_reason_set(
+			why, -EPERM,
+			"no permission for process %d (%s) though you are root: CAP_SYS_PTRACE is "
+			"missing (a container?), or a security module forbids ptrace",
+			target->pid, target->comm);
 	if (owner != geteuid())
 		return ub_reason_set(
 			why, -EPERM,

@@ -76,6 +76,9 @@ int ub_address_space_read(pid_t pid, struct ub_address_space *space, struct ub_r
 		mapping.prot = (perms[0] == 'r' ? PROT_READ : 0) |
 			       (perms[1] == 'w' ? PROT_WRITE : 0) |
 			       (perms[2] == 'x' ? PROT_EXEC : 0);
+		/* Not probed, as in the kernel: what is written there goes into the file. */
+		if (perms[3] == 's')
+			mapping.prot &= ~PROT_EXEC;
 		line[strcspn(line, "\n")] = 0;
 		mapping.name = strdup(name_at ? line + name_at : "");
 		err = mapping.name ? add_mapping(space, &mapping) : -ENOMEM;

@@ -74,7 +74,11 @@ static u32 filler(const struct ub_planner *p, u64 address)
 	bytes = ub_elf_bytes(p->elf, address, &size);
 	if (!bytes)
 		return 0;
-	if (*bytes == 0xcc || *bytes == 0x00)
+	if (*bytes == 0xcc)
+		return 1;
+	/* Zeros pad up to an aligned address; from one on they are a table (hand-written code keeps
+	 * its constants there). */
+	if (*bytes == 0x00 && address % 4)
 		return 1;
 	if (ub_decode(bytes, size, address, &insn) || !(insn.flags & UB_DECODED_NOP) ||
 	    (insn.flags & UB_DECODED_ENDBR))

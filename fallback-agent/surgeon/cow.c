@@ -28,8 +28,9 @@ int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
+	/* By now the name may be that of a FIFO. */
 	snprintf(path, sizeof(path), "%s/root%s", t->proc, ub_mapping_name(t, m));
-	return open(path, O_RDONLY | O_CLOEXEC);
+	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
 /* Whether the page in memory is the file's. */

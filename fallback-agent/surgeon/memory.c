@@ -381,6 +381,12 @@ static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, str
 		return ub_reason_set(why, -EAGAIN, "address %lx in process %d was taken meanwhile",
 				     part->address, t->pid);
 	}
+	/* Not an invitation to try again: it locks all of its memory and may not lock more. */
+	if (err == -EAGAIN)
+		return ub_reason_set(why, -ENOMEM,
+				     "process %d locks its memory (mlockall) and has reached its "
+				     "limit: raise it (prlimit --memlock)",
+				     t->pid);
 	if (err)
 		return err;
 	if ((u64)result != part->address) {

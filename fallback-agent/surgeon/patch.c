@@ -13,6 +13,7 @@
 #include <agent/layout.h>
 #include <surgeon/target.h>
 
+#define JMP_REL32 0xe9
 #define PAGE 4096ull
 
 static const struct ub_site *find_site(const struct ub_image *image, u64 address)
@@ -118,6 +119,41 @@ static int check_sites(struct ub_target *t, const struct ub_image *image,
 	return 0;
 }
 
+/*
+ * A jump that overlaps the code behind its site (hook/pun.c) leads where bytes say that are not ours. If
+ * somebody has changed those, by a breakpoint say, it would lead anywhere.
+ */
+static int check_overlapping(struct ub_target *t, const struct ub_image *image,
+			     const struct ub_image *over, struct ub_reason *why)
+{
+	enum { MAX_JUMP = UB_SITE_BYTES + 5 };
+
+	for (u32 i = 0; image && i < image->nr_sites; i++) {
+		const struct ub_site *site = &image->sites[i];
+		u8 bytes[MAX_JUMP];
+		u32 opcode = 0;
+		s32 distance;
+
+		while (opcode < site->len && site->new[opcode] != JMP_REL32)
+			opcode++;
+		if (opcode == site->len || opcode + 5 <= site->len)
+			continue;
+		if (ub_target_read(t, site->address, bytes, opcode + 5))
+			return ub_reason_set(why, -EBUSY,
+					     "process %d: the code behind %#lx is not mapped any more",
+					     t->pid, (unsigned long)site->address);
+		overlay(over, site->address, opcode + 5, false, bytes);
+		overlay(image, site->address, opcode + 5, true, bytes);
+		memcpy(&distance, bytes + opcode + 1, sizeof(distance));
+		if (!ub_image_inside(image, site->address + opcode + 5 + (s64)distance))
+			return ub_reason_set(why, -EBUSY,
+					     "process %d: somebody else has changed the code behind "
+					     "%#lx (a breakpoint?), where a jump of ours would overlap it",
+					     t->pid, (unsigned long)site->address);
+	}
+	return 0;
+}
+
 int ub_sites_check(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
 		   struct ub_reason *why)
 {
@@ -136,6 +172,8 @@ int ub_sites_check(struct ub_target *t, const struct ub_image *old, const struct
 	if (!err)
 		err = check_sites(t, new, old, false, bytes, why);
 	free(bytes);
+	if (!err)
+		err = check_overlapping(t, new, old, why);
 	return err ? err : ub_fault(t, UB_FAULT_checked);
 }
 

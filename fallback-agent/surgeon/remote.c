@@ -12,8 +12,10 @@
  *
  * Left alone it makes the system call that it was about to make, returns into rt_sigreturn, and is
  * what it was. The frame lies in dead memory: the far end of the main stack, or below the red zone
- * of the thread itself. What may be lost is the system call's effect (a descriptor, a mapping):
- *those are found by name afterwards (memory.c).
+ * of the thread itself. Dead as far as one can see: a main thread that has switched to a coroutine
+ * or a handler's stack may have left its own nearly used up, and Go's goroutines live in the heap.
+ * So what was there is put back. What may be lost is the system call's effect (a descriptor, a
+ *mapping): those are found by name afterwards (memory.c).
  *
  *   - Signals are blocked meanwhile, after the registers point at the frame and until before they
  *are given back, so that an orphan's mask comes back with the frame. A signal that is being
@@ -56,6 +58,8 @@
 #define XSTATE_AMX    (3ull << 17)
 
 #define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION */
+/* PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG */
+#define GET_SYSCALL_USER_DISPATCH 0x4211
 
 #define UC_FP_XSTATE	     1
 #define UC_SIGCONTEXT_SS     2
@@ -305,10 +309,31 @@ static int choose_scratch(struct ub_target *t)
 	return orphan ? -EBUSY : -ENOSPC;
 }
 
+/* A filter (seccomp) or a dispatcher (Wine's) is a thread's own: the main thread may have none
+ * while others would be killed for our system calls. */
+static bool may_call(const struct ub_target *t, const struct ub_thread *thread)
+{
+	struct {
+		u64 mode, selector, offset, len;
+	} dispatch = { 0 };
+	char proc[64];
+	u64 mode = 0;
+
+	if (!ptrace(GET_SYSCALL_USER_DISPATCH, thread->tid, sizeof(dispatch), &dispatch) &&
+	    dispatch.mode)
+		return false;
+	if (t->suspended)
+		return true;
+	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
+	return ub_proc_status(proc, "Seccomp", 10, &mode) || !mode;
+}
+
 /* The thread that is disturbed least: one that is not about to take a signal. */
 static struct ub_thread *choose_host(struct ub_target *t)
 {
 	struct ub_thread *best = NULL;
+
+	t->filtered = false;
 
 	for (u32 i = 0; i < t->nr_threads; i++) {
 		struct ub_thread *thread = &t->threads[i];
@@ -321,7 +346,14 @@ static struct ub_thread *choose_host(struct ub_target *t)
 		if (best->process == t->pid && !best->unconsumed)
 			break;
 	}
-	return best;
+	if (!best || may_call(t, best))
+		return best;
+	for (u32 i = 0; i < t->nr_threads; i++) {
+		if (t->threads[i].state == UB_THREAD_STOPPED && may_call(t, &t->threads[i]))
+			return &t->threads[i];
+	}
+	t->filtered = true;
+	return NULL;
 }
 
 static void leave_restartable_sequence(struct ub_target *t, struct ub_thread *thread)
@@ -381,6 +413,12 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 	u64 all = ~0ull, mask = 0;
 	int err;
 
+	if (t->filtered)
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"process %d has no thread that may make our system calls: each is under a "
+			"seccomp filter or a system call dispatcher (as Wine's)",
+			t->pid);
 	t->busy = !t->host;
 	if (!t->host)
 		return ub_reason_set(why, -EBUSY,
@@ -391,6 +429,14 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 		return ub_reason_set(why, err, "process %d has no stack space to work with",
 				     t->pid);
 	t->frame = t->scratch;
+	if (!t->under)
+		t->under = malloc(SCRATCH_BYTES);
+	if (!t->under)
+		return ub_reason_set(why, -ENOMEM, "out of memory");
+	err = ub_target_read(t, t->scratch, t->under, SCRATCH_BYTES);
+	if (err)
+		return ub_reason_set(why, err, "cannot read the stack of process %d: %s", t->pid,
+				     strerror(-err));
 	if (ptrace(PTRACE_GETSIGMASK, t->host->tid, 8, &mask))
 		return ub_reason_set(why, -ESRCH, "process %d is gone", t->pid);
 	t->saved_mask = mask;
@@ -477,8 +523,11 @@ void ub_remote_end(struct ub_target *t)
 	if (t->host->state != UB_THREAD_STOPPED)
 		return;
 	ptrace(PTRACE_SETSIGMASK, t->host->tid, 8, &t->saved_mask);
-	ptrace(PTRACE_SETREGS, t->host->tid, 0, &t->host->regs);
+	if (ptrace(PTRACE_SETREGS, t->host->tid, 0, &t->host->regs))
+		return; /* killed; and nobody returns to a frame that is half overwritten */
 	t->host->changed = false;
+	if (ub_target_write(t, t->scratch, t->under, SCRATCH_BYTES))
+		return; /* gone */
 }
 
 int ub_thread_set_ip(struct ub_target *t, struct ub_thread *thread, u64 ip)

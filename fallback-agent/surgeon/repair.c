@@ -14,6 +14,7 @@
 #include <string.h>
 #include <linux/kcmp.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include <agent/data.h>
@@ -171,6 +172,7 @@ static void check_against_files(const struct ub_target *t, struct ub_image *imag
 {
 	const struct ub_mapping *m = NULL;
 	_cleanup_close_ int fd = -1;
+	struct stat st;
 	u32 nr = 0;
 
 	for (u32 i = 0; i < image->nr_sites; i++) {
@@ -182,6 +184,12 @@ static void check_against_files(const struct ub_target *t, struct ub_image *imag
 				close(fd);
 			m = ub_target_mapping(t, site->address);
 			fd = m && m->inode ? ub_open_mapped(t, m) : -1;
+			/* Another file by that name: its bytes say nothing about ours, and a site
+			 * that stays patched without its trampoline kills. */
+			if (fd >= 0 && (fstat(fd, &st) || st.st_ino != m->inode)) {
+				close(fd);
+				fd = -1;
+			}
 		}
 		/* A file that can't be opened any more (upgraded, unlinked) proves nothing either
 		 * way. */

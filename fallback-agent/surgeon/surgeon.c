@@ -107,11 +107,13 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 		return 1;
 	if (ub_stage_known(t, image))
 		ub_stage_set(t, image, UB_STAGE_REMOVED);
-	if (t->seccomp && !t->suspended) {
+	if ((t->seccomp && !t->suspended) || t->filtered) {
 		ub_reason_set(&report->surgery.left, 0,
-			      "process %d has put itself under a seccomp filter, so its bytes are "
+			      "process %d has put itself under a %s, so its bytes are "
 			      "restored and the mapping stays until it exits",
-			      t->pid);
+			      t->pid,
+			      t->seccomp ? "seccomp filter"
+					 : "seccomp filter or system call dispatcher");
 		report->hopeless = 1;
 		return 1;
 	}

@@ -83,6 +83,8 @@ void ub_target_close(struct ub_target *t)
 {
 	if (t->mem >= 0)
 		close(t->mem);
+	free(t->under);
+	t->under = NULL;
 	free(t->threads);
 	free(t->mappings);
 	free(t->names);

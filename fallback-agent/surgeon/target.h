@@ -77,7 +77,9 @@ struct ub_target {
 	u64 restorer; /* mov $15, %eax; syscall */
 	u64 scratch;  /* memory for the frame and arguments */
 	u64 frame;
+	u8 *under; /* what the scratch memory held */
 	bool host_in_use;
+	bool filtered; /* no thread may make system calls: see may_call() */
 	bool busy; /* no thread or no memory to work with now, but soon */
 	u64 saved_mask;
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,7 +33,7 @@
 
 #include "fake.h"
 
-#define DEADLINE_MS 60000
+#define DEADLINE_MS 100000
 
 static char run_dir[64];
 
@@ -107,6 +108,8 @@ static __attribute__((unused)) pid_t start_target(void)
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		/* A test that fails leaves nobody behind. */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;)
 			pause();
 	}

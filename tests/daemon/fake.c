@@ -168,6 +168,11 @@ void ub_kernel_session_end(struct ub_kernel *kernel, u64 session)
 {
 }
 
+void ub_kernel_sweep(struct ub_kernel *kernel, bool (*is_alive)(void *opaque, u32 tgid),
+		     void *opaque)
+{
+}
+
 u32 ub_kernel_uprobe_type(const struct ub_kernel *kernel)
 {
 	return 8;

@@ -14,6 +14,7 @@ static pid_t start_client(int (*body)(pid_t target), pid_t target, int *said)
 	assert_int_equal(pipe(fds), 0);
 	pid = fork();
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		value = ub_client_enter(NULL);
 		if (!value)
 			value = body(target);

@@ -20,6 +20,7 @@ static pid_t start_tool(const char *name, long argument)
 		struct ub_exec_options options = {};
 		struct ub_reason why = {};
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		snprintf(number, sizeof(number), "%ld", argument);
 		if (ub_client_exec(argv, &options, &why))
 			fprintf(stderr, "exec: %s\n", why.text);

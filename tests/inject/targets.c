@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -358,6 +359,102 @@ static void unprivileged(void)
 	end_well(&v);
 }
 
+/* Fails at once, and not by trying again and again. */
+static void locked_to_the_limit(void)
+{
+	struct ub_surgery result;
+	struct ub_reason why = { "" };
+	struct ub_residue *snapshot;
+	struct ub_image *image;
+	struct victim v;
+	int err;
+
+	odd_start_unready(&v, "locked-to-the-limit");
+	if (strcmp(victim_line(&v), "ready") || strcmp(victim_line(&v), "locked")) {
+		printf("locked to the limit: not tried, mlockall() is not allowed\n");
+		victim_reap(&v);
+		return;
+	}
+	snapshot = before(&v, UB_RESIDUE_FULL);
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	check(image, "no image");
+	err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+	check(err == -ENOMEM && strstr(why.text, "mlockall"), "%s (%d)", why.text, err);
+	ub_image_free(image);
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	end_well(&v);
+}
+
+/* The main stack looks free from the stack pointer that its thread has now. */
+static void deep_stack(void)
+{
+	struct victim v;
+
+	odd_start(&v, "deep-stack");
+	cycles(&v, 5, 5);
+	victim_tell(&v, "go");
+	check(!strcmp(victim_line(&v), "0 wrong"), "its stack was written to");
+	end_well(&v);
+}
+
+/* The filter is not the main thread's, and that one can't work for us. */
+static void sandboxed_thread(void)
+{
+	struct victim v;
+
+	odd_start(&v, "sandboxed-thread");
+	cycles(&v, 10, 10);
+	end_well(&v);
+}
+
+/* PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG is there since Linux 6.4. */
+static bool can_ask_for_dispatch(pid_t pid)
+{
+	u64 configuration[4];
+	bool can;
+
+	if (ptrace(PTRACE_SEIZE, pid, 0, 0) || ptrace(PTRACE_INTERRUPT, pid, 0, 0) ||
+	    waitpid(pid, NULL, __WALL) != pid)
+		return false;
+	can = !ptrace(0x4211, pid, sizeof(configuration), configuration);
+	ptrace(PTRACE_DETACH, pid, 0, 0);
+	return can;
+}
+
+/* Our system calls would be its SIGSYS, which it does not survive. */
+static void dispatched(void)
+{
+	struct ub_surgery result;
+	struct ub_reason why = { "" };
+	struct ub_image *image;
+	struct victim v;
+	int err;
+
+	odd_start_unready(&v, "dispatched");
+	if (strcmp(victim_line(&v), "ready") || !can_ask_for_dispatch(v.pid)) {
+		printf("dispatched: not tried, this kernel has no system call dispatch\n");
+		victim_reap(&v);
+		return;
+	}
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	check(image, "no image");
+	/* It says ready before it blocks its system calls. */
+	for (int i = 0; i < 3000; i++) {
+		err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+		if (err == -EOPNOTSUPP)
+			break;
+		check(!err, "%s (%d)", why.text, err);
+		err = ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result, &why);
+		check(!err, "%s (%d)", why.text, err);
+		usleep(10000);
+	}
+	check(err == -EOPNOTSUPP && strstr(why.text, "dispatcher"), "%s (%d)", why.text, err);
+	check(victim_alive(&v) && victim_state(&v) == 'R', "it died");
+	ub_image_free(image);
+	victim_reap(&v);
+}
+
 /* --- many threads, many signals ------------------------------------------------------------ */
 
 static void many_threads(void)
@@ -428,6 +525,10 @@ static const struct {
 	{ "seccomp-later", seccomp_after_attach },
 	{ "descriptors", full_descriptor_table },
 	{ "locked", locked_memory },
+	{ "locked-to-the-limit", locked_to_the_limit },
+	{ "deep-stack", deep_stack },
+	{ "dispatched", dispatched },
+	{ "sandboxed-thread", sandboxed_thread },
 	{ "unprivileged", unprivileged },
 	{ "signals", signals_with_siginfo },
 	{ "many-threads", many_threads },

@@ -21,7 +21,12 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
 
 static void wait_for_line(void)
 {
@@ -294,6 +299,92 @@ static void undumpable(void *opaque)
 		pause();
 }
 
+/* Not one byte more may be locked. */
+static void locked_to_the_limit(void *opaque)
+{
+	struct rlimit none = { 0, 0 };
+
+	if (mlockall(MCL_CURRENT | MCL_FUTURE)) {
+		dprintf(STDOUT_FILENO, "cannot lock\n");
+		pause();
+	}
+	(void)!write(STDOUT_FILENO, "ready\n", 6);
+	/* Privileged processes have no limit. */
+	if (!geteuid() && (setrlimit(RLIMIT_MEMLOCK, &none) || setgid(65534) || setuid(65534)))
+		_exit(9);
+	prctl(PR_SET_DUMPABLE, 1);
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* forgotten by setuid() */
+	(void)!write(STDOUT_FILENO, "locked\n", 7);
+	for (;;)
+		pause();
+}
+
+static char coroutine_stack[65536];
+static ucontext_t main_context, coroutine_context;
+
+static void in_coroutine(void)
+{
+	begin();
+	wait_for_line();
+	swapcontext(&coroutine_context, &main_context);
+}
+
+/* Switches to another stack with its own used up to the last page, and looks at it afterwards. */
+static void deep_stack(void *opaque)
+{
+	static volatile unsigned int wrong;
+	enum { DEPTH = 1 << 20 };
+	volatile unsigned char used[DEPTH];
+
+	for (unsigned int i = 0; i < DEPTH; i++)
+		used[i] = i % 251;
+	getcontext(&coroutine_context);
+	coroutine_context.uc_stack.ss_sp = coroutine_stack;
+	coroutine_context.uc_stack.ss_size = sizeof(coroutine_stack);
+	makecontext(&coroutine_context, in_coroutine, 0);
+	swapcontext(&main_context, &coroutine_context);
+	for (unsigned int i = 0; i < DEPTH; i++)
+		wrong += used[i] != i % 251;
+	dprintf(STDOUT_FILENO, "%u wrong\n", wrong);
+	for (;;)
+		pause();
+}
+
+static volatile char dispatcher;
+
+/* Whatever system call it makes from here on is a SIGSYS, but for those of its handler. */
+static void dispatched(void *opaque)
+{
+	if (prctl(PR_SET_SYSCALL_USER_DISPATCH, 1, 0, 0, &dispatcher)) {
+		dprintf(STDOUT_FILENO, "no dispatch\n");
+		pause();
+	}
+	begin();
+	dispatcher = 1;
+	for (;;)
+		;
+}
+
+static void *sandboxed_thread(void *opaque)
+{
+	sandboxed(NULL);
+	return NULL;
+}
+
+/* A thread under a filter, and a main thread, under none, that is blocked for long. */
+static void sandboxed_thread_only(void *opaque)
+{
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, sandboxed_thread, NULL);
+	if (!vfork()) {
+		syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);
+		syscall(SYS_pause);
+		_exit(0);
+	}
+	pause();
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void *);
@@ -307,6 +398,10 @@ static const struct {
 	{ "sandboxed-later", sandboxed_later },
 	{ "no-descriptors", no_descriptors },
 	{ "locked", locked },
+	{ "locked-to-the-limit", locked_to_the_limit },
+	{ "deep-stack", deep_stack },
+	{ "dispatched", dispatched },
+	{ "sandboxed-thread", sandboxed_thread_only },
 	{ "nobody", as_nobody },
 	{ "signals", takes_signals },
 	{ "undumpable", undumpable },

@@ -3,7 +3,8 @@
  * Which calls leave the process, and which do not.
  *
  * bpf(2), perf_event_open(2) and epoll_ctl(2) are told by number, ioctl(2) by its request: all of
- * perf's are of type '$', and no other ioctl costs more than the filter. Everything of another
+ * perf's are of type '$', and no other ioctl costs more than the filter. mmap(2) of a shared file
+ * is looked at (and passed on) because it tells the size of a perf buffer. Everything of another
  * architecture (i386, x32) is left alone.
  *
  * WAIT_KILLABLE_RECV: once the daemon has taken a call, a signal no longer takes the caller out of
@@ -17,6 +18,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -37,7 +39,7 @@
 #define X32_BIT	     0x40000000
 #define PROBE_CMD    0x7ffffff0 /* no such bpf(2) command */
 #define PROBE_ANSWER 4711
-#define PROBE_MS     10000
+#define PROBE_MS     60000
 
 #define LOAD(field)	     BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define IF_EQUAL(k, t, f)    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (k), (t), (f))
@@ -50,28 +52,33 @@
 int ub_filter_install(u32 flags, struct ub_reason *why)
 {
 	bool root = flags & UB_FILTER_AS_ROOT, files = flags & UB_FILTER_FILES;
-	/* Jumps go over instructions: to NOTIFY (18), ALLOW (17) or ZERO (19). */
+	/* Jumps go over instructions: to NOTIFY (23), ALLOW (22) or ZERO (24). */
 	struct sock_filter code[] = {
 		/* 0 */ LOAD(arch),
-		/* 1 */ IF_EQUAL(AUDIT_ARCH_X86_64, 0, 15),
+		/* 1 */ IF_EQUAL(AUDIT_ARCH_X86_64, 0, 20),
 		/* 2 */ LOAD(nr),
-		/* 3 */ IF_AT_LEAST(X32_BIT, 13, 0),
-		/* 4 */ IF_EQUAL(SYS_bpf, 13, 0),
-		/* 5 */ IF_EQUAL(SYS_perf_event_open, 12, 0),
-		/* 6 */ IF_EQUAL(SYS_epoll_ctl, 11, 0),
-		/* 7 */ IF_EQUAL(files ? SYS_openat : NONE, 10, 0),
-		/* 8 */ IF_EQUAL(files ? SYS_open : NONE, 9, 0),
-		/* 9 */ IF_EQUAL(root ? SYS_geteuid : NONE, 9, 0),
-		/* 10 */ IF_EQUAL(root ? SYS_getuid : NONE, 8, 0),
-		/* 11 */ IF_EQUAL(root ? SYS_setrlimit : NONE, 7, 0),
-		/* 12 */ IF_EQUAL(root ? SYS_prlimit64 : NONE, 6, 0),
-		/* 13 */ IF_EQUAL(SYS_ioctl, 0, 3),
-		/* 14 */ LOAD(args[1]),
-		/* 15 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
-		/* 16 */ IF_EQUAL('$' << 8, 1, 0),
-		/* 17 */ RETURN(SECCOMP_RET_ALLOW),
-		/* 18 */ RETURN(SECCOMP_RET_USER_NOTIF),
-		/* 19: an errno of 0 is a result of 0 */ RETURN(SECCOMP_RET_ERRNO | 0),
+		/* 3 */ IF_AT_LEAST(X32_BIT, 18, 0),
+		/* 4 */ IF_EQUAL(SYS_bpf, 18, 0),
+		/* 5 */ IF_EQUAL(SYS_perf_event_open, 17, 0),
+		/* 6 */ IF_EQUAL(SYS_epoll_ctl, 16, 0),
+		/* 7 */ IF_EQUAL(files ? SYS_openat : NONE, 15, 0),
+		/* 8 */ IF_EQUAL(files ? SYS_open : NONE, 14, 0),
+		/* 9 */ IF_EQUAL(root ? SYS_geteuid : NONE, 14, 0),
+		/* 10 */ IF_EQUAL(root ? SYS_getuid : NONE, 13, 0),
+		/* 11 */ IF_EQUAL(root ? SYS_setrlimit : NONE, 12, 0),
+		/* 12 */ IF_EQUAL(root ? SYS_prlimit64 : NONE, 11, 0),
+		/* 13 */ IF_EQUAL(SYS_mmap, 0, 4),
+		/* 14 */ LOAD(args[3]),
+		/* 15 */ IF_EQUAL(MAP_SHARED, 0, 6),
+		/* 16 */ LOAD(args[4]),
+		/* 17 */ IF_EQUAL(0xffffffff, 4, 5),
+		/* 18 */ IF_EQUAL(SYS_ioctl, 0, 3),
+		/* 19 */ LOAD(args[1]),
+		/* 20 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
+		/* 21 */ IF_EQUAL('$' << 8, 1, 0),
+		/* 22 */ RETURN(SECCOMP_RET_ALLOW),
+		/* 23 */ RETURN(SECCOMP_RET_USER_NOTIF),
+		/* 24: an errno of 0 is a result of 0 */ RETURN(SECCOMP_RET_ERRNO | 0),
 	};
 	struct sock_fprog program = { ub_array_size(code), code };
 	int fd;

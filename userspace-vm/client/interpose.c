@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
@@ -57,7 +58,11 @@ void ub_interpose_start(int sock, u64 session)
 
 bool ub_client_lost(void)
 {
-	return state.active && state.sock < 0;
+	struct pollfd peer = { .fd = state.sock };
+
+	if (!state.active)
+		return false;
+	return state.sock < 0 || (poll(&peer, 1, 0) == 1 && (peer.revents & (POLLHUP | POLLERR)));
 }
 
 static void lose_connection(void)

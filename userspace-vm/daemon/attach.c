@@ -310,6 +310,7 @@ static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct
 {
 	struct targets *targets = opaque;
 	struct session *session = NULL;
+	struct ub_reason ours = {};
 	bool everywhere = false;
 	int err = 0;
 	u32 done;
@@ -322,7 +323,7 @@ static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct
 		if (!session)
 			err = -EINVAL;
 		else if (view.pid > 0)
-			err = check_pid(targets, view.pid, &view.pid, why);
+			err = check_pid(targets, view.pid, &view.pid, &ours);
 		if (err)
 			break;
 		link = link_new(targets, &view, session);
@@ -341,8 +342,13 @@ static int attach(void *opaque, const struct ub_link_view *views, u32 nr, struct
 	}
 	/* All links are there: the first update of each process puts all of them in at one stop. */
 	for (u32 i = 0; i < done && !err; i++)
-		err = place(targets, ub_daemon_link_find(targets, views[i].link_id), why);
+		err = place(targets, ub_daemon_link_find(targets, views[i].link_id), &ours);
 	if (err) {
+		/* An errno is all that bpf(2) can say; our own loader asks for the rest. */
+		if (session)
+			session->refusal = ours;
+		if (why)
+			*why = ours;
 		for (u32 i = 0; i < done; i++)
 			link_remove(targets, views[i].link_id);
 		ub_daemon_targets_flush(targets);

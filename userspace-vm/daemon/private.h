@@ -44,8 +44,8 @@ struct session {
 	pid_t *pids;
 	u32 nr_excluded; /* taken out by `detach PID`, until attached by name again */
 	pid_t *excluded;
+	struct ub_reason refusal; /* of its last link that was refused */
 	struct connection *notes; /* where lines for people go, or NULL */
-	char last_note[600];	  /* the latest of them, for whoever asks */
 };
 
 struct ub_daemon {

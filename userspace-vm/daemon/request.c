@@ -8,7 +8,7 @@
  *   {"cmd":"detach","pid":N[,"session":S]}  takes a process out of all sessions, or one
  *   {"cmd":"detach","all":true}           takes every process out
  *   {"cmd":"include","pid":N[,"session":S]} undoes a detach
- *   {"cmd":"why","pid":N}                 why the last call of client N failed, once
+ *   {"cmd":"refusal","pid":N}             why the last link of the session of process N was refused
  *   {"cmd":"ping"}
  */
 #include "targets.h"
@@ -235,20 +235,19 @@ static struct json_object *include(struct ub_daemon *daemon, struct json_object 
 	return succeeded();
 }
 
-static struct json_object *why(struct ub_daemon *daemon, struct json_object *request)
+static struct json_object *refusal(struct ub_daemon *daemon, struct json_object *request)
 {
-	struct json_object *answer = succeeded(), *value;
-	pid_t pid = 0;
+	struct session *session = daemon->sessions;
+	struct json_object *answer, *value;
 
-	if (json_object_object_get_ex(request, "pid", &value))
-		pid = json_object_get_int(value);
-	for (struct session *session = daemon->sessions; session; session = session->next) {
-		if (session->pid != pid || !session->last_note[0])
-			continue;
-		add_text(answer, "why", session->last_note);
-		session->last_note[0] = '\0';
-		break;
-	}
+	if (!json_object_object_get_ex(request, "pid", &value))
+		return failed("refusal wants a pid");
+	while (session && session->pid != json_object_get_int(value))
+		session = session->next;
+	if (!session)
+		return failed("no such session");
+	answer = succeeded();
+	add_text(answer, "text", session->refusal.text);
 	return answer;
 }
 
@@ -266,8 +265,7 @@ static const struct {
 	struct json_object *(*answer)(struct ub_daemon *daemon, struct json_object *request);
 } commands[] = {
 	{ "list", list },	{ "attached", attached }, { "detach", detach },
-	{ "include", include }, { "why", why },
-	{ "ping", ping },
+	{ "include", include }, { "refusal", refusal },	  { "ping", ping },
 };
 
 static struct json_object *answer_to(struct ub_daemon *daemon, struct json_object *request)

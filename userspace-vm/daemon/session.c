@@ -150,7 +150,6 @@ void ub_daemon_session_note(struct session *session, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	ub_daemon_log(session->daemon, "session %llu: %s", (unsigned long long)session->id, text);
-	memcpy(session->last_note, text, sizeof(session->last_note));
 	if (session->notes)
 		ub_daemon_connection_note(session->notes, text);
 }

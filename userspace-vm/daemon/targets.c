@@ -167,12 +167,25 @@ void ub_daemon_target_free(struct target *target)
 	ub_daemon_check_idle(targets->daemon);
 }
 
+static bool is_process_alive(void *opaque, u32 tgid)
+{
+	struct ub_procfs_status status;
+
+	return ub_procfs_status((pid_t)tgid, &status) == 0 && status.state != 'Z' &&
+	       status.state != 'X';
+}
+
 static void on_process_end(void *opaque, u32 events)
 {
 	struct target *target = opaque;
+	struct ub_daemon *daemon = target->targets->daemon;
+	bool ran_programs = target->generation > 0;
 
-	ub_daemon_log(target->targets->daemon, "pid %d ended", target->pid);
+	ub_daemon_log(daemon, "pid %d ended", target->pid);
 	ub_daemon_target_free(target);
+	/* It may have held elements of maps that it can't give back any more. */
+	if (ran_programs && daemon->kernel)
+		ub_kernel_sweep(daemon->kernel, is_process_alive, NULL);
 }
 
 struct target *ub_daemon_target_get(struct targets *targets, pid_t pid)

@@ -69,7 +69,7 @@ bool ub_helper_allowed(const struct ub_helper *helper, enum bpf_prog_type type)
 {
 	if (type == BPF_PROG_TYPE_UNSPEC)
 		return false;
-	if (helper->id == BPF_FUNC_skb_store_bytes)
+	if (helper->id == BPF_FUNC_skb_store_bytes || helper->id == BPF_FUNC_csum_update)
 		return is_traffic_control(type);
 	if (helper->id == BPF_FUNC_csum_diff)
 		return is_traffic_control(type) || type == BPF_PROG_TYPE_XDP;

@@ -399,6 +399,7 @@ static void free_walk(struct env *env)
 		env->evicted = next;
 	}
 	env->nr_explored = 0;
+	env->state_bytes = 0;
 }
 
 static void main_args(struct env *env, struct reg *regs)

@@ -43,6 +43,7 @@
 #define MAX_PACKET_OFF 0xffff
 #define MAX_LOOPS 0x800000
 #define CALLER_SAVED 6
+#define MAX_STATE_BYTES (512ull << 20) /* of all states together; Linux leaves that to the memory cgroup */
 
 enum {
 	NOT_INIT = 0,
@@ -186,6 +187,7 @@ struct state {
 struct explored {
 	struct state state; /* first: a state's parent is always one of these */
 	struct explored *next;
+	u64 bytes;
 	u32 hits, misses;
 	bool in_free_list;
 };
@@ -195,6 +197,7 @@ struct pending {
 	u32 insn, prev_insn;
 	struct pending *next;
 	u64 log_pos;
+	u64 bytes;
 };
 
 enum percpu_state {
@@ -285,6 +288,7 @@ struct env {
 	struct explored **explored; /* by instruction */
 	struct explored *evicted;   /* not compared any more, but still somebody's parent */
 	u32 nr_explored;
+	u64 state_bytes; /* held by explored and pending states */
 	u32 insn, prev_insn;
 	u32 id_gen;
 
@@ -424,6 +428,9 @@ static inline bool ub_reg_is_null(const struct reg *reg)
 /* --- state.c --------------------------------------------------------------------------------- */
 int ub_state_copy(struct state *dst, const struct state *src);
 void ub_state_clear(struct state *state);
+u64 ub_state_bytes(const struct state *state);
+/* Accounts for a state to be kept: -ENOMEM beyond MAX_STATE_BYTES. */
+int ub_state_charge(struct env *env, u64 bytes);
 struct frame *ub_frame_new(s32 callsite, u32 frameno, u32 subprog);
 void ub_frame_free(struct frame *frame);
 int ub_frame_grow(struct env *env, struct frame *frame, u32 bytes);

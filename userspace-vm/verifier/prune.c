@@ -244,6 +244,7 @@ static bool states_equal(struct env *env, const struct state *old, const struct 
 static void free_explored(struct env *env, struct explored *e)
 {
 	ub_state_clear(&e->state);
+	env->state_bytes -= e->bytes;
 	free(e);
 	env->nr_explored--;
 }
@@ -338,6 +339,12 @@ static int remember(struct env *env, u32 insn)
 	env->prev_insn_processed = env->insn_processed;
 	ub_state_for_each_reg(cur, frame, reg, { reg->precise = false; });
 	err = ub_state_copy(&e->state, cur);
+	e->bytes = err ? 0 : ub_state_bytes(&e->state);
+	if (!err) {
+		err = ub_state_charge(env, e->bytes);
+		if (err)
+			e->bytes = 0;
+	}
 	if (err) {
 		free_explored(env, e);
 		return err;

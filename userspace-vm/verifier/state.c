@@ -128,6 +128,26 @@ void ub_state_clear(struct state *state)
 	memset(state, 0, sizeof(*state));
 }
 
+u64 ub_state_bytes(const struct state *state)
+{
+	u64 bytes = sizeof(*state) + state->nr_refs * sizeof(*state->refs) +
+		    state->cap_history * sizeof(*state->history);
+
+	for (u32 i = 0; i <= state->curframe; i++)
+		bytes += sizeof(struct frame) + state->frame[i]->nr_slots * sizeof(struct slot);
+	return bytes;
+}
+
+int ub_state_charge(struct env *env, u64 bytes)
+{
+	if (env->state_bytes + bytes > MAX_STATE_BYTES)
+		return ub_reject(env, -ENOMEM,
+				 "the states to be remembered take more than %llu MiB\n",
+				 (unsigned long long)(MAX_STATE_BYTES >> 20));
+	env->state_bytes += bytes;
+	return 0;
+}
+
 int ub_ref_acquire(struct env *env, enum ref_type type, u32 id)
 {
 	struct state *state = env->cur;
@@ -173,6 +193,11 @@ struct state *ub_state_push(struct env *env, u32 insn, u32 prev_insn)
 	elem = calloc(1, sizeof(*elem));
 	if (!elem)
 		return NULL;
+	elem->bytes = ub_state_bytes(env->cur);
+	if (ub_state_charge(env, elem->bytes)) {
+		free(elem);
+		return NULL;
+	}
 	if (ub_state_copy(&elem->state, env->cur)) {
 		ub_state_clear(&elem->state);
 		free(elem);
@@ -198,6 +223,7 @@ int ub_state_pop(struct env *env, u32 *insn, u32 *prev_insn, bool drop_log)
 		return -ENOENT;
 	env->stack = elem->next;
 	env->nr_stack--;
+	env->state_bytes -= elem->bytes;
 	if (env->cur) {
 		ub_state_clear(env->cur);
 		*env->cur = elem->state;

@@ -32,6 +32,9 @@
  *on a stack of the slot's (own_stack). Go's signal handlers have a stack of their own, where nested
  *hits stay.
  *
+ * Within a function the direction flag may be set (std); helpers copy with string instructions,
+ *which believe the ABI that it is not. It is cleared for them and set again.
+ *
  * The frame is not aligned to 16: nothing that runs on it uses vector registers.
  */
 #include <hook/x86_64/trampoline.h>
@@ -93,10 +96,11 @@ static const u8 pt_word[16] = {
 #define USER_DS 0x2b
 
 struct needs {
-	u32 restore;  /* registers, by hardware number */
-	u64 words;    /* of pt_regs that some program reads */
-	bool context; /* some program gets a ctx that it looks at */
-	bool run;     /* some program or helper looks at its ub_run */
+	u32 restore;	/* registers, by hardware number */
+	u64 words;	/* of pt_regs that some program reads */
+	bool context;	/* some program gets a ctx that it looks at */
+	bool run;	/* some program or helper looks at its ub_run */
+	bool direction; /* a helper relies on the direction flag, and the code may have set it */
 };
 
 static bool is_return(const struct ub_trampoline_point *point)
@@ -116,8 +120,10 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 		const struct ub_trampoline_link *link = &point->links[i];
 
 		needs.restore |= link->code->clobbers;
-		if (link->code->calls_helpers)
+		if (link->code->calls_helpers) {
 			needs.restore |= CALLER_SAVED;
+			needs.direction = point->keep_flags && point->kind == UB_TRAMPOLINE_RUN;
+		}
 		if (link->code->calls_helpers || link->code->nr_relocs)
 			needs.run = true;
 		if (link->ctx.words || link->ctx.escapes || link->ctx.written || needs.run)
@@ -129,6 +135,8 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 		needs.restore |= BIT(UB_RDI);
 	if (needs.run)
 		needs.restore |= BIT(UB_RSI);
+	if (needs.direction)
+		needs.words |= 1ull << PT_FLAGS;
 	needs.restore &= ~(BIT(UB_RSP) | BIT(UB_RBP) | BIT(UB_RBX) | BIT(UB_R12) | BIT(UB_R13) |
 			   BIT(UB_R14) | BIT(UB_R15));
 	return needs;
@@ -330,6 +338,8 @@ static void enter(struct ub_emit *emit, const struct ub_trampoline_space *space,
 		ub_emit_bytes(emit, push_pop, sizeof(push_pop));
 		ub_emit_store(emit, UB_RAX, UB_RSP, PT_FLAGS * 8);
 	}
+	if (needs->direction)
+		ub_emit_u8(emit, 0xfc); /* cld */
 	if (point->keep_flags) {
 		ub_emit_bytes(emit, save_flags, sizeof(save_flags));
 		ub_emit_store(emit, UB_RAX, UB_RSP, FLAGS);
@@ -458,6 +468,14 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 		if (cold->nothing)
 			ub_emit_land(emit, cold->nothing);
 		cold->out = ub_emit_here(emit);
+	}
+	if (needs.direction) {
+		static const u8 test[] = { 0xf6, 0x84, 0x24 }; /* testb $4,disp32(%rsp): bit 10 */
+		static const u8 set[] = { 0x04, 0x74, 0x01, 0xfd }; /* jz 1f; std; 1: */
+
+		ub_emit_bytes(emit, test, sizeof(test));
+		ub_emit_u32(emit, PT_FLAGS * 8 + 1);
+		ub_emit_bytes(emit, set, sizeof(set));
 	}
 	if (point->keep_flags) {
 		ub_emit_load(emit, UB_RAX, UB_RSP, FLAGS);
