@@ -36,6 +36,7 @@ after() {
 
 session_on userspace
 expect_error 1 "userspace backend holds .*malloc in process $pid.*ubpf-run detach $pid" as kernel run malloc -p "$pid"
+# Of all processes the first that is held is named.
 expect_error 1 "userspace backend holds .*malloc in process [0-9]+.*ubpf-run detach [0-9]+" as kernel run malloc
 # Another process may have it.
 expect_status 0 as kernel run malloc -d 0.1 -p "$other"
