@@ -543,14 +543,16 @@ int ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old, struct ub_sur
 int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 {
 	struct ub_target t = { .mem = -1, .pid = pid };
-	char proc[64];
 	int found = 0;
 
-	snprintf(proc, sizeof(proc), "/proc/%d", pid);
-	if (ub_target_proc(&t) || ub_target_read_mappings(&t))
-		return ub_reason_set(why, errno == EACCES ? -EPERM : -ESRCH,
+	if (ub_target_proc(&t) || ub_target_read_mappings(&t)) {
+		bool forbidden = errno == EACCES;
+
+		ub_target_close(&t);
+		return ub_reason_set(why, forbidden ? -EPERM : -ESRCH,
 				     "cannot look into process %d: %s", pid,
-				     errno == EACCES ? "not permitted" : "it is gone");
+				     forbidden ? "not permitted" : "it is gone");
+	}
 	for (u32 i = 0; i < t.nr_mappings; i++)
 		found |= ub_mapping_is_trace(&t, &t.mappings[i]);
 	ub_target_close(&t);
