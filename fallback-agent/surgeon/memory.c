@@ -538,13 +538,17 @@ static bool wiped_on_fork(const struct ub_target *t, u64 address)
 	return false;
 }
 
+/* Documentation/admin-guide/mm/pagemap.rst; other bits, soft-dirty say, may be set for a hole too. */
+#define PAGEMAP_PRESENT (1ull << 63)
+#define PAGEMAP_SWAPPED (1ull << 62)
+
 /* Never touched, in an image that never became live: mapped, but not yet marked, when we were
  * killed. */
 static bool fresh_page(struct ub_target *t, const struct ub_image *image, u64 address)
 {
 	struct ub_site_state state;
 	char path[96];
-	u64 entry = 1;
+	u64 entry = PAGEMAP_PRESENT;
 	FILE *pagemap;
 
 	if (!ub_stage_known(t, image) || ub_stage_get(t, image, &state) ||
@@ -555,9 +559,9 @@ static bool fresh_page(struct ub_target *t, const struct ub_image *image, u64 ad
 	if (!pagemap)
 		return false;
 	if (fseek(pagemap, address / 4096 * 8, SEEK_SET) || fread(&entry, 8, 1, pagemap) != 1)
-		entry = 1;
+		entry = PAGEMAP_PRESENT;
 	fclose(pagemap);
-	return !entry;
+	return !(entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED));
 }
 
 /* The fork page bears no name. It is ours if the image was complete and its neighbour in memory is

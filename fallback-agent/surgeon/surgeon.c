@@ -83,6 +83,16 @@ static int refuse_shadow_stack(const struct ub_target *t, struct ub_reason *why)
 	return 0;
 }
 
+/* An image that was mapped and no more stays known as that: its fork page is recognised by it. */
+static void note_stage(struct ub_target *t, const struct ub_image *image, enum ub_site_stage stage)
+{
+	struct ub_site_state state;
+
+	if (ub_stage_known(t, image) && !ub_stage_get(t, image, &state) &&
+	    state.stage != UB_STAGE_MAPPED)
+		ub_stage_set(t, image, stage);
+}
+
 /* With all threads stopped: everything of @image goes, @keep stays or comes back. 1: a thread is
  * inside. */
 int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct ub_image *keep,
@@ -91,8 +101,7 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 	struct ub_report *report = t->report;
 	int err;
 
-	if (ub_stage_known(t, image))
-		ub_stage_set(t, image, UB_STAGE_REMOVING);
+	note_stage(t, image, UB_STAGE_REMOVING);
 	err = ub_sites_restore(t, image, &report->nr_restored);
 	if (!err && keep)
 		err = ub_sites_put_back(t, keep);
@@ -105,8 +114,7 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 		ub_ips_move_out(t, ips, image, keep);
 	if (!ub_quiescent(t, ips, image, &report->surgery.left))
 		return 1;
-	if (ub_stage_known(t, image))
-		ub_stage_set(t, image, UB_STAGE_REMOVED);
+	note_stage(t, image, UB_STAGE_REMOVED);
 	if ((t->seccomp && !t->suspended) || t->filtered) {
 		ub_reason_set(&report->surgery.left, 0,
 			      "process %d has put itself under a %s, so its bytes are "

@@ -71,7 +71,7 @@ static void killed_at_random(const char *kind, u32 rounds)
 
 int main(int argc, char **argv)
 {
-	u32 rounds = argc > 1 ? atoi(argv[1]) : 12;
+	u32 rounds = argc > 1 ? atoi(argv[1]) : 40;
 
 	if (!__builtin_cpu_supports("avx"))
 		skip("this CPU has no AVX");
