@@ -153,6 +153,9 @@ void ub_sharing_emit(struct ub_emit *emit, u64 data, const u8 *bytes, u64 back, 
 /* The mapping of glibc, or NULL. */
 const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space);
 
+/* cgroup.c: fills cgroup_id and cgroups as far as they can be known. */
+void ub_cgroup_find(pid_t pid, struct ub_process *process);
+
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);
 
