@@ -301,7 +301,7 @@ static int check(const struct batch *b, u32 cmd)
 	/* Only the hash maps' own lookup looks at these. */
 	if (a->batch.flags && reads && is_hash(b->map->map.attr.type))
 		return -EINVAL;
-	if (a->batch.elem_flags & BPF_F_LOCK && !b->map->has_spin_lock)
+	if (a->batch.elem_flags & BPF_F_LOCK && !b->map->map.attr.lock)
 		return -EINVAL;
 	return 0;
 }
