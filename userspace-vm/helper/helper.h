@@ -41,6 +41,9 @@ enum ub_arg_type {
 	UB_ARG_PTR_TO_DYNPTR,
 	UB_ARG_PTR_TO_UNINIT_DYNPTR,
 	UB_ARG_PTR_TO_FIXED_MEM, /* writable or readable memory of mem_size bytes, see flags */
+	UB_ARG_PTR_TO_MAP_VALUE_OR_NULL,
+	UB_ARG_PTR_TO_TASK, /* from bpf_get_current_task_btf(): opaque, only helpers use it */
+	UB_ARG_PTR_TO_TASK_OR_NULL,
 };
 
 enum ub_ret_type {
@@ -50,6 +53,7 @@ enum ub_ret_type {
 	UB_RET_PTR_TO_MAP_VALUE_OR_NULL,
 	UB_RET_PTR_TO_ALLOC_MEM_OR_NULL, /* acquires a reference; size from the ALLOC_SIZE argument */
 	UB_RET_PTR_TO_DYNPTR_MEM_OR_NULL,
+	UB_RET_PTR_TO_TASK,
 };
 
 enum {
