@@ -6,6 +6,7 @@
 
 #include <common/cleanup.h>
 
+#include "site_lock.h"
 #include "symbol.h"
 
 struct entry {
@@ -128,6 +129,7 @@ static int attach_probe(struct ub_link_manager *manager, struct entry *entry,
 			const struct ub_probe *probe, struct ub_reason *why)
 {
 	const struct ub_tracee *target = &entry->seen.target;
+	_cleanup_close_ int lock = -1;
 	struct ub_backend_link *link;
 	struct ub_tracee_file file;
 	u64 offset;
@@ -136,6 +138,7 @@ static int attach_probe(struct ub_link_manager *manager, struct entry *entry,
 	err = ub_probe_locate(probe, target, &file, &offset, why);
 	if (err)
 		return err;
+	lock = ub_site_lock(file.path);
 	err = manager->backend->attach(probe, target, &file, offset, &link, why);
 	if (err)
 		return err;

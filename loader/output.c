@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -106,19 +107,48 @@ void ub_clock_text(char text[9])
 static int libbpf_verbose;
 static char libbpf_warning[400];
 
+/*
+ * The first warning is the most telling one, unless the verifier's log follows: then it is the line
+ * before the log's statistics, which says what was wrong with the program.
+ */
+static void keep_warning(const char *text)
+{
+	static const char begin[] = "-- BEGIN PROG LOAD LOG --\n";
+	const char *log = strstr(text, begin), *line, *next, *verdict = NULL;
+
+	if (!strncmp(text, "libbpf: ", 8))
+		text += 8;
+	if (!log) {
+		if (!libbpf_warning[0])
+			snprintf(libbpf_warning, sizeof(libbpf_warning), "%.*s",
+				 (int)strcspn(text, "\n"), text);
+		return;
+	}
+	for (line = log + sizeof(begin) - 1; *line; line = next) {
+		size_t size = strcspn(line, "\n");
+
+		next = line + size + (line[size] == '\n');
+		if (!strncmp(line, "processed ", 10) || !strncmp(line, "-- END", 6))
+			break;
+		if (size)
+			verdict = line;
+	}
+	if (verdict)
+		snprintf(libbpf_warning, sizeof(libbpf_warning), "%.*s%.*s", (int)(log - text),
+			 text, (int)strcspn(verdict, "\n"), verdict);
+}
+
 static int libbpf_print(enum libbpf_print_level level, const char *fmt, va_list args)
 {
-	if (level == LIBBPF_WARN && !libbpf_warning[0]) {
+	if (level == LIBBPF_WARN) {
 		va_list copy;
-		char text[sizeof(libbpf_warning)];
-		size_t skip;
+		char *text = NULL;
 
 		va_copy(copy, args);
-		vsnprintf(text, sizeof(text), fmt, copy);
+		if (vasprintf(&text, fmt, copy) >= 0)
+			keep_warning(text);
 		va_end(copy);
-		text[strcspn(text, "\n")] = '\0';
-		skip = strncmp(text, "libbpf: ", 8) ? 0 : 8;
-		snprintf(libbpf_warning, sizeof(libbpf_warning), "%s", text + skip);
+		free(text);
 	}
 	if (level == LIBBPF_DEBUG ? libbpf_verbose < 2 : libbpf_verbose < 1)
 		return 0;

@@ -213,6 +213,7 @@ static int add_probe(struct ub_programs *programs, struct bpf_program *program,
 static int find_probes(struct ub_programs *programs, const char *place, struct ub_reason *why)
 {
 	struct bpf_program *program;
+	bool needs_place = false;
 	u32 nr = 0;
 	int err;
 
@@ -227,7 +228,11 @@ static int find_probes(struct ub_programs *programs, const char *place, struct u
 		err = add_probe(programs, program, place, why);
 		if (err)
 			return err;
+		needs_place |= !strchr(bpf_program__section_name(program), '/');
 	}
+	if (place && !needs_place)
+		return ub_reason_set(why, -EINVAL, "%s says itself where it goes: '%s' has no use",
+				     programs->name, place);
 	return 0;
 }
 
@@ -300,16 +305,45 @@ static int apply_args(struct ub_programs *programs, char *const *args, u32 nr_ar
 	return 0;
 }
 
+/* The first map whose type is not to be had here, or NULL. */
+static const struct bpf_map *find_unsupported_map(const struct ub_programs *programs)
+{
+	const struct bpf_map *map;
+
+	bpf_object__for_each_map(map, programs->object)
+	{
+		if (libbpf_probe_bpf_map_type(bpf_map__type(map), NULL) <= 0)
+			return map;
+	}
+	return NULL;
+}
+
 static int explain_load_failure(const struct ub_programs *programs, int err, struct ub_reason *why)
 {
-	const char *said = ub_libbpf_warning();
+	/* Before the probes make libbpf warn again. */
+	struct ub_reason saved;
+	const char *said = saved.text;
+	const struct bpf_map *map;
 
+	ub_reason_set(&saved, err, "%s", ub_libbpf_warning());
 	if (err == -EPERM)
 		return ub_reason_set(
 			why, err,
 			"the kernel does not let this process load programs (%s): run as "
 			"root, or use --userspace",
 			said[0] ? said : strerror(-err));
+	map = find_unsupported_map(programs);
+	if (map) {
+		const char *type = libbpf_bpf_map_type_str(bpf_map__type(map));
+		char number[16];
+
+		snprintf(number, sizeof(number), "%u", bpf_map__type(map));
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"cannot load %s: its map '%s' is of type %s, which this backend does not "
+			"support",
+			programs->name, bpf_map__name(map), type ? type : number);
+	}
 	return ub_reason_set(why, err, "cannot load %s: %s%s%s (-v shows more)", programs->name,
 			     strerror(-err), said[0] ? ": " : "", said);
 }

@@ -13,7 +13,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <common/cleanup.h>
+
 #include "output.h"
+#include "site_lock.h"
 
 enum { MAX_FILES = 64 };
 
@@ -50,6 +53,7 @@ static void attach_file_of(struct search *search, pid_t pid)
 {
 	struct ub_session *session = search->session;
 	struct ub_tracee target = { .pidfd = -1 };
+	_cleanup_close_ int lock = -1;
 	struct ub_backend_link *link;
 	struct ub_reason why = { 0 };
 	struct ub_tracee_file file;
@@ -63,9 +67,11 @@ static void attach_file_of(struct search *search, pid_t pid)
 		ub_tracee_close(&target);
 		return;
 	}
-	if (!err)
+	if (!err) {
+		lock = ub_site_lock(file.path);
 		err = session->options->backend->attach_everywhere(search->probe, &file, offset,
 								   &link, &why);
+	}
 	if (err == -EBUSY)
 		search->refused = why;
 	if (err && !search->first_failure.text[0])

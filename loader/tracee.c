@@ -10,6 +10,7 @@
 
 #include <common/cleanup.h>
 
+#include "output.h"
 #include "symbol.h"
 
 #define PF_KTHREAD 0x00200000ul /* include/linux/sched.h */
@@ -282,12 +283,22 @@ static int executable(const struct ub_tracee *target, struct ub_tracee_file *fil
 	return name_file(target, path, file, why);
 }
 
-/* Looks among the mapped files. 1 found, 0 not, or -errno. */
+/* "/usr/lib/libc.so.6" as people name it: "libc". */
+static void library_name(const char *base, char *name, size_t size)
+{
+	const char *end = strstr(base, ".so");
+
+	snprintf(name, size, "%.*s", end ? (int)(end - base) : (int)strlen(base), base);
+}
+
+/* Looks among the mapped files. 1 found, 0 not and *near is what may have been meant, or -errno. */
 static int mapped_library(const struct ub_tracee *target, const char *name, char path[PATH_MAX],
-			  struct ub_reason *why)
+			  char near[64], struct ub_reason *why)
 {
 	_cleanup_fclose_ FILE *maps = NULL;
 	_cleanup_free_ char *line = NULL;
+	char candidates[2][64] = { "" };
+	const char *const names[] = { candidates[0], candidates[1] };
 	char proc[64];
 	size_t size = 0;
 	ssize_t n;
@@ -312,7 +323,11 @@ static int mapped_library(const struct ub_tracee *target, const char *name, char
 			memcpy(path, start, strlen(start) + 1);
 			return 1;
 		}
+		library_name(base, candidates[1], sizeof(candidates[1]));
+		if (ub_nearest(name, names, ub_array_size(names)) == candidates[1])
+			memcpy(candidates[0], candidates[1], sizeof(candidates[0]));
 	}
+	memcpy(near, candidates[0], sizeof(candidates[0]));
 	return 0;
 }
 
@@ -320,14 +335,14 @@ int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const 
 			struct ub_tracee_file *file, struct ub_reason *why)
 {
 	struct ub_tracee_file exe;
-	char path[PATH_MAX];
+	char path[PATH_MAX], near[64], hint[96] = "";
 	int found, err;
 
 	if (!*name)
 		return executable(target, file, why);
 	if (*name == '/')
 		return name_file(target, name, file, why);
-	found = mapped_library(target, name, path, why);
+	found = mapped_library(target, name, path, near, why);
 	if (found < 0)
 		return found;
 	if (found)
@@ -340,11 +355,13 @@ int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const 
 		*file = exe;
 		return 0;
 	}
+	if (near[0])
+		snprintf(hint, sizeof(hint), ", did you mean '%s'?", near);
 	if (symbol)
 		return ub_reason_set(
 			why, -ENOENT,
-			"process %d (%s) maps no '%s', and its executable %s defines no '%s'",
-			target->pid, target->comm, name, exe.shown, symbol);
-	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'", target->pid,
-			     target->comm, name);
+			"process %d (%s) maps no '%s', and its executable %s defines no '%s'%s",
+			target->pid, target->comm, name, exe.shown, symbol, hint);
+	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'%s", target->pid,
+			     target->comm, name, hint);
 }

@@ -3,6 +3,7 @@
 # shellcheck source-path=SCRIPTDIR
 . "$(dirname "$0")/lib.sh"
 
+odd=$build/tests/lib/ubpf-odd-victim
 start_victim target -t 2
 pid=$last
 tell target calls 1 >/dev/null
@@ -26,23 +27,42 @@ expect_error 1 "not a BPF object file" ubpf run /proc/self/exe -p "$pid"
 expect_error 1 "not a BPF object file: not even ELF" ubpf run /etc/passwd -p "$pid"
 expect_error 1 "not a regular file" ubpf run /etc -p "$pid"
 
+expect_error 1 "its map 'odd_map' is of type 9999, which this backend does not support" \
+	ubpf run "$build/tests/e2e/bad_map.bpf.o" -p "$pid"
+expect_error 1 "of section 'xdp': only uprobe, uretprobe and usdt" ubpf run "$build/tests/e2e/bad_program.bpf.o" -p "$pid"
+expect_error 1 "use helper bpf_get_socket_cookie" ubpf run "$build/tests/e2e/bad_helper.bpf.o" -p "$pid"
+expect_error 1 "malloc says itself where it goes" ubpf run malloc libc:free -p "$pid"
+expect_error 1 "'malloc' is no argument" ubpf run funclatency malloc -p "$pid"
+expect_error 1 "no constant 'limit'" ubpf run funclatency libc:malloc limit=1 -p "$pid"
+
+# Places.
+expect_error 1 "no function 'mallocc' in .*libc.*, did you mean 'malloc'" ubpf run funclatency libc:mallocc -p "$pid"
+expect_error 1 "maps no 'lbc'.* did you mean 'libc'" ubpf run funclatency lbc:malloc -p "$pid"
+expect_error 1 "cannot read /nope.so.*No such file" ubpf run funclatency /nope.so:malloc -p "$pid"
+expect_error 1 "not an ELF file" ubpf run funclatency /etc/passwd:malloc -p "$pid"
+
 # Processes.
 sleep 0 &
 gone=$!
 wait $gone
 expect_error 1 "no process $gone" ubpf run malloc -p $gone
 expect_error 1 "cannot run .*no-such-command" ubpf run malloc -- /no-such-command
-python=$(command -v perl || true)
-if [ -n "$python" ]; then
-	start zombie perl -e '$p = fork; exit 0 unless $p; $| = 1; print "$p\n"; sleep 60'
-	wait_line "$tmp/zombie.out" '^[0-9]+$'
-	zombie=$(cat "$tmp/zombie.out")
-	is_zombie() { grep -q '^State:.*Z' "/proc/$zombie/status"; }
-	until_true is_zombie || fail "no zombie to be had"
-	expect_error 1 "process $zombie .* is a zombie" ubpf run malloc -p "$zombie"
-fi
-[ "$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' /proc/2/status 2>/dev/null)" != 0 ] || ! [ -e /proc/2 ] || [ -s /proc/2/cmdline ] ||
+start zombie "$odd" zombie
+wait_line "$tmp/zombie.out" '^zombie [0-9]+$'
+zombie=$(sed 's/zombie //' "$tmp/zombie.out")
+expect_error 1 "process $zombie .* is a zombie" ubpf run malloc -p "$zombie"
+# PF_KTHREAD; a container may have a process of its own there.
+if [ -e /proc/2/stat ] && [ $(($(cut -d' ' -f9 /proc/2/stat) & 0x200000)) != 0 ]; then
 	expect_error 1 "process 2 .* is a kernel thread" ubpf run malloc -p 2
+fi
+start bits32 "$build/tests/lib/ubpf-32-bit"
+# A kernel may run no such programs.
+is_ready_or_gone() { has_ended "$last" || has_line "$tmp/bits32.out" '^ready$'; }
+until_true is_ready_or_gone || fail "the 32-bit process says nothing"
+if ! has_ended "$last"; then
+	expect_error 1 "process $last .* is a 32-bit process" ubpf run malloc -p "$last"
+	kill -0 "$last" || fail "the 32-bit process has ended"
+fi
 
 load malloc
 expect_error 1 "process $loader is ubpf-run itself" ubpf attach "$loader"
@@ -51,20 +71,17 @@ expect_error 1 "$thread is a thread of process $pid" ubpf attach "$thread"
 end_loader INT
 
 if [ "$backend" = userspace ]; then
-	# Traced by somebody else: strace-like, by our own `run`, which stops what it starts under ptrace, is too
-	# quick; perl has no ptrace. gdb or strace will do, where there is one.
-	tracer=$(command -v strace || command -v gdb || true)
-	if [ -n "$tracer" ]; then
-		case $tracer in
-		*strace) start tracer strace -qq -o /dev/null -p "$pid" ;;
-		*) start tracer gdb -q -nx -batch -p "$pid" -ex 'shell sleep 60' ;;
-		esac
-		is_traced() { ! grep -q '^TracerPid:.0$' "/proc/$pid/status"; }
-		if until_true is_traced; then
-			expect_error 1 "is traced already, by process" ubpf run malloc -p "$pid"
-			kill -INT "$last"
-			wait_end "$last"
-		fi
+	start tracer "$build/tests/lib/ubpf-tracer" "$pid"
+	wait_line "$tmp/tracer.out" '^tracing$'
+	expect_error 1 "process $pid .*is traced already, by process $last \(ubpf-tracer\)" ubpf run malloc -p "$pid"
+	grep -q "^TracerPid:.$last$" "/proc/$pid/status" || fail "the tracer has lost its process"
+	kill -KILL "$last"
+	wait_end "$last"
+	if [ "$(id -u)" != 0 ]; then
+		start sandboxed "$odd" sandboxed
+		wait_line "$tmp/sandboxed.out" '^ready$'
+		expect_error 1 "process $last .*seccomp.*root" ubpf run malloc -p "$last"
+		kill -0 "$last" || fail "the sandboxed process has ended"
 	fi
 	if [ "$(id -u)" != 0 ] && [ -e /proc/1 ]; then
 		expect_error 1 "process 1 .*belongs to user root" ubpf run malloc -p 1

@@ -52,4 +52,23 @@ end_loader INT
 tell target calls 10 >/dev/null
 backend=userspace
 no_residue target "$pid"
+
+# Both at once: one of them gets it, or one after the other; never both.
+contend() { # BACKEND: prints how often it got the process
+	local got=0
+	for _ in 1 2 3 4 5 6; do
+		as "$1" run malloc -d 0.05 -p "$pid" >/dev/null 2>"$tmp/contend-$1.err" && got=$((got + 1))
+	done
+	echo $got
+}
+start contend-kernel contend kernel
+kernel_job=$last
+start contend-userspace contend userspace
+tell target calls 20000 >/dev/null
+wait "$kernel_job" "$last"
+[ $(($(cat "$tmp/contend-kernel.out") + $(cat "$tmp/contend-userspace.out"))) -gt 0 ] ||
+	fail "neither backend ever got the process"
+tell target calls 10 >/dev/null
+backend=kernel
+no_residue target "$pid"
 kill -0 "$pid" || fail "the victim has ended"

@@ -8,9 +8,10 @@ build=${UBPF_BUILD:?is the build directory}
 # The checkout may be where only root comes: take what is needed along.
 for base in "${TMPDIR:-/tmp}" /var/tmp /dev/shm; do
 	dir=$(mktemp -d "$base/ubpf-user.XXXXXX") || continue
-	mkdir -p "$dir/build/loader" "$dir/build/tests/lib" "$dir/e2e" "$dir/tmp"
+	mkdir -p "$dir/build/loader" "$dir/build/tests/lib" "$dir/build/tests/e2e" "$dir/e2e" "$dir/tmp"
 	cp "$build/loader/ubpf-run" "$dir/build/loader/"
-	cp "$build/tests/lib/ubpf-victim" "$build/tests/lib/ubpf-victim-static" "$build/tests/lib/residue" "$dir/build/tests/lib/"
+	cp "$build"/tests/lib/ubpf-* "$build/tests/lib/residue" "$dir/build/tests/lib/"
+	cp "$build"/tests/e2e/*.bpf.o "$dir/build/tests/e2e/"
 	cp "$here"/*.sh "$dir/e2e/"
 	chmod -R a+rX "$dir"
 	chmod 1777 "$dir/tmp"

@@ -385,6 +385,20 @@ static void sandboxed_thread_only(void *opaque)
 	pause();
 }
 
+/* Says the pid of a child that has ended and whom nobody waits for. */
+static void has_zombie(void *opaque)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(0);
+	if (waitid(P_PID, pid, &(siginfo_t) { 0 }, WEXITED | WNOWAIT))
+		_exit(9);
+	dprintf(STDOUT_FILENO, "zombie %d\n", pid);
+	for (;;)
+		pause();
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void *);
@@ -405,6 +419,7 @@ static const struct {
 	{ "nobody", as_nobody },
 	{ "signals", takes_signals },
 	{ "undumpable", undumpable },
+	{ "zombie", has_zombie },
 };
 
 int main(int argc, char **argv)

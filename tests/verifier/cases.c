@@ -58,7 +58,8 @@ static const struct {
 		  { "queue", BPF_MAP_TYPE_QUEUE },
 		  { "stack_trace", BPF_MAP_TYPE_STACK_TRACE },
 		  { "perf_event_array", BPF_MAP_TYPE_PERF_EVENT_ARRAY },
-		  { "prog_array", BPF_MAP_TYPE_PROG_ARRAY } };
+		  { "prog_array", BPF_MAP_TYPE_PROG_ARRAY },
+		  { "task_storage", BPF_MAP_TYPE_TASK_STORAGE } };
 
 static char *log_text;
 static size_t log_size;

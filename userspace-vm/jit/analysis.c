@@ -189,6 +189,8 @@ static int find_targets(const struct ub_program *program, struct facts *facts,
 					     "insn %u: jump out of range from insn %u to %lld", pc,
 					     pc, (long long)target);
 		facts[target].flags |= FACT_TARGET;
+		if (target <= pc && jumps(form))
+			facts[target].flags |= FACT_LOOP;
 	}
 	return 0;
 }
@@ -392,6 +394,12 @@ static u32 find_store(const struct ub_program *program, const struct facts *fact
  * here another thread may, and its update would be lost. So the store becomes the operation,
  * locked, and the load and the change disappear. Compilers interleave several of these and other
  * instructions.
+ *
+ * A plain operation in a restartable sequence (rseq) is 1.3 ns cheaper than a locked one (0.8 for
+ * 2.2), and wrong: it is exact only if nobody changes the value from another CPU, and a thread
+ * without rseq (Go, musl, older glibc) does when it is moved between asking for its CPU and the
+ * operation, as does one with it that is moved while its program runs. Values are shared by all
+ * processes that a program is attached to, so one such thread is enough.
  */
 static void find_fused(const struct ub_program *program, struct facts *facts)
 {

@@ -14,6 +14,7 @@ enum {
 	FACT_TARGET = 1 << 0, /* control may come here otherwise than from the instruction before */
 	FACT_SECOND = 1 << 1, /* second half of a ld_imm64 */
 	FACT_DEAD = 1 << 2,   /* not emitted: never reached, or its result is never used */
+	FACT_LOOP = 1 << 3,   /* a jump from further down leads here */
 };
 
 struct facts {

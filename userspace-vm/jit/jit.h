@@ -25,6 +25,9 @@ struct ub_reloc {
 	s64 addend;
 };
 
+/* What bytes[0] is to be aligned to where code is placed, so that its loops lie well: a cache line. */
+#define UB_CODE_ALIGN 64
+
 /* Owned by the caller; freed with ub_code_free(). bytes[0] is the entry, see run/run.h for the
  * calling convention. */
 struct ub_code {
@@ -32,7 +35,8 @@ struct ub_code {
 	u32 size;
 	u32 nr_relocs;
 	struct ub_reloc *relocs;
-	u32 *insn_offsets; /* of each BPF instruction in bytes, nr_insns + 1 of them; for dumps */
+	u32 *insn_offsets; /* of each BPF instruction (a subprogram's first: with its prologue) in
+			      bytes, nr_insns + 1 of them; for dumps */
 	u32 nr_insns;
 	/* What the code does to its caller's state, so that a trampoline saves no more: bit n =
 	 * register n in hardware numbering (rax 0, rcx 1, rdx 2, rbx 3, rsp 4, rbp 5, rsi 6, rdi 7,

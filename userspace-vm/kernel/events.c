@@ -42,6 +42,10 @@ void ub_object_wake(struct ub_object *object)
 
 bool ub_object_unread(struct ub_object *object)
 {
+	/* A USER_RINGBUF is the client's to write. */
+	if (object->kind == UB_KIND_MAP &&
+	    ub_to_map(object)->map.attr.type == BPF_MAP_TYPE_USER_RINGBUF)
+		return false;
 	if (object->kind == UB_KIND_MAP)
 		return ub_client_ring_available(&ub_to_map(object)->map, &ub_to_map(object)->ring);
 	return ub_to_perf(object)->page.base && ub_perf_page_available(&ub_to_perf(object)->page);
@@ -101,9 +105,12 @@ void ub_tick_remove(struct ub_object *object)
 
 static bool can_wait_for(const struct ub_object *object)
 {
-	return object->kind == UB_KIND_PERF ||
-	       (object->kind == UB_KIND_MAP &&
-		ub_to_map((struct ub_object *)object)->map.attr.type == BPF_MAP_TYPE_RINGBUF);
+	u32 type;
+
+	if (object->kind != UB_KIND_MAP)
+		return object->kind == UB_KIND_PERF;
+	type = ub_to_map((struct ub_object *)object)->map.attr.type;
+	return type == BPF_MAP_TYPE_RINGBUF || type == BPF_MAP_TYPE_USER_RINGBUF;
 }
 
 static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd, int op,
@@ -168,6 +175,16 @@ static void deliver_ring(struct ub_kernel_map *map, const struct ub_event *event
 		ub_tick_add(&map->object);
 }
 
+/* Who waits for room in a USER_RINGBUF waits for EPOLLOUT, which an eventfd tells when it is read. */
+static void wake_writers(struct ub_kernel_map *map)
+{
+	u64 count;
+
+	ub_object_wake(&map->object);
+	if (map->eventfd >= 0 && read(map->eventfd, &count, sizeof(count)) < 0)
+		return; /* somebody else has read it, with the same effect */
+}
+
 static void deliver_perf(struct ub_kperf *event, const void *data, u32 size)
 {
 	ub_perf_find_size(event);
@@ -215,6 +232,9 @@ void ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
 		perf = perf_slot(map, event->cpu);
 		if (perf)
 			deliver_perf(perf, event->data, event->size);
+	} else if (event->kind == UB_EVENT_DRAINED &&
+		   map->map.attr.type == BPF_MAP_TYPE_USER_RINGBUF) {
+		wake_writers(map);
 	}
 }
 

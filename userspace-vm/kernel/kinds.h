@@ -31,7 +31,6 @@ struct ub_kernel_map {
 	struct ub_kbtf *btf;
 	u32 btf_key_type_id;
 	u32 btf_value_type_id;
-	bool has_spin_lock;
 	/* Maps of objects: what each entry refers to, by index; for HASH_OF_MAPS in no order. */
 	struct ub_object **slots;
 	u32 nr_slots;
@@ -42,6 +41,7 @@ struct ub_kernel_map {
 	struct ub_client_ring ring; /* RINGBUF */
 	int eventfd;		    /* in the readers' epoll sets, or -1 */
 	u64 lost;
+	struct ub_timer *task_sweep; /* TASK_STORAGE: looks for threads that died */
 };
 
 static inline struct ub_kernel_map *ub_to_map(struct ub_object *object)
@@ -66,6 +66,17 @@ int __must_check ub_kmap_lookup(struct ub_kernel_map *map, const void *key, void
 int __must_check ub_kmap_delete(struct ub_kernel_map *map, const void *key);
 int __must_check ub_kmap_next_key(struct ub_kernel_map *map, const void *key, void *next);
 u32 ub_kmap_value_size(const struct ub_kernel_map *map);
+/* Whether elements hold something that is not data: a spin lock or a timer. */
+static inline bool ub_kmap_has_fields(const struct ub_kernel_map *map)
+{
+	return map->map.attr.lock || map->map.attr.timer;
+}
+
+/* TASK_STORAGE (map_task.c): the key in shared memory of the thread that the caller's pidfd @fd means.
+ * 0, -EBADF: no pidfd; -ENOENT: it is gone. */
+int __must_check ub_kmap_task_key(struct ub_caller *caller, s32 fd, u64 *pid_tgid);
+/* Once in a while from now on: deletes what threads had that have died. */
+void ub_kmap_task_watch(struct ub_kernel_map *map);
 
 s64 ub_cmd_map_create(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a, int *fd);
 s64 ub_cmd_map_lookup(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a);

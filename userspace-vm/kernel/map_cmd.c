@@ -46,6 +46,9 @@ int ub_kmap_delete(struct ub_kernel_map *map, const void *key)
 
 int ub_kmap_next_key(struct ub_kernel_map *map, const void *key, void *next)
 {
+	/* There is a pidfd for a thread's element, but no element's pidfd. */
+	if (map->map.attr.type == BPF_MAP_TYPE_TASK_STORAGE)
+		return -ENOTSUPP;
 	return ub_kmap_holds_objects(map) ? ub_kmap_object_next_key(map, key, next)
 					  : ub_map_sys_next_key(&map->map, key, next);
 }
@@ -69,7 +72,7 @@ static int get_map(struct ub_kernel *k, struct ub_caller *c, u32 fd, u32 mode,
 	return 0;
 }
 
-/* Copies a key; maps without keys (queues) are given none. */
+/* Copies a key, with room for a TASK_STORAGE's own; maps without keys (queues) are given none. */
 static int copy_key(struct ub_kernel_map *map, struct ub_caller *c, u64 address, void **out)
 {
 	u32 size = map->map.attr.key_size;
@@ -78,13 +81,24 @@ static int copy_key(struct ub_kernel_map *map, struct ub_caller *c, u64 address,
 
 	if (!size)
 		return address ? -EINVAL : 0;
-	key = malloc(size);
+	key = malloc(size > sizeof(u64) ? size : sizeof(u64));
 	if (!key)
 		return -ENOMEM;
 	err = c->read(c, address, key, size);
 	if (!err)
 		*out = TAKE_PTR(key);
 	return err;
+}
+
+/* The key that the caller gave becomes the one by which the map knows the element. */
+static int find_element(struct ub_kernel_map *map, struct ub_caller *c, void *key)
+{
+	s32 pidfd;
+
+	if (map->map.attr.type != BPF_MAP_TYPE_TASK_STORAGE)
+		return 0;
+	memcpy(&pidfd, key, sizeof(pidfd));
+	return ub_kmap_task_key(c, pidfd, key);
 }
 
 static bool is_queue(const struct ub_kernel_map *map)
@@ -105,7 +119,7 @@ s64 ub_cmd_map_lookup(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	err = get_map(k, c, a->a.map_fd, UB_FILE_READ, &map);
 	if (err)
 		return err;
-	if (a->a.flags & BPF_F_LOCK && !map->has_spin_lock)
+	if (a->a.flags & BPF_F_LOCK && !map->map.attr.lock)
 		return -EINVAL;
 	err = copy_key(map, c, a->a.key, &key);
 	if (err)
@@ -121,7 +135,9 @@ s64 ub_cmd_map_lookup(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 			return err;
 		return ub_map_sys_lookup(&map->map, NULL, value, 0);
 	}
-	err = ub_kmap_lookup(map, key, value, a->a.flags);
+	err = find_element(map, c, key);
+	if (!err)
+		err = ub_kmap_lookup(map, key, value, a->a.flags);
 	if (err)
 		return err;
 	return c->write(c, a->a.value, value, size);
@@ -140,7 +156,7 @@ s64 ub_cmd_map_update(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	err = get_map(k, c, a->a.map_fd, UB_FILE_WRITE, &map);
 	if (err)
 		return err;
-	if (a->a.flags & BPF_F_LOCK && !map->has_spin_lock)
+	if (a->a.flags & BPF_F_LOCK && !map->map.attr.lock)
 		return -EINVAL;
 	err = copy_key(map, c, a->a.key, &key);
 	if (err)
@@ -152,7 +168,8 @@ s64 ub_cmd_map_update(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	err = size ? c->read(c, a->a.value, value, size) : 0;
 	if (err)
 		return err;
-	return ub_kmap_update(map, c, key, value, a->a.flags);
+	err = find_element(map, c, key);
+	return err ? err : ub_kmap_update(map, c, key, value, a->a.flags);
 }
 
 s64 ub_cmd_map_delete(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a)
@@ -166,6 +183,8 @@ s64 ub_cmd_map_delete(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	err = get_map(k, c, a->a.map_fd, UB_FILE_WRITE, &map);
 	if (!err)
 		err = copy_key(map, c, a->a.key, &key);
+	if (!err)
+		err = find_element(map, c, key);
 	return err ? err : ub_kmap_delete(map, key);
 }
 
@@ -228,7 +247,7 @@ s64 ub_cmd_map_lookup_and_delete(struct ub_kernel *k, struct ub_caller *c, struc
 		return err;
 	if (a->a.flags && is_queue(map))
 		return -EINVAL;
-	if (a->a.flags & BPF_F_LOCK && !map->has_spin_lock)
+	if (a->a.flags & BPF_F_LOCK && !map->map.attr.lock)
 		return -EINVAL;
 	err = copy_key(map, c, a->a.key, &key);
 	if (err)
@@ -281,7 +300,7 @@ s64 ub_cmd_map_freeze(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	err = get_map(k, c, a->a.map_fd, 0, &map);
 	if (err)
 		return err;
-	if (map->has_spin_lock)
+	if (ub_kmap_has_fields(map))
 		return -ENOTSUPP;
 	err = get_map(k, c, a->a.map_fd, UB_FILE_WRITE, &map);
 	if (err)

@@ -8,7 +8,8 @@
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 
-#define ENOTSUPP 524
+#define ENOTSUPP    524
+#define MAX_NESTING 4
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -45,6 +46,7 @@ void ub_kmap_destroy(struct ub_object *object)
 		ub_object_put(map->slots[i]);
 	free(map->slots);
 	free(map->batch_key);
+	ub_timer_remove(map->task_sweep);
 	if (map->map.shared)
 		munmap(map->map.shared, map->map.shared_size);
 	if (map->memfd >= 0)
@@ -90,6 +92,10 @@ static int check_btf(const struct ub_map_attr *attr, const struct btf *btf, u32 
 				       : -EINVAL;
 		return btf_is_int(key) && btf_int_bits(key) == 32 && !btf_int_offset(key) ? 0
 											  : -EINVAL;
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return key && btf_is_int(key) && btf_int_bits(key) == 32 && !btf_int_offset(key)
+			       ? 0
+			       : -EINVAL;
 	case BPF_MAP_TYPE_LPM_TRIE:
 		return key && btf_is_struct(key) ? 0 : -EINVAL;
 	case BPF_MAP_TYPE_BLOOM_FILTER:
@@ -105,22 +111,52 @@ static int check_btf(const struct ub_map_attr *attr, const struct btf *btf, u32 
 	}
 }
 
-static bool value_has_spin_lock(const struct btf *btf, u32 value_id)
+/* Notes where a value, or a struct in it, has a spin lock or a timer: btf_parse_fields(). */
+static void find_fields(const struct btf *btf, u32 id, u32 base, u32 depth,
+			struct ub_map_attr *attr)
 {
-	s32 real = btf__resolve_type(btf, value_id);
+	s32 real = btf__resolve_type(btf, id);
 	const struct btf_type *type = real > 0 ? btf__type_by_id(btf, (u32)real) : NULL;
 
-	if (!type || !btf_is_struct(type))
-		return false;
+	if (!type || !btf_is_struct(type) || depth > MAX_NESTING)
+		return;
 	for (u32 i = 0; i < btf_vlen(type); i++) {
-		s32 id = btf__resolve_type(btf, btf_members(type)[i].type);
-		const struct btf_type *member = id > 0 ? btf__type_by_id(btf, (u32)id) : NULL;
-		const char *name = member ? btf__name_by_offset(btf, member->name_off) : NULL;
+		const struct btf_member *member = &btf_members(type)[i];
+		u32 at = base + btf_member_bit_offset(type, i) / 8;
+		s32 inner = btf__resolve_type(btf, member->type);
+		const struct btf_type *t = inner > 0 ? btf__type_by_id(btf, (u32)inner) : NULL;
+		const char *name = t ? btf__name_by_offset(btf, t->name_off) : NULL;
 
-		if (name && btf_is_struct(member) && !strcmp(name, "bpf_spin_lock"))
-			return true;
+		if (!name || !btf_is_struct(t) || at > attr->value_size ||
+		    t->size > attr->value_size - at)
+			continue;
+		if (!strcmp(name, "bpf_spin_lock") && t->size == 4 && at % 4 == 0)
+			attr->lock = at + 1;
+		else if (!strcmp(name, "bpf_timer") && t->size == 16 && at % 8 == 0)
+			attr->timer = at + 1;
+		else
+			find_fields(btf, member->type, at, depth + 1, attr);
 	}
-	return false;
+}
+
+/* map_check_btf(): which maps may have such values. */
+static int check_fields(const struct ub_map_attr *attr)
+{
+	if (!attr->lock && !attr->timer)
+		return 0;
+	if (attr->flags & (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG))
+		return -EACCES;
+	switch (attr->type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_ARRAY:
+		return 0;
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return attr->timer ? -EOPNOTSUPP : 0;
+	case BPF_MAP_TYPE_LRU_HASH:
+		return attr->lock ? -EOPNOTSUPP : 0;
+	default:
+		return -EOPNOTSUPP;
+	}
 }
 
 static int set_btf(struct ub_kernel_map *map, struct ub_caller *caller, const union bpf_attr *a)
@@ -139,7 +175,10 @@ static int set_btf(struct ub_kernel_map *map, struct ub_caller *caller, const un
 		err = check_btf(&map->map.attr, btf->btf, a->btf_key_type_id, a->btf_value_type_id);
 		if (err)
 			return err;
-		map->has_spin_lock = value_has_spin_lock(btf->btf, a->btf_value_type_id);
+		find_fields(btf->btf, a->btf_value_type_id, 0, 0, &map->map.attr);
+		err = check_fields(&map->map.attr);
+		if (err)
+			return err;
 	}
 	ub_object_get(object);
 	map->btf = btf;
@@ -172,8 +211,9 @@ static int set_inner(struct ub_kernel_map *map, struct ub_caller *caller, int in
 	return 0;
 }
 
-static int alloc_memory(struct ub_kernel_map *map, const struct ub_map_attr *attr)
+static int alloc_memory(struct ub_kernel_map *map)
 {
+	const struct ub_map_attr shape = map->map.attr, *attr = &shape;
 	u32 nr_cpus = map->object.kernel->nr_cpus;
 	u64 size = ub_map_shared_size(attr, nr_cpus);
 	struct sysinfo machine;
@@ -220,6 +260,9 @@ static int check_create(const struct ub_attr *attr)
 		return -EINVAL;
 	if (a->map_type != BPF_MAP_TYPE_BLOOM_FILTER && a->map_extra)
 		return -EINVAL;
+	if (a->map_type == BPF_MAP_TYPE_TASK_STORAGE &&
+	    (!a->btf_key_type_id || !a->btf_value_type_id))
+		return -EINVAL;
 	if (modes == (BPF_F_RDONLY | BPF_F_WRONLY))
 		return -EINVAL;
 	if (a->map_flags & BPF_F_NUMA_NODE && a->numa_node)
@@ -260,7 +303,7 @@ s64 ub_cmd_map_create(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	}
 	object = &map->object;
 	map->map.attr = shape;
-	map->map.attr.id = shape.id = object->id;
+	map->map.attr.id = object->id;
 	map->mode = shape.flags & BPF_F_RDONLY	 ? UB_FILE_READ
 		    : shape.flags & BPF_F_WRONLY ? UB_FILE_WRITE
 						 : UB_FILE_RDWR;
@@ -273,9 +316,11 @@ s64 ub_cmd_map_create(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 	if (!err)
 		err = set_btf(map, c, a);
 	if (!err)
-		err = alloc_memory(map, &shape);
+		err = alloc_memory(map);
 	if (err)
 		return err;
+	if (shape.type == BPF_MAP_TYPE_TASK_STORAGE)
+		ub_kmap_task_watch(map);
 	*fd = ub_kmap_open(map, map->mode);
 	return *fd < 0 ? *fd : 0;
 }

@@ -43,7 +43,7 @@ static bool fits_template(const struct ub_kernel_map *map, const struct ub_kerne
 	const struct ub_map_attr *a = &map->inner, *b = &inner->map.attr;
 
 	if (a->type != b->type || a->key_size != b->key_size || a->value_size != b->value_size ||
-	    a->flags != b->flags)
+	    a->flags != b->flags || a->lock != b->lock || a->timer != b->timer)
 		return false;
 	/* Lookups in arrays are compiled with the bound in them, unless BPF_F_INNER_MAP says not
 	 * to. */

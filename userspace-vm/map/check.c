@@ -12,13 +12,14 @@
 
 #define ENOTSUPP 524 /* Linux's own, not in errno.h: what bpf(2) answers */
 
-#define KMALLOC_MAX	(4ull << 20)
-#define HTAB_ELEM	48ull /* sizeof(struct htab_elem) */
-#define PCPU_MIN_UNIT	32768u
-#define MAX_STACK_DEPTH 127u /* kernel.perf_event_max_stack */
-#define LPM_DATA_MAX	256u
-#define LPM_NODE	40ull
-#define PAGE		4096u
+#define KMALLOC_MAX	  (4ull << 20)
+#define HTAB_ELEM	  48ull /* sizeof(struct htab_elem) */
+#define PCPU_MIN_UNIT	  32768u
+#define MAX_STACK_DEPTH	  127u /* kernel.perf_event_max_stack */
+#define LPM_DATA_MAX	  256u
+#define LPM_NODE	  40ull
+#define PAGE		  4096u
+#define LOCAL_STORAGE_MAX (UINT16_MAX - 64u) /* BPF_LOCAL_STORAGE_MAX_VALUE_SIZE */
 
 #define RW_FLAGS     (BPF_F_RDONLY | BPF_F_WRONLY)
 #define PROG_FLAGS   (BPF_F_RDONLY_PROG | BPF_F_WRONLY_PROG)
@@ -161,6 +162,16 @@ static int check_ring(const struct ub_map_attr *attr)
 	return check_memory(attr->max_entries);
 }
 
+/* bpf_local_storage_map_alloc_check(); whether it has BTF is for its creator to see. */
+static int check_task_storage(const struct ub_map_attr *attr)
+{
+	if (attr->flags & ~(BPF_F_NO_PREALLOC | BPF_F_CLONE) ||
+	    !(attr->flags & BPF_F_NO_PREALLOC) || attr->max_entries || attr->key_size != 4 ||
+	    !attr->value_size)
+		return -EINVAL;
+	return attr->value_size > LOCAL_STORAGE_MAX ? -E2BIG : 0;
+}
+
 int ub_map_check(const struct ub_map_attr *attr, u32 nr_cpus)
 {
 	if (!nr_cpus || nr_cpus > 4096 || (attr->flags & RW_FLAGS) == RW_FLAGS)
@@ -197,6 +208,8 @@ int ub_map_check(const struct ub_map_attr *attr, u32 nr_cpus)
 	case BPF_MAP_TYPE_RINGBUF:
 	case BPF_MAP_TYPE_USER_RINGBUF:
 		return check_ring(attr);
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return check_task_storage(attr);
 	default:
 		return -EINVAL;
 	}

@@ -29,38 +29,10 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-#include <map/cpu.h>
 #include <map/mem.h>
+#include <map/thread.h>
 
 #define MAX_TRIES 1024
-
-static long raw_syscall(long nr, u64 a1, u64 a2, u64 a3, u64 a4)
-{
-	register u64 r10 __asm__("r10") = a4;
-	long ret = nr;
-
-	__asm__ volatile("syscall"
-			 : "+a"(ret)
-			 : "D"(a1), "S"(a2), "d"(a3), "r"(r10)
-			 : "rcx", "r11", "memory");
-	return ret;
-}
-
-static u32 thread_id(struct ub_run *run)
-{
-	const struct ub_process *process = run ? run->process : NULL;
-	u64 base;
-
-	if (process && process->tid_offset && !process->vm_sharers &&
-	    !(process->fork_page && *(const volatile u64 *)process->fork_page != 1)) {
-		base = ub_fs_base(process);
-		if (base)
-			return *(const volatile u32 *)(base + (u64)process->tid_offset);
-	}
-	if (process && process->no_syscalls)
-		return process->own_tgid;
-	return (u32)raw_syscall(SYS_gettid, 0, 0, 0, 0);
-}
 
 u64 ub_event_ring_size(u32 data_size)
 {
@@ -152,7 +124,7 @@ void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 
 
 	if (!ring)
 		return NULL;
-	record = claim(ring, bytes, thread_id(run) & 0x3fffff);
+	record = claim(ring, bytes, ub_thread_id(run) & 0x3fffff);
 	if (!record) {
 		count_lost(ring, map_id);
 		return NULL;
@@ -182,5 +154,5 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 	if (!ring || !__atomic_load_n(&ring->sleeping, __ATOMIC_SEQ_CST))
 		return;
 	if (__atomic_exchange_n(&ring->sleeping, 0, __ATOMIC_SEQ_CST) && !run->process->no_syscalls)
-		raw_syscall(SYS_futex, (u64)&ring->sleeping, FUTEX_WAKE, 1, 0);
+		ub_raw_syscall(SYS_futex, (u64)&ring->sleeping, FUTEX_WAKE, 1, 0);
 }

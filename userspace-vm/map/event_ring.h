@@ -18,7 +18,7 @@ enum ub_event_kind {
 	UB_EVENT_RINGBUF = 1, /* to map_id's ring buffer */
 	UB_EVENT_PERF = 2,    /* to map_id's perf event array, entry cpu */
 	UB_EVENT_PRINTK = 3,  /* a line of trace_pipe, with its newline, without NUL */
-	UB_EVENT_SIGNAL = 4,  /* reserved */
+	UB_EVENT_DRAINED = 4, /* map_id's user ring buffer has room again; no data */
 };
 
 struct ub_event {

@@ -7,6 +7,7 @@
 #include <map/lpm.h>
 #include <map/pool.h>
 #include <map/queue.h>
+#include <map/task_storage.h>
 
 #define PAGE	  4096ull
 #define CPU_ALIGN 128ull /* per-CPU values: two cache lines, for the adjacent-line prefetcher */
@@ -81,25 +82,37 @@ static void bind_array(struct ub_map *map)
 	map->shared_size = map->elem_stride * map->attr.max_entries;
 }
 
+/* Of a hash map of any kind. */
+static u32 hash_entries(const struct ub_map *map)
+{
+	u64 fit;
+
+	if (map->attr.type != BPF_MAP_TYPE_TASK_STORAGE)
+		return map->attr.max_entries;
+	fit = UB_TASK_STORAGE_BYTES / map->attr.value_size;
+	return fit < UB_TASK_STORAGE_MAX ? (u32)fit : UB_TASK_STORAGE_MAX;
+}
+
 static void bind_hash(struct ub_map *map)
 {
 	bool percpu = map->attr.type == BPF_MAP_TYPE_PERCPU_HASH ||
 		      map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
 	bool lru = map->attr.type == BPF_MAP_TYPE_LRU_HASH ||
 		   map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
-	u64 head = sizeof(struct ub_node) + ub_round_up((u64)map->attr.key_size, 8);
+	u64 head = sizeof(struct ub_node) + ub_round_up((u64)map->key_size, 8);
 	u64 value = ub_round_up((u64)map->attr.value_size, 8);
 	u64 extra = percpu ? 0 : UB_POOL_EXTRA_PER_CPU * map->nr_cpus;
-	u64 buckets = round_up_pow2(map->attr.max_entries);
+	u32 entries = hash_entries(map);
+	u64 buckets = 2 * round_up_pow2(entries); /* most chains are one long */
 	u64 end;
 
 	map->mask = buckets - 1;
 	if (!(map->attr.flags & BPF_F_ZERO_SEED))
 		map->type_words[UB_W_SEED] = ub_mix64(map->attr.id + 0x9e3779b97f4a7c15ull);
-	end = ub_pool_layout(map, map->attr.max_entries, extra, buckets,
+	end = ub_pool_layout(map, entries, extra, buckets,
 			     head + (percpu ? 0 : value) + (lru ? 8 : 0));
 	if (percpu) {
-		bind_percpu(map, end, map->attr.max_entries);
+		bind_percpu(map, end, entries);
 		return;
 	}
 	map->elem_stride = map->type_words[UB_W_NODE_STRIDE];
@@ -174,13 +187,19 @@ static void bind_ring(struct ub_map *map)
 
 void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus, void *shared)
 {
-	*map = (struct ub_map) { .attr = *attr, .nr_cpus = nr_cpus, .shared = shared };
+	*map = (struct ub_map) { .attr = *attr,
+				 .nr_cpus = nr_cpus,
+				 .shared = shared,
+				 .key_size = attr->type == BPF_MAP_TYPE_TASK_STORAGE
+						     ? sizeof(u64)
+						     : attr->key_size };
 	switch (attr->type) {
 	case BPF_MAP_TYPE_HASH:
 	case BPF_MAP_TYPE_PERCPU_HASH:
 	case BPF_MAP_TYPE_LRU_HASH:
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
+	case BPF_MAP_TYPE_TASK_STORAGE:
 		bind_hash(map);
 		break;
 	case BPF_MAP_TYPE_LPM_TRIE:
@@ -224,7 +243,8 @@ void ub_map_format(struct ub_map *map)
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
 	case BPF_MAP_TYPE_LPM_TRIE:
-		ub_pool_format(map, map->attr.max_entries);
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		ub_pool_format(map, hash_entries(map));
 		break;
 	case BPF_MAP_TYPE_QUEUE:
 	case BPF_MAP_TYPE_STACK:

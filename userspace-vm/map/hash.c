@@ -41,6 +41,7 @@
 #include <errno.h>
 
 #include <map/lpm.h>
+#include <map/value.h>
 
 #define MAX_STEPS	8192
 #define MAX_RESTARTS	128
@@ -67,7 +68,7 @@ static bool is_lpm(const struct ub_map *map)
 
 static u64 bucket_of(const struct ub_map *map, const void *key)
 {
-	u32 size = map->attr.key_size;
+	u32 size = map->key_size;
 	u64 seed = map->type_words[UB_W_SEED];
 
 	if (ub_unlikely(is_lpm(map)))
@@ -81,7 +82,7 @@ static u64 bucket_of(const struct ub_map *map, const void *key)
 
 static bool same_key(const struct ub_map *map, const struct ub_node *node, const void *key)
 {
-	u32 size = map->attr.key_size;
+	u32 size = map->key_size;
 
 	if (ub_unlikely(is_lpm(map)))
 		return ub_lpm_same(map, node->key, key);
@@ -210,14 +211,18 @@ u32 ub_hash_find(struct ub_map *map, const void *key)
 	return place.index;
 }
 
-/* The value of a node that is ours alone. */
+/* The value of a node that is ours alone; @value NULL: zeroes. */
 static void set_value(const struct ub_map *map, u32 index, const void *value, bool all_cpus,
 		      struct ub_run *run)
 {
 	u32 size = map->attr.value_size;
 
+	if (!value) {
+		ub_mem_zero(ub_pool_value(map, index, 0), size);
+		return;
+	}
 	if (!is_percpu(map)) {
-		ub_mem_copy(ub_pool_value(map, index, 0), value, size);
+		ub_value_get(map, ub_pool_value(map, index, 0), value);
 		return;
 	}
 	for (u32 cpu = 0; cpu < map->nr_cpus; cpu++) {
@@ -232,15 +237,11 @@ static void set_value(const struct ub_map *map, u32 index, const void *value, bo
 	}
 }
 
-static void set_value_in_place(const struct ub_map *map, u32 index, const void *value,
-			       bool all_cpus, struct ub_run *run)
+static void set_percpu_in_place(const struct ub_map *map, u32 index, const void *value,
+				bool all_cpus, struct ub_run *run)
 {
 	u32 size = map->attr.value_size;
 
-	if (!is_percpu(map)) {
-		ub_mem_copy(ub_pool_value(map, index, 0), value, size);
-		return;
-	}
 	if (!all_cpus) {
 		ub_mem_copy(ub_pool_value(map, index, ub_run_cpu(run) % map->nr_cpus), value, size);
 		return;
@@ -328,7 +329,7 @@ static void put_unused(struct ub_map *map, u32 index, bool extra, struct ub_run 
 static void fill(struct ub_map *map, u32 index, const void *key, const void *value, bool all_cpus,
 		 struct ub_run *run)
 {
-	ub_mem_copy(ub_pool_node(map, index)->key, key, map->attr.key_size);
+	ub_mem_copy(ub_pool_node(map, index)->key, key, map->key_size);
 	set_value(map, index, value, all_cpus, run);
 	if (is_lru(map))
 		test_and_clear_touched(map, index);
@@ -349,7 +350,7 @@ static long replace(struct ub_map *map, u64 bucket, const struct ub_hash_place *
 	}
 	/* Stopped threads hold all spare nodes: better a value that may be seen half written. */
 	if (index == UB_NO_NODE) {
-		set_value_in_place(map, place->index, value, false, run);
+		ub_value_set(map, ub_pool_value(map, place->index, 0), value);
 		return 0;
 	}
 	node = ub_pool_node(map, index);
@@ -383,10 +384,12 @@ long ub_hash_update(struct ub_map *map, const void *key, const void *value, u64 
 		    bool all_cpus, struct ub_run *run)
 {
 	u64 bucket = bucket_of(map, key);
+	bool locked = flags & BPF_F_LOCK;
 	u32 index = UB_NO_NODE;
 	long err = -EBUSY;
 
-	if (ub_unlikely(flags > BPF_EXIST))
+	flags &= ~(u64)BPF_F_LOCK;
+	if (ub_unlikely(flags > BPF_EXIST || (locked && !map->attr.lock)))
 		return -EINVAL;
 	for (u32 tries = 0; tries < MAX_RESTARTS; tries++) {
 		struct ub_hash_place place;
@@ -401,8 +404,13 @@ long ub_hash_update(struct ub_map *map, const void *key, const void *value, u64 
 			if (flags == BPF_NOEXIST)
 				break;
 			err = 0;
+			if (locked) {
+				ub_value_copy_locked(map, ub_pool_value(map, place.index, 0), value,
+						     false, run);
+				break;
+			}
 			if (is_percpu(map)) {
-				set_value_in_place(map, place.index, value, all_cpus, run);
+				set_percpu_in_place(map, place.index, value, all_cpus, run);
 				if (is_lru(map))
 					touch(map, place.index);
 				break;
@@ -437,7 +445,19 @@ long ub_hash_update(struct ub_map *map, const void *key, const void *value, u64 
 	return err;
 }
 
-static long delete_found(struct ub_map *map, const void *key, void *value, struct ub_run *run)
+void ub_hash_read(const struct ub_map *map, u32 index, void *value, bool locked)
+{
+	if (locked) {
+		ub_value_copy_locked(map, value, ub_pool_value(map, index, 0), true, NULL);
+		return;
+	}
+	for (u32 cpu = 0; cpu < (map->value_stride ? map->nr_cpus : 1); cpu++)
+		ub_value_get(map, (u8 *)value + (u64)cpu * map->elem_stride,
+			     ub_pool_value(map, index, cpu));
+}
+
+static long delete_found(struct ub_map *map, const void *key, void *value, bool locked,
+			 struct ub_run *run)
 {
 	u64 bucket = bucket_of(map, key);
 
@@ -450,9 +470,8 @@ static long delete_found(struct ub_map *map, const void *key, void *value, struc
 			return found;
 		if (!found)
 			return -ENOENT;
-		for (u32 cpu = 0; value && cpu < (map->value_stride ? map->nr_cpus : 1); cpu++)
-			ub_mem_copy((u8 *)value + (u64)cpu * map->elem_stride,
-				    ub_pool_value(map, place.index, cpu), map->attr.value_size);
+		if (value)
+			ub_hash_read(map, place.index, value, locked);
 		if (!mark(map, &place, false))
 			continue;
 		finish_delete(map, bucket, &place, run);
@@ -463,12 +482,12 @@ static long delete_found(struct ub_map *map, const void *key, void *value, struc
 
 long ub_hash_delete(struct ub_map *map, const void *key, struct ub_run *run)
 {
-	return delete_found(map, key, NULL, run);
+	return delete_found(map, key, NULL, false, run);
 }
 
-int ub_hash_take(struct ub_map *map, const void *key, void *value)
+int ub_hash_take(struct ub_map *map, const void *key, void *value, bool locked)
 {
-	return (int)delete_found(map, key, value, NULL);
+	return (int)delete_found(map, key, value, locked, NULL);
 }
 
 int ub_hash_walk(struct ub_map *map, u64 bucket, const void *key, u32 wanted,

@@ -40,14 +40,13 @@ int ub_hash_next_key(struct ub_map *map, const void *key, void *next_key)
 		index = first_live(map, ub_atomic_load(&ub_pool_heads(map)[bucket]), &budget);
 	if (index == UB_NO_NODE)
 		return budget ? -ENOENT : -EBUSY;
-	ub_mem_copy(next_key, ub_pool_node(map, index)->key, map->attr.key_size);
+	ub_mem_copy(next_key, ub_pool_node(map, index)->key, map->key_size);
 	return 0;
 }
 
-int ub_hash_copy(struct ub_map *map, const void *key, void *value)
+int ub_hash_copy(struct ub_map *map, const void *key, void *value, bool locked)
 {
 	u64 bucket = ub_hash_bucket(map, key);
-	u32 cpus = map->value_stride ? map->nr_cpus : 1;
 
 	for (u32 tries = 0; tries < 16; tries++) {
 		struct ub_hash_place place;
@@ -63,9 +62,7 @@ int ub_hash_copy(struct ub_map *map, const void *key, void *value)
 		if (ub_atomic_load(&ub_pool_node(map, place.index)->next) != place.next &&
 		    ub_atomic_load(&ub_pool_node(map, place.index)->next) & UB_LINK_MARK)
 			continue;
-		for (u32 cpu = 0; cpu < cpus; cpu++)
-			ub_mem_copy((u8 *)value + (u64)cpu * map->elem_stride,
-				    ub_pool_value(map, place.index, cpu), map->attr.value_size);
+		ub_hash_read(map, place.index, value, locked);
 		ub_fence_acquire();
 		if (ub_atomic_load(state) == before)
 			return 0;

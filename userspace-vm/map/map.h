@@ -26,6 +26,8 @@ struct ub_map_attr {
 	u32 flags; /* BPF_F_* */
 	u32 id;	   /* the map's id, for information */
 	u64 extra; /* map_extra: bloom filter's hash functions */
+	u32 lock;  /* 1 + offset of the value's struct bpf_spin_lock; 0: it has none */
+	u32 timer; /* 1 + offset of the value's struct bpf_timer; 0: it has none */
 };
 
 /*
@@ -44,6 +46,7 @@ struct ub_map {
 	struct ub_map **
 		inner; /* maps of maps, PROG_ARRAY: per-process table of max_entries pointers, or NULL */
 	u64 type_words[8]; /* derived geometry, by type */
+	u32 key_size; /* of a node's key: attr.key_size, but for TASK_STORAGE, see task_storage.h */
 };
 
 /* Checks @attr as the kernel's map_alloc_check() and map_alloc() of the type do. 0, -EINVAL, -E2BIG,
@@ -78,8 +81,8 @@ void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu);
  * mmap(2) by clients. ARRAY with BPF_F_MMAPABLE: the file as it is, values from offset 0, round_up(value_size, 8)
  * apart. RINGBUF and USER_RINGBUF: consumer position page, producer position page, then the data *twice* (a plain file
  * can't alias itself), 2 * page + 2 * max_entries bytes as the kernel maps them: the daemon is the only writer
- * of a RINGBUF's data and writes both copies (map/client_ring.h); of a USER_RINGBUF's data nobody but the client
- * writes, and only the first copy is read, modulo its size.
+ * of a RINGBUF's data and writes both copies (map/client_ring.h); a USER_RINGBUF's data nobody but the client
+ * writes (map/user_ring.h).
  */
 
 /* --- from the bpf(2) surface: values of all CPUs, each rounded up to 8 bytes ----------------- */

@@ -4,6 +4,7 @@
 #include <common/cleanup.h>
 #include <map/hash.h>
 #include <map/queue.h>
+#include <map/user_ring.h>
 
 #define MAX_FAILED 16
 
@@ -16,6 +17,7 @@ static bool is_hash(const struct ub_map *map)
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
 	case BPF_MAP_TYPE_LPM_TRIE:
+	case BPF_MAP_TYPE_TASK_STORAGE:
 		return true;
 	default:
 		return false;
@@ -86,6 +88,8 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
 	u64 given_back = 0, nr_nodes = map->type_words[UB_W_NR_NODES];
 	_cleanup_free_ u8 *seen = NULL;
 
+	if (map->attr.type == BPF_MAP_TYPE_USER_RINGBUF)
+		return ub_user_ring_sweep(map, is_alive, opaque);
 	if (!hash && !is_queue(map) && map->attr.type != BPF_MAP_TYPE_STACK_TRACE)
 		return 0;
 	if (!hash) {

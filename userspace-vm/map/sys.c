@@ -7,10 +7,11 @@
 #include <map/hash.h>
 #include <map/lpm.h>
 #include <map/stack_trace.h>
+#include <map/value.h>
 
 #define ENOTSUPP 524 /* Linux's own, not in errno.h: what bpf(2) answers */
 
-enum family { ARRAY, FD_ARRAY, HASH, LPM, QUEUE, BLOOM, STACK_TRACE, RING, NO_FAMILY };
+enum family { ARRAY, FD_ARRAY, HASH, TASK, LPM, QUEUE, BLOOM, STACK_TRACE, RING, NO_FAMILY };
 
 static enum family family_of(const struct ub_map *map)
 {
@@ -29,6 +30,8 @@ static enum family family_of(const struct ub_map *map)
 	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
 		return HASH;
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return TASK;
 	case BPF_MAP_TYPE_LPM_TRIE:
 		return LPM;
 	case BPF_MAP_TYPE_QUEUE:
@@ -58,15 +61,19 @@ u32 ub_map_user_value_size(const struct ub_map *map)
 	}
 }
 
-static int array_copy(const struct ub_map *map, const void *key, void *value)
+static int array_copy(const struct ub_map *map, const void *key, void *value, bool locked)
 {
 	u32 index = ub_load32(key);
 
 	if (index >= map->attr.max_entries)
 		return -ENOENT;
+	if (locked) {
+		ub_value_copy_locked(map, value, ub_array_value(map, index, 0), true, NULL);
+		return 0;
+	}
 	for (u32 cpu = 0; cpu < (map->value_stride ? map->nr_cpus : 1); cpu++)
-		ub_mem_copy((u8 *)value + cpu * map->elem_stride, ub_array_value(map, index, cpu),
-			    map->attr.value_size);
+		ub_value_get(map, (u8 *)value + cpu * map->elem_stride,
+			     ub_array_value(map, index, cpu));
 	return 0;
 }
 
@@ -98,17 +105,24 @@ static int fd_array_set(const struct ub_map *map, const void *key, u32 id, bool 
 	return delete &&!old ? -ENOENT : 0;
 }
 
+/* Lookups may only ask for the value's lock, where there is one. */
+static bool lookup_flags_ok(const struct ub_map *map, u64 flags)
+{
+	return !flags || (flags == BPF_F_LOCK && map->attr.lock);
+}
+
 int ub_map_sys_lookup(struct ub_map *map, const void *key, void *value, u64 flags)
 {
-	if (flags)
+	if (!lookup_flags_ok(map, flags))
 		return -EINVAL;
 	switch (family_of(map)) {
 	case ARRAY:
-		return array_copy(map, key, value);
+		return array_copy(map, key, value, flags);
 	case FD_ARRAY:
 		return fd_array_copy(map, key, value);
 	case HASH:
-		return ub_hash_copy(map, key, value);
+	case TASK:
+		return ub_hash_copy(map, key, value, flags);
 	case LPM:
 		return ub_lpm_copy(map, key, value);
 	case QUEUE:
@@ -123,12 +137,15 @@ int ub_map_sys_lookup(struct ub_map *map, const void *key, void *value, u64 flag
 
 int ub_map_sys_update(struct ub_map *map, const void *key, const void *value, u64 flags)
 {
+	if (flags & BPF_F_LOCK && !map->attr.lock)
+		return -EINVAL;
 	switch (family_of(map)) {
 	case ARRAY:
 		return (int)ub_array_update(map, key, value, flags, true, NULL);
 	case FD_ARRAY:
 		return flags ? -EINVAL : fd_array_set(map, key, ub_load32(value), false);
 	case HASH:
+	case TASK:
 		return (int)ub_hash_update(map, key, value, flags, true, NULL);
 	case LPM:
 		return (int)ub_lpm_update(map, key, value, flags, NULL);
@@ -148,6 +165,7 @@ int ub_map_sys_delete(struct ub_map *map, const void *key)
 	case FD_ARRAY:
 		return fd_array_set(map, key, 0, true);
 	case HASH:
+	case TASK:
 		return (int)ub_hash_delete(map, key, NULL);
 	case LPM:
 		return (int)ub_lpm_delete(map, key, NULL);
@@ -165,14 +183,20 @@ int ub_map_sys_delete(struct ub_map *map, const void *key)
 
 int ub_map_sys_lookup_and_delete(struct ub_map *map, const void *key, void *value, u64 flags)
 {
-	if (flags)
+	int err;
+
+	if (!lookup_flags_ok(map, flags))
 		return -EINVAL;
 	switch (family_of(map)) {
 	case HASH:
-		return map->attr.type == BPF_MAP_TYPE_HASH_OF_MAPS ? -ENOTSUPP
-								   : ub_hash_take(map, key, value);
+		return map->attr.type == BPF_MAP_TYPE_HASH_OF_MAPS
+			       ? -ENOTSUPP
+			       : ub_hash_take(map, key, value, flags);
 	case QUEUE:
 		return (int)ub_map_pop(map, value);
+	case STACK_TRACE:
+		err = ub_stack_trace_copy(map, ub_load32(key), value);
+		return err ? err : ub_stack_trace_delete(map, ub_load32(key));
 	default:
 		return -ENOTSUPP;
 	}
@@ -208,6 +232,7 @@ int ub_map_sys_next_key(struct ub_map *map, const void *key, void *next_key)
 		ub_mem_copy(next_key, &index, 4);
 		return 0;
 	case HASH:
+	case TASK:
 	case LPM:
 		return ub_hash_next_key(map, key, next_key);
 	case STACK_TRACE:

@@ -25,7 +25,7 @@
 #define UB_MAX_INSNS	   1000000
 #define UB_MAX_USED_MAPS   64
 #define UB_MAX_SUBPROGS	   256
-#define UB_STACK_SIZE	   512 /* bytes of BPF stack over all frames, MAX_BPF_STACK */
+#define UB_STACK_SIZE	   512 /* bytes of BPF stack of a frame, MAX_BPF_STACK */
 #define UB_MAX_CALL_FRAMES 8
 
 struct ub_subprog {

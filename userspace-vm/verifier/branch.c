@@ -161,6 +161,7 @@ static bool not_null(const struct reg *reg)
 	case PTR_TO_MEM:
 	case PTR_TO_MEM | MEM_RINGBUF:
 	case PTR_TO_MEM | MEM_RDONLY:
+	case PTR_TO_TASK | PTR_TRUSTED:
 		return true;
 	}
 	return false;

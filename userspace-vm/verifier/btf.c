@@ -122,6 +122,16 @@ static bool is_ctx_type(const struct env *env, u32 id)
 	return t && btf_is_struct(t) && !strcmp(type_name(btf, t), want);
 }
 
+/* "task_struct", or a flavour of it as programs write for CO-RE: task_struct___old. */
+static bool is_task(const struct btf *btf, const struct btf_type *t)
+{
+	static const char task[] = "task_struct";
+	const char *name = t && btf_is_struct(t) ? type_name(btf, t) : "";
+	size_t n = sizeof(task) - 1;
+
+	return !strncmp(name, task, n) && (!name[n] || !strncmp(name + n, "___", 3));
+}
+
 static int pointer_arg(struct env *env, struct subprog *sub, u32 i, const struct btf_type *ptr)
 {
 	const struct btf *btf = env->req->btf;
@@ -134,6 +144,11 @@ static int pointer_arg(struct env *env, struct subprog *sub, u32 i, const struct
 	}
 	if (to && btf_is_struct(to) && !strcmp(type_name(btf, to), "bpf_dynptr")) {
 		sub->args[i].kind = ARG_DYNPTR;
+		return 0;
+	}
+	if (is_task(btf, to) && has_tag(btf, sub->btf_func, i, "arg:trusted")) {
+		sub->args[i].kind = ARG_TASK;
+		sub->args[i].nullable = has_tag(btf, sub->btf_func, i, "arg:nullable");
 		return 0;
 	}
 	size = to && ptr->type ? btf__resolve_size(btf, ptr->type) : -1;
@@ -221,6 +236,7 @@ static void find_fields(const struct btf *btf, u32 type_id, u32 base, struct map
 			if (tag && btf_is_type_tag(tag) && strstr(type_name(btf, tag), "kptr")) {
 				fields->other = off;
 				fields->other_size = 8;
+				fields->other_name = "kptr";
 			}
 			continue;
 		}
@@ -238,6 +254,7 @@ static void find_fields(const struct btf *btf, u32 type_id, u32 base, struct map
 			if (!strcmp(name, others[k])) {
 				fields->other = off;
 				fields->other_size = mt->size;
+				fields->other_name = others[k];
 			}
 		}
 		find_fields(btf, m->type, off, fields, depth + 1);
@@ -246,7 +263,7 @@ static void find_fields(const struct btf *btf, u32 type_id, u32 base, struct map
 
 void ub_btf_map_fields(const struct ub_verifier_map *map, struct map_fields *fields)
 {
-	*fields = (struct map_fields) { -1, -1, -1, 0 };
+	*fields = (struct map_fields) { -1, -1, -1, 0, NULL };
 	if (map->btf && map->btf_value_type_id)
 		find_fields(map->btf, map->btf_value_type_id, 0, fields, 0);
 }

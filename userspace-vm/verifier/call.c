@@ -68,6 +68,10 @@ static int global_arg(struct env *env, u32 subprog, u32 i)
 		return 0;
 	case ARG_DYNPTR:
 		return ub_dynptr_arg(env, i + 1, &meta, false);
+	case ARG_TASK:
+		return ub_check_arg_type(env, i + 1,
+					 sub->args[i].nullable ? UB_ARG_PTR_TO_TASK_OR_NULL
+							       : UB_ARG_PTR_TO_TASK);
 	case ARG_MEM:
 		if (ub_reg_is_null(reg)) {
 			if (sub->args[i].nullable)

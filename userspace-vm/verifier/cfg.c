@@ -367,6 +367,8 @@ int ub_cfg_live_registers(struct env *env)
 	return 0;
 }
 
+#define MIN_PRIVATE_STACK 64 /* BPF_PRIV_STACK_MIN_SIZE */
+
 struct call_frame {
 	u32 subprog;
 	u32 insn; /* to go on with */
@@ -376,23 +378,59 @@ struct call_frame {
 static u32 frame_bytes(const struct env *env, u32 subprog)
 {
 	return ub_round_up(env->subprogs[subprog].stack_depth + env->subprogs[subprog].stack_extra,
-			   8u);
+			   16u);
+}
+
+/*
+ * Whether functions of a fair size get UB_STACK_SIZE bytes each instead of sharing them: Linux gives those
+ * of tracing programs stacks of their own (bpf_enable_priv_stack()), and here every frame has room. Tail
+ * calls exclude it: they leave the frames below where they are.
+ */
+static bool has_private_stacks(const struct env *env)
+{
+	if (!ub_is_tracing(env->req->type) ||
+	    env->req->type == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE)
+		return false;
+	for (u32 i = 0; i < env->nr_subprogs; i++) {
+		if (env->subprogs[i].has_tail_call)
+			return false;
+	}
+	return true;
+}
+
+/* What a frame of @subprog adds to the sum of all frames. */
+static int shared_bytes(struct env *env, u32 subprog, bool private_stacks, u32 *bytes)
+{
+	u32 size = frame_bytes(env, subprog);
+
+	if (!private_stacks || size < MIN_PRIVATE_STACK) {
+		*bytes = size;
+		return 0;
+	}
+	if (size > UB_STACK_SIZE)
+		return ub_reject(env, -EACCES, "stack size of subprog %u is %u. Too large\n",
+				 subprog, size);
+	*bytes = 0;
+	return 0;
 }
 
 /*
  * Walks all chains of calls from @root. Exponential in theory; bounded as in the kernel by eight
  * frames, and memoised by the deepest stack with which a function has been entered.
  */
-static int stack_depth_from(struct env *env, u32 root)
+static int stack_depth_from(struct env *env, u32 root, bool private_stacks)
 {
 	struct call_frame chain[UB_MAX_CALL_FRAMES];
 	u32 seen_depth[UB_MAX_SUBPROGS], seen_frames[UB_MAX_SUBPROGS];
-	u32 n = 0, insn, depth;
+	u32 n = 0, insn, depth, bytes;
+	int err;
 
 	memset(seen_frames, 0, sizeof(seen_frames));
 	memset(seen_depth, 0, sizeof(seen_depth));
-	chain[n++] =
-		(struct call_frame) { root, env->subprogs[root].start, frame_bytes(env, root) };
+	err = shared_bytes(env, root, private_stacks, &bytes);
+	if (err)
+		return err;
+	chain[n++] = (struct call_frame) { root, env->subprogs[root].start, bytes };
 	while (n) {
 		struct call_frame *top = &chain[n - 1];
 		u32 end = env->subprogs[top->subprog + 1].start;
@@ -438,7 +476,10 @@ static int stack_depth_from(struct env *env, u32 root)
 		if (n >= UB_MAX_CALL_FRAMES)
 			return ub_reject(env, -E2BIG, "the call stack of %u frames is too deep !\n",
 					 n + 1);
-		depth += frame_bytes(env, callee);
+		err = shared_bytes(env, callee, private_stacks, &bytes);
+		if (err)
+			return err;
+		depth += bytes;
 		if (seen_frames[callee] >= n + 1 && seen_depth[callee] >= depth)
 			continue;
 		seen_frames[callee] = n + 1;
@@ -450,12 +491,13 @@ static int stack_depth_from(struct env *env, u32 root)
 
 int ub_stack_depth_check(struct env *env)
 {
+	bool private_stacks = has_private_stacks(env);
 	int err;
 
 	for (u32 i = 0; i < env->nr_subprogs; i++) {
 		if (i && !env->subprogs[i].is_async_cb)
 			continue;
-		err = stack_depth_from(env, i);
+		err = stack_depth_from(env, i, private_stacks && !i);
 		if (err)
 			return err;
 	}

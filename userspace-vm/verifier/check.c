@@ -40,8 +40,6 @@ static int save_ptr_type(struct env *env, u32 type, bool read)
 		return ub_reject(env, -EINVAL,
 				 "same insn cannot be used with different pointers\n");
 	}
-	if (type == PTR_TO_TASK)
-		*prev = type;
 	return 0;
 }
 
@@ -423,6 +421,13 @@ static int global_args(struct env *env, struct reg *regs, u32 subprog)
 			break;
 		case ARG_SCALAR:
 			ub_reg_mark_unknown(reg);
+			break;
+		case ARG_TASK:
+			ub_reg_mark_known(reg, 0);
+			reg->type = PTR_TO_TASK | PTR_TRUSTED |
+				    (sub->args[i].nullable ? PTR_MAYBE_NULL : 0);
+			if (sub->args[i].nullable)
+				reg->id = ++env->id_gen;
 			break;
 		case ARG_DYNPTR:
 			ub_reg_mark_known(reg, 0);

@@ -63,64 +63,81 @@ int ub_dynptr_destroy_overlap(struct env *env, struct frame *frame, u32 spi)
 	return 0;
 }
 
-int ub_dynptr_arg(struct env *env, u32 regno, struct call_meta *meta, bool uninit)
+/* A release frees what the program reserved itself: neither a callback's dynptr nor one without reference. */
+static int check_release(struct env *env, u32 regno)
 {
-	struct reg *reg = &ub_cur_regs(env)[regno];
-	struct frame *frame;
-	int spi, err;
+	const struct reg *reg = &ub_cur_regs(env)[regno];
+	const struct frame *frame;
+	int spi;
 
-	if (reg->type == CONST_PTR_TO_DYNPTR) {
-		if (uninit)
-			return ub_reject(env, -EINVAL,
-					 "Dynptr has to be an uninitialized dynptr\n");
-		if (meta->helper && meta->helper->flags & UB_HELPER_RELEASES)
-			return ub_reject(env, -EINVAL, "arg %u is an unacquired reference\n",
-					 regno);
-		meta->dynptr_id = reg->dynptr_id;
-		return 0;
-	}
 	if (reg->type != PTR_TO_STACK)
-		return ub_reject(env, -EINVAL,
-				 "arg#%u expected pointer to stack or const struct bpf_dynptr\n",
-				 regno - 1);
+		return ub_reject(env, -EINVAL, "cannot release unowned const bpf_dynptr\n");
 	spi = dynptr_spi(env, reg);
-	if (spi < 0)
-		return spi;
 	frame = env->cur->frame[reg->frameno];
-	if (uninit) {
-		for (s32 i = 0; i < 16; i += 8) {
-			err = ub_check_mem(env, env->insn, regno, i, BPF_DW, true, -1, false,
-					   false);
-			if (err)
-				return err;
-		}
-		return 0;
-	}
-	if ((u32)spi >= frame->nr_slots || frame->stack[spi].type[0] != STACK_DYNPTR ||
-	    !frame->stack[spi].reg.first_slot || frame->stack[spi - 1].type[0] != STACK_DYNPTR)
-		return ub_reject(env, -EINVAL, "Expected an initialized dynptr as arg #%u\n",
-				 regno - 1);
-	ub_stack_mark_read(env, frame->frameno, spi);
-	ub_stack_mark_read(env, frame->frameno, spi - 1);
-	meta->dynptr_id = frame->stack[spi].reg.id;
-	if (meta->helper && meta->helper->flags & UB_HELPER_RELEASES) {
-		if (frame->stack[spi].reg.dynptr != DYNPTR_RINGBUF)
-			return ub_reject(env, -EINVAL,
-					 "Expected a dynptr of type ringbuf as arg #%u\n",
-					 regno - 1);
-		meta->ref_obj_id = frame->stack[spi].reg.ref_obj_id;
+	if (spi < 0 || (u32)spi >= frame->nr_slots || !frame->stack[spi].reg.ref_obj_id)
+		return ub_reject(env, -EINVAL, "arg %u is an unacquired reference\n", regno);
+	return 0;
+}
+
+static int uninitialized(struct env *env, u32 regno)
+{
+	const struct reg *reg = &ub_cur_regs(env)[regno];
+
+	if (reg->type == CONST_PTR_TO_DYNPTR || dynptr_spi(env, reg) < 0)
+		return ub_reject(env, -EINVAL, "Dynptr has to be an uninitialized dynptr\n");
+	for (s32 i = 0; i < DYNPTR_SLOTS * SLOT_SIZE; i += SLOT_SIZE) {
+		int err = ub_check_mem(env, env->insn, regno, i, BPF_DW, true, -1, false, false);
+
+		if (err)
+			return err;
 	}
 	return 0;
 }
 
-int ub_dynptr_init(struct env *env, u32 regno, u32 insn_idx, enum dynptr_type type, u32 ref)
+int ub_dynptr_arg(struct env *env, u32 regno, struct call_meta *meta, bool uninit)
+{
+	const struct reg *reg = &ub_cur_regs(env)[regno];
+	bool release = meta->helper && meta->helper->flags & UB_HELPER_RELEASES;
+	struct frame *frame;
+	int spi, err;
+
+	if (reg->type != CONST_PTR_TO_DYNPTR && reg->type != PTR_TO_STACK)
+		return ub_reject(env, -EINVAL,
+				 "arg#%u expected pointer to stack or const struct bpf_dynptr\n",
+				 regno - 1);
+	if (uninit)
+		return uninitialized(env, regno);
+	err = release ? check_release(env, regno) : 0;
+	if (err)
+		return err;
+	if (reg->type == CONST_PTR_TO_DYNPTR) {
+		meta->dynptr_id = reg->dynptr_id;
+		return 0;
+	}
+	spi = dynptr_spi(env, reg);
+	frame = env->cur->frame[reg->frameno];
+	if (spi < 0 || (u32)spi >= frame->nr_slots || frame->stack[spi].type[0] != STACK_DYNPTR ||
+	    !frame->stack[spi].reg.first_slot || frame->stack[spi - 1].type[0] != STACK_DYNPTR)
+		return ub_reject(env, -EINVAL, "Expected an initialized dynptr as arg #%u\n",
+				 regno - 1);
+	if (release && frame->stack[spi].reg.dynptr != DYNPTR_RINGBUF)
+		return ub_reject(env, -EINVAL, "Expected a dynptr of type ringbuf as arg #%u\n",
+				 regno - 1);
+	ub_stack_mark_read(env, frame->frameno, spi);
+	ub_stack_mark_read(env, frame->frameno, spi - 1);
+	meta->dynptr_id = frame->stack[spi].reg.id;
+	if (release || meta->func_id == BPF_FUNC_dynptr_data)
+		meta->ref_obj_id = frame->stack[spi].reg.ref_obj_id;
+	return 0;
+}
+
+int ub_dynptr_init(struct env *env, u32 regno, enum dynptr_type type)
 {
 	struct reg *reg = &ub_cur_regs(env)[regno];
 	struct frame *frame = env->cur->frame[reg->frameno];
-	u32 id = ++env->id_gen;
+	u32 id = ++env->id_gen, ref = 0;
 	int spi = dynptr_spi(env, reg), err;
 
-	(void)insn_idx;
 	if (spi < 0)
 		return spi;
 	if (type == DYNPTR_RINGBUF) {

@@ -67,7 +67,8 @@ enum {
 	PTR_MAYBE_NULL = 1 << 8,
 	MEM_RDONLY = 1 << 9,
 	MEM_RINGBUF = 1 << 10,
-	PTR_UNTRUSTED = 1 << 11,
+	PTR_TRUSTED = 1 << 11,
+	MEM_RCU = 1 << 12, /* only in lists of what is expected */
 };
 
 enum slot_type {
@@ -258,6 +259,7 @@ enum arg_kind {
 	ARG_CTX,
 	ARG_MEM,
 	ARG_DYNPTR,
+	ARG_TASK,
 	ARG_UNKNOWN,
 };
 
@@ -267,6 +269,7 @@ struct map_fields {
 	s32 timer;
 	s32 other; /* kptr, list head, ...: known and refused */
 	u32 other_size;
+	const char *other_name;
 };
 
 struct env {
@@ -402,6 +405,14 @@ static inline u32 ub_base_type(u32 type)
 static inline bool ub_is_pointer(const struct reg *reg)
 {
 	return reg->type != NOT_INIT && reg->type != SCALAR_VALUE;
+}
+
+/* As the kernel's is_tracing_prog_type(). */
+static inline bool ub_is_tracing(enum bpf_prog_type type)
+{
+	return type == BPF_PROG_TYPE_KPROBE || type == BPF_PROG_TYPE_TRACEPOINT ||
+	       type == BPF_PROG_TYPE_PERF_EVENT || type == BPF_PROG_TYPE_RAW_TRACEPOINT ||
+	       type == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE;
 }
 
 static inline bool ub_is_packet(u32 type)
@@ -572,7 +583,8 @@ bool ub_ctx_known_type(enum bpf_prog_type type);
 
 /* --- helper_call.c, call.c ------------------------------------------------------------------- */
 int ub_check_helper_call(struct env *env, const struct bpf_insn *insn, u32 *insn_idx);
-int ub_check_helper_args(struct env *env, struct call_meta *meta, u32 insn_idx);
+int ub_check_helper_args(struct env *env, struct call_meta *meta);
+int ub_check_arg_type(struct env *env, u32 regno, enum ub_arg_type arg);
 int ub_check_mem_size(struct env *env, u32 size_regno, bool zero_ok, bool write,
 		      struct call_meta *meta);
 int ub_check_helper_access(struct env *env, u32 regno, s32 size, bool write, bool zero_ok,
@@ -587,7 +599,7 @@ void ub_clear_caller_saved(struct env *env, struct reg *regs);
 bool ub_in_sleepable(const struct env *env);
 bool ub_may_spin_lock_hold(struct env *env, u32 func_id);
 int ub_release_reference(struct env *env, u32 ref_obj_id);
-int ub_dynptr_init(struct env *env, u32 regno, u32 insn_idx, enum dynptr_type type, u32 ref);
+int ub_dynptr_init(struct env *env, u32 regno, enum dynptr_type type);
 int ub_dynptr_arg(struct env *env, u32 regno, struct call_meta *meta, bool uninit);
 int ub_dynptr_destroy_overlap(struct env *env, struct frame *frame, u32 spi);
 int ub_dynptr_release(struct env *env, u32 ref_obj_id);

@@ -18,6 +18,8 @@ static const u32 alloc_types[] = { PTR_TO_MEM | MEM_RINGBUF, 0 };
 static const u32 value_types[] = { PTR_TO_MAP_VALUE, 0 };
 static const u32 func_types[] = { PTR_TO_FUNC, 0 };
 static const u32 stack_types[] = { PTR_TO_STACK, 0 };
+static const u32 task_types[] = { PTR_TO_TASK, PTR_TO_TASK | PTR_TRUSTED, PTR_TO_TASK | MEM_RCU,
+				  0 };
 static const u32 dynptr_types[] = { PTR_TO_STACK, CONST_PTR_TO_DYNPTR, 0 };
 
 static const struct {
@@ -47,6 +49,9 @@ static const struct {
 	[UB_ARG_PTR_TO_DYNPTR] = { dynptr_types },
 	[UB_ARG_PTR_TO_UNINIT_DYNPTR] = { dynptr_types },
 	[UB_ARG_PTR_TO_FIXED_MEM] = { mem_types },
+	[UB_ARG_PTR_TO_MAP_VALUE_OR_NULL] = { mem_types, .nullable = true, .readonly_ok = true },
+	[UB_ARG_PTR_TO_TASK] = { task_types },
+	[UB_ARG_PTR_TO_TASK_OR_NULL] = { task_types, .nullable = true },
 };
 
 static int check_type(struct env *env, u32 regno, enum ub_arg_type arg)
@@ -100,6 +105,17 @@ static int check_offset(struct env *env, u32 regno, enum ub_arg_type arg, bool r
 		return 0;
 	}
 	return ub_check_ptr_off(env, reg, regno, false);
+}
+
+/* The register is of the kind that @arg wants, where that takes no size or map to tell. */
+int ub_check_arg_type(struct env *env, u32 regno, enum ub_arg_type arg)
+{
+	int err;
+
+	if (accepts[arg].nullable && ub_reg_is_null(&ub_cur_regs(env)[regno]))
+		return 0;
+	err = check_type(env, regno, arg);
+	return err ?: check_offset(env, regno, arg, false);
 }
 
 /* @size bytes from register @regno on, read or written by a helper. */
@@ -350,7 +366,7 @@ static bool reads_packet(u32 id)
 	return false;
 }
 
-static int check_arg(struct env *env, u32 i, struct call_meta *meta, u32 insn_idx)
+static int check_arg(struct env *env, u32 i, struct call_meta *meta)
 {
 	enum ub_arg_type arg = meta->helper->args[i];
 	u32 regno = BPF_REG_1 + i;
@@ -408,6 +424,10 @@ static int check_arg(struct env *env, u32 i, struct call_meta *meta, u32 insn_id
 		    (map->type == BPF_MAP_TYPE_ARRAY || map->type == BPF_MAP_TYPE_PERCPU_ARRAY))
 			err = const_key(env, regno, map->key_size, &meta->const_key);
 		return err;
+	case UB_ARG_PTR_TO_MAP_VALUE_OR_NULL:
+		if (ub_reg_is_null(reg))
+			return 0;
+		/* fallthrough */
 	case UB_ARG_PTR_TO_MAP_VALUE:
 	case UB_ARG_PTR_TO_UNINIT_MAP_VALUE:
 		if (!map)
@@ -451,20 +471,19 @@ static int check_arg(struct env *env, u32 i, struct call_meta *meta, u32 insn_id
 		err = ub_dynptr_arg(env, regno, meta, true);
 		if (err)
 			return err;
-		return ub_dynptr_init(env, regno, insn_idx,
+		return ub_dynptr_init(env, regno,
 				      meta->func_id == BPF_FUNC_ringbuf_reserve_dynptr
 					      ? DYNPTR_RINGBUF
-					      : DYNPTR_LOCAL,
-				      0);
+					      : DYNPTR_LOCAL);
 	default:
 		return 0;
 	}
 }
 
-int ub_check_helper_args(struct env *env, struct call_meta *meta, u32 insn_idx)
+int ub_check_helper_args(struct env *env, struct call_meta *meta)
 {
 	for (u32 i = 0; i < 5; i++) {
-		int err = check_arg(env, i, meta, insn_idx);
+		int err = check_arg(env, i, meta);
 
 		if (err)
 			return err;

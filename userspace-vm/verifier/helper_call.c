@@ -51,6 +51,7 @@ static bool map_fits(const struct ub_map_attr *map, u32 id)
 	static const u32 queue[] = { BPF_FUNC_map_peek_elem, BPF_FUNC_map_pop_elem,
 				     BPF_FUNC_map_push_elem, 0 };
 	static const u32 bloom[] = { BPF_FUNC_map_peek_elem, BPF_FUNC_map_push_elem, 0 };
+	static const u32 task[] = { BPF_FUNC_task_storage_get, BPF_FUNC_task_storage_delete, 0 };
 	static const u32 none[] = { 0 };
 	const u32 *ids = NULL;
 
@@ -84,6 +85,9 @@ static bool map_fits(const struct ub_map_attr *map, u32 id)
 	case BPF_MAP_TYPE_BLOOM_FILTER:
 		ids = bloom;
 		break;
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		ids = task;
+		break;
 	case BPF_MAP_TYPE_STRUCT_OPS:
 		ids = none;
 		break;
@@ -91,7 +95,7 @@ static bool map_fits(const struct ub_map_attr *map, u32 id)
 	if (ids)
 		return one_of(id, ids);
 	if (one_of(id, tail) || one_of(id, perf) || one_of(id, ringbuf) || one_of(id, drain) ||
-	    one_of(id, stackid) || one_of(id, cgroup) || one_of(id, queue))
+	    one_of(id, stackid) || one_of(id, cgroup) || one_of(id, queue) || one_of(id, task))
 		return false;
 	if (id == BPF_FUNC_map_lookup_percpu_elem)
 		return map->type == BPF_MAP_TYPE_PERCPU_ARRAY ||
@@ -224,6 +228,13 @@ static int callbacks(struct env *env, const struct bpf_insn *insn, u32 insn_idx,
 			return ub_push_callback(env, insn, insn_idx, meta->subprog, false);
 		ub_cur_frame(env)->callback_depth = 0;
 		return 0;
+	case BPF_FUNC_dynptr_from_mem:
+		/* The dynptr may outlive a frame, and is no place to hide other pointers in. */
+		if (regs[BPF_REG_1].type != PTR_TO_MAP_VALUE)
+			return ub_reject(env, -EACCES,
+					 "Unsupported reg type %s for bpf_dynptr_from_mem data\n",
+					 ub_type_str(env, regs[BPF_REG_1].type));
+		return 0;
 	case BPF_FUNC_user_ringbuf_drain:
 		return ub_push_callback(env, insn, insn_idx, meta->subprog, false);
 	}
@@ -297,12 +308,17 @@ static int set_result(struct env *env, u32 id, const struct call_meta *meta)
 		err = ub_ref_acquire(env, REF_PTR, ref);
 		r0->id = r0->ref_obj_id = ref;
 		return err;
+	case UB_RET_PTR_TO_TASK:
+		ub_reg_mark_known(r0, 0);
+		r0->type = PTR_TO_TASK | PTR_TRUSTED;
+		return 0;
 	case UB_RET_PTR_TO_DYNPTR_MEM_OR_NULL:
 		ub_reg_mark_known(r0, 0);
 		r0->type = PTR_TO_MEM | PTR_MAYBE_NULL;
 		r0->mem_size = meta->mem_size;
 		r0->id = ++env->id_gen;
 		r0->dynptr_id = meta->dynptr_id;
+		r0->ref_obj_id = meta->ref_obj_id;
 		return 0;
 	}
 	return ub_reject(env, -EINVAL, "unknown return type %u of func %s#%u\n", meta->helper->ret,
@@ -335,6 +351,9 @@ int ub_check_helper_call(struct env *env, const struct bpf_insn *insn, u32 *insn
 
 	if (insn->imm <= 0 || insn->imm >= __BPF_FUNC_MAX_ID)
 		return ub_reject(env, -EINVAL, "invalid func %s#%d\n", ub_func_name(id), insn->imm);
+	if (helper && helper->flags & UB_HELPER_NO_PROTO)
+		return ub_reject(env, -EINVAL, "unknown func %s#%d: %s\n", ub_func_name(id),
+				 insn->imm, helper->why);
 	if (!helper || !ub_helper_allowed(helper, env->req->type))
 		return ub_reject(env, -EINVAL, "program of this type cannot use helper %s#%d\n",
 				 ub_func_name(id), insn->imm);
@@ -344,7 +363,7 @@ int ub_check_helper_call(struct env *env, const struct bpf_insn *insn, u32 *insn
 			"cannot call GPL-restricted function from non-GPL compatible program\n");
 	if (helper->flags & UB_HELPER_MIGHT_SLEEP && !ub_in_sleepable(env))
 		return ub_reject(env, -EINVAL, "helper call might sleep in a non-sleepable prog\n");
-	err = ub_check_helper_args(env, &meta, call);
+	err = ub_check_helper_args(env, &meta);
 	if (err)
 		return err;
 	record_map(env, call, &meta);
@@ -354,6 +373,10 @@ int ub_check_helper_call(struct env *env, const struct bpf_insn *insn, u32 *insn
 		if (err)
 			return err;
 	}
+	if (id == BPF_FUNC_dynptr_from_mem && ub_cur_regs(env)[BPF_REG_1].type != PTR_TO_MAP_VALUE)
+		return ub_reject(env, -EACCES,
+				 "Unsupported reg type %s for bpf_dynptr_from_mem data\n",
+				 ub_type_str(env, ub_cur_regs(env)[BPF_REG_1].type));
 	err = release(env, insn, &meta);
 	err = err ?: callbacks(env, insn, call, &meta);
 	if (err)

@@ -130,7 +130,10 @@ const char *ub_type_str(struct env *env, u32 type)
 	char *out = text[turn++ % 4];
 
 	snprintf(out, 64, "%s%s%s%s%s", type & MEM_RDONLY ? "rdonly_" : "",
-		 type & MEM_RINGBUF ? "ringbuf_" : "", type & PTR_UNTRUSTED ? "untrusted_" : "",
+		 type & MEM_RINGBUF ? "ringbuf_" : "",
+		 type & PTR_TRUSTED ? "trusted_"
+		 : type & MEM_RCU   ? "rcu_"
+				    : "",
 		 names[ub_base_type(type)], type & PTR_MAYBE_NULL ? "_or_null" : "");
 	return out;
 }

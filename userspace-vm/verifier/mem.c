@@ -15,7 +15,7 @@ const struct ub_map_attr *ub_reg_map(const struct env *env, const struct reg *re
 
 const struct map_fields *ub_reg_fields(const struct env *env, const struct reg *reg)
 {
-	static const struct map_fields none = { -1, -1, -1, 0 };
+	static const struct map_fields none = { -1, -1, -1, 0, NULL };
 
 	if (reg->map < 0 || (u32)reg->map >= env->nr_maps || reg->inner)
 		return &none;
@@ -362,6 +362,12 @@ int ub_check_mem(struct env *env, u32 insn_idx, u32 regno, s32 off, u32 bpf_size
 		if (!err && !write && value_regno >= 0)
 			ub_reg_mark_unknown(&regs[value_regno]);
 		break;
+	case PTR_TO_TASK:
+	case PTR_TO_TASK | PTR_TRUSTED:
+		return ub_reject(
+			env, -EACCES,
+			"R%u points to struct task_struct, which can't be read here: there is no kernel memory in userspace\n",
+			regno);
 	default:
 		return ub_reject(env, -EACCES, "R%u invalid mem access '%s'\n", regno,
 				 ub_type_str(env, reg->type));

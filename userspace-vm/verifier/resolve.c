@@ -5,9 +5,54 @@
  */
 #include <verifier/env.h>
 
+/* Whether programs of this type may use maps of this kind, as the kernel's check_map_prog_compatibility(). */
+static int check_compatible(struct env *env, const struct ub_map_attr *map,
+			    const struct map_fields *fields)
+{
+	bool tracing = ub_is_tracing(env->req->type);
+
+	if (tracing && fields->other >= 0 &&
+	    (!strcmp(fields->other_name, "bpf_list_head") ||
+	     !strcmp(fields->other_name, "bpf_rb_root")))
+		return ub_reject(env, -EINVAL,
+				 "tracing progs cannot use bpf_{list_head,rb_root} yet\n");
+	if (fields->spin_lock >= 0 && env->req->type == BPF_PROG_TYPE_SOCKET_FILTER)
+		return ub_reject(env, -EINVAL,
+				 "socket filter progs cannot use bpf_spin_lock yet\n");
+	if (fields->spin_lock >= 0 && tracing)
+		return ub_reject(env, -EINVAL, "tracing progs cannot use bpf_spin_lock yet\n");
+	if (fields->timer >= 0 && tracing)
+		return ub_reject(env, -EINVAL, "tracing progs cannot use bpf_timer yet\n");
+	if (fields->other >= 0 && !strcmp(fields->other_name, "bpf_wq") && tracing)
+		return ub_reject(env, -EINVAL, "tracing progs cannot use bpf_wq yet\n");
+	if (!(env->req->prog_flags & BPF_F_SLEEPABLE))
+		return 0;
+	switch (map->type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_ARRAY:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_PERCPU_ARRAY:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_ARRAY_OF_MAPS:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+	case BPF_MAP_TYPE_RINGBUF:
+	case BPF_MAP_TYPE_USER_RINGBUF:
+	case BPF_MAP_TYPE_TASK_STORAGE:
+	case BPF_MAP_TYPE_QUEUE:
+	case BPF_MAP_TYPE_STACK:
+		return 0;
+	default:
+		return ub_reject(
+			env, -EINVAL,
+			"Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
+	}
+}
+
 static int find_map(struct env *env, int fd, bool idx, s16 *out)
 {
 	struct ub_verifier_map map = { 0 };
+	int err;
 
 	if (!env->req->map_by_fd || !env->req->map_by_fd(env->req->opaque, fd, idx, &map))
 		return ub_reject(env, -EBADF, "fd %d is not pointing to valid bpf_map\n", fd);
@@ -23,45 +68,9 @@ static int find_map(struct env *env, int fd, bool idx, s16 *out)
 			"The total number of maps per program has reached the limit of %u\n",
 			UB_MAX_USED_MAPS);
 	ub_btf_map_fields(&map, &env->fields[env->nr_maps]);
-	if (env->fields[env->nr_maps].spin_lock >= 0) {
-		if (env->req->type == BPF_PROG_TYPE_SOCKET_FILTER)
-			return ub_reject(env, -EINVAL,
-					 "socket filter progs cannot use bpf_spin_lock yet\n");
-		if (env->req->type == BPF_PROG_TYPE_KPROBE ||
-		    env->req->type == BPF_PROG_TYPE_TRACEPOINT ||
-		    env->req->type == BPF_PROG_TYPE_PERF_EVENT ||
-		    env->req->type == BPF_PROG_TYPE_RAW_TRACEPOINT ||
-		    env->req->type == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE)
-			return ub_reject(env, -EINVAL,
-					 "tracing progs cannot use bpf_spin_lock yet\n");
-	}
-	if (env->fields[env->nr_maps].timer >= 0 &&
-	    (env->req->type == BPF_PROG_TYPE_KPROBE || env->req->type == BPF_PROG_TYPE_TRACEPOINT ||
-	     env->req->type == BPF_PROG_TYPE_PERF_EVENT ||
-	     env->req->type == BPF_PROG_TYPE_RAW_TRACEPOINT ||
-	     env->req->type == BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE))
-		return ub_reject(env, -EINVAL, "tracing progs cannot use bpf_timer yet\n");
-	if (env->req->prog_flags & BPF_F_SLEEPABLE) {
-		switch (map.attr.type) {
-		case BPF_MAP_TYPE_HASH:
-		case BPF_MAP_TYPE_LRU_HASH:
-		case BPF_MAP_TYPE_ARRAY:
-		case BPF_MAP_TYPE_PERCPU_HASH:
-		case BPF_MAP_TYPE_PERCPU_ARRAY:
-		case BPF_MAP_TYPE_LRU_PERCPU_HASH:
-		case BPF_MAP_TYPE_ARRAY_OF_MAPS:
-		case BPF_MAP_TYPE_HASH_OF_MAPS:
-		case BPF_MAP_TYPE_RINGBUF:
-		case BPF_MAP_TYPE_USER_RINGBUF:
-		case BPF_MAP_TYPE_QUEUE:
-		case BPF_MAP_TYPE_STACK:
-			break;
-		default:
-			return ub_reject(
-				env, -EINVAL,
-				"Sleepable programs can only use array, hash, ringbuf and local storage maps\n");
-		}
-	}
+	err = check_compatible(env, &map.attr, &env->fields[env->nr_maps]);
+	if (err)
+		return err;
 	env->maps[env->nr_maps] = map;
 	*out = (s16)env->nr_maps++;
 	return 0;

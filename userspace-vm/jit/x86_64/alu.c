@@ -202,6 +202,10 @@ static void emit_div(struct compiler *c, u32 pc, const struct bpf_insn *insn, bo
 
 	if (!zero)
 		return;
+	if (is_mod && wide && !minus_one) { /* the dividend is in its place */
+		x_land(b, zero);
+		return;
+	}
 	end = x_jmp_short(b);
 	if (minus_one) {
 		x_land(b, minus_one);

@@ -25,8 +25,8 @@
  *jumps: the program it leads to returns to our caller.
  *
  * Passes: jit_analyse() finds jump targets, liveness, constant maps. Then each instruction (or a
- *few that make one) is emitted with all jumps long; then shorten_branches() lets those that reach
- *be two bytes, which lets others reach, until none changes, and moves the code together once.
+ *few that make one) is emitted with all jumps long; then layout.c chooses how long each is, keeps
+ *small loops within cache lines, and moves the code together once.
  *Constants and displacements take the shortest encoding from the start.
  *
  * Output is position-independent up to its relocations, and makes no call but to helpers: nothing
@@ -53,28 +53,22 @@ bool straight(const struct compiler *c, u32 pc, u32 n)
 	return true;
 }
 
-int add_branch(struct compiler *c, u8 kind, u32 target)
+/* Leaves room for its long form; what it is in the end, layout.c writes. */
+int add_piece(struct compiler *c, u8 kind, u32 target)
 {
-	struct branch *branch;
-
-	if (c->nr_branches == c->max_branches) {
-		u32 max = c->max_branches ? 2 * c->max_branches : 64;
-		void *grown = realloc(c->branches, max * sizeof(*c->branches));
+	if (c->nr_pieces == c->max_pieces) {
+		u32 max = c->max_pieces ? 2 * c->max_pieces : 64;
+		void *grown = realloc(c->pieces, max * sizeof(*c->pieces));
 
 		if (!grown)
 			return -ENOMEM;
-		c->branches = grown;
-		c->max_branches = max;
+		c->pieces = grown;
+		c->max_pieces = max;
 	}
-	branch = &c->branches[c->nr_branches++];
-	*branch = (struct branch) { .at = code_len(c), .target = target, .kind = kind };
-	if (kind & BRANCH_CC) {
-		put8(&c->out, 0x0f);
-		put8(&c->out, 0x80 | (kind & 15));
-	} else {
-		put8(&c->out, kind == BRANCH_CALL ? 0xe8 : 0xe9);
-	}
-	put32(&c->out, 0);
+	c->pieces[c->nr_pieces++] =
+		(struct piece) { .at = code_len(c), .target = target, .kind = kind };
+	if (kind != PIECE_PADDING)
+		c->out.at += kind & PIECE_JCC ? 6 : 5;
 	return 0;
 }
 
@@ -260,6 +254,11 @@ static int emit_insn(struct compiler *c, u32 pc)
 	}
 }
 
+static struct place here(const struct compiler *c)
+{
+	return (struct place) { .at = code_len(c), .pieces = c->nr_pieces };
+}
+
 static int emit_program(struct compiler *c)
 {
 	const struct ub_program *program = c->program;
@@ -270,23 +269,26 @@ static int emit_program(struct compiler *c)
 
 		if (err)
 			return err;
-		c->insn_at[pc] = code_len(c);
-		c->branches_before[pc] = c->nr_branches;
-		if (next_sub < program->nr_subprogs && program->subprogs[next_sub].start == pc)
+		if (next_sub < program->nr_subprogs && program->subprogs[next_sub].start == pc) {
+			c->entries[next_sub] = here(c);
 			emit_prologue(c, next_sub++);
+		}
+		if (c->facts[pc].flags & FACT_LOOP) {
+			err = add_piece(c, PIECE_PADDING, pc);
+			if (err)
+				return err;
+		}
+		c->places[pc] = here(c);
 		if (!(c->facts[pc].flags & (FACT_DEAD | FACT_SECOND))) {
 			covered = emit_insn(c, pc);
 			if (covered < 0)
 				return covered;
 		}
-		for (int i = 1; i < covered; i++) {
-			c->insn_at[pc + i] = code_len(c);
-			c->branches_before[pc + i] = c->nr_branches;
-		}
+		for (int i = 1; i < covered; i++)
+			c->places[pc + i] = here(c);
 		pc += covered;
 	}
-	c->insn_at[pc] = code_len(c);
-	c->branches_before[pc] = c->nr_branches;
+	c->places[pc] = here(c);
 	return 0;
 }
 
@@ -336,9 +338,9 @@ static void free_compiler(struct compiler *c)
 {
 	free(c->facts);
 	free(c->buf);
-	free(c->insn_at);
-	free(c->branches_before);
-	free(c->branches);
+	free(c->places);
+	free(c->entries);
+	free(c->pieces);
 	free(c->relocs);
 }
 
@@ -354,11 +356,11 @@ int jit_compile_x86_64(const struct ub_program *program, bool bmi2, struct ub_co
 	if (err)
 		return err;
 	c.facts = calloc(nr, sizeof(*c.facts));
-	c.insn_at = malloc((nr + 1) * sizeof(*c.insn_at));
-	c.branches_before = malloc((nr + 1) * sizeof(*c.branches_before));
+	c.places = malloc((nr + 1) * sizeof(*c.places));
+	c.entries = malloc(program->nr_subprogs * sizeof(*c.entries));
 	c.capacity = 1024 + 8 * nr;
 	c.buf = malloc(c.capacity);
-	if (!c.facts || !c.insn_at || !c.branches_before || !c.buf)
+	if (!c.facts || !c.places || !c.entries || !c.buf)
 		return -ENOMEM;
 	c.out.at = c.buf;
 
@@ -371,7 +373,7 @@ int jit_compile_x86_64(const struct ub_program *program, bool bmi2, struct ub_co
 	err = emit_program(&c);
 	if (err)
 		return err;
-	err = shorten_branches(&c, code);
+	err = lay_out_code(&c, code);
 	if (err)
 		return err;
 	code->clobbers = c.clobbers & ~(1u << RBX | 1u << RSP | 1u << RBP | 1u << R12 | 1u << R13 |

@@ -18,17 +18,26 @@
 /* Bytes that one BPF instruction (or a subprogram's prologue) takes at most. */
 #define MAX_INSN_BYTES 192
 
-/* A jump or local call whose length is decided when all code is there. */
-struct branch {
-	u32 at;	    /* of its first byte, laid out with all branches long */
-	u32 target; /* BPF instruction */
-	u8 kind;    /* 0x10 | condition, BRANCH_JMP or BRANCH_CALL */
+/* What has a length that is decided when all code is there: jumps, local calls, and the padding
+ * before a loop. */
+struct piece {
+	u32 at;	    /* of its first byte, laid out with all branches long and without padding */
+	u32 target; /* BPF instruction; of a padding: the one behind it */
+	u8 kind;    /* PIECE_JCC | condition, or one of the others */
 	bool is_short;
+	u8 padding; /* bytes */
 };
 
-#define BRANCH_JMP  0x00
-#define BRANCH_CALL 0x01
-#define BRANCH_CC   0x10
+#define PIECE_JMP     0x00
+#define PIECE_CALL    0x01
+#define PIECE_PADDING 0x02
+#define PIECE_JCC     0x10
+
+/* A point in the code. */
+struct place {
+	u32 at;	    /* in the layout that was emitted */
+	u32 pieces; /* how many precede it */
+};
 
 /* A subprogram's frame. */
 struct frame_shape {
@@ -48,10 +57,10 @@ struct compiler {
 	struct bytes out;
 	u8 *buf;
 	u32 capacity;
-	u32 *insn_at;	      /* where each instruction begins, long layout */
-	u32 *branches_before; /* how many branches precede each instruction */
-	struct branch *branches;
-	u32 nr_branches, max_branches;
+	struct place *places;  /* of each instruction: where jumps to it go */
+	struct place *entries; /* of each subprogram: its prologue, where calls go */
+	struct piece *pieces;  /* in the order of their places */
+	u32 nr_pieces, max_pieces;
 	struct ub_reloc *relocs;
 	u32 nr_relocs, max_relocs;
 	struct frame_shape frames[UB_MAX_SUBPROGS];
@@ -88,7 +97,7 @@ static inline bool live_after(const struct compiler *c, u32 pc, u8 r)
 /* Whether @n instructions after @pc are reached only through it, so that it may swallow them. */
 bool straight(const struct compiler *c, u32 pc, u32 n);
 
-int __must_check add_branch(struct compiler *c, u8 kind, u32 target);
+int __must_check add_piece(struct compiler *c, u8 kind, u32 target);
 /* @offset of the field to relocate. */
 int __must_check add_reloc(struct compiler *c, enum ub_reloc_kind kind, u16 index, s64 addend,
 			   u32 offset);
@@ -103,9 +112,9 @@ void emit_prologue(struct compiler *c, u32 subprog);
 /* Undoes the prologue, up to but without the ret. */
 void emit_unwind(struct compiler *c, const struct frame_shape *frame);
 
-/* Chooses the short form for every branch that reaches, and moves code together: *out gets the
- * final bytes, relocations and offsets. */
-int __must_check shorten_branches(struct compiler *c, struct ub_code *out);
+/* Chooses the length of every piece and moves the code together: *out gets the final bytes,
+ * relocations and offsets. */
+int __must_check lay_out_code(struct compiler *c, struct ub_code *out);
 
 /* ub_jit_compile() for a CPU with or without BMI2. */
 int __must_check jit_compile_x86_64(const struct ub_program *program, bool bmi2,

@@ -79,7 +79,7 @@ static int emit_jump(struct compiler *c, u32 pc, const struct bpf_insn *insn)
 	} else {
 		x_alu_ri(b, wide, X_CMP, dst, insn->imm);
 	}
-	err = add_branch(c, BRANCH_CC | condition(insn), target);
+	err = add_piece(c, PIECE_JCC | condition(insn), target);
 	return err ? err : 1;
 }
 
@@ -90,7 +90,7 @@ static int emit_may_goto(struct compiler *c, u32 pc, const struct bpf_insn *insn
 
 	/* Negative once it is used up, and from then on. */
 	x_alu_mi(&c->out, true, X_SUB, RBP, -(s32)frame->depth - 8, 1);
-	err = add_branch(c, BRANCH_CC | 0x8 /* js */, ub_isa_target(insn, pc));
+	err = add_piece(c, PIECE_JCC | 0x8 /* js */, ub_isa_target(insn, pc));
 	return err ? err : 1;
 }
 
@@ -271,7 +271,7 @@ static int emit_call(struct compiler *c, u32 pc, const struct bpf_insn *insn)
 		c->clobbers |= CALLER_SAVED;
 		if (c->frames[c->facts[target].subprog].saves_run)
 			x_mov_rr(&c->out, true, R9, RUN_REG);
-		err = add_branch(c, BRANCH_CALL, target);
+		err = add_piece(c, PIECE_CALL, target);
 		return err ? err : 1;
 	}
 	if (insn->imm == BPF_FUNC_tail_call)
@@ -303,7 +303,7 @@ int emit_control(struct compiler *c, u32 pc)
 		target = ub_isa_target(insn, pc);
 		if (target == pc + 1)
 			return 1;
-		err = add_branch(c, BRANCH_JMP, target);
+		err = add_piece(c, PIECE_JMP, target);
 		return err ? err : 1;
 	case UB_FORM_MAY_GOTO:
 		return emit_may_goto(c, pc, insn);
