@@ -48,12 +48,53 @@ static void *sleeper(void *arg)
 	return arg;
 }
 
-int main(void)
+static pthread_barrier_t all_there;
+
+static void *spinner(void *arg)
+{
+	pthread_barrier_wait(&all_there);
+	for (;;)
+		__asm__ volatile("pause");
+	return arg;
+}
+
+static void *waiter(void *arg)
+{
+	pthread_barrier_wait(&all_there);
+	for (;;)
+		pause();
+	return arg;
+}
+
+/* Many threads, idle or all runnable, until the input ends. */
+static int crowd(int nr, void *(*work)(void *))
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_barrier_init(&all_there, NULL, (unsigned int)nr + 1);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 << 10);
+	for (int i = 0; i < nr; i++) {
+		if (pthread_create(&thread, &attr, work, NULL))
+			return 1;
+	}
+	puts("ready");
+	fflush(stdout);
+	pthread_barrier_wait(&all_there);
+	while (getchar() != EOF)
+		;
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	char line[64], name[16];
 	pthread_t thread;
 	long calls;
 
+	if (argc == 3)
+		return crowd(atoi(argv[1]), strcmp(argv[2], "idle") ? spinner : waiter);
 	for (int i = 0; i < THREADS; i++) {
 		if (pthread_create(&thread, NULL, sleeper, NULL))
 			return 1;
