@@ -482,6 +482,7 @@ int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 point
 		packet->data += (u64)test->ctx;
 		packet->data_end += (u64)test->ctx;
 		packet->data_meta += (u64)test->ctx;
+		packet->mac += (u64)test->ctx;
 	}
 	pid = fork();
 	if (!pid) {
