@@ -35,6 +35,8 @@ enum ub_part_kind {
 	UB_PART_MAP = 5,    /* rw-, MAP_SHARED of a map's memfd */
 	UB_PART_FORK = 6,   /* rw-, anonymous, private; to be marked MADV_WIPEONFORK, then its first
 			     * 8 bytes set to 1 */
+	UB_PART_DIVERTS = 7, /* rw-, MAP_PRIVATE of a sealed memfd "ubpf-run:returns": struct
+			      * ub_diverts, in agent/data.h */
 };
 
 struct ub_part {

@@ -112,6 +112,10 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 	 * else. */
 	if (!t->replaced)
 		ub_ips_move_out(t, ips, image, keep);
+	err = ub_diverts_undo(t, image);
+	if (err)
+		return ub_reason_set(why, err, "cannot put return addresses of process %d back: %s",
+				     t->pid, strerror(-err));
 	if (!ub_quiescent(t, ips, image, &report->surgery.left))
 		return 1;
 	note_stage(t, image, UB_STAGE_REMOVED);

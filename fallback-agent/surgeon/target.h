@@ -246,6 +246,8 @@ int __must_check ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const s
  * bytes. */
 void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *image,
 		     const struct ub_image *keep);
+/* diverts.c: puts back the return addresses that @image took over. */
+int __must_check ub_diverts_undo(struct ub_target *t, const struct ub_image *image);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
 bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		      const struct ub_thread *thread, bool elsewhere);

@@ -54,6 +54,7 @@ struct ub_daemon {
 	struct targets *targets;
 	struct connection *connections;
 	struct listener *listeners;
+	struct listener *ended_listeners; /* whose threads have not been seen to end */
 	struct session *sessions;
 	u64 next_session;
 	uid_t uid;
@@ -66,6 +67,7 @@ struct ub_daemon {
 	struct ub_watch *guard_watch;
 	pid_t guard_pid;
 	struct ub_timer *idle_timer;
+	struct ub_timer *reap_timer;
 	char run_dir[PATH_MAX];
 	FILE *log;
 };
@@ -87,18 +89,26 @@ int __must_check ub_daemon_guard_replace(const char *run_dir, int close_fd, int 
 /* --- caller.c -----------------------------------------------------------------------------------
  */
 
+#define UB_CALLER_PAGE 4096
+
 /* A process that makes calls, as the transports keep it. */
 struct caller {
 	struct ub_caller base;
 	pid_t tid;	 /* the calling thread, whose memory is read */
 	int sock;	 /* where the client can be asked to copy, or -1 */
 	int listener_fd; /* where call_id can be checked, or -1 */
+	/* What was read last: attr and what it points to mostly lie on one page, and each look at
+	 * another process costs more than all that is done with it. */
+	u64 page; /* its address; 0: none in this call */
+	u8 bytes[UB_CALLER_PAGE];
 };
 
 /* @pidfd becomes the caller's. */
 void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid,
 			   u64 session);
 void ub_daemon_caller_deinit(struct caller *caller);
+/* @tid makes call @id. */
+void ub_daemon_caller_begin(struct caller *caller, pid_t tid, u64 id);
 
 /* --- connection.c -------------------------------------------------------------------------------
  */
@@ -120,6 +130,8 @@ void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struc
  */
 int __must_check ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, int fd);
 void ub_daemon_listener_free(struct listener *listener);
+/* Waits, outside the loop, for the threads of listeners that were freed. */
+void ub_daemon_listeners_wait(struct ub_daemon *daemon);
 
 /* --- session.c ----------------------------------------------------------------------------------
  */

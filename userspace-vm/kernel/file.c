@@ -23,6 +23,7 @@
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 static struct ub_file **bucket(struct ub_kernel *kernel, dev_t dev, ino_t ino)
 {
@@ -216,17 +217,34 @@ int ub_file_memory(struct ub_object *object, int memfd, u32 mode)
 	return fd;
 }
 
+/* The file behind the caller's @fd. To have it for a moment costs less than to walk /proc, where we
+ * may (Yama can allow less of a process than to look at it). */
+static int stat_file(const struct ub_caller *caller, int fd, struct stat *st)
+{
+	_cleanup_close_ int file = (int)syscall(__NR_pidfd_getfd, caller->pidfd, fd, 0);
+	char path[48];
+
+	if (file >= 0)
+		return fstat(file, st) ? -errno : 0;
+	if (errno == EBADF)
+		return -EBADF;
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", caller->pid, fd);
+	if (stat(path, st))
+		return errno == EACCES || errno == EPERM ? -EPERM : -EBADF;
+	return 0;
+}
+
 int ub_file_get(struct ub_kernel *kernel, struct ub_caller *caller, int fd, struct ub_file **out)
 {
-	char path[48];
 	struct stat st;
 	struct ub_file *file;
+	int err;
 
 	if (fd < 0)
 		return -EBADF;
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", caller->pid, fd);
-	if (stat(path, &st))
-		return errno == EACCES || errno == EPERM ? -EPERM : -EBADF;
+	err = stat_file(caller, fd, &st);
+	if (err)
+		return err;
 	file = find(kernel, st.st_dev, st.st_ino);
 	if (!file)
 		return -EINVAL;

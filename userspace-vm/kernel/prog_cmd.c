@@ -4,6 +4,8 @@
 
 #include <string.h>
 #include <time.h>
+
+#include <helper/helper.h>
 #include <verifier/verifier.h>
 
 #include <bpf/btf.h>
@@ -214,6 +216,27 @@ static void verifier_log(void *opaque, const char *text, size_t size)
 	ub_log_write(&load->log, text, size);
 }
 
+/* A program may be sound and yet ask for what no process has. Tools that probe for helpers look for the
+ * first two words. */
+static int check_helpers(struct load *load)
+{
+	const struct ub_program *program = load->prog->program;
+
+	for (u32 i = 0; i < program->nr_insns; i++) {
+		const struct bpf_insn *insn = &program->insns[i];
+		const struct ub_helper *helper = NULL;
+
+		if (insn->code == (BPF_JMP | BPF_CALL) && !insn->src_reg)
+			helper = ub_helper_by_id((u32)insn->imm);
+		if (!helper || !helper->why)
+			continue;
+		ub_log_printf(&load->log, "unknown func bpf_%s#%d: %s\n", helper->name, insn->imm,
+			      helper->why);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int verify(struct load *load)
 {
 	const union bpf_attr *a = &load->attr->a;
@@ -253,6 +276,9 @@ static int verify(struct load *load)
 		prog->nr_maps++;
 	}
 	memcpy(prog->program->name, name, sizeof(name));
+	err = check_helpers(load);
+	if (err)
+		return err;
 	err = ub_jit_compile(prog->program, &prog->code, &why);
 	if (err)
 		ub_log_printf(&load->log, "compiling for x86-64 failed: %s\n", why.text);
