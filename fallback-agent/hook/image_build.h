@@ -169,6 +169,9 @@ int __must_check ub_image_find_file(struct ub_image_build *build, const struct u
 int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
 				   enum ub_hook_kind kind);
 
+/* cgroup.c: fills cgroup_id and cgroups as far as they can be known. */
+void ub_cgroup_find(pid_t pid, struct ub_process *process);
+
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);
 

@@ -257,6 +257,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 		.fork_page = build->image->data_address - PAGE,
 	};
 	process->own_pidns_same = process->tgid_pid == own;
+	ub_cgroup_find(request->pid, process);
 	ub_vdso_find(&build->space, process);
 	ub_runtime_find(build, process);
 }

@@ -60,4 +60,10 @@ static inline u32 ub_run_cpu(struct ub_run *run)
 	return run->cpu;
 }
 
+/* The per-CPU slot for CPU @cpu of @nr_cpus; a division would take longer than the rest of a lookup. */
+static inline u32 ub_cpu_slot(u32 cpu, u32 nr_cpus)
+{
+	return ub_likely(cpu < nr_cpus) ? cpu : cpu % nr_cpus;
+}
+
 #endif
