@@ -497,7 +497,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
-int cmd_vm(struct ub_options *common, int argc, char **argv)
+int cmd_vm(struct ub_options *global, int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "interpret", 'i', NULL, 0,
@@ -518,15 +518,13 @@ int cmd_vm(struct ub_options *common, int argc, char **argv)
 	};
 	struct arguments args = { 0 };
 	struct ub_reason why = { "" };
-	int err, rest;
+	int rest, err;
 
 	if (ub_parse(&argp, argc, argv, &args, &rest))
 		return UB_EXIT_USAGE;
 	err = run(&args, &why);
-	if (!err && (fflush(stdout) || ferror(stdout)))
-		err = ub_reason_set(&why, -EIO, "writing the result failed");
 	if (!err)
-		return UB_EXIT_OK;
+		return 0;
 	fprintf(stderr, "ubpf-run: vm: %s\n", why.text[0] ? why.text : strerror(-err));
 	return UB_EXIT_FAILED;
 }

@@ -93,6 +93,7 @@ static u32 prepare_packet(struct packet_run *run, enum bpf_prog_type type, u32 s
 	struct ub_packet_pointers pointers = { .data = packet + skip, .data_end = packet + size };
 
 	pointers.data_meta = pointers.data;
+	pointers.mac = packet;
 	if (type == BPF_PROG_TYPE_XDP) {
 		run->xdp.pointers = pointers;
 		return offsetof(struct packet_run, xdp.pointers);

@@ -126,6 +126,27 @@ struct inside {
 	const struct ub_kprog *prog;
 };
 
+/* Maps of maps: what is in them now. An inner map that comes later is not seen. */
+static int find_inner_maps(const struct ub_kernel_map *outer, struct ub_map *map)
+{
+	u32 n = ub_kernel_map_slots(outer);
+
+	if (map->inner || !outer->inner.type)
+		return 0;
+	map->inner = calloc(map->attr.max_entries, sizeof(*map->inner));
+	if (!map->inner)
+		return -ENOMEM;
+	for (u32 i = 0; i < n; i++) {
+		struct ub_kernel_map *inner = ub_kernel_map_inner(outer, i);
+		int err = inner ? ub_map_inner_add(map->inner, map->attr.max_entries, &inner->map)
+				: 0;
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_event_ring *ring,
 		   u64 cookie)
 {
@@ -138,8 +159,13 @@ static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_eve
 
 		helpers[i] = helper ? (u64)helper->fn : 0;
 	}
-	for (u32 i = 0; i < prog->nr_maps; i++)
+	for (u32 i = 0; i < prog->nr_maps; i++) {
+		int err = find_inner_maps(prog->maps[i], &prog->maps[i]->map);
+
+		if (err)
+			return err;
 		in->maps[i] = &prog->maps[i]->map;
+	}
 	in->prog = prog;
 	in->process = (struct ub_process) { .size = sizeof(in->process),
 					    .nr_cpus = prog->object.kernel->nr_cpus,
@@ -456,6 +482,7 @@ int ub_worker_run_once(struct ub_kprog *prog, void *ctx, u32 ctx_size, u32 point
 		packet->data += (u64)test->ctx;
 		packet->data_end += (u64)test->ctx;
 		packet->data_meta += (u64)test->ctx;
+		packet->mac += (u64)test->ctx;
 	}
 	pid = fork();
 	if (!pid) {

@@ -17,6 +17,7 @@ struct ub_packet_pointers {
 	u64 data;
 	u64 data_end;
 	u64 data_meta;
+	u64 mac; /* the Ethernet header, before data where programs see packets without it */
 };
 
 struct ub_skb_context {

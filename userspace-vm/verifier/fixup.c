@@ -3,6 +3,9 @@
  * From the verified program to what runs: unreachable instructions go, may_goto gets its counter,
  * contexts their layout, and jumps their new distances.
  */
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+
 #include <program/context.h>
 #include <verifier/env.h>
 
@@ -121,20 +124,36 @@ static int emit_jump(struct env *env, struct output *out, u32 i)
 }
 
 /*
- * A packet load of classic BPF as what it means: r1 to r5 are nobody's any more, so bounds are checked
- * with them; out of bounds the function returns 0. Offsets are unsigned here: the negative ones that Linux
- * takes as places of headers are out of bounds.
+ * r1, a negative offset: from the network header or from the Ethernet header, by its range. Leaves the distance from
+ * the latter in r1 and its address in r2; offsets below both ranges stay what they are, beyond any packet.
  */
-static int emit_ld_abs(struct env *env, struct output *out, const struct bpf_insn *insn)
+static int emit_negative_offset(struct output *out, s16 mac)
+{
+	int err = emit_plain(out, BPF_JMP32 | BPF_JSGE | BPF_K, 1, 0, 6, 0);
+
+	err = err ?: emit_plain(out, BPF_LDX | BPF_MEM | BPF_DW, 2, 6, mac, 0);
+	err = err ?: emit_plain(out, BPF_JMP32 | BPF_JSLT | BPF_K, 1, 0, 2, SKF_NET_OFF);
+	err = err ?: emit_plain(out, BPF_ALU | BPF_ADD | BPF_K, 1, 0, 0, -SKF_NET_OFF + ETH_HLEN);
+	err = err ?: emit_plain(out, BPF_JMP | BPF_JA, 0, 0, 2, 0);
+	err = err ?: emit_plain(out, BPF_JMP32 | BPF_JSLT | BPF_K, 1, 0, 1, SKF_LL_OFF);
+	return err ?: emit_plain(out, BPF_ALU | BPF_ADD | BPF_K, 1, 0, 0, -SKF_LL_OFF);
+}
+
+/*
+ * A packet load of classic BPF as what it means: r1 to r5 are nobody's any more, so bounds are checked
+ * with them; out of bounds the function returns 0.
+ */
+static int emit_ld_abs(struct output *out, const struct bpf_insn *insn)
 {
 	const s16 at = offsetof(struct ub_skb_context, pointers);
 	const s16 data = at + offsetof(struct ub_packet_pointers, data);
 	const s16 data_end = at + offsetof(struct ub_packet_pointers, data_end);
 	u8 size = BPF_SIZE(insn->code);
+	bool indirect = BPF_MODE(insn->code) == BPF_IND;
 	u32 bytes = size == BPF_B ? 1 : size == BPF_H ? 2 : 4;
 	int err;
 
-	if (BPF_MODE(insn->code) == BPF_IND) {
+	if (indirect) {
 		err = emit_plain(out, BPF_ALU | BPF_MOV | BPF_X, 1, insn->src_reg, 0, 0);
 		err = err ?: emit_plain(out, BPF_ALU | BPF_ADD | BPF_K, 1, 0, 0, insn->imm);
 	} else {
@@ -142,6 +161,10 @@ static int emit_ld_abs(struct env *env, struct output *out, const struct bpf_ins
 	}
 	err = err ?: emit_plain(out, BPF_LDX | BPF_MEM | BPF_DW, 2, 6, data, 0);
 	err = err ?: emit_plain(out, BPF_LDX | BPF_MEM | BPF_DW, 3, 6, data_end, 0);
+	if (indirect || insn->imm < 0)
+		err = err
+			      ?: emit_negative_offset(
+					 out, at + offsetof(struct ub_packet_pointers, mac));
 	err = err ?: emit_plain(out, BPF_ALU64 | BPF_SUB | BPF_X, 3, 2, 0, 0);
 	/* r3: bytes there are, r1: bytes before */
 	err = err ?: emit_plain(out, BPF_JMP | BPF_JGT | BPF_X, 1, 3, bytes > 1 ? 6 : 5, 0);
@@ -182,7 +205,7 @@ static int emit_one(struct env *env, struct output *out, u32 i)
 		return err ?: emit(out, env->insns[i + 1], aux, NO_TARGET, false);
 	}
 	if (class == BPF_LD)
-		return emit_ld_abs(env, out, &insn);
+		return emit_ld_abs(out, &insn);
 	if (from->percpu == PERCPU_YES)
 		aux.flags |= UB_INSN_PERCPU;
 	if (from->ptr_type == PTR_TO_CTX && ub_ctx_convert(env, &insn, &converted, 1))
