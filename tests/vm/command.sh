@@ -40,7 +40,7 @@ echo "$answer" | expect "default engine" 0 2a
 echo "$wild" | expect "out of bounds" 1 "insn 0: read of 8 bytes at 0x0 is out of bounds" --interpret
 echo "$wild" | expect "crash" 1 "the program crashed" --jit
 for engine in --interpret --jit; do	# a helper that is given an address of nobody's
-	echo "b701000001000000 8500000001000000 9500000000000000" |
+	echo "b701000000000100 8500000001000000 9500000000000000" |
 		expect "wild helper $engine" 1 "the program crashed" $engine
 done
 recursion="85100000ffffffff 9500000000000000"
