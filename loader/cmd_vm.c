@@ -25,16 +25,13 @@
 #include <jit/dump.h>
 #include <jit/jit.h>
 
+#include "commands.h"
+
 #define MAX_STDIN (64u << 20)
 
 /* Relocation types of clang's BPF objects. */
 #define R_BPF_64_64 1
 #define R_BPF_64_32 10
-
-struct ub_options;
-
-int ub_cmd_vm(int argc, char **argv);
-int cmd_vm(struct ub_options *options, int argc, char **argv);
 
 struct arguments {
 	bool jit, elf, dump, disassemble;
@@ -454,7 +451,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
-int ub_cmd_vm(int argc, char **argv)
+int cmd_vm(struct ub_options *global, int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "interpret", 'i', NULL, 0,
@@ -475,19 +472,13 @@ int ub_cmd_vm(int argc, char **argv)
 	};
 	struct arguments args = { 0 };
 	struct ub_reason why = { "" };
-	int err;
+	int rest, err;
 
-	err = argp_parse(&argp, argc, argv, 0, NULL, &args);
-	if (err)
-		return 2;
+	if (ub_parse(&argp, argc, argv, &args, &rest))
+		return UB_EXIT_USAGE;
 	err = run(&args, &why);
 	if (!err)
 		return 0;
 	fprintf(stderr, "ubpf-run: vm: %s\n", why.text[0] ? why.text : strerror(-err));
 	return 1;
-}
-
-int cmd_vm(struct ub_options *options, int argc, char **argv)
-{
-	return ub_cmd_vm(argc, argv);
 }
