@@ -23,7 +23,8 @@ enum ub_removal {
 
 struct ub_surgery {
 	enum ub_removal removal;
-	u64 pause_ns;	       /* from the first INTERRUPT to the last resume */
+	u64 pause_ns;	       /* from the first INTERRUPT of all threads to the last's resume */
+	u64 alone_ns;	       /* that one thread alone was held before and after */
 	u32 nr_threads;	       /* stopped */
 	struct ub_reason left; /* why the mapping stays, for UB_REMOVED_LATER */
 };

@@ -217,8 +217,9 @@ static int daemon_init(struct ub_daemon *daemon)
 	err = watch_signals(daemon);
 	if (err)
 		return err;
+	daemon->trace = ub_daemon_trace_new(daemon->loop);
 	daemon->targets = ub_daemon_targets_new(daemon);
-	if (!daemon->targets)
+	if (!daemon->trace || !daemon->targets)
 		return -ENOMEM;
 	daemon->kernel = ub_kernel_new(daemon->loop, &ub_daemon_targets_kernel_ops, daemon->targets,
 				       daemon->nr_cpus);
@@ -246,6 +247,7 @@ static void daemon_deinit(struct ub_daemon *daemon)
 	if (daemon->kernel)
 		ub_kernel_free(daemon->kernel);
 	ub_daemon_targets_free(daemon->targets);
+	ub_daemon_trace_free(daemon->trace);
 	ub_watch_remove(daemon->listen_watch);
 	ub_watch_remove(daemon->signal_watch);
 	ub_watch_remove(daemon->guard_watch);

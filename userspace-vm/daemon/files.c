@@ -97,7 +97,7 @@ static bool is_one_of(const char *path, const char *const *names, size_t nr)
 }
 
 /* Descriptor, or -errno: not a file of ours. */
-static int open_ours(struct ub_daemon *daemon, struct caller *caller, const char *path)
+static int open_ours(struct ub_daemon *daemon, struct caller *caller, const char *path, u64 flags)
 {
 	/* Read to find probes made through them: there are none. */
 	static const char *const empty[] = {
@@ -106,9 +106,15 @@ static int open_ours(struct ub_daemon *daemon, struct caller *caller, const char
 		"/sys/kernel/debug/tracing/uprobe_events",
 		"/sys/kernel/debug/tracing/kprobe_events",
 	};
+	static const char *const traces[] = {
+		"/sys/kernel/tracing/trace_pipe",
+		"/sys/kernel/debug/tracing/trace_pipe",
+	};
 	char text[32];
 	int fd;
 
+	if (is_one_of(path, traces, ub_array_size(traces)))
+		return ub_daemon_trace_open(daemon->trace, flags & O_NONBLOCK);
 	if (is_one_of(path, empty, ub_array_size(empty)))
 		return content_fd("", 0);
 	if (!strcmp(path, "/sys/bus/event_source/devices/uprobe/type")) {
@@ -142,7 +148,7 @@ bool ub_daemon_file_call(struct ub_daemon *daemon, struct caller *caller,
 	if (!read_path(caller, address, path, sizeof(path)) ||
 	    (strncmp(path, "/sys/", 5) && strncmp(path, "/proc/", 6)))
 		return true;
-	reply->fd = open_ours(daemon, caller, path);
+	reply->fd = open_ours(daemon, caller, path, flags);
 	if (reply->fd < 0) {
 		reply->fd = -1;
 		return true;

@@ -99,7 +99,7 @@ static struct process *process_new(struct listener *listener, pid_t tid)
 	}
 	ub_daemon_caller_init(&process->caller, status.tgid, pidfd, status.uid, status.gid,
 			      listener->session->id);
-	process->caller.listener_fd = listener->fd;
+	ub_daemon_caller_listen(&process->caller, listener->fd);
 	process->last_tid = tid;
 	process->listener = listener;
 	process->watch =

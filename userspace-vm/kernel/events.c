@@ -31,6 +31,8 @@ void ub_object_wake(struct ub_object *object)
 	u64 one = 1;
 	int fd = *eventfd_of(object);
 
+	ub_poll_level(object);
+
 	/* Full means that a reader has been told very often already. */
 	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0 && errno == EAGAIN) {
 		u64 all;
@@ -103,7 +105,7 @@ void ub_tick_remove(struct ub_object *object)
 	}
 }
 
-static bool can_wait_for(const struct ub_object *object)
+bool ub_object_can_wait(const struct ub_object *object)
 {
 	u32 type;
 
@@ -149,7 +151,7 @@ void ub_epoll_ctl(struct ub_kernel *k, struct ub_caller *c, const struct ub_call
 {
 	struct ub_file *file;
 
-	if (ub_file_get(k, c, (s32)call->args[2], &file) || !can_wait_for(file->object)) {
+	if (ub_file_get(k, c, (s32)call->args[2], &file) || !ub_object_can_wait(file->object)) {
 		reply->pass = true;
 		return;
 	}
@@ -230,13 +232,8 @@ void ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
 	struct ub_kperf *perf;
 
 	if (event->kind == UB_EVENT_PRINTK) {
-		char text[1024];
-
-		snprintf(text, sizeof(text), "%.*s",
-			 event->size < sizeof(text) ? (int)event->size : (int)sizeof(text) - 1,
-			 (const char *)event->data);
-		if (k->ops->log)
-			k->ops->log(k->opaque, 0, text);
+		if (k->ops->trace)
+			k->ops->trace(k->opaque, event->data, event->size);
 		return;
 	}
 	if (!map)

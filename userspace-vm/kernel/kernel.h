@@ -29,6 +29,9 @@ struct ub_caller {
 	/* Memory of the caller. 0 or -EFAULT. Checks that the call is still alive after reading. */
 	int (*read)(struct ub_caller *caller, u64 address, void *into, size_t size);
 	int (*write)(struct ub_caller *caller, u64 address, const void *from, size_t size);
+	/* Puts a duplicate of @fd, with @flags (O_CLOEXEC), in the place of the caller's @number. 0
+	 * or -errno. NULL: the transport can't. */
+	int (*install)(struct ub_caller *caller, int fd, int number, u32 flags);
 	void *opaque;
 	u64 call_id; /* transport's */
 };
@@ -79,7 +82,9 @@ struct ub_kernel_ops {
 	void (*counters)(void *opaque, u32 link_id, u64 *hits, u64 *misses);
 	/* Messages for people (daemon's log, session's terminal). */
 	void (*log)(void *opaque, u64 session, const char *text);
-	/* Optional (NULL): an entry of a map of maps or of a PROG_ARRAY changed. */
+	/* Optional (NULL): a line of trace_pipe, with its newline. */
+	void (*trace)(void *opaque, const char *line, size_t size);
+	/* Optional: an entry of a map of maps or of a PROG_ARRAY changed. */
 	void (*map_changed)(void *opaque, struct ub_kernel_map *map);
 	/* Optional: runs and misses of all links that a program has and had. */
 	void (*program_counters)(void *opaque, u32 prog_id, u64 *hits, u64 *misses);
