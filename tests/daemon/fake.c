@@ -141,6 +141,10 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
 	reply->fd_flags = O_CLOEXEC;
 }
 
+void ub_kernel_delivered(struct ub_kernel *kernel)
+{
+}
+
 void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event)
 {
 }
