@@ -57,4 +57,8 @@ int __must_check ub_surgeon_find(pid_t pid, struct ub_reason *why);
  * doubt 1. */
 int __must_check ub_surgeon_holds(pid_t pid, u64 offset, u64 size, struct ub_reason *why);
 
+/* Has @is_client say of which processes the first seccomp filter is the daemon's own, which lets our
+ * system calls in the target pass: under no other filter they can be operated on without privileges. */
+void ub_surgeon_set_clients(bool (*is_client)(void *opaque, pid_t pid), void *opaque);
+
 #endif
