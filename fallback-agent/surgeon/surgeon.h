@@ -61,4 +61,8 @@ bool ub_surgeon_stands(int mem, const struct ub_image *image);
  * doubt 1. */
 int __must_check ub_surgeon_holds(pid_t pid, u64 offset, u64 size, struct ub_reason *why);
 
+/* Has @is_client say of which processes the first seccomp filter is the daemon's own, which lets our
+ * system calls in the target pass: under no other filter they can be operated on without privileges. */
+void ub_surgeon_set_clients(bool (*is_client)(void *opaque, pid_t pid), void *opaque);
+
 #endif
