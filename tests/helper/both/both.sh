@@ -26,7 +26,7 @@ mkfifo in out
 as_user=()
 if [ "$(id -u)" = 0 ]; then
 	chown "$user" "$UBPF_RUN_DIR" in out
-	as_user=(setpriv --reuid=$user --regid=$user --clear-groups --bounding-set=-all --inh-caps=-all)
+	as_user=(setpriv --reuid="$user" --regid="$user" --clear-groups --bounding-set=-all --inh-caps=-all)
 fi
 "${as_user[@]}" ./both_runner >/dev/null 2>&1
 [ $? = 2 ] || { echo "skip: programs can't be run from $dir by an ordinary user"; exit 77; }
