@@ -45,6 +45,7 @@ struct ub_elf {
 	bool position_independent;
 	bool is_go;
 	bool has_relr; /* relative relocations without addends */
+	bool has_symtab;
 	u64 eh_frame_hdr;
 };
 
