@@ -595,6 +595,8 @@ int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_id
 			err = ub_mark_precise(env, insn->src_reg);
 		if (err)
 			return err;
+		if (ub_log_on(env))
+			ub_log_insn_state(env, this, this->curframe);
 		if (taken)
 			*insn_idx += insn->off;
 		return 0;
