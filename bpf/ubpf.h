@@ -6,6 +6,8 @@
 #ifndef UBPF_H
 #define UBPF_H
 
+#include <stdbool.h>
+
 #include <linux/types.h>
 
 #include <linux/bpf.h>

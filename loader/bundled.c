@@ -6,6 +6,7 @@
 #include <funclatency.skel.h>
 #include <malloc.skel.h>
 #include <mallocsize.skel.h>
+#include <usdtargs.skel.h>
 
 const struct ub_bundled ub_bundled[] = {
 	{
@@ -26,6 +27,11 @@ const struct ub_bundled ub_bundled[] = {
 		.elf = funclatency_bpf__elf_bytes,
 		.default_args = { "libc:malloc" },
 		.timed_maps = { "nanoseconds" },
+	},
+	{
+		.name = "usdtargs",
+		.help = "hits of the USDT probe LIB:PROVIDER:NAME, sum and histogram of argument=N",
+		.elf = usdtargs_bpf__elf_bytes,
 	},
 };
 

@@ -60,8 +60,11 @@ int ub_cmd_coverage(const char *file)
 	print_counts("instructions", &coverage.offsets);
 	printf("functions whose return can be probed: %" PRIu64 " of %" PRIu64 "\n",
 	       coverage.returns, coverage.returning);
+	if (coverage.diverted)
+		print_line("leave by jumps known in a process only (or taken over)",
+			   coverage.diverted, coverage.returning);
 	if (coverage.tail_jumps)
-		print_line("leave by a jump through a pointer or register", coverage.tail_jumps,
+		print_line("refused: leave by a jump that can't be followed", coverage.tail_jumps,
 			   coverage.returning);
 	return 0;
 }

@@ -162,7 +162,7 @@ struct json_object *ub_maps_to_json(const struct ub_programs *programs)
 	{
 		const char *name = bpf_map__name(map);
 
-		if (can_be_dumped(map) && !strstr(name, ".rodata") &&
+		if (can_be_dumped(map) && !strstr(name, ".rodata") && !strstr(name, ".kconfig") &&
 		    strncmp(name, "__bpf_usdt", 10))
 			json_object_object_add(maps, name, ub_map_to_json(map, btf));
 	}

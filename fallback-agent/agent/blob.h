@@ -16,5 +16,7 @@ extern const u32 ub_agent_helpers[UB_AGENT_HELPERS];
 extern const u32 ub_agent_slot_offset;
 extern const u32 ub_agent_tail_note_offset;
 extern const u32 ub_agent_tail_noted_offset;
+extern const u32 ub_agent_divert_offset;
+extern const u32 ub_agent_undivert_offset;
 
 #endif

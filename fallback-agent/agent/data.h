@@ -30,6 +30,33 @@ struct ub_thread_tails {
 	} entries[UB_MAX_TAILS];
 };
 
+/*
+ * Return addresses that were taken over, for functions that leave by jumps which nobody can follow:
+ * agent/divert.c. Private memory of the process, so that a forked child has its own copy, with its
+ * own copies of the stacks.
+ */
+#define UB_MAX_DIVERTS	4096
+#define UB_MAX_CALLERS	256
+#define UB_DIVERT_ENTRY 16 /* bytes of code that each entry's place on the stack leads to */
+struct ub_divert {
+	u64 place;	  /* where on the stack, 0 = free */
+	u64 original;	  /* what stood there; kept when the entry is free */
+	u64 continuation; /* code that runs the programs and returns */
+	u64 thread;	  /* fs base */
+};
+
+struct ub_diverts {
+	u64 code; /* of entry 0 */
+	u32 pending;
+	u32 nr_callers;
+	/* Code to which a return address may lead for it to be taken over; sorted. */
+	struct {
+		u64 start;
+		u64 end;
+	} callers[UB_MAX_CALLERS];
+	struct ub_divert entries[UB_MAX_DIVERTS];
+};
+
 struct ub_hit_counters {
 	u64 hits;
 	u64 misses;

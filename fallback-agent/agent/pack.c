@@ -32,8 +32,10 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 	static const char prefix[] = "ub_helper_";
 	const size_t nr = header->sh_size / header->sh_entsize;
 	static const char *const wanted[] = { "ub_agent_slot", "ub_agent_tail_note",
-					      "ub_agent_tail_noted" };
-	int64_t offsets[] = { -1, -1, -1 };
+					      "ub_agent_tail_noted", "ub_agent_divert",
+					      "ub_agent_undivert" };
+	enum { NR_WANTED = sizeof(wanted) / sizeof(wanted[0]) };
+	int64_t offsets[NR_WANTED] = { -1, -1, -1, -1, -1 };
 	int failed = 0;
 
 	fprintf(out, "\nconst u32 ub_agent_helpers[UB_AGENT_HELPERS] = {\n");
@@ -54,7 +56,7 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 		if (symbol.st_value < agent->sh_addr ||
 		    symbol.st_value >= agent->sh_addr + agent->sh_size)
 			continue;
-		for (size_t k = 0; k < 3; k++)
+		for (size_t k = 0; k < NR_WANTED; k++)
 			if (!strcmp(name, wanted[k]))
 				offsets[k] = (int64_t)(symbol.st_value - agent->sh_addr);
 		/* Hidden functions that other objects call are local after the link, like statics:
@@ -65,7 +67,7 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 				(unsigned long)(symbol.st_value - agent->sh_addr));
 	}
 	fprintf(out, "};\n");
-	for (size_t k = 0; k < 3; k++) {
+	for (size_t k = 0; k < NR_WANTED; k++) {
 		if (offsets[k] < 0)
 			failed = fail("symbol is missing", wanted[k]);
 		fprintf(out, "const u32 %s_offset = %ld;\n", wanted[k], (long)offsets[k]);

@@ -37,7 +37,7 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 	_cleanup_(insns_cleanup) struct ub_flow_insns insns = {};
 	_cleanup_free_ struct ub_exit *exits = NULL;
 	u32 nr_exits = 0;
-	bool leaves = false, all = true;
+	bool leaves = false, all = true, diverted = false;
 	int err = ub_flow_decode(elf, function, &insns);
 
 	for (u32 i = 0; i < insns.nr && !err; i++) {
@@ -60,7 +60,6 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 	if (err || !leaves)
 		return err;
 	coverage->returning++;
-	/* Where pointers lead is known only in a process: they count as unknown here. */
 	if (ub_exits_find(elf, function->start, NULL, &exits, &nr_exits, NULL)) {
 		coverage->tail_jumps++;
 		return 0;
@@ -68,10 +67,13 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 	for (u32 i = 0; i < nr_exits && all && !err; i++) {
 		struct ub_plan_result result;
 
+		/* Where pointers lead is known only in a process: there, most are followed. */
+		diverted |= exits[i].kind == UB_EXIT_DIVERT;
 		err = ub_planner_try(planner, exits[i].address, &result);
 		all = !err && result.tactic != UB_TACTIC_NONE;
 	}
 	coverage->returns += all;
+	coverage->diverted += all && diverted;
 	return err;
 }
 

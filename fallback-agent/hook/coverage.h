@@ -19,7 +19,8 @@ struct ub_coverage {
 	struct ub_coverage_counts offsets; /* every instruction of every function */
 	u64 returning;			   /* functions that return or jump away */
 	u64 returns;			   /* those whose every return can be probed */
-	u64 tail_jumps; /* those that leave by a jump that can't be followed without a process */
+	u64 diverted;	/* of those, by taking over the return address, as far as the file tells */
+	u64 tail_jumps; /* those that leave by a jump that can't be followed */
 };
 
 int __must_check ub_coverage_measure(int fd, struct ub_coverage *coverage, struct ub_reason *why);

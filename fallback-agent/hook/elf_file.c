@@ -31,6 +31,7 @@ static void destroy(struct ub_elf *elf)
 	for (u32 i = 0; i < elf->nr_segments; i++) {
 		free(elf->segments[i].bytes);
 		free(elf->segments[i].targets);
+		free(elf->segments[i].labels);
 	}
 	free(elf->segments);
 	free(elf->functions);
@@ -156,6 +157,33 @@ void ub_elf_add_target(struct ub_elf *elf, u64 address)
 		return;
 	bit = address - segment->address;
 	segment->targets[bit / 8] |= (u8)(1u << bit % 8);
+}
+
+/* An address that data holds: a target, and perhaps a label of a table. */
+static void add_label(struct ub_elf *elf, u64 address)
+{
+	struct ub_elf_segment *segment = ub_elf_segment_at(elf, address);
+	u64 bit;
+
+	if (!segment || !segment->targets)
+		return;
+	bit = address - segment->address;
+	segment->targets[bit / 8] |= (u8)(1u << bit % 8);
+	segment->labels[bit / 8] |= (u8)(1u << bit % 8);
+}
+
+bool ub_elf_has_label(struct ub_elf *elf, u64 from, u64 to)
+{
+	const struct ub_elf_segment *segment = ub_elf_segment_at(elf, from);
+
+	if (!segment || !segment->labels)
+		return false;
+	if (to > segment->address + segment->size)
+		to = segment->address + segment->size;
+	for (u64 bit = from - segment->address; bit < to - segment->address; bit++)
+		if (segment->labels[bit / 8] & 1u << bit % 8)
+			return true;
+	return false;
 }
 
 struct ub_elf_function *ub_elf_function_at(struct ub_elf *elf, u64 address)
@@ -387,7 +415,7 @@ static void add_relocations(struct ub_elf *elf, Elf_Scn *section, const GElf_Shd
 			break;
 		if (GELF_R_TYPE(rela.r_info) == R_X86_64_RELATIVE ||
 		    GELF_R_TYPE(rela.r_info) == R_X86_64_IRELATIVE)
-			ub_elf_add_target(elf, (u64)rela.r_addend);
+			add_label(elf, (u64)rela.r_addend);
 	}
 }
 
@@ -409,6 +437,7 @@ static int read_sections(struct function_list *list, Elf *elf)
 		if (name && (!strcmp(name, ".go.buildinfo") || !strcmp(name, ".note.go.buildid") ||
 			     !strcmp(name, ".gopclntab")))
 			list->elf->is_go = true;
+		list->elf->has_symtab |= header.sh_type == SHT_SYMTAB;
 		if (header.sh_type == SHT_SYMTAB || header.sh_type == SHT_DYNSYM)
 			err = add_symbols(list, elf, section, &header);
 		else if (header.sh_type == SHT_RELR_)
@@ -460,7 +489,8 @@ static int read_segments(struct ub_elf *elf, Elf *handle, struct ub_reason *why)
 		if (!segment->executable)
 			continue;
 		segment->targets = calloc(1, segment->size / 8 + 1);
-		if (!segment->targets || !load(elf, segment))
+		segment->labels = calloc(1, segment->size / 8 + 1);
+		if (!segment->targets || !segment->labels || !load(elf, segment))
 			return -ENOMEM;
 	}
 	return 0;
@@ -508,7 +538,7 @@ static void scan_absolute(struct ub_elf *elf)
 			u64 value;
 
 			memcpy(&value, segment->bytes + at, sizeof(value));
-			ub_elf_add_target(elf, value);
+			add_label(elf, value);
 		}
 	}
 }

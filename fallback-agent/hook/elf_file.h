@@ -19,6 +19,7 @@ struct ub_elf_segment {
 	bool writable;
 	u8 *bytes;   /* loaded, or NULL: see ub_elf_bytes() */
 	u8 *targets; /* executable: bit n = something may jump to address + n */
+	u8 *labels;  /* executable: bit n = data holds address + n */
 };
 
 struct ub_elf_function {
@@ -44,6 +45,7 @@ struct ub_elf {
 	bool position_independent;
 	bool is_go;
 	bool has_relr; /* relative relocations without addends */
+	bool has_symtab;
 	u64 eh_frame_hdr;
 };
 
@@ -71,5 +73,7 @@ int __must_check ub_elf_symbol(const struct ub_elf *elf, const char *name, u64 *
 
 bool ub_elf_is_target(struct ub_elf *elf, u64 address);
 void ub_elf_add_target(struct ub_elf *elf, u64 address);
+/* Whether data holds an address in [@from, @to): labels of a table, if it is inside a function. */
+bool ub_elf_has_label(struct ub_elf *elf, u64 from, u64 to);
 
 #endif

@@ -63,8 +63,8 @@ static void image_cleanup(struct ub_image **image)
 
 /* --- which files, which instructions --------------------------------------------------------- */
 
-static int find_file(struct ub_image_build *build, const struct ub_point *point,
-		     struct ub_image_file **out, struct ub_reason *why)
+int ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
+		       struct ub_image_file **out, struct ub_reason *why)
 {
 	const struct ub_image_request *request = build->request;
 	struct ub_image_file *grown, file = { .dev = point->dev, .ino = point->ino };
@@ -91,7 +91,7 @@ static int find_file(struct ub_image_build *build, const struct ub_point *point,
 	return 0;
 }
 
-static int add_hook(struct ub_image_file *file, u64 address, u32 link, enum ub_hook_kind kind)
+int ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link, enum ub_hook_kind kind)
 {
 	int err = ub_image_grow((void **)&file->hooks, &file->hooks_capacity, file->nr_hooks + 1,
 				sizeof(file->hooks[0]));
@@ -135,7 +135,7 @@ static int resolve(void *opaque, struct ub_elf *elf, u64 pointer, struct ub_elf 
 			continue;
 		err = ub_mapping_file(build->request->pid, mapping, &point.dev, &point.ino);
 		if (!err)
-			err = find_file(build, &point, &target, NULL);
+			err = ub_image_find_file(build, &point, &target, NULL);
 		if (err)
 			return err;
 		*to = target->modules[0].elf;
@@ -151,6 +151,7 @@ static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *w
 		[UB_EXIT_RETURN] = UB_HOOK_RETURN,
 		[UB_EXIT_NOTE] = UB_HOOK_NOTE,
 		[UB_EXIT_NOTED] = UB_HOOK_NOTED,
+		[UB_EXIT_DIVERT] = UB_HOOK_DIVERT,
 	};
 	const struct ub_exit_resolver resolver = { resolve, build };
 	const struct ub_image_link *link = &build->request->links[index];
@@ -161,7 +162,7 @@ static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *w
 	u64 address;
 	int err;
 
-	err = find_file(build, &link->point, &file, why);
+	err = ub_image_find_file(build, &link->point, &file, why);
 	if (err)
 		return err;
 	elf = file->modules[0].elf;
@@ -169,15 +170,16 @@ static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *w
 		return ub_reason_set(why, -EINVAL, "%s: file offset 0x%" PRIx64 " is not code",
 				     file->modules[0].name, link->point.offset);
 	if (link->point.kind == UB_POINT_ENTRY)
-		return add_hook(file, address, index, UB_HOOK_ENTRY);
+		return ub_image_add_hook(file, address, index, UB_HOOK_ENTRY);
 	err = ub_exits_find(elf, address, &resolver, &exits, &nr_exits, why);
 	if (err)
 		return ub_reason_prefix(why, err, "%s: return of 0x%" PRIx64,
 					file_of(build, elf)->modules[0].name, link->point.offset);
 	for (u32 i = 0; i < nr_exits && !err; i++) {
-		build->needs_tails |= exits[i].kind != UB_EXIT_RETURN;
+		build->needs_tails |= exits[i].kind == UB_EXIT_NOTE;
+		build->needs_diverts |= exits[i].kind == UB_EXIT_DIVERT;
 		file = file_of(build, exits[i].elf);
-		err = file ? add_hook(file, exits[i].address, index, kinds[exits[i].kind])
+		err = file ? ub_image_add_hook(file, exits[i].address, index, kinds[exits[i].kind])
 			   : -ENOENT;
 	}
 	return err;
@@ -305,7 +307,7 @@ static int plan_sharing(struct ub_image_build *build)
 	if (!glibc || !ub_sharing_wanted(build->request) ||
 	    ub_mapping_file(build->request->pid, glibc, &point.dev, &point.ino))
 		return 0;
-	if (find_file(build, &point, &file, NULL))
+	if (ub_image_find_file(build, &point, &file, NULL))
 		return 0;
 	if (file->nr_modules != 1 || ub_sharing_find(build, file)) {
 		build->nr_sharing = 0;
@@ -417,6 +419,9 @@ static int check_memory(const struct ub_image_build *build, struct ub_reason *wh
 			return ub_reason_set(why, -ESRCH,
 					     "can't read the code of process %d at 0x%" PRIx64,
 					     image->pid, site->address);
+		/* A library that was loaded again holds nothing of ours any more. */
+		if (!memcmp(bytes, site->old, site->len))
+			continue;
 		for (u32 k = 0; k < site->len; k++) {
 			const struct ub_site *ours =
 				site_at(build->request->current, site->address + k);
@@ -467,7 +472,7 @@ static int find_semaphores(struct ub_image_build *build, struct ub_reason *why)
 
 		if (!point->ref_ctr_offset)
 			continue;
-		err = find_file(build, point, &file, why);
+		err = ub_image_find_file(build, point, &file, why);
 		for (u32 m = 0; !err && m < file->nr_modules; m++) {
 			const struct ub_module *module = &file->modules[m];
 			const struct ub_elf_segment *segment = NULL;
@@ -586,6 +591,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	err = ub_address_space_read(request->pid, &build->space, why);
 	for (u32 i = 0; i < request->nr_links && !err; i++)
 		err = add_link(build, i, why);
+	if (!err && build->needs_diverts)
+		err = ub_image_hook_unwinders(build, why);
 	for (u32 i = 0; i < build->nr_files && !err; i++)
 		err = plan_file(build, &build->files[i], why);
 	if (!err)

@@ -14,11 +14,13 @@
 
 /* What a link does at an address, in the order in which it is done there. */
 enum ub_hook_kind {
-	UB_HOOK_ENTRY,	/* run */
-	UB_HOOK_RETURN, /* run, before a ret */
-	UB_HOOK_NOTED,	/* run, before a ret, if the place of the return address was noted for the
+	UB_HOOK_ENTRY,	  /* run */
+	UB_HOOK_RETURN,	  /* run, before a ret */
+	UB_HOOK_NOTED,	  /* run, before a ret, if the place of the return address was noted for the
 			   link */
-	UB_HOOK_NOTE,	/* note it, before a jump */
+	UB_HOOK_NOTE,	  /* note it, before a jump */
+	UB_HOOK_DIVERT,	  /* take it over */
+	UB_HOOK_UNDIVERT, /* put back what was taken over, before an unwinder looks: of no link */
 };
 
 /* One link at one address of one file: a return link has several. */
@@ -82,6 +84,9 @@ struct ub_image_build {
 	u64 tails_offset;
 	u64 stacks_offset;
 	bool needs_tails;
+	bool needs_diverts;
+	u64 diverts;	 /* address of struct ub_diverts */
+	u64 divert_code; /* of its entries */
 	u64 events_address;
 	u64 events_size;
 
@@ -152,6 +157,20 @@ void ub_sharing_emit(struct ub_emit *emit, u64 data, const u8 *bytes, u64 back, 
 		     u64 *back_at);
 /* The mapping of glibc, or NULL. */
 const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space);
+
+/* image_divert.c: what taking over return addresses (agent/divert.c) needs. The entries of unwinders
+ * are hooked; the table becomes a part once the code's address is known. */
+int __must_check ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why);
+int __must_check ub_image_add_diverts(struct ub_image_build *build, struct ub_reason *why);
+
+/* image.c */
+int __must_check ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
+				    struct ub_image_file **out, struct ub_reason *why);
+int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
+				   enum ub_hook_kind kind);
+
+/* cgroup.c: fills cgroup_id and cgroups as far as they can be known. */
+void ub_cgroup_find(pid_t pid, struct ub_process *process);
 
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);

@@ -18,7 +18,8 @@
 #include <hook/relocate.h>
 
 #define PAGE	   4096ull
-#define MAX_POINTS (4 * 16) /* of one window: one of each kind for each instruction */
+#define MAX_INSNS  16
+#define MAX_POINTS (6 * MAX_INSNS) /* of one window: one of each kind for each instruction */
 
 static int add_move(struct ub_move **moves, u32 *nr, u32 *capacity, u64 from, u64 to, bool resumes)
 {
@@ -116,6 +117,7 @@ struct window {
 	u32 nr_points;
 	struct ub_trampoline_point points[MAX_POINTS];
 	struct ub_trampoline_cold cold[MAX_POINTS];
+	u64 continuations[MAX_INSNS]; /* of instructions that take the return address over */
 };
 
 /* Code that runs on goroutines' stacks: C code in the same file is described by .eh_frame. */
@@ -134,23 +136,17 @@ static bool is_entry(const struct window *w, u64 address)
 	       !function->loops_to_start;
 }
 
-/* Emits the probe for the hooks [@from, @to), all at one address and of one kind. */
-static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
+/* Emits a probe of @kind for the hooks [@from, @to), all at one address. */
+static int emit_probe_of(struct window *w, u64 ip, enum ub_trampoline_kind kind, u64 continuation,
+			 u32 from, u32 to)
 {
 	struct ub_image_build *build = w->build;
 	struct ub_trampoline_point *point = &w->points[w->nr_points];
 	struct ub_trampoline_link *links = calloc(to - from, sizeof(*links));
 	const bool own_stack = ub_image_is_go_code(w->module->elf, ip - w->module->bias);
-	static const enum ub_trampoline_kind kinds[] = {
-		[UB_HOOK_ENTRY] = UB_TRAMPOLINE_RUN,
-		[UB_HOOK_RETURN] = UB_TRAMPOLINE_RETURN,
-		[UB_HOOK_NOTED] = UB_TRAMPOLINE_NOTED,
-		[UB_HOOK_NOTE] = UB_TRAMPOLINE_NOTE,
-	};
-
 	if (!links)
 		return -ENOMEM;
-	for (u32 i = from; i < to; i++) {
+	for (u32 i = from; i < to && kind != UB_TRAMPOLINE_UNDIVERT; i++) {
 		const u32 index = w->file->hooks[i].link;
 		const struct ub_image_link *link = &build->request->links[index];
 
@@ -168,10 +164,11 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 	}
 	*point = (struct ub_trampoline_point) {
 		.ip = ip,
-		.kind = kinds[w->file->hooks[from].kind],
+		.kind = kind,
 		.own_stack = own_stack,
 		.keep_flags = !own_stack && !is_entry(w, ip - w->module->bias),
-		.nr_links = to - from,
+		.continuation = continuation,
+		.nr_links = kind == UB_TRAMPOLINE_UNDIVERT ? 0 : to - from,
 		.links = links,
 	};
 	ub_trampoline_probe(&w->zone->emit, w->space, point, &w->cold[w->nr_points]);
@@ -179,12 +176,49 @@ static int emit_probe(struct window *w, u64 ip, u32 from, u32 to)
 	return 0;
 }
 
+/* Emits the probes for the hooks [@from, @to) of instruction @insn. */
+static int emit_probes(struct window *w, const struct ub_plan_insn *insn, u32 from, u32 end)
+{
+	static const enum ub_trampoline_kind kinds[] = {
+		[UB_HOOK_ENTRY] = UB_TRAMPOLINE_RUN,
+		[UB_HOOK_RETURN] = UB_TRAMPOLINE_RETURN,
+		[UB_HOOK_NOTED] = UB_TRAMPOLINE_NOTED,
+		[UB_HOOK_NOTE] = UB_TRAMPOLINE_NOTE,
+		[UB_HOOK_DIVERT] = UB_TRAMPOLINE_DIVERT,
+		[UB_HOOK_UNDIVERT] = UB_TRAMPOLINE_UNDIVERT,
+	};
+	const struct ub_hook *hooks = w->file->hooks;
+	const u64 ip = insn->decoded.address + w->module->bias;
+	const u64 number = (u64)(insn - (w->file->plan.insns + w->plan->first_insn));
+	int err = 0;
+
+	while (!err && from < end) {
+		u32 to = from + 1;
+
+		while (to < end && hooks[to].kind == hooks[from].kind)
+			to++;
+		err = emit_probe_of(w, ip, kinds[hooks[from].kind], w->continuations[number], from,
+				    to);
+		from = to;
+	}
+	return err;
+}
+
+/* First of the hooks [@from, @to) that concerns the jump itself, not the instruction. */
+static u32 first_of_jump(const struct window *w, u32 from, u32 to)
+{
+	while (from < to && w->file->hooks[from].kind != UB_HOOK_NOTE &&
+	       w->file->hooks[from].kind != UB_HOOK_DIVERT)
+		from++;
+	return from;
+}
+
 /*
  * A conditional tail jump notes only where it is taken:
  *	jcc 1f; jmp 2f; 1: [note]; jmp target; 2:
  */
-static int emit_noting_branch(struct window *w, const struct ub_decoded *moved, const u8 *bytes,
-			      u32 from, u32 to)
+static int emit_noting_branch(struct window *w, const struct ub_plan_insn *insn,
+			      const struct ub_decoded *moved, u32 from, u32 to)
 {
 	struct ub_emit *emit = &w->zone->emit;
 	struct ub_decoded branch = *moved;
@@ -196,13 +230,13 @@ static int emit_noting_branch(struct window *w, const struct ub_decoded *moved, 
 	branch.target = ub_emit_here(emit) +
 			(moved->opcode >= 0xe0 && moved->opcode <= 0xe3 ? moved->len + 7u : 6u) +
 			5u;
-	err = ub_relocate(emit, &branch, bytes);
+	err = ub_relocate(emit, &branch, insn->bytes);
 	if (err)
 		return err;
 	over = ub_emit_jmp_forward(emit);
 	if (!emit->error && ub_emit_here(emit) != branch.target)
 		return -EINVAL;
-	err = emit_probe(w, moved->address, from, to);
+	err = emit_probes(w, insn, from, to);
 	ub_emit_jmp(emit, moved->target);
 	ub_emit_land(emit, over);
 	return err;
@@ -210,7 +244,7 @@ static int emit_noting_branch(struct window *w, const struct ub_decoded *moved, 
 
 static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 {
-	u32 note_from = 0, note_to = 0;
+	u32 end = 0, of_jump = 0;
 	struct ub_emit *emit = &w->zone->emit;
 	const u64 bias = w->module->bias;
 	const u64 ip = insn->decoded.address + bias;
@@ -223,25 +257,14 @@ static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 			return err;
 	}
 	if (insn->point >= 0) {
-		const struct ub_image_file *file = w->file;
-		u32 from = file->first_hook[insn->point];
-		const u32 end = file->first_hook[insn->point + 1];
+		const u32 from = w->file->first_hook[insn->point];
 
+		of_jump = end = w->file->first_hook[insn->point + 1];
+		if (insn->decoded.flow == UB_FLOW_BRANCH)
+			of_jump = first_of_jump(w, from, end);
 		err = add_move_out(w->build, ub_emit_here(emit), ip, false);
-		while (!err && from < end) {
-			u32 to = from + 1;
-
-			while (to < end && file->hooks[to].kind == file->hooks[from].kind)
-				to++;
-			if (file->hooks[from].kind == UB_HOOK_NOTE &&
-			    insn->decoded.flow == UB_FLOW_BRANCH) {
-				note_from = from;
-				note_to = to;
-			} else {
-				err = emit_probe(w, ip, from, to);
-			}
-			from = to;
-		}
+		if (!err)
+			err = emit_probes(w, insn, from, of_jump);
 		if (err)
 			return err;
 	}
@@ -251,9 +274,45 @@ static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 	moved.address += bias;
 	moved.target += bias;
 	moved.mem += bias;
-	if (note_to)
-		return emit_noting_branch(w, &moved, insn->bytes, note_from, note_to);
+	if (of_jump < end)
+		return emit_noting_branch(w, insn, &moved, of_jump, end);
 	return ub_relocate(emit, &moved, insn->bytes);
+}
+
+/*
+ * For the instructions of the window that take return addresses over: what runs when those return,
+ * as before a `ret`. Before it stand the links' numbers, then how many (agent/divert.c).
+ */
+static int emit_continuations(struct window *w)
+{
+	struct ub_emit *emit = &w->zone->emit;
+
+	for (u32 i = 0; i < w->plan->nr_insns; i++) {
+		const struct ub_plan_insn *insn = &w->file->plan.insns[w->plan->first_insn + i];
+		u32 from, to;
+		int err;
+
+		if (insn->point < 0)
+			continue;
+		from = w->file->first_hook[insn->point];
+		to = w->file->first_hook[insn->point + 1];
+		while (from < to && w->file->hooks[from].kind != UB_HOOK_DIVERT)
+			from++;
+		while (from < to && w->file->hooks[to - 1].kind != UB_HOOK_DIVERT)
+			to--;
+		if (from == to)
+			continue;
+		for (u32 k = to; k > from; k--)
+			ub_emit_u32(emit, w->file->hooks[k - 1].link);
+		ub_emit_u32(emit, to - from);
+		w->continuations[i] = ub_emit_here(emit);
+		err = emit_probe_of(w, insn->decoded.address + w->module->bias,
+				    UB_TRAMPOLINE_RETURN, 0, from, to);
+		if (err)
+			return err;
+		ub_emit_u8(emit, 0xc3); /* ret */
+	}
+	return 0;
 }
 
 static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
@@ -307,8 +366,12 @@ static int emit_window(struct window *w, struct ub_reason *why)
 {
 	struct ub_emit *emit = &w->zone->emit;
 	u64 trampoline;
-	int err = 0;
+	int err;
 
+	if (w->plan->nr_insns > MAX_INSNS)
+		return -EINVAL;
+	ub_emit_align(emit, 16);
+	err = emit_continuations(w);
 	ub_emit_align(emit, 16);
 	trampoline = ub_emit_here(emit);
 	for (u32 i = 0; i < w->plan->nr_insns && !err; i++)
@@ -401,8 +464,13 @@ u64 ub_image_zone_bound(const struct ub_image_build *build)
 		size += file->plan.nr_insns * 80ull + file->plan.nr_windows * 32ull;
 		size += file->nr_addresses * 3ull * ub_trampoline_bound(0);
 		size += file->nr_hooks * (u64)(ub_trampoline_bound(1) - ub_trampoline_bound(0));
+		/* Once more as continuations. */
+		if (build->needs_diverts)
+			size *= 2;
 		bound += size * file->nr_modules;
 	}
+	if (build->needs_diverts)
+		bound += UB_TRAMPOLINE_DIVERTS_BOUND;
 	return ub_round_up(bound, PAGE);
 }
 
@@ -431,6 +499,11 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 	space.slot_function = zone->address + ub_agent_slot_offset;
 	space.note_function = zone->address + ub_agent_tail_note_offset;
 	space.noted_function = zone->address + ub_agent_tail_noted_offset;
+	space.divert_function = zone->address + ub_agent_divert_offset;
+	space.undivert_function = zone->address + ub_agent_undivert_offset;
+	space.diverts = build->diverts;
+	if (build->needs_diverts && zone == build->zones)
+		build->divert_code = ub_trampoline_diverts(emit, build->diverts);
 	for (u32 i = 0; i < build->request->nr_links && !err; i++)
 		err = place_program(build, zone, i, helpers, why);
 	for (u32 f = 0; f < build->nr_files && !err; f++) {
@@ -513,6 +586,8 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 		}
 	}
 	err = ub_pun_finish(build, why);
+	if (!err && build->needs_diverts)
+		err = ub_image_add_diverts(build, why);
 	if (err)
 		return err;
 	sort_moves(image->moves_in, &image->nr_moves_in);

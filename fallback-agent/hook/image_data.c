@@ -181,6 +181,13 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 		return ub_reason_set(why, err, "no room for the event ring in process %d",
 				     request->pid);
 
+	if (build->needs_diverts) {
+		err = take(build, ub_round_up(sizeof(struct ub_diverts), PAGE), &build->diverts);
+		if (err)
+			return ub_reason_set(why, err, "no room for return addresses in process %d",
+					     request->pid);
+	}
+
 	offset = build->tables_offset;
 	for (u32 i = 0; i < request->nr_links; i++) {
 		build->infos[i] = build->image->data_address + build->infos_offset +
@@ -250,6 +257,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 		.fork_page = build->image->data_address - PAGE,
 	};
 	process->own_pidns_same = process->tgid_pid == own;
+	ub_cgroup_find(request->pid, process);
 	ub_vdso_find(&build->space, process);
 	ub_runtime_find(build, process);
 }

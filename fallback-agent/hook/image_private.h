@@ -4,7 +4,7 @@
  *it out. Everything is decided in here; the surgeon only maps, compares, writes, moves and counts.
  *
  * Each image is complete in itself and shares no mapping with the one it replaces. So to replace
- *OLD by NEW, with every thread stopped:
+ *OLD by NEW, from step 2 on with every thread stopped:
  *   1. map NEW's parts, in order, at their addresses (MAP_FIXED_NOREPLACE: somebody may have
  *	taken the gap since; then -EAGAIN and the image is built again);
  *   2. for every thread ip and every ip saved in a signal frame: NEW->moves_in (ub_moves_find(); an
@@ -35,6 +35,8 @@ enum ub_part_kind {
 	UB_PART_MAP = 5,    /* rw-, MAP_SHARED of a map's memfd */
 	UB_PART_FORK = 6,   /* rw-, anonymous, private; to be marked MADV_WIPEONFORK, then its first
 			     * 8 bytes set to 1 */
+	UB_PART_DIVERTS = 7, /* rw-, MAP_PRIVATE of a sealed memfd "ubpf-run:returns": struct
+			      * ub_diverts, in agent/data.h */
 };
 
 struct ub_part {

@@ -10,8 +10,13 @@
  * (UB_EXIT_NOTED). Nothing on the stack changes, so exceptions, unwinders and longjmp see nothing;
  * what they skip stays noted until the place is used again.
  *
- * Jumps through the PLT are followed to where the target's GOT leads now. Jumps through registers
- * can't be followed: such functions are refused.
+ * Jumps through the PLT are followed to where the target's GOT leads now. Where a jump can't be
+ * followed (through a register, through a pointer that is not bound yet, on and on), the return
+ * address is taken over right before the function's own jump (UB_EXIT_DIVERT, agent/divert.c). Go
+ * moves its stacks and knows its frames by return addresses: there such functions are refused.
+ *
+ * Jumps through registers stay inside the function where they go by one of its own tables: of
+ * distances (loaded with movslq), or of addresses, if data holds any that lead inside of it.
  */
 #include <hook/returns.h>
 
@@ -23,7 +28,9 @@
 #include <common/cleanup.h>
 #include <hook/flow.h>
 
-#define MAX_FUNCTIONS 512
+#define MAX_FUNCTIONS 64
+#define TABLE_WINDOW  12 /* instructions from a table load to its jump */
+#define OPCODE_MOVSXD 0x63
 
 struct visit {
 	struct ub_elf *elf;
@@ -37,6 +44,7 @@ struct search {
 	struct ub_elf *elf;
 	const struct ub_elf_function *root;
 	const struct ub_elf_function *cold; /* the root's part elsewhere, if it has one */
+	bool lost;			    /* a jump could not be followed */
 	u32 nr_visits;
 	struct visit visits[MAX_FUNCTIONS];
 	struct ub_exit *exits;
@@ -63,18 +71,16 @@ static int add_exit(struct search *s, struct ub_elf *elf, u64 address, enum ub_e
 	return 0;
 }
 
-static int add_visit(struct search *s, struct ub_elf *elf, u64 start, bool root)
+static void add_visit(struct search *s, struct ub_elf *elf, u64 start, bool root)
 {
 	for (u32 i = 0; i < s->nr_visits; i++)
 		if (s->visits[i].elf == elf && s->visits[i].start == start &&
 		    s->visits[i].root == root)
-			return 0;
+			return;
 	if (s->nr_visits == MAX_FUNCTIONS)
-		return ub_reason_set(s->why, -EOPNOTSUPP,
-				     "the function leaves by jumps to more than %d functions",
-				     MAX_FUNCTIONS);
-	s->visits[s->nr_visits++] = (struct visit) { elf, start, root };
-	return 0;
+		s->lost = true;
+	else
+		s->visits[s->nr_visits++] = (struct visit) { elf, start, root };
 }
 
 /* Whether @part is a piece of @function that the compiler moved away (.cold): it jumps back inside.
@@ -133,22 +139,20 @@ static bool is_lazy(struct ub_elf *elf, u64 address)
 	return bytes && size >= 6 && bytes[0] == 0x68 && bytes[5] == 0xe9;
 }
 
-/* The jump at @from goes to @target in @elf, or through @pointer: follow it. */
-static int follow(struct search *s, struct ub_elf *elf, u64 from, u64 target, u64 pointer)
+/* A jump goes to @target in @elf, or through @pointer: follow it. */
+static void follow(struct search *s, struct ub_elf *elf, u64 target, u64 pointer)
 {
-	const struct ub_elf_function *function;
+	const struct ub_elf_function *function = NULL;
 
 	for (u32 hops = 0; hops < 4; hops++) {
 		if (pointer) {
 			struct ub_elf *to = NULL;
 
 			if (!s->resolver ||
-			    s->resolver->resolve(s->resolver->opaque, elf, pointer, &to, &target))
-				return ub_reason_set(
-					s->why, -EOPNOTSUPP,
-					"the function leaves by a jump through a pointer (at 0x%" PRIx64
-					") to a function that is not known yet, so its return can't be seen",
-					from);
+			    s->resolver->resolve(s->resolver->opaque, elf, pointer, &to, &target)) {
+				s->lost = true;
+				return;
+			}
 			elf = to;
 		}
 		function = ub_elf_function_at(elf, target);
@@ -159,12 +163,9 @@ static int follow(struct search *s, struct ub_elf *elf, u64 from, u64 target, u6
 		function = NULL;
 	}
 	if (!function || function->gap || is_lazy(elf, target))
-		return ub_reason_set(
-			s->why, -EOPNOTSUPP,
-			"the function leaves by a jump (at 0x%" PRIx64
-			") to code of which nothing is known, so its return can't be seen",
-			from);
-	return add_visit(s, elf, function->start, false);
+		s->lost = true;
+	else
+		add_visit(s, elf, function->start, false);
 }
 
 static bool within(const struct ub_elf_function *function, u64 address)
@@ -172,23 +173,31 @@ static bool within(const struct ub_elf_function *function, u64 address)
 	return function && address >= function->start && address < function->end;
 }
 
+/* Loads from tables, on the way through a function. */
+struct table_loads {
+	u32 since; /* instructions ago */
+	bool distances;
+};
+
+static bool by_own_table(const struct visit *v, const struct ub_elf_function *function,
+			 const struct table_loads *loads)
+{
+	return loads->since < TABLE_WINDOW &&
+	       (loads->distances || ub_elf_has_label(v->elf, function->start + 1, function->end));
+}
+
 static int visit_jump(struct search *s, const struct visit *v,
-		      const struct ub_elf_function *function, const struct ub_decoded *insn)
+		      const struct ub_elf_function *function, const struct ub_decoded *insn,
+		      const struct table_loads *loads)
 {
 	const bool indirect = insn->flow == UB_FLOW_JUMP_MEM;
+	const bool unknown = indirect && !(insn->flags & UB_DECODED_RIP);
 	int err;
 
 	if (!indirect && within(function, insn->target))
 		return 0;
-	if (indirect && !(insn->flags & UB_DECODED_RIP)) {
-		if (function->has_tables)
-			return 0; /* within the function, by a table */
-		return ub_reason_set(
-			s->why, -EOPNOTSUPP,
-			"the function leaves by a jump through a register (at 0x%" PRIx64
-			"), so its return can't be seen",
-			insn->address);
-	}
+	if (unknown && by_own_table(v, function, loads))
+		return 0;
 	if (v->root && !indirect) {
 		const struct ub_elf_function *to = ub_elf_function_at(v->elf, insn->target);
 
@@ -196,19 +205,23 @@ static int visit_jump(struct search *s, const struct visit *v,
 			return 0;
 		if (to && !to->gap && !s->cold && jumps_back(v->elf, to, s->root)) {
 			s->cold = to;
-			return add_visit(s, v->elf, to->start, true);
+			add_visit(s, v->elf, to->start, true);
+			return 0;
 		}
 	}
 	err = v->root ? add_exit(s, v->elf, insn->address, UB_EXIT_NOTE) : 0;
-	if (err)
-		return err;
-	return follow(s, v->elf, insn->address, insn->target, indirect ? insn->mem : 0);
+	if (unknown)
+		s->lost = true;
+	else
+		follow(s, v->elf, insn->target, indirect ? insn->mem : 0);
+	return err;
 }
 
 static int visit_function(struct search *s, const struct visit *v)
 {
 	const struct ub_elf_function *function = ub_elf_function_at(v->elf, v->start);
 	_cleanup_(insns_cleanup) struct ub_flow_insns insns = {};
+	struct table_loads loads = { .since = TABLE_WINDOW };
 	int err;
 
 	if (!function)
@@ -218,21 +231,48 @@ static int visit_function(struct search *s, const struct visit *v)
 	for (u32 i = 0; i < insns.nr && !err; i++) {
 		const struct ub_decoded *insn = &insns.insns[i];
 
+		loads.since++;
+		if (insn->flags & UB_DECODED_TABLE_LOAD)
+			loads = (struct table_loads) { 0, insn->opcode == OPCODE_MOVSXD };
 		if (insn->flow == UB_FLOW_RET)
 			err = add_exit(s, v->elf, insn->address,
 				       v->root ? UB_EXIT_RETURN : UB_EXIT_NOTED);
 		else if (insn->flow == UB_FLOW_JUMP || insn->flow == UB_FLOW_BRANCH ||
 			 insn->flow == UB_FLOW_JUMP_MEM)
-			err = visit_jump(s, v, function, insn);
+			err = visit_jump(s, v, function, insn, &loads);
 	}
 	return err;
+}
+
+/* Not all jumps could be followed: whatever the function jumps to, its return address is taken over
+ * before. */
+static int divert(struct search *s)
+{
+	u32 kept = 0;
+
+	if (s->elf->is_go)
+		return ub_reason_set(s->why, -EOPNOTSUPP,
+				     "the function leaves by a jump to code that is not known, and "
+				     "in Go its return address can't be taken over, so its return "
+				     "can't be seen");
+	for (u32 i = 0; i < s->nr_exits; i++) {
+		struct ub_exit exit = s->exits[i];
+
+		if (exit.kind == UB_EXIT_NOTED)
+			continue;
+		if (exit.kind == UB_EXIT_NOTE)
+			exit.kind = UB_EXIT_DIVERT;
+		s->exits[kept++] = exit;
+	}
+	s->nr_exits = kept;
+	return 0;
 }
 
 int ub_exits_find(struct ub_elf *elf, u64 address, const struct ub_exit_resolver *resolver,
 		  struct ub_exit **exits, u32 *nr, struct ub_reason *why)
 {
 	_cleanup_free_ struct search *s = calloc(1, sizeof(*s));
-	int err;
+	int err = 0;
 
 	if (!s)
 		return -ENOMEM;
@@ -245,12 +285,15 @@ int ub_exits_find(struct ub_elf *elf, u64 address, const struct ub_exit_resolver
 				     "no function is known to start at 0x%" PRIx64
 				     ", so its ways out are not known",
 				     address);
-	err = add_visit(s, elf, address, true);
+	add_visit(s, elf, address, true);
 	for (u32 i = 0; i < s->nr_visits && !err; i++) {
 		const struct visit v = s->visits[i];
 
-		err = visit_function(s, &v);
+		if (v.root || !s->lost)
+			err = visit_function(s, &v);
 	}
+	if (!err && s->lost)
+		err = divert(s);
 	if (!err && !s->nr_exits)
 		err = ub_reason_set(why, -EOPNOTSUPP, "the function never returns");
 	if (err) {

@@ -11,6 +11,7 @@ enum ub_exit_kind {
 	UB_EXIT_RETURN, /* a ret of the function */
 	UB_EXIT_NOTE,	/* a jump out of it: note where the return address lies */
 	UB_EXIT_NOTED,	/* a ret of what it jumps to: a return if that place was noted */
+	UB_EXIT_DIVERT, /* a jump out of it that can't be followed: take the return address over */
 };
 
 struct ub_exit {
@@ -28,7 +29,8 @@ struct ub_exit_resolver {
 };
 
 /* All exits of the function that starts at @address. @resolver NULL: jumps through pointers can't
- * be followed. 0 and an array to be freed; -EOPNOTSUPP with @why. */
+ * be followed. Either all jumps out of it are followed (NOTE, NOTED) or none (DIVERT). 0 and an
+ * array to be freed; -EOPNOTSUPP with @why. */
 int __must_check ub_exits_find(struct ub_elf *elf, u64 address,
 			       const struct ub_exit_resolver *resolver, struct ub_exit **exits,
 			       u32 *nr, struct ub_reason *why);

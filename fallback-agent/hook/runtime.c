@@ -73,6 +73,15 @@ static void find_rseq(struct ub_image_build *build, const struct ub_mapping *map
 	ub_modules_free(modules, nr);
 }
 
+/* Unwinders are called when threads have long had their control blocks. */
+static bool runs_programs(const struct ub_image_file *file)
+{
+	for (u32 i = 0; i < file->nr_hooks; i++)
+		if (file->hooks[i].kind != UB_HOOK_UNDIVERT)
+			return true;
+	return false;
+}
+
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process)
 {
 	const struct ub_mapping *loader = NULL;
@@ -89,7 +98,8 @@ void ub_runtime_find(struct ub_image_build *build, struct ub_process *process)
 			loader = mapping;
 	}
 	for (u32 i = 0; i < build->nr_files; i++)
-		probes_loader |= is_loader(base_name(build->files[i].modules[0].name));
+		probes_loader |= is_loader(base_name(build->files[i].modules[0].name)) &&
+				 runs_programs(&build->files[i]);
 	/*
 	 * In glibc %fs:0 is the thread's own address by the ABI (psABI, thread-local storage). Only
 	 * the loader runs before threads have one.

@@ -140,8 +140,9 @@ static u64 start_time(pid_t pid)
 
 static u32 nr_parts_then(const struct ub_image_build *build)
 {
-	/* Fork page, data, events, code, this table, and maps. */
-	return 4 + build->nr_zones + build->nr_pun_pages + build->request->nr_maps;
+	/* Fork page, data, events, this table; taken return addresses, code and maps. */
+	return 4 + build->needs_diverts + build->nr_zones + build->nr_pun_pages +
+	       build->request->nr_maps;
 }
 
 u64 ub_image_site_table_bound(const struct ub_image_build *build)

@@ -2,33 +2,25 @@
 /*
  * Shared memory into a target, and out again.
  *
- * The target makes a socketpair; we take one end with pidfd_getfd(), send the memfds through it,
- * and the target receives and maps them, and closes all descriptors again. No path, no name in any
- * namespace, no privilege over being allowed to trace.
+ * A helper process in the target's memory (helper.c) makes a socketpair; we take one end with
+ * pidfd_getfd(), send the memfds through it, and the helper receives and maps them. No path, no
+ * name in any namespace, no privilege over being allowed to trace, nothing in the target's own
+ * table of descriptors.
  *
- * An operation that dies in between leaves descriptors and mappings. They are found without a log:
- * mappings by their names, memfds by their file position (UB_MARK_POSITION, which nothing of ours
- * uses otherwise), sockets by an odd send timeout (UB_MARK_TIMEOUT) that we set through our own
- * copies. Between their birth and that mark they are in the note: the kernel writes the two numbers
- * behind magic words in the target's dead memory.
+ * An operation that dies in between leaves mappings. They are found without a log, by their names; the
+ * one that has no name by the site table, which is mapped first.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 
 #include <common/cleanup.h>
 #include <surgeon/target.h>
 
-#define UB_MARK_POSITION 0x7562706672756eull
-#define UB_MARK_TIMEOUT	 75627066 /* seconds */
-#define MAX_FDS		 250	  /* the kernel's SCM_MAX_FD is 253 */
+#define MAX_FDS 250 /* the kernel's SCM_MAX_FD is 253 */
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -36,25 +28,15 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#ifndef PIDFD_THREAD
-#define PIDFD_THREAD O_EXCL
-#endif
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
 
-/* What the target needs at UB_REMOTE_ARGUMENTS to receive descriptors. */
+/* What the helper needs at ub_remote_arguments() to receive descriptors. */
 struct exchange {
-	u64 magic[2];
 	s32 pair[2];
 	struct msghdr msg;
 	struct iovec iov;
 	u64 byte;
 	u8 control[CMSG_SPACE(MAX_FDS * sizeof(int))];
 };
-
-/* What stands in front of a pair that may not be marked yet. */
-static const u64 note_magic[2] = { 0x8e1f6a0d75627066ull, 0xb35c29d42d72756eull };
 
 _Static_assert(sizeof(struct exchange) <= UB_REMOTE_ARGUMENTS, "arguments fit");
 
@@ -75,81 +57,27 @@ static int remote(struct ub_target *t, const char *what, long nr, u64 a, u64 b, 
 
 /* --- descriptors --------------------------------------------------------------------------- */
 
-/* For its descriptors: those of the thread that makes the system calls. */
-static int open_host(const struct ub_target *t)
+static int make_pair(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
 {
-	pid_t process = t->host ? t->host->process : t->pid;
-	int fd;
-
-	if (process == t->pid && t->alive != t->pid)
-		return syscall(SYS_pidfd_open, t->host ? t->host->tid : t->alive, PIDFD_THREAD);
-	fd = syscall(SYS_pidfd_open, process, 0);
-	return fd;
-}
-
-static void mark_socket(int fd)
-{
-	struct timeval odd = { UB_MARK_TIMEOUT, 0 };
-
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &odd, sizeof(odd));
-}
-
-static bool socket_marked(int fd)
-{
-	struct timeval timeout = { 0 };
-	socklen_t size = sizeof(timeout);
-	int domain = 0;
-	socklen_t domain_size = sizeof(domain);
-
-	return !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_size) && domain == AF_UNIX &&
-	       !getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, &size) &&
-	       timeout.tv_sec == UB_MARK_TIMEOUT;
-}
-
-/* Room for @nr descriptors more: raises the soft limit as far as the hard one allows. */
-static int raise_limit(struct ub_target *t, u32 nr, struct rlimit *before)
-{
-	struct rlimit limit;
-
-	if (prlimit(t->host->process, RLIMIT_NOFILE, NULL, &limit))
-		return -EMFILE;
-	*before = limit;
-	if (limit.rlim_cur == limit.rlim_max)
-		return -EMFILE;
-	limit.rlim_cur =
-		limit.rlim_max - limit.rlim_cur > nr ? limit.rlim_cur + nr : limit.rlim_max;
-	return prlimit(t->host->process, RLIMIT_NOFILE, &limit, NULL) ? -EMFILE : 0;
-}
-
-static int make_pair(struct ub_target *t, int host, s32 pair[2], int *end, struct ub_reason *why)
-{
-	u64 note = ub_remote_arguments(t), at = note + offsetof(struct exchange, pair);
-	struct exchange x = { .magic = { note_magic[0], note_magic[1] }, .pair = { -1, -1 } };
-	_cleanup_close_ int other = -1;
+	_cleanup_close_ int helper = syscall(SYS_pidfd_open, t->helper, 0);
+	u64 at = ub_remote_arguments(t) + offsetof(struct exchange, pair);
+	s32 pair[2];
 	s64 result;
 	int err;
 
-	err = ub_target_write(t, note, &x, offsetof(struct exchange, msg));
-	if (err)
-		return err;
 	err = remote(t, "socketpair", SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, at, 0,
 		     0, &result, why);
 	if (err)
 		return err;
-	err = ub_target_read(t, at, pair, sizeof(x.pair));
+	err = ub_target_read(t, at, pair, sizeof(pair));
 	if (err)
 		return err;
-	*end = syscall(SYS_pidfd_getfd, host, pair[0], 0);
+	*end = syscall(SYS_pidfd_getfd, helper, pair[0], 0);
 	if (*end < 0)
 		return ub_reason_set(why, -errno, "cannot take a socket of process %d: %s", t->pid,
 				     strerror(errno));
-	mark_socket(*end);
-	other = syscall(SYS_pidfd_getfd, host, pair[1], 0);
-	if (other >= 0)
-		mark_socket(other);
-	x = (struct exchange) { 0 };
-	err = ub_target_write(t, note, &x, offsetof(struct exchange, msg));
-	return err ? err : ub_fault(t, UB_FAULT_socketpair);
+	*socket = pair[1];
+	return ub_fault(t, UB_FAULT_socketpair);
 }
 
 static int send_fds(int socket, const int *fds, u32 nr)
@@ -213,158 +141,6 @@ static int receive_fds(struct ub_target *t, int socket, s32 *fds, u32 nr, u32 *g
 	return ub_fault(t, UB_FAULT_received);
 }
 
-static int compare_fds(const void *a, const void *b)
-{
-	return *(const s32 *)a < *(const s32 *)b ? -1 : *(const s32 *)a > *(const s32 *)b;
-}
-
-/* Closes them in the target, neighbours with one call. */
-static int close_fds(struct ub_target *t, s32 *fds, u32 nr)
-{
-	int err = 0;
-
-	qsort(fds, nr, sizeof(*fds), compare_fds);
-	for (u32 i = 0, n; i < nr && err != -ESRCH; i += n) {
-		s64 result = -ENOSYS;
-
-		for (n = 1; i + n < nr && fds[i + n] == fds[i] + (s32)n; n++)
-			;
-		if (fds[i] < 0)
-			continue;
-		if (n > 1)
-			err = ub_remote_call(t, SYS_close_range, fds[i], fds[i + n - 1], 0, 0, 0, 0,
-					     &result);
-		for (u32 k = 0; k < n && result == -ENOSYS && err != -ESRCH; k++) {
-			s64 ignored;
-
-			err = ub_remote_call(t, SYS_close, fds[i + k], 0, 0, 0, 0, 0, &ignored);
-		}
-	}
-	return err;
-}
-
-static bool descriptor_is_ours(const struct ub_target *t, int host, int fd)
-{
-	char path[96], link[64], line[128];
-	unsigned long position = 0;
-	_cleanup_close_ int copy = -1;
-	FILE *info;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "%s/fd/%d", t->proc, fd);
-	n = readlink(path, link, sizeof(link) - 1);
-	if (n <= 0)
-		return false;
-	link[n] = '\0';
-	if (!strncmp(link, "socket:", 7)) {
-		copy = syscall(SYS_pidfd_getfd, host, fd, 0);
-		return copy >= 0 && socket_marked(copy);
-	}
-	if (strncmp(link, "/memfd:", 7))
-		return false;
-	snprintf(path, sizeof(path), "%s/fdinfo/%d", t->proc, fd);
-	info = fopen(path, "re");
-	if (!info)
-		return false;
-	if (fgets(line, sizeof(line), info))
-		sscanf(line, "pos: %lu", &position);
-	fclose(info);
-	return position == UB_MARK_POSITION;
-}
-
-/* Two sockets are a pair if what one sends arrives at the other. */
-static bool is_pair(int a, int b)
-{
-	u64 sent = note_magic[0], got = 0;
-
-	return a >= 0 && b >= 0 &&
-	       send(a, &sent, sizeof(sent), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(sent) &&
-	       recv(b, &got, sizeof(got), MSG_DONTWAIT) == sizeof(got) && got == sent;
-}
-
-/* Marks the pair that a note tells of. */
-static void mark_noted(struct ub_target *t, int host, u64 note)
-{
-	struct exchange x;
-
-	if (ub_target_read(t, note, &x, offsetof(struct exchange, msg)) || x.pair[0] < 0 ||
-	    x.pair[1] < 0)
-		return;
-	_cleanup_close_ int a = syscall(SYS_pidfd_getfd, host, x.pair[0], 0);
-	_cleanup_close_ int b = syscall(SYS_pidfd_getfd, host, x.pair[1], 0);
-
-	if (is_pair(a, b)) {
-		mark_socket(a);
-		mark_socket(b);
-	}
-	memset(&x, 0, sizeof(x));
-	if (ub_target_write(t, note, &x, offsetof(struct exchange, msg)))
-		return; /* gone */
-}
-
-/* Notes lie at the far end of the main stack, or else below the stack pointer of the thread that
- * was host. */
-static void search_notes(struct ub_target *t, int host, u64 start, u64 end)
-{
-	u8 page[4096 + 16];
-
-	for (u64 at = start; at + 16 <= end; at += 4096) {
-		size_t size = end - at < sizeof(page) ? end - at : sizeof(page);
-		u8 *found;
-
-		if (ub_target_read(t, at, page, size))
-			continue;
-		found = memmem(page, size, note_magic, sizeof(note_magic));
-		if (found)
-			mark_noted(t, host, at + (found - page));
-	}
-}
-
-static void find_notes(struct ub_target *t, int host)
-{
-	for (u32 i = 0; i < t->nr_mappings; i++) {
-		const struct ub_mapping *m = &t->mappings[i];
-
-		if (!strcmp(ub_mapping_name(t, m), "[stack]"))
-			search_notes(t, host, m->start, m->end);
-	}
-	for (u32 i = 0; i < t->nr_threads && t->nr_threads <= 64; i++) {
-		const struct ub_mapping *m = ub_target_mapping(t, t->threads[i].sp);
-		u64 low;
-
-		if (t->threads[i].state == UB_THREAD_GONE || !m)
-			continue;
-		low = (t->threads[i].sp - 65536) & ~4095ull;
-		search_notes(t, host, low > m->start ? low : m->start, t->threads[i].sp & ~7ull);
-	}
-}
-
-int ub_close_leaked(struct ub_target *t)
-{
-	_cleanup_close_ int host = open_host(t);
-	struct ub_reason ignored;
-	s32 leaked[2 * MAX_FDS];
-	struct dirent *entry;
-	char path[96];
-	u32 nr = 0;
-	DIR *fds;
-	int err = 0;
-
-	find_notes(t, host);
-	snprintf(path, sizeof(path), "%s/fd", t->proc);
-	fds = opendir(path);
-	if (!fds)
-		return 0;
-	while ((entry = readdir(fds)) && nr < ub_array_size(leaked)) {
-		if (entry->d_name[0] != '.' && descriptor_is_ours(t, host, atoi(entry->d_name)))
-			leaked[nr++] = atoi(entry->d_name);
-	}
-	closedir(fds);
-	if (nr && !t->host_in_use)
-		err = ub_remote_begin(t, &ignored);
-	return err || !nr ? err : close_fds(t, leaked, nr);
-}
-
 /* --- mappings ------------------------------------------------------------------------------ */
 
 static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, struct ub_reason *why)
@@ -417,25 +193,28 @@ static int pass_fds(struct ub_target *t, int end, s32 socket, const int *fds, s3
 }
 
 static int map_batch(struct ub_target *t, const struct ub_image *image, u32 first, u32 nr, int end,
-		     s32 socket, s32 *there, u32 *nr_there, struct ub_reason *why)
+		     s32 socket, struct ub_reason *why)
 {
 	int fds[MAX_FDS];
-	u32 nr_fds = 0, next = 0;
+	s32 there[MAX_FDS];
+	u32 nr_fds = 0, got = 0, next = 0;
+	s64 result;
 	int err = 0;
 
-	*nr_there = 0;
 	for (u32 i = first; i < first + nr; i++) {
-		if (image->parts[i].kind == UB_PART_FORK)
-			continue;
-		lseek(image->parts[i].fd, UB_MARK_POSITION, SEEK_SET);
-		fds[nr_fds++] = image->parts[i].fd;
+		if (image->parts[i].kind != UB_PART_FORK)
+			fds[nr_fds++] = image->parts[i].fd;
 	}
-	if (nr_fds)
-		err = pass_fds(t, end, socket, fds, there, nr_fds, nr_there, why);
+	if (!nr_fds)
+		return 0;
+	err = pass_fds(t, end, socket, fds, there, nr_fds, &got, why);
 	for (u32 i = first; i < first + nr && !err; i++) {
 		if (image->parts[i].kind != UB_PART_FORK)
 			err = map_part(t, &image->parts[i], there[next++], why);
 	}
+	/* Numbers rise, and whatever lies between them is a copy. */
+	if (!err && first + nr < image->nr_parts)
+		err = ub_remote_call(t, SYS_close_range, socket + 1, ~0u, 0, 0, 0, 0, &result);
 	return err;
 }
 
@@ -458,58 +237,42 @@ static int map_fork_page(struct ub_target *t, const struct ub_image *image, stru
 	return 0;
 }
 
-int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_reason *why)
+static int map_all(struct ub_target *t, const struct ub_image *image, struct ub_reason *why)
 {
-	_cleanup_close_ int host = open_host(t), end = -1;
-	s32 pair[2] = { -1, -1 }, there[MAX_FDS + 2];
-	struct rlimit limit;
-	bool raised = false;
-	u32 nr_there = 0, nr;
-	int err, closed;
+	_cleanup_close_ int end = -1;
+	s32 socket = -1;
+	u32 nr;
+	int err;
 
-	if (host < 0)
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "process %d: its main thread has exited, and this kernel "
-				     "cannot reach the descriptors of the others (needs Linux 6.9)",
-				     t->pid);
-	t->report->changed = 1;
-	err = make_pair(t, host, pair, &end, why);
-	if (err == -EMFILE || (err && pair[0] < 0 && err != -ESRCH && err != -EIO)) {
-		if (err == -EMFILE && !raise_limit(t, 2 + MAX_FDS, &limit)) {
-			raised = true;
-			err = make_pair(t, host, pair, &end, why);
-		}
-	}
+	err = make_pair(t, &end, &socket, why);
 	for (u32 i = 0; i < image->nr_parts && !err; i += nr) {
 		nr = image->nr_parts - i < MAX_FDS ? image->nr_parts - i : MAX_FDS;
-		err = map_batch(t, image, i, nr, end, pair[1], there, &nr_there, why);
-		if (err == -EMFILE && !raised && !raise_limit(t, 2 + MAX_FDS, &limit)) {
-			raised = true;
-			close_fds(t, there, nr_there);
-			err = map_batch(t, image, i, nr, end, pair[1], there, &nr_there, why);
-		}
-		if (i + nr < image->nr_parts && !err) {
-			err = close_fds(t, there, nr_there);
-			nr_there = 0;
-		}
+		err = map_batch(t, image, i, nr, end, socket, why);
 	}
-	if (!err)
-		err = map_fork_page(t, image, why);
-	if (raised)
-		prlimit(t->host->process, RLIMIT_NOFILE, &limit, NULL);
-	there[nr_there++] = pair[0];
-	there[nr_there++] = pair[1];
-	closed = close_fds(t, there, nr_there);
-	if (!err)
-		err = closed;
+	return err ? err : map_fork_page(t, image, why);
+}
+
+int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_reason *why)
+{
+	int err, ended;
+
+	t->report->changed = 1;
+	err = ub_helper_start(t, why);
+	if (err)
+		return err;
+	err = map_all(t, image, why);
+	/* Only the first, largest batch can meet a full table, and then nothing is mapped yet. */
+	if (err == -EMFILE && !ub_helper_make_room(t, 2 + MAX_FDS))
+		err = map_all(t, image, why);
 	if (err == -EMFILE)
 		ub_reason_set(why, err,
 			      "process %d has no free file descriptors and may not have more: "
 			      "raise its limit (prlimit --nofile)",
 			      t->pid);
-	if (err)
-		return err;
-	return ub_fault(t, UB_FAULT_mapped);
+	ended = ub_helper_end(t);
+	if (!err)
+		err = ended;
+	return err ? err : ub_fault(t, UB_FAULT_mapped);
 }
 
 static bool named_part_mapped(const struct ub_target *t, const struct ub_part *part)

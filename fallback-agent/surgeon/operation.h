@@ -36,9 +36,11 @@ struct ub_recorded_image {
 /* repair.c: the whole operation, from open to release. */
 int __must_check ub_repair_stopped(struct ub_target *t, const struct ub_operation *op,
 				   struct ub_reason *why);
-/* surgeon.c, for it: all of @image out of a stopped target. 1: a thread is inside. */
+/* surgeon.c, for it: @image out of use in a stopped target. 1: a thread is inside, or it can't be
+ * unmapped now. Else it is to be unmapped next, after which other threads may run again. */
 int __must_check ub_take_out(struct ub_target *t, const struct ub_image *image,
 			     const struct ub_image *keep, struct ub_ips *ips,
 			     struct ub_reason *why);
+int __must_check ub_unmap(struct ub_target *t, const struct ub_image *image, struct ub_reason *why);
 
 #endif

@@ -14,7 +14,7 @@
  * what it was. The frame lies in dead memory: the far end of the main stack, or below the red zone
  * of the thread itself. Dead as far as one can see: a main thread that has switched to a coroutine
  * or a handler's stack may have left its own nearly used up, and Go's goroutines live in the heap.
- * So what was there is put back. What may be lost is the system call's effect (a descriptor, a
+ * So what was there is put back. What may be lost is the system call's effect (a
  *mapping): those are found by name afterwards (memory.c).
  *
  *   - Signals are blocked meanwhile, after the registers point at the frame and until before they
@@ -44,14 +44,19 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <common/cleanup.h>
 #include <surgeon/target.h>
 
-#define RED_ZONE      128
-#define FRAME_BYTES   512 /* pretcode, ucontext, siginfo */
-#define SCRATCH_BYTES (FRAME_BYTES + UB_MAX_XSTATE + 64 + UB_REMOTE_ARGUMENTS + 256)
+#define RED_ZONE    128
+#define FRAME_BYTES 512 /* pretcode, ucontext, siginfo */
+/* Frames of remote.c and helper.c, arguments, and the first one's xstate. */
+#define STATE_OFFSET  (3 * FRAME_BYTES + UB_REMOTE_ARGUMENTS)
+#define SCRATCH_BYTES (STATE_OFFSET + UB_MAX_XSTATE + 256)
+#define STACK_TO_GROW (64u << 10)
 #define SEARCH_CHUNK  65536
+#define LOADING_TRIES 20
 
 #define XSTATE_MAGIC1 0x46505853u
 #define XSTATE_MAGIC2 0x46505845u
@@ -127,15 +132,14 @@ static u64 search(const struct search *s, const u8 *pattern, size_t size)
 	return 0;
 }
 
-int ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
-		      const struct ub_image *avoid_too, struct ub_reason *why)
+static int find_gadgets(struct ub_target *t, const struct ub_image *avoid,
+			const struct ub_image *avoid_too)
 {
 	_cleanup_free_ u8 *chunk = malloc(SEARCH_CHUNK + 16);
 	struct search s = { { avoid, avoid_too }, chunk, 0, 0 };
 
 	if (!chunk)
 		return -ENOMEM;
-	t->gadget = t->restorer = 0;
 	for (u32 i = 0; i < t->nr_mappings && !(t->gadget && t->restorer); i++) {
 		const struct ub_mapping *m = &t->mappings[i];
 
@@ -156,6 +160,25 @@ int ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
 				t->restorer = search(&s, sigreturn_eax, sizeof(sigreturn_eax));
 		}
 	}
+	return 0;
+}
+
+int ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
+		      const struct ub_image *avoid_too, struct ub_reason *why)
+{
+	int err;
+
+	t->gadget = t->restorer = 0;
+	err = find_gadgets(t, avoid, avoid_too);
+	/* In the middle of execve() or of the dynamic linker's work libc may be missing. */
+	for (u32 i = 0; i < LOADING_TRIES && !err && !(t->gadget && t->restorer); i++) {
+		usleep(1000);
+		if (ub_target_gone(t) || ub_target_read_mappings(t))
+			break;
+		err = find_gadgets(t, avoid, avoid_too);
+	}
+	if (err)
+		return ub_reason_set(why, err, "out of memory");
 	if ((!t->gadget || !t->restorer) && ub_target_gone(t))
 		return ub_reason_set(why, -ESRCH,
 				     "process %d has exited or executed another program", t->pid);
@@ -217,6 +240,15 @@ static int read_xstate(const struct ub_thread *thread, u8 *xstate, u32 *size)
 	return 0;
 }
 
+/* How much read_xstate() will need at most. */
+static u32 xstate_bytes(const struct ub_thread *thread)
+{
+	u8 xstate[UB_MAX_XSTATE];
+	u32 size = 0;
+
+	return read_xstate(thread, xstate, &size) ? 512 : size;
+}
+
 static int write_frame(struct ub_target *t, u64 sigmask)
 {
 	struct user_regs_struct regs = t->host->regs;
@@ -229,7 +261,9 @@ static int write_frame(struct ub_target *t, u64 sigmask)
 	err = read_xstate(t->host, xstate, &size);
 	if (err)
 		return err;
-	fpstate = ub_round_up(t->frame + FRAME_BYTES, 64);
+	fpstate = ub_round_up(t->scratch + STATE_OFFSET, 64);
+	if (fpstate + size > t->scratch + t->under_bytes)
+		return -EOPNOTSUPP; /* it has grown since */
 	ub_restart_by_hand(&regs);
 	f = (struct signal_frame) {
 		.pretcode = t->restorer,
@@ -263,6 +297,32 @@ static int write_frame(struct ub_target *t, u64 sigmask)
 	if (!err)
 		err = ub_target_write(t, t->frame, &f, sizeof(f));
 	return err;
+}
+
+u64 ub_frame_argument(u64 frame)
+{
+	return frame + offsetof(struct signal_frame, rdi);
+}
+
+int ub_remote_write_call(struct ub_target *t, u64 frame, const struct ub_frame_call *call)
+{
+	const struct signal_frame f = {
+		.pretcode = t->restorer,
+		.uc_flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+		.ss_flags = 0x7f,
+		.rax = call->nr,
+		.rdi = call->a,
+		.rsi = call->b,
+		.rdx = call->c,
+		.rsp = call->then,
+		.rip = t->gadget,
+		.eflags = t->host->regs.eflags & ~0x100ul,
+		.cs = t->host->regs.cs,
+		.ss = t->host->regs.ss,
+		.sigmask = ~0ull,
+	};
+
+	return ub_target_write(t, frame, &f, sizeof(f));
 }
 
 /* --- the host ------------------------------------------------------------------------------ */
@@ -317,7 +377,6 @@ static bool may_call(const struct ub_target *t, const struct ub_thread *thread)
 		u64 mode, selector, offset, len;
 	} dispatch = { 0 };
 	char proc[64];
-	u64 mode = 0;
 
 	if (!ptrace(GET_SYSCALL_USER_DISPATCH, thread->tid, sizeof(dispatch), &dispatch) &&
 	    dispatch.mode)
@@ -325,7 +384,7 @@ static bool may_call(const struct ub_target *t, const struct ub_thread *thread)
 	if (t->suspended)
 		return true;
 	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
-	return ub_proc_status(proc, "Seccomp", 10, &mode) || !mode;
+	return !ub_target_filtered(t, proc);
 }
 
 /* The thread that is disturbed least: one that is not about to take a signal. */
@@ -377,13 +436,17 @@ static void leave_restartable_sequence(struct ub_target *t, struct ub_thread *th
 	thread->changed = true;
 }
 
-/* Registers for one system call, over the frame. */
-static int set_call(struct ub_target *t, long nr, const u64 args[6])
+static pid_t worker(const struct ub_target *t)
+{
+	return t->helper ? t->helper : t->host->tid;
+}
+
+int ub_remote_set(struct ub_target *t, u64 frame, long nr, const u64 args[6])
 {
 	struct user_regs_struct regs = t->host->regs;
 
 	regs.rip = t->gadget;
-	regs.rsp = t->frame;
+	regs.rsp = frame;
 	regs.rax = nr;
 	regs.orig_rax = -1;
 	regs.rdi = args[0];
@@ -393,7 +456,18 @@ static int set_call(struct ub_target *t, long nr, const u64 args[6])
 	regs.r8 = args[4];
 	regs.r9 = args[5];
 	regs.eflags &= ~0x100ul; /* trap flag */
-	return ptrace(PTRACE_SETREGS, t->host->tid, 0, &regs) ? -ESRCH : 0;
+	return ptrace(PTRACE_SETREGS, worker(t), 0, &regs) ? -ESRCH : 0;
+}
+
+bool ub_remote_can_work_alone(const struct ub_target *t)
+{
+	const struct ub_mapping *m;
+
+	if (!t->host || t->host->tid != t->pid || t->host->regs.cs != 0x33)
+		return false;
+	m = ub_target_mapping(t, t->host->sp);
+	return m && !strcmp(ub_mapping_name(t, m), "[stack]") &&
+	       t->host->sp - m->start > SCRATCH_BYTES + STACK_TO_GROW;
 }
 
 int ub_remote_choose(struct ub_target *t, struct ub_reason *why)
@@ -429,11 +503,14 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 		return ub_reason_set(why, err, "process %d has no stack space to work with",
 				     t->pid);
 	t->frame = t->scratch;
+	t->wait_frame = t->frame + FRAME_BYTES;
+	t->exit_frame = t->wait_frame + FRAME_BYTES;
 	if (!t->under)
 		t->under = malloc(SCRATCH_BYTES);
 	if (!t->under)
 		return ub_reason_set(why, -ENOMEM, "out of memory");
-	err = ub_target_read(t, t->scratch, t->under, SCRATCH_BYTES);
+	t->under_bytes = STATE_OFFSET + 64 + xstate_bytes(t->host);
+	err = ub_target_read(t, t->scratch, t->under, t->under_bytes);
 	if (err)
 		return ub_reason_set(why, err, "cannot read the stack of process %d: %s", t->pid,
 				     strerror(-err));
@@ -444,7 +521,7 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 	if (err)
 		return ub_reason_set(why, err, "process %d: cannot prepare a thread: %s", t->pid,
 				     strerror(-err));
-	err = set_call(t, SYS_getpid, nothing);
+	err = ub_remote_set(t, t->frame, SYS_getpid, nothing);
 	if (err)
 		return ub_reason_set(why, err, "process %d is gone", t->pid);
 	t->host_in_use = true;
@@ -455,39 +532,62 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 
 u64 ub_remote_arguments(const struct ub_target *t)
 {
-	return ub_round_up(t->frame + FRAME_BYTES + UB_MAX_XSTATE + 64, 64);
+	return t->exit_frame + FRAME_BYTES;
 }
 
-/* Lets the host run to its next system call stop. */
-static int run_to_stop(struct ub_target *t)
+static int worker_is_gone(struct ub_target *t)
 {
-	struct ub_thread *host = t->host;
-	long signal = 0;
+	if (t->helper) {
+		t->helper = 0;
+		return -EAGAIN; /* somebody killed it, and not the target */
+	}
+	t->host->state = UB_THREAD_GONE;
+	return -ESRCH;
+}
+
+int ub_remote_wait(struct ub_target *t)
+{
+	pid_t tid = worker(t);
 	int status;
 
 	for (;;) {
-		if (ptrace(PTRACE_SYSCALL, host->tid, 0, signal))
-			return -ESRCH;
-		signal = 0;
-		while (waitpid(host->tid, &status, __WALL) < 0) {
+		long signal = 0;
+
+		while (waitpid(tid, &status, __WALL) < 0) {
 			if (errno != EINTR)
-				return -ESRCH;
+				return worker_is_gone(t);
 		}
-		if (!WIFSTOPPED(status)) {
-			host->state = UB_THREAD_GONE;
-			return -ESRCH;
-		}
+		if (!WIFSTOPPED(status))
+			return worker_is_gone(t);
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80))
 			return 0;
-		if (status >> 16 == PTRACE_EVENT_EXEC) {
+		switch (status >> 16) {
+		case PTRACE_EVENT_VFORK:
+			return 1;
+		case PTRACE_EVENT_EXEC:
 			t->execed = true;
 			return -ESRCH;
-		}
-		/* Stops by job control come through; a signal that can't be blocked goes on its
-		 * way. */
-		if (!(status >> 16))
+		case 0:
+			/* A signal that can't be blocked goes on its way; stops by job control come
+			 * through. */
 			signal = WSTOPSIG(status);
+			break;
+		}
+		if (ptrace(PTRACE_SYSCALL, tid, 0, signal))
+			return worker_is_gone(t);
 	}
+}
+
+int ub_remote_run(struct ub_target *t)
+{
+	return ptrace(PTRACE_SYSCALL, worker(t), 0, 0) ? worker_is_gone(t) : ub_remote_wait(t);
+}
+
+int ub_remote_result(struct ub_target *t, s64 *result)
+{
+	errno = 0;
+	*result = ptrace(PTRACE_PEEKUSER, worker(t), offsetof(struct user_regs_struct, rax), 0);
+	return errno ? worker_is_gone(t) : 0;
 }
 
 int ub_remote_call(struct ub_target *t, long nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f,
@@ -498,21 +598,17 @@ int ub_remote_call(struct ub_target *t, long nr, u64 a, u64 b, u64 c, u64 d, u64
 
 	if (!t->host_in_use || t->host->state != UB_THREAD_STOPPED)
 		return -ESRCH;
-	err = set_call(t, nr, args);
+	err = ub_remote_set(t, t->helper ? t->exit_frame : t->frame, nr, args);
 	if (!err)
-		err = run_to_stop(t);
+		err = ub_remote_run(t);
 	if (err)
 		return err;
 	/* Failing here would leave the thread within the call. */
 	(void)ub_fault(t, UB_FAULT_remote_entry);
-	err = run_to_stop(t);
-	if (err)
-		return err;
-	errno = 0;
-	*result = ptrace(PTRACE_PEEKUSER, t->host->tid, offsetof(struct user_regs_struct, rax), 0);
-	if (errno)
-		return -ESRCH;
-	return ub_fault(t, UB_FAULT_remote_exit);
+	err = ub_remote_run(t);
+	if (!err)
+		err = ub_remote_result(t, result);
+	return err ? err : ub_fault(t, UB_FAULT_remote_exit);
 }
 
 void ub_remote_end(struct ub_target *t)
@@ -526,7 +622,7 @@ void ub_remote_end(struct ub_target *t)
 	if (ptrace(PTRACE_SETREGS, t->host->tid, 0, &t->host->regs))
 		return; /* killed; and nobody returns to a frame that is half overwritten */
 	t->host->changed = false;
-	if (ub_target_write(t, t->scratch, t->under, SCRATCH_BYTES))
+	if (ub_target_write(t, t->scratch, t->under, t->under_bytes))
 		return; /* gone */
 }
 

@@ -223,6 +223,7 @@ static int unmap_untold(struct ub_target *t, const struct loaded *tables, u32 nr
 {
 	struct ub_part parts[MAX_TABLES];
 	struct ub_image image = { .pid = t->pid, .parts = parts };
+	int err;
 
 	for (u32 i = 0; i < t->nr_mappings && image.nr_parts < MAX_TABLES; i++) {
 		const struct ub_mapping *m = &t->mappings[i];
@@ -235,13 +236,17 @@ static int unmap_untold(struct ub_target *t, const struct loaded *tables, u32 nr
 				.fd = -1,
 			};
 	}
-	return image.nr_parts ? ub_take_out(t, &image, NULL, ips, why) : 0;
+	if (!image.nr_parts)
+		return 0;
+	err = ub_take_out(t, &image, NULL, ips, why);
+	return err ? err : ub_unmap(t, &image, why);
 }
 
 static int take_out_recorded(struct ub_target *t, struct loaded *tables, u32 nr,
 			     struct ub_reason *why)
 {
 	struct ub_ips ips = { 0 };
+	bool out[MAX_TABLES] = { 0 };
 	int err = ub_ips_collect(t, &ips), inside = 0;
 
 	for (u32 i = 0; i < nr && err >= 0; i++) {
@@ -254,12 +259,17 @@ static int take_out_recorded(struct ub_target *t, struct loaded *tables, u32 nr,
 		if (err == 1) {
 			inside = 1;
 			err = 0;
+		} else {
+			out[i] = !err;
 		}
 	}
 	if (!err && !inside)
 		err = unmap_untold(t, tables, nr, &ips, why);
-	if (!err && !inside)
-		err = ub_close_leaked(t);
+	for (u32 i = 0; i < nr && err >= 0; i++) {
+		int unmapped = out[i] ? ub_unmap(t, &tables[i].recorded.image, why) : 0;
+
+		err = unmapped ? unmapped : err;
+	}
 	ub_ips_free(&ips);
 	if (inside || err == 1) {
 		t->report->again = 1;

@@ -8,9 +8,13 @@
  * continued by its restart block. A few know only -EINTR, which the program would see although it
  * took no signal. For those that had no effect before they returned it, we do what the kernel does
  * for the others: number back into rax, ip back onto the instruction. A timeout then starts anew.
+ *
+ * That is done as soon as a thread has stopped, and not when it is released, so that it also holds if we are
+ * killed in between. What is left is the moment between its stop and our look at it.
  */
 #include <errno.h>
 #include <stdio.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 #include <surgeon/target.h>
@@ -39,8 +43,10 @@ static bool restartable(long nr)
 	case SYS_io_uring_enter:
 	case SYS_read:
 	case SYS_readv:
+	case SYS_preadv2:
 	case SYS_write:
 	case SYS_writev:
+	case SYS_pwritev2:
 	case SYS_recvfrom:
 	case SYS_recvmsg:
 	case SYS_recvmmsg:
@@ -59,12 +65,26 @@ static bool restartable(long nr)
 	}
 }
 
+/* Whether any signal waits for @tid or its process, blocked or not. */
+static bool signal_queued(pid_t tid)
+{
+	struct __ptrace_peeksiginfo_args args = { .nr = 1 };
+	siginfo_t info;
+
+	if (ptrace(PTRACE_PEEKSIGINFO, tid, &args, &info))
+		return true;
+	args.flags = PTRACE_PEEKSIGINFO_SHARED;
+	return ptrace(PTRACE_PEEKSIGINFO, tid, &args, &info) != 0;
+}
+
 /* A signal that is going to be handled is a true reason for -EINTR. */
-static bool signal_pending(const struct ub_target *t, const struct ub_thread *thread)
+static bool signal_pending(const struct ub_thread *thread)
 {
 	char proc[64];
 	u64 blocked = 0, own = 0, shared = 0;
 
+	if (!signal_queued(thread->tid))
+		return false;
 	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
 	if (ub_proc_status(proc, "SigBlk", 16, &blocked) ||
 	    ub_proc_status(proc, "SigPnd", 16, &own) || ub_proc_status(proc, "ShdPnd", 16, &shared))
@@ -72,23 +92,54 @@ static bool signal_pending(const struct ub_target *t, const struct ub_thread *th
 	return (own | shared) & ~blocked;
 }
 
-void ub_restart_interrupted(struct ub_target *t)
+static bool was_interrupted(const struct user_regs_struct *regs)
 {
-	for (u32 i = 0; i < t->nr_threads; i++) {
-		struct ub_thread *thread = &t->threads[i];
-		struct user_regs_struct *regs = &thread->regs;
+	return (s64)regs->rax == -EINTR && (s64)regs->orig_rax >= 0 && restartable(regs->orig_rax);
+}
 
-		if (thread->state != UB_THREAD_STOPPED || (s64)regs->rax != -EINTR ||
-		    (s64)regs->orig_rax < 0 || !restartable(regs->orig_rax))
-			continue;
-		if (thread->signal || signal_pending(t, thread))
-			continue;
-		regs->rax = regs->orig_rax;
-		regs->orig_rax = -1;
-		regs->rip -= 2;
-		thread->pc = regs->rip;
-		thread->changed = true;
-	}
+static void restart(struct user_regs_struct *regs)
+{
+	regs->rax = regs->orig_rax;
+	regs->orig_rax = -1;
+	regs->rip -= 2;
+}
+
+void ub_restart_interrupted(struct ub_thread *thread)
+{
+	struct user_regs_struct regs = thread->regs;
+
+	if (!was_interrupted(&regs) || thread->signal || signal_pending(thread))
+		return;
+	restart(&regs);
+	if (ptrace(PTRACE_SETREGS, thread->tid, 0, &regs))
+		return;
+	thread->regs = regs;
+	thread->pc = thread->restarts_at = regs.rip;
+}
+
+void ub_restart_reconsider(struct ub_thread *thread)
+{
+	struct user_regs_struct *regs = &thread->regs;
+
+	if (!thread->restarts_at || regs->rip != thread->restarts_at || !signal_pending(thread))
+		return;
+	regs->orig_rax = regs->rax;
+	regs->rax = -EINTR;
+	regs->rip += 2;
+	thread->changed = true;
+}
+
+void ub_restart_blindly(pid_t tid, u64 gadget)
+{
+	struct user_regs_struct regs;
+	siginfo_t info;
+
+	if (ptrace(PTRACE_GETSIGINFO, tid, 0, &info) || info.si_code >> 8 != PTRACE_EVENT_STOP ||
+	    ptrace(PTRACE_GETREGS, tid, 0, &regs) || !was_interrupted(&regs) ||
+	    regs.rip - gadget <= 2 || signal_queued(tid))
+		return;
+	restart(&regs);
+	ptrace(PTRACE_SETREGS, tid, 0, &regs);
 }
 
 void ub_restart_by_hand(struct user_regs_struct *regs)

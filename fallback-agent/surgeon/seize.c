@@ -53,6 +53,7 @@
 #define TICK_US	   2000
 #define REAP_TICKS 10
 #define MAX_TRACED 32768
+#define GIVE_UP_MS 20
 
 /* --- watchdog ------------------------------------------------------------------------------ */
 
@@ -62,6 +63,7 @@ static u32 ticks;
 /* What a signal handler may look at: tids that were seized, negative once they are reaped. */
 static pid_t traced[MAX_TRACED];
 static volatile u32 nr_traced;
+static u64 borrowed_at; /* ip of a thread whose registers are not its own */
 
 static void note_traced(pid_t tid)
 {
@@ -93,6 +95,10 @@ static void on_tick(int signo)
 	if (++ticks % REAP_TICKS == 0)
 		reap_dead();
 	if (watched && ub_now_ns() > deadline_ns) {
+		for (u32 i = 0; i < nr_traced; i++) {
+			if (traced[i] > 0)
+				ub_restart_blindly(traced[i], borrowed_at);
+		}
 		/* Whatever was begun is undone, or finished, by the caller's next surgeon. */
 		watched->err = -ETIMEDOUT;
 		if (!watched->why.text[0])
@@ -344,6 +350,8 @@ static void read_registers(struct ub_thread *thread)
 	thread->state = UB_THREAD_STOPPED;
 	thread->pc = thread->regs.rip;
 	thread->sp = thread->regs.rsp;
+	thread->restarts_at = 0;
+	ub_restart_interrupted(thread);
 }
 
 /* A child that a seized thread has just made, seized with it. */
@@ -558,17 +566,51 @@ static void decide_about_seccomp(struct ub_target *t)
 	t->suspended = t->seccomp && ub_have_capability(CAP_SYS_ADMIN);
 }
 
-int ub_seize(struct ub_target *t, struct ub_reason *why)
+static void start(struct ub_target *t)
 {
-	int err, nr;
-
-	nr_traced = 0;
+	borrowed_at = t->gadget;
 	t->nr_threads = 0;
-	t->execed = false;
+	t->execed = t->alone = false;
 	t->host = NULL;
 	decide_about_seccomp(t);
 	setpriority(PRIO_PROCESS, 0, -20); /* where it is allowed */
+}
 
+/* What has stopped by now is settled, so that nobody is left with an EINTR of ours. */
+static int give_up(struct ub_target *t, int err)
+{
+	u64 end = ub_now_ns() + GIVE_UP_MS * 1000000ull;
+
+	while (count_unsettled(t) && ub_now_ns() < end) {
+		for (u32 i = 0; i < t->nr_threads; i++) {
+			if (t->threads[i].state == UB_THREAD_SEIZED && look(t, i, false))
+				return err;
+		}
+	}
+	return err;
+}
+
+int ub_seize_main(struct ub_target *t, struct ub_reason *why)
+{
+	int err;
+
+	start(t);
+	err = seize_thread(t, t->pid, t->pid, why);
+	if (err || !t->nr_threads || t->threads[0].state != UB_THREAD_SEIZED)
+		return err;
+	t->interrupted_ns = ub_now_ns();
+	ptrace(PTRACE_INTERRUPT, t->pid, 0, 0);
+	err = wait_all(t, why);
+	if (!err && t->execed)
+		err = ub_reason_set(why, -ESRCH, "process %d has executed another program", t->pid);
+	return err ? give_up(t, err) : 0;
+}
+
+static int stop_all(struct ub_target *t, struct ub_reason *why)
+{
+	int err, nr;
+
+	start(t);
 	for (u32 pass = 0; pass < 4; pass++) {
 		nr = seize_process(t, t->pid, false, why);
 		if (nr < 0)
@@ -611,31 +653,67 @@ int ub_seize(struct ub_target *t, struct ub_reason *why)
 	return ub_fault(t, UB_FAULT_stopped);
 }
 
-int ub_release(struct ub_target *t)
+int ub_seize(struct ub_target *t, struct ub_reason *why)
+{
+	int err = stop_all(t, why);
+
+	return err ? give_up(t, err) : 0;
+}
+
+static u32 write_registers(struct ub_target *t)
 {
 	u32 nr = 0;
 
-	ub_restart_interrupted(t);
 	for (u32 i = 0; i < t->nr_threads; i++) {
 		struct ub_thread *thread = &t->threads[i];
 
 		if (thread->state != UB_THREAD_STOPPED)
 			continue;
+		nr++;
+		if (t->host_in_use && thread == t->host)
+			continue;
+		ub_restart_reconsider(thread);
 		if (thread->changed)
 			ptrace(PTRACE_SETREGS, thread->tid, 0, &thread->regs);
 		thread->changed = false;
-		nr++;
 	}
-	t->report->surgery.nr_threads = nr;
-	if (nr > UB_MAX_DETACHES)
-		return 0;
-	/* A thread that was blocked has meanwhile run into its stop, or will and find nobody there:
-	 * DETACH needs a stopped one, so the blocked are left to our exit. */
+	return nr;
+}
+
+/* A thread that was blocked has meanwhile run into its stop, or will and find nobody there:
+ * DETACH needs a stopped one, so the blocked are left to our exit. */
+static void detach(struct ub_target *t, const struct ub_thread *but)
+{
 	for (u32 i = 0; i < t->nr_threads; i++) {
 		struct ub_thread *thread = &t->threads[i];
 
-		if (thread->state == UB_THREAD_STOPPED)
-			ptrace(PTRACE_DETACH, thread->tid, 0, (long)thread->signal);
+		if (thread->state != UB_THREAD_STOPPED || thread == but)
+			continue;
+		ptrace(PTRACE_DETACH, thread->tid, 0, (long)thread->signal);
+		thread->state = UB_THREAD_GONE;
 	}
-	return 0;
+}
+
+void ub_release_others(struct ub_target *t)
+{
+	if (t->alone || t->nr_threads > UB_MAX_DETACHES || !ub_remote_can_work_alone(t))
+		return;
+	t->report->surgery.nr_threads = write_registers(t);
+	detach(t, t->host);
+	t->alone = true;
+	t->resumed_ns = ub_now_ns();
+}
+
+void ub_release(struct ub_target *t)
+{
+	u32 nr = write_registers(t);
+
+	if (!t->alone)
+		t->report->surgery.nr_threads = nr;
+	if (nr <= UB_MAX_DETACHES)
+		detach(t, NULL);
+	if (t->alone)
+		t->report->surgery.alone_ns += ub_now_ns() - t->resumed_ns;
+	else
+		t->resumed_ns = ub_now_ns();
 }

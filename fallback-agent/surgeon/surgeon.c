@@ -3,36 +3,44 @@
  * The order of things, and who may die when.
  *
  * A stop of a target is the business of one process that does nothing else: forked for it, signals
- *blocked, the plan complete in its memory, gone afterwards. The caller waits for it. Each surgeon
- *makes exactly one stop:
+ * blocked, the plan complete in its memory, gone afterwards. The caller waits for it. What takes long
+ * is done while as little as possible stands still:
  *
- *   take in	seize; compare bytes; map NEW; move instruction pointers; write sites; count
- *semaphores; then, if OLD is there, take it out in the same stop; release take out	seize;
- *restore bytes; uncount; if nobody is inside: unmap, give up copied pages; release
+ *			held		what
+ *	look		nobody		read /proc, find gadgets, compare the bytes of the sites
+ *	map		main thread	map NEW's parts (helper.c); nothing leads there yet
+ *	stop		nobody		seize all, look for processes that share the memory
+ *	patch		all		compare again; move instruction pointers; write sites; count
+ *					semaphores; of OLD: see that nobody is inside, give up copied pages
+ *	unmap		main thread	unmap OLD's parts, to which nothing leads any more
  *
- * Taking out is told by the state of the target alone (bytes at the sites, names of mappings, marks
- *on descriptors), so it may follow on anything: it removes a live image, finishes a removal that
- *was interrupted, or undoes half an attach. That makes the rules short:
+ * Taking out is the same without mapping. The pause is that of `patch`; the main thread's is longer by what
+ * it is alone in. It can work alone only if its memory is its own: on the main stack, far from its end
+ * (ub_remote_can_work_alone()). Otherwise, say in Go code on a goroutine's stack, mapping and
+ * unmapping happen with all threads stopped.
+ *
+ * Taking out is told by the state of the target alone (bytes at the sites, names of mappings), so it may
+ * follow on anything: it removes a live image, finishes a removal that was interrupted, or undoes
+ * half an attach. That makes the rules short:
  *
  *   - The surgeon is killed. Its tracees go on by themselves, wherever they were (remote.c). The
- *caller sees that no result came and sends another one to take out what the first left: NEW for an
- *attach, which then has failed, OLD for a detach, which then has succeeded.
+ *     caller sees that no result came and sends another one to take out what the first left: NEW for
+ *     an attach, which then has failed, OLD for a detach, which then has succeeded.
  *   - The caller is killed. The surgeon finishes. Who cleans up later finds the site table in the
- *target.
+ *     target.
  *   - Both are killed. The same; ub_surgeon_repair().
  *   - The target is killed, exits or executes: every step says -ESRCH, and nothing is left to be
- *undone.
+ *     undone.
  *   - A thread is inside what should be unmapped, or its registers can't be had: released, tried
- *again after a while by the next surgeon, some fifty times; then the mapping stays, harmless, and
- *the caller is told.
+ *     again after a while by the next surgeon, some fifty times; then the mapping stays, harmless,
+ *     and the caller is told.
  *
- * The order within a stop follows from "killed at any instant": code is mapped before an ip points
- *to it; an ip leaves a window before the window is overwritten, and comes back to it only after it
- *is restored; a site's jump is written when all that it leads to is there; the site table is
- *unmapped last.
+ * The order follows from "killed at any instant": code is mapped before an ip points to it; an ip
+ * leaves a window before the window is overwritten, and comes back to it only after it is restored;
+ * a site's jump is written when all that it leads to is there; the site table is unmapped last.
  *
  * Nothing is written to any file that the target might hold while it is stopped: it may own the
- *terminal, or be the reader of our pipe.
+ * terminal, or be the reader of our pipe.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -112,6 +120,10 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 	 * else. */
 	if (!t->replaced)
 		ub_ips_move_out(t, ips, image, keep);
+	err = ub_diverts_undo(t, image);
+	if (err)
+		return ub_reason_set(why, err, "cannot put return addresses of process %d back: %s",
+				     t->pid, strerror(-err));
 	if (!ub_quiescent(t, ips, image, &report->surgery.left))
 		return 1;
 	note_stage(t, image, UB_STAGE_REMOVED);
@@ -134,14 +146,19 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 		if (err)
 			return err;
 	}
-	/* While the site table is there, for whoever comes after us. */
+	/* While the site table is there, for whoever comes after us; and before anybody runs who might
+	 * write to those pages himself. */
 	ub_drop_copies(t, image);
+	return 0;
+}
+
+int ub_unmap(struct ub_target *t, const struct ub_image *image, struct ub_reason *why)
+{
+	int err;
+
+	ub_release_others(t);
 	err = ub_unmap_parts(t, image, why);
-	if (!err)
-		err = ub_fault(t, UB_FAULT_unmapped);
-	if (!err && report->suspicious)
-		err = ub_close_leaked(t);
-	return err;
+	return err ? err : ub_fault(t, UB_FAULT_unmapped);
 }
 
 /* Tells the image what its threads' control blocks look like. */
@@ -175,14 +192,14 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 	int err;
 
 	err = ub_sites_check(t, old, new, why);
-	if (!err)
+	if (!err && !t->mapped) {
 		err = ub_remote_begin(t, why);
+		if (!err)
+			err = ub_map_parts(t, new, why);
+	}
 	if (err)
 		return err;
 	identify(t, new);
-	err = ub_map_parts(t, new, why);
-	if (err)
-		return err;
 	ub_stage_set(t, new, UB_STAGE_WRITING);
 	err = ub_ips_move_in(t, ips, new, why);
 	if (!err)
@@ -206,23 +223,27 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 	int err, undone;
 
 	err = take_in(t, op->old, op->new, ips, why);
+	t->mapped = false; /* from here on it is undone here */
 	if (err) {
 		t->report->retry = t->busy || (err == -EAGAIN && !t->taken);
 		if (!t->report->changed || err == -ESRCH || ub_target_read_mappings(t))
 			return err;
 		t->partial = true;
-		t->report->suspicious = 1; /* what a failed step made, it may not have told */
 		undone = ub_semaphores_take(t, op->new);
 		if (!undone && op->old)
 			undone = ub_semaphores_put_back(t, op->old);
 		if (!undone)
 			undone = ub_take_out(t, op->new, op->old, ips, &undo_why);
+		if (!undone)
+			undone = ub_unmap(t, op->new, &undo_why);
 		t->report->again = undone != 0 && undone != -ESRCH;
 		return err;
 	}
 	if (op->old) {
 		t->replaced = true;
 		undone = ub_take_out(t, op->old, NULL, ips, &undo_why);
+		if (!undone)
+			undone = ub_unmap(t, op->old, &undo_why);
 		t->report->again = undone != 0;
 	}
 	return 0;
@@ -237,6 +258,8 @@ static int operate_out(struct ub_target *t, const struct ub_operation *op, struc
 		err = ub_semaphores_put_back(t, op->new);
 	if (!err)
 		err = ub_take_out(t, op->old, op->new, ips, why);
+	if (!err)
+		err = ub_unmap(t, op->old, why);
 	if (err == 1) {
 		t->report->again = 1;
 		err = 0;
@@ -255,10 +278,103 @@ static bool sites_mapped(const struct ub_target *t, const struct ub_image *image
 	return true;
 }
 
+/* --- with the main thread held and all others running ------------------------------------------ */
+
+/* The main thread, ready to make system calls, or t->host_in_use is false. */
+static int begin_alone(struct ub_target *t, struct ub_reason *why)
+{
+	int err = ub_seize_main(t, why);
+
+	if (!err && ub_target_read_mappings(t))
+		err = ub_reason_set(why, -ESRCH, "process %d is gone", t->pid);
+	if (!err)
+		err = ub_remote_choose(t, why);
+	if (err || !ub_remote_can_work_alone(t))
+		return err;
+	err = ub_remote_begin(t, why);
+	return err == -EBUSY ? 0 : err;
+}
+
+static void end_alone(struct ub_target *t)
+{
+	ub_remote_end(t);
+	ub_release(t);
+	if (t->interrupted_ns)
+		t->report->surgery.alone_ns += ub_now_ns() - t->interrupted_ns;
+	t->interrupted_ns = 0;
+}
+
+/* Maps NEW where that can be done so: t->mapped. */
+static int map_alone(struct ub_target *t, const struct ub_image *new, struct ub_reason *why)
+{
+	struct ub_reason ignored;
+	int err = begin_alone(t, why);
+
+	if (!err && t->host_in_use) {
+		err = ub_map_parts(t, new, why);
+		t->mapped = !err;
+		t->report->retry = err == -EAGAIN && !t->taken;
+		t->partial = true;
+		if (err && err != -ESRCH)
+			t->report->again =
+				ub_target_read_mappings(t) || ub_unmap_parts(t, new, &ignored);
+		t->partial = false;
+	}
+	end_alone(t);
+	return err ? err : ub_fault(t, UB_FAULT_alone);
+}
+
+/* Whether nothing has ever led into @image, so that its mappings can go while threads run. */
+static bool never_used(const struct ub_operation *op)
+{
+	return op->partial && op->old->process &&
+	       ub_read_once(ub_image_state(op->old)->stage) == UB_STAGE_MAPPED;
+}
+
+/* 1: it can't be done so. */
+static int unmap_alone(struct ub_target *t, const struct ub_image *image, struct ub_reason *why)
+{
+	int err = begin_alone(t, why);
+
+	if (!err)
+		err = t->host_in_use ? ub_unmap_parts(t, image, why) : 1;
+	end_alone(t);
+	return err;
+}
+
+/* --- with all threads stopped ------------------------------------------------------------------ */
+
+static int operate_stopped(struct ub_target *t, const struct ub_operation *op,
+			   struct ub_reason *why)
+{
+	struct ub_ips ips = { 0 };
+	int err = ub_seize(t, why);
+
+	if (err)
+		return err;
+	/* Stacks and libraries may have come since. */
+	if (ub_target_read_mappings(t))
+		return ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
+	err = ub_remote_choose(t, why);
+	if (!err)
+		err = ub_ips_collect(t, &ips);
+	if (!err)
+		err = op->kind == UB_OPERATION_IN ? operate_in(t, op, &ips, why)
+						  : operate_out(t, op, &ips, why);
+	ub_ips_free(&ips);
+	if (t->execed || ub_target_gone(t))
+		err = ub_reason_set(why, -ESRCH,
+				    "process %d has exited or executed another program", t->pid);
+	ub_remote_end(t);
+	(void)ub_fault(t, UB_FAULT_remote_end);
+	ub_release(t);
+	(void)ub_fault(t, UB_FAULT_released);
+	return err;
+}
+
 static int operate(struct ub_target *t, const struct ub_operation *op, struct ub_reason *why)
 {
 	bool in = op->kind == UB_OPERATION_IN;
-	struct ub_ips ips = { 0 };
 	int err;
 
 	err = ub_target_open(t, op->pid, op->pidfd, why);
@@ -278,25 +394,22 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 	if (err)
 		return err;
 	ub_watchdog_start(t->report, DEADLINE_MS);
-	err = ub_seize(t, why);
-	if (err)
-		return err;
-	/* Stacks and libraries may have come since. */
-	if (ub_target_read_mappings(t))
-		return ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
-	err = ub_remote_choose(t, why);
+	if (in) {
+		/* Again later; but nothing needs to be mapped for what is refused. */
+		err = ub_sites_check(t, op->old, op->new, why);
+		if (!err)
+			err = map_alone(t, op->new, why);
+	} else if (never_used(op)) {
+		err = unmap_alone(t, op->old, why);
+		if (err <= 0)
+			return err;
+		err = 0;
+	}
 	if (!err)
-		err = ub_ips_collect(t, &ips);
-	if (!err)
-		err = in ? operate_in(t, op, &ips, why) : operate_out(t, op, &ips, why);
-	ub_ips_free(&ips);
-	if (t->execed || ub_target_gone(t))
-		err = ub_reason_set(why, -ESRCH,
-				    "process %d has exited or executed another program", t->pid);
-	ub_remote_end(t);
-	(void)ub_fault(t, UB_FAULT_remote_end);
-	ub_release(t);
-	(void)ub_fault(t, UB_FAULT_released);
+		err = operate_stopped(t, op, why);
+	/* Mapped, and then nobody could be stopped. */
+	if (err && t->mapped)
+		t->report->again = 1;
 	return err;
 }
 
@@ -321,7 +434,7 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 	ub_watchdog_stop();
 	report->why = why;
 	report->interrupted_ns = t.interrupted_ns;
-	report->resumed_ns = ub_now_ns();
+	report->resumed_ns = t.resumed_ns ? t.resumed_ns : ub_now_ns();
 	report->done = 1;
 	_exit(0);
 }
@@ -355,7 +468,6 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	u64 reaped_ns;
 	pid_t pid;
 
-	report->suspicious |= !report->done;
 	report->done = report->again = report->retry = report->hopeless = 0;
 	report->err = -EINTR;
 	report->why.text[0] = '\0';
@@ -445,6 +557,7 @@ static void free_report(struct ub_report **report)
 static void copy_result(struct ub_surgery *result, const struct ub_report *report)
 {
 	result->pause_ns = report->surgery.pause_ns;
+	result->alone_ns = report->surgery.alone_ns;
 	result->nr_threads = report->surgery.nr_threads;
 }
 

@@ -6,6 +6,7 @@
 #ifndef UB_SURGEON_TARGET_H
 #define UB_SURGEON_TARGET_H
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/types.h>
 #include <sys/user.h>
@@ -33,6 +34,7 @@ struct ub_thread {
 	enum ub_thread_state state;
 	bool unconsumed; /* in a signal-delivery stop that wait() has not taken: see seize.c */
 	int signal;	 /* of that stop */
+	u64 restarts_at; /* ip of a system call that our stop interrupted and we restart, or 0 */
 	bool foreign;	 /* a forked child that was ours from birth */
 	bool changed;	 /* regs were changed and must be written back */
 	u64 pc, sp;
@@ -54,7 +56,8 @@ struct ub_target {
 	char proc[64];	/* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a
 			   zombie */
 	pid_t alive;	/* that thread */
-	bool seccomp;	/* under a filter, and */
+	bool client;	/* its first filter lets our system calls pass */
+	bool seccomp;	/* under a filter that may not, and */
 	bool suspended; /* the filter is suspended while we trace */
 	bool replaced;	/* an image that goes has been replaced by one that stays */
 	bool partial;	/* an image that goes may have been mapped in part only */
@@ -62,10 +65,15 @@ struct ub_target {
 	bool copy;   /* what it holds was inherited by fork: its state is the parent's to write */
 	bool taken;  /* an address was taken: the image must be built again */
 	bool execed; /* seen to execute another program */
+	bool mapped; /* the new image was mapped before all were stopped */
+	bool alone;  /* only the host is still held */
 
 	struct ub_thread *threads;
 	u32 nr_threads, room;
 	u64 interrupted_ns; /* when the first thread was told to stop */
+	u64 resumed_ns;	    /* and all others than the host were let go */
+
+	struct ub_image standing; /* of the image that goes: sites found as it wrote them */
 
 	struct ub_mapping *mappings;
 	u32 nr_mappings;
@@ -76,8 +84,11 @@ struct ub_target {
 	u64 gadget;   /* syscall; ret */
 	u64 restorer; /* mov $15, %eax; syscall */
 	u64 scratch;  /* memory for the frame and arguments */
-	u64 frame;
+	u64 frame, wait_frame, exit_frame;
 	u8 *under; /* what the scratch memory held */
+	u32 under_bytes;
+	pid_t helper; /* makes the system calls while it lives: helper.c */
+	cpu_set_t cpus;
 	bool host_in_use;
 	bool filtered; /* no thread may make system calls: see may_call() */
 	bool busy;     /* no thread or no memory to work with now, but soon */
@@ -89,11 +100,10 @@ struct ub_target {
 /* Shared with the caller; says how it ended even if the surgeon was killed before the end. */
 struct ub_report {
 	volatile u32 done;
-	volatile u32 changed;	 /* from here on the target may hold something of ours */
-	volatile u32 again;	 /* somebody must take out what is left */
-	volatile u32 retry;	 /* nothing could be done, and nothing was: try the same again */
-	volatile u32 suspicious; /* a surgeon was killed or gave up: descriptors may have leaked */
-	volatile u32 hopeless;	 /* what is left stays as long as the target lives */
+	volatile u32 changed;  /* from here on the target may hold something of ours */
+	volatile u32 again;    /* somebody must take out what is left */
+	volatile u32 retry;    /* nothing could be done, and nothing was: try the same again */
+	volatile u32 hopeless; /* what is left stays as long as the target lives */
 	int err;
 	struct ub_surgery surgery;
 	struct ub_reason why;
@@ -142,6 +152,8 @@ int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
 int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *found,
 		    struct ub_reason *why);
 /* Reads number after "KEY:" of a /proc status file; @base 10 or 16. -ENOENT. */
+/* Whether a filter of the thread or process @proc may keep our system calls from being made. */
+bool ub_target_filtered(const struct ub_target *t, const char *proc);
 int ub_proc_status(const char *proc, const char *key, int base, u64 *value);
 /* comm of a process, "?" if gone. */
 void ub_proc_comm(pid_t pid, char comm[32]);
@@ -149,10 +161,14 @@ bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
+/* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */
+int __must_check ub_seize_main(struct ub_target *t, struct ub_reason *why);
+/* Lets all but the host go on, if it can do the rest alone. */
+void ub_release_others(struct ub_target *t);
 /* Stops every thread that runs in the target's memory. All released again on failure. */
 int __must_check ub_seize(struct ub_target *t, struct ub_reason *why);
 /* Lets all of them go on, with the registers in @t. */
-int ub_release(struct ub_target *t);
+void ub_release(struct ub_target *t);
 /* Lets a thread in a signal-delivery stop take its signal, as far as the first instruction of the
  * handler. */
 int __must_check ub_deliver_signal(struct ub_target *t, struct ub_thread *thread);
@@ -162,8 +178,12 @@ void ub_watchdog_stop(void);
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 
-/* Has system calls restarted that our stop made return EINTR. */
-void ub_restart_interrupted(struct ub_target *t);
+/* Has the system call restarted that our stop of @thread made return EINTR. */
+void ub_restart_interrupted(struct ub_thread *thread);
+/* At its release: not if a signal has come meanwhile. */
+void ub_restart_reconsider(struct ub_thread *thread);
+/* For signal handlers: the first for whichever thread this is, if it is stopped and not at @gadget. */
+void ub_restart_blindly(pid_t tid, u64 gadget);
 /* Registers with which a thread that nobody traces any more carries on by itself. */
 void ub_restart_by_hand(struct user_regs_struct *regs);
 
@@ -186,7 +206,37 @@ void ub_remote_end(struct ub_target *t);
 /* Moves a stopped thread, at once, the host too. */
 int __must_check ub_thread_set_ip(struct ub_target *t, struct ub_thread *thread, u64 ip);
 
-#define UB_REMOTE_ARGUMENTS 8192
+/* Whether the host can make system calls while other threads run: its memory is then its own. */
+bool ub_remote_can_work_alone(const struct ub_target *t);
+
+#define UB_REMOTE_ARGUMENTS 2048
+
+/* For helper.c. Registers for a system call of the helper (of the host if there is none) that returns to
+ * @frame. */
+int __must_check ub_remote_set(struct ub_target *t, u64 frame, long nr, const u64 args[6]);
+/* Lets it run to its next stop: 0 at an entry or exit, 1 where it has made a child; -ESRCH; -EAGAIN the
+ * helper is dead. */
+int __must_check ub_remote_run(struct ub_target *t);
+int __must_check ub_remote_wait(struct ub_target *t);
+int __must_check ub_remote_result(struct ub_target *t, s64 *result);
+/* A frame that makes a system call and returns to the next one. */
+struct ub_frame_call {
+	long nr;
+	u64 a, b, c;
+	u64 then;
+};
+int __must_check ub_remote_write_call(struct ub_target *t, u64 frame,
+				      const struct ub_frame_call *call);
+/* Address of the call's first argument in it. */
+u64 ub_frame_argument(u64 frame);
+
+/* --- helper.c ------------------------------------------------------------------------------ */
+
+/* From here to the end system calls are made by a process with descriptors of its own. */
+int __must_check ub_helper_start(struct ub_target *t, struct ub_reason *why);
+/* Closes the first @nr of its descriptors, and lifts its limit. */
+int __must_check ub_helper_make_room(struct ub_target *t, u32 nr);
+int __must_check ub_helper_end(struct ub_target *t);
 
 /* --- memory.c ------------------------------------------------------------------------------ */
 
@@ -196,8 +246,6 @@ int __must_check ub_map_parts(struct ub_target *t, const struct ub_image *image,
 /* Unmaps those of @image's parts that are there (recognised by name); 0 if none is left. */
 int __must_check ub_unmap_parts(struct ub_target *t, const struct ub_image *image,
 				struct ub_reason *why);
-/* Closes descriptors that an interrupted operation left: ours, by name and mark. */
-int __must_check ub_close_leaked(struct ub_target *t);
 /* Whether any part of @image is mapped in @t (mappings freshly read). */
 bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image);
 
@@ -246,6 +294,8 @@ int __must_check ub_ips_move_in(struct ub_target *t, struct ub_ips *ips, const s
  * bytes. */
 void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_image *image,
 		     const struct ub_image *keep);
+/* diverts.c: puts back the return addresses that @image took over. */
+int __must_check ub_diverts_undo(struct ub_target *t, const struct ub_image *image);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
 bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		      const struct ub_thread *thread, bool elsewhere);
@@ -264,8 +314,8 @@ void ub_drop_copies(struct ub_target *t, const struct ub_image *image);
 
 /* clang-format off */
 #define UB_FAULT_POINTS                                                                            \
-	X(seize) X(stopped) X(remote_begin) X(remote_entry) X(remote_exit)                         \
-	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(checked) X(moved) X(writing)    \
+	X(seize) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
+	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(alone) X(checked) X(moved) X(writing)    \
 	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
 	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)
 /* clang-format on */

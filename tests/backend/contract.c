@@ -4,7 +4,6 @@
  * is a backend (see loader/backend.h).
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -21,6 +20,7 @@
 #include "map_dump.h"
 #include "output.h"
 #include "residue.h"
+#include "victim.h"
 
 enum { PATIENCE_MS = 30000 };
 
@@ -29,71 +29,6 @@ static const struct ub_backend *backend;
 /* One program set for all tests: loading is not what is tested here, and the kernel dislikes many
  * loads. */
 static struct ub_programs *programs;
-
-/* A child that executes commands: ubpf-victim -i. */
-struct victim {
-	pid_t pid;
-	FILE *to;
-	FILE *from;
-};
-
-static const char *victim_path(void)
-{
-	static char path[PATH_MAX];
-	const char *build = getenv("UBPF_BUILD");
-
-	snprintf(path, sizeof(path), "%s/tests/lib/ubpf-victim", build ? build : "build/release");
-	return path;
-}
-
-static void read_answer(struct victim *victim, char *line, size_t size)
-{
-	struct pollfd pfd = { .fd = fileno(victim->from), .events = POLLIN };
-
-	assert_int_equal(poll(&pfd, 1, PATIENCE_MS), 1);
-	assert_non_null(fgets(line, (int)size, victim->from));
-}
-
-static void start_victim(struct victim *victim, const char *threads)
-{
-	int in[2], out[2];
-	char line[256];
-
-	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	victim->pid = fork();
-	assert_true(victim->pid >= 0);
-	if (!victim->pid) {
-		dup2(in[0], 0);
-		dup2(out[1], 1);
-		execl(victim_path(), "ubpf-victim", "-i", "-q", "-t", threads, NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	victim->to = fdopen(in[1], "w");
-	victim->from = fdopen(out[0], "r");
-	setvbuf(victim->from, NULL, _IONBF, 0);
-	read_answer(victim, line, sizeof(line));
-	assert_non_null(strstr(line, "ready"));
-}
-
-static void ask_victim(struct victim *victim, const char *command)
-{
-	char line[256];
-
-	fprintf(victim->to, "%s\n", command);
-	fflush(victim->to);
-	read_answer(victim, line, sizeof(line));
-}
-
-static void end_victim(struct victim *victim)
-{
-	kill(victim->pid, SIGKILL);
-	waitpid(victim->pid, NULL, 0);
-	fclose(victim->to);
-	fclose(victim->from);
-}
 
 /*
  * The kernel gives a page of text that held a uprobe back to the file only when it feels like it:

@@ -45,6 +45,11 @@ static void check(const char *path, double entries, double offsets)
 	print_message("%s: %lu entries %.2f %%, %lu offsets %.2f %%\n", path,
 		      (unsigned long)coverage.entries.total, percent(&coverage.entries),
 		      (unsigned long)coverage.offsets.total, percent(&coverage.offsets));
+	print_message("returns of %lu of %lu functions\n", (unsigned long)coverage.returns,
+		      (unsigned long)coverage.returning);
+	if ((double)coverage.returns < 0.99 * (double)coverage.returning)
+		fail_msg("%s: only %lu of %lu returns", path, (unsigned long)coverage.returns,
+			 (unsigned long)coverage.returning);
 	if (percent(&coverage.entries) < entries)
 		fail_msg("%s: only %.2f %% of entries", path, percent(&coverage.entries));
 	if (percent(&coverage.offsets) < offsets)

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 	const char *threads = argc > 2 ? argv[2] : "8", *signals = argc > 3 ? argv[3] : "500";
 	struct ub_residue *cheap, *full;
 	struct ub_surgery result;
-	u64 *in, *out, start, pauses_in = 0, pauses_out = 0;
+	u64 *in, *out, *alone, start;
 	struct victim v;
 	int open_before = 0;
 
@@ -50,12 +50,14 @@ int main(int argc, char **argv)
 	full = before(&v, UB_RESIDUE_FULL);
 	in = calloc(nr, sizeof(*in));
 	out = calloc(nr, sizeof(*out));
+	alone = calloc(nr, sizeof(*alone));
 	start = monotonic_ns();
 	for (u32 i = 0; i < nr; i++) {
 		struct ub_image *image = image_of(v.pid, NULL, NULL, "malloc", "free", NULL);
 
 		must_replace(&v, NULL, image, &result);
 		in[i] = result.pause_ns;
+		alone[i] = result.alone_ns;
 		check(wait_until(has_hits, image), "cycle %u does not count", i);
 		must_replace(&v, image, NULL, &result);
 		out[i] = result.pause_ns;
@@ -70,17 +72,18 @@ int main(int argc, char **argv)
 			must_be_clean(&v, cheap, 0);
 	}
 	qsort(in, nr, sizeof(*in), compare);
+	qsort(alone, nr, sizeof(*alone), compare);
 	qsort(out, nr, sizeof(*out), compare);
-	pauses_in = in[nr / 2];
-	pauses_out = out[nr / 2];
-	printf("%u cycles, %s threads, %.2f ms each; pause in: median %lu us, 99%% %lu us; out: median %lu us, "
-	       "99%% %lu us\n",
-	       nr, threads, (monotonic_ns() - start) / 1e6 / nr, pauses_in / 1000,
-	       in[nr * 99 / 100] / 1000, pauses_out / 1000, out[nr * 99 / 100] / 1000);
+	printf("%u cycles, %s threads, %.2f ms each; medians and 99 %% in us: pause in %lu %lu, one thread "
+	       "alone before %lu %lu; pause out %lu %lu\n",
+	       nr, threads, (monotonic_ns() - start) / 1e6 / nr, in[nr / 2] / 1000,
+	       in[nr * 99 / 100] / 1000, alone[nr / 2] / 1000, alone[nr * 99 / 100] / 1000,
+	       out[nr / 2] / 1000, out[nr * 99 / 100] / 1000);
 	check(nr_open() == open_before, "%d descriptors leaked", nr_open() - open_before);
 	ub_residue_free(cheap);
 	ub_residue_free(full);
 	free(in);
+	free(alone);
 	free(out);
 	victim_end(&v);
 	return 0;

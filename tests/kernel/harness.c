@@ -93,9 +93,14 @@ static const struct ub_kernel_ops ops = { .attach = attach,
 
 void harness_init(struct harness *h)
 {
+	harness_init_cpus(h, NR_CPUS);
+}
+
+void harness_init_cpus(struct harness *h, u32 nr_cpus)
+{
 	memset(h, 0, sizeof(*h));
 	h->loop = ub_loop_new();
-	h->kernel = ub_kernel_new(h->loop, &ops, h, NR_CPUS);
+	h->kernel = ub_kernel_new(h->loop, &ops, h, nr_cpus);
 	h->caller = (struct ub_caller) { .pid = getpid(),
 					 .uid = getuid(),
 					 .gid = getgid(),

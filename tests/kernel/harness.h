@@ -39,6 +39,8 @@ struct harness {
 };
 
 void harness_init(struct harness *h);
+/* The same with per-CPU values for @nr_cpus; harness_init() has two. */
+void harness_init_cpus(struct harness *h, u32 nr_cpus);
 void harness_exit(struct harness *h);
 /* Lets the kernel's loop do what is due (closes noticed, ...). */
 void harness_pump(struct harness *h);

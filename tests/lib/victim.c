@@ -17,6 +17,8 @@
  * "pid=N malloc calls: M signals: S". Every call of malloc is checked against a call of
  * ubpf_victim_function(), which returns its argument plus one; a wrong result exits with 3.
  *
+ * Between malloc() and free() stands the USDT probe ubpf:call(number, size), with a semaphore.
+ *
  * Commands, each answered by one line:
  *   calls N    each thread makes N calls      -> "calls TOTAL" (so far)
  *   fork N     a forked child makes N calls   -> "forked PID STATUS"
@@ -42,6 +44,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "usdt.h"
 
 #define MAX_THREADS 4096
 #define MAX_LINE    128
@@ -94,6 +98,9 @@ static void __attribute__((format(printf, 1, 2))) say(const char *fmt, ...)
 		_exit(2);
 }
 
+/* ubpf:call(number, size), passed at each call of malloc while somebody listens. */
+USDT_SEMAPHORE(ubpf, call);
+
 static void on_signal(int signo)
 {
 	nr_signals++;
@@ -118,6 +125,8 @@ static void one_call(long i)
 {
 	void *volatile p = malloc(16 + (i & 63));
 
+	if (ubpf_call_semaphore)
+		USDT_PROBE2(ubpf, call, i, 16 + (i & 63));
 	if (!p || ubpf_victim_function(i) != i + 1)
 		_exit(3);
 	free(p);

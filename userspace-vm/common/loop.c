@@ -2,8 +2,10 @@
 #include <common/loop.h>
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,8 +31,11 @@ struct ub_loop {
 	bool stop;
 	struct ub_watch *removed; /* freed when no event of theirs can be pending any more */
 	struct ub_timer *timers;  /* by due time */
-	bool (*before_sleep)(void *opaque);
-	void *before_sleep_opaque;
+	pthread_mutex_t lock;	  /* held by whoever runs callbacks */
+	pthread_mutex_t turn;	  /* held by who is next: without it the loop might never be */
+	int wake_fd;
+	bool asleep;
+	u64 sleeps_until_ms; /* while asleep */
 };
 
 static u64 now_ms(void)
@@ -44,12 +49,18 @@ static u64 now_ms(void)
 struct ub_loop *ub_loop_new(void)
 {
 	struct ub_loop *loop = calloc(1, sizeof(*loop));
+	/* Known by having no watch. */
+	struct epoll_event event = { .events = EPOLLIN };
 
 	if (!loop)
 		return NULL;
+	pthread_mutex_init(&loop->lock, NULL);
+	pthread_mutex_init(&loop->turn, NULL);
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (loop->epoll_fd < 0) {
-		free(loop);
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->epoll_fd < 0 || loop->wake_fd < 0 ||
+	    epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &event)) {
+		ub_loop_free(loop);
 		return NULL;
 	}
 	return loop;
@@ -72,7 +83,12 @@ void ub_loop_free(struct ub_loop *loop)
 	free_removed(loop);
 	while (loop->timers)
 		ub_timer_remove(loop->timers);
-	close(loop->epoll_fd);
+	if (loop->epoll_fd >= 0)
+		close(loop->epoll_fd);
+	if (loop->wake_fd >= 0)
+		close(loop->wake_fd);
+	pthread_mutex_destroy(&loop->lock);
+	pthread_mutex_destroy(&loop->turn);
 	free(loop);
 }
 
@@ -134,12 +150,6 @@ void ub_timer_remove(struct ub_timer *timer)
 	}
 }
 
-void ub_loop_before_sleep(struct ub_loop *loop, bool (*fn)(void *opaque), void *opaque)
-{
-	loop->before_sleep = fn;
-	loop->before_sleep_opaque = opaque;
-}
-
 static void run_timers(struct ub_loop *loop)
 {
 	u64 now = now_ms();
@@ -153,36 +163,82 @@ static void run_timers(struct ub_loop *loop)
 	}
 }
 
-static int sleep_ms(const struct ub_loop *loop)
+static u64 next_due_ms(const struct ub_loop *loop)
 {
-	u64 now = now_ms();
+	return loop->timers ? loop->timers->due_ms : UINT64_MAX;
+}
 
-	if (!loop->timers)
-		return -1;
-	return loop->timers->due_ms <= now ? 0 : (int)(loop->timers->due_ms - now);
+void ub_loop_enter(struct ub_loop *loop)
+{
+	pthread_mutex_lock(&loop->turn);
+	pthread_mutex_lock(&loop->lock);
+	pthread_mutex_unlock(&loop->turn);
+}
+
+/* Sleeps with the lock released, until something happens or a timer is due. */
+static int wait_for_events(struct ub_loop *loop, struct epoll_event *events, int max)
+{
+	u64 now = now_ms(), due = next_due_ms(loop);
+	int timeout = due == UINT64_MAX ? -1 : due <= now ? 0 : (int)(due - now);
+	int n, err;
+
+	loop->asleep = true;
+	loop->sleeps_until_ms = due;
+	pthread_mutex_unlock(&loop->lock);
+	n = epoll_wait(loop->epoll_fd, events, max, timeout);
+	err = n < 0 ? -errno : 0;
+	ub_loop_enter(loop);
+	loop->asleep = false;
+	return err ? err : n;
+}
+
+static void wake(struct ub_loop *loop)
+{
+	const u64 one = 1;
+
+	/* EAGAIN: so often woken already. */
+	if (write(loop->wake_fd, &one, sizeof(one)) != sizeof(one))
+		return;
+}
+
+void ub_loop_leave(struct ub_loop *loop)
+{
+	/* What was begun meanwhile may be due before the loop would look. */
+	if (loop->asleep && (loop->stop || next_due_ms(loop) < loop->sleeps_until_ms))
+		wake(loop);
+	pthread_mutex_unlock(&loop->lock);
+}
+
+static void run_watch(struct ub_loop *loop, struct ub_watch *watch, u32 events)
+{
+	u64 count;
+
+	if (!watch) {
+		if (read(loop->wake_fd, &count, sizeof(count)) != sizeof(count))
+			return;
+	} else if (!watch->removed) {
+		watch->fn(watch->opaque, events);
+	}
 }
 
 int ub_loop_run(struct ub_loop *loop)
 {
 	struct epoll_event events[32];
+	int n = 0;
 
+	ub_loop_enter(loop);
 	loop->stop = false;
 	while (!loop->stop) {
-		bool busy = loop->before_sleep && loop->before_sleep(loop->before_sleep_opaque);
-		int n = epoll_wait(loop->epoll_fd, events, 32, busy ? 0 : sleep_ms(loop));
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		for (int i = 0; i < n; i++) {
-			struct ub_watch *watch = events[i].data.ptr;
-
-			if (!watch->removed)
-				watch->fn(watch->opaque, events[i].events);
-		}
+		n = wait_for_events(loop, events, ub_array_size(events));
+		if (n < 0 && n != -EINTR)
+			break;
+		for (int i = 0; i < n; i++)
+			run_watch(loop, events[i].data.ptr, events[i].events);
 		free_removed(loop);
 		run_timers(loop);
 	}
-	return 0;
+	pthread_mutex_unlock(&loop->lock);
+	return loop->stop ? 0 : n;
 }
 
 void ub_loop_stop(struct ub_loop *loop)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The daemon's event loop: epoll with callbacks. Single-threaded.
+ * The daemon's event loop: epoll with callbacks. One thread runs it; others may do what a callback
+ * may while they have entered it.
  */
 #ifndef UB_COMMON_LOOP_H
 #define UB_COMMON_LOOP_H
@@ -26,11 +27,13 @@ struct ub_timer *ub_loop_after(struct ub_loop *loop, u64 ms, void (*fn)(void *op
 			       void *opaque);
 void ub_timer_remove(struct ub_timer *timer);
 
-/* Called before each sleep; returns true if the loop must not sleep now. */
-void ub_loop_before_sleep(struct ub_loop *loop, bool (*fn)(void *opaque), void *opaque);
+/* Between these no callback runs, and no other thread is between them. Not within a callback, where
+ * that is so already. */
+void ub_loop_enter(struct ub_loop *loop);
+void ub_loop_leave(struct ub_loop *loop);
 
 /* Runs until ub_loop_stop(). 0 or -errno. */
-int ub_loop_run(struct ub_loop *loop);
+int __must_check ub_loop_run(struct ub_loop *loop);
 void ub_loop_stop(struct ub_loop *loop);
 
 #endif

@@ -90,10 +90,6 @@ static int copy(struct caller *caller, u64 address, void *local, size_t size, bo
 {
 	int err;
 
-	if (!size)
-		return 0;
-	if (address + size < address)
-		return -EFAULT;
 	/* The id says that the thread we are about to look into is the one that called. */
 	if (write && !call_is_alive(caller))
 		return -EFAULT;
@@ -106,14 +102,66 @@ static int copy(struct caller *caller, u64 address, void *local, size_t size, bo
 	return err;
 }
 
+/* Whether the bytes are on one page, which is (now) in hand. What a call reads is thereby what was
+ * there at one moment. */
+static bool have_page(struct caller *caller, u64 address, size_t size)
+{
+	u64 page = address & ~(u64)(UB_CALLER_PAGE - 1);
+
+	if (address + size > page + UB_CALLER_PAGE)
+		return false;
+	if (page && caller->page == page)
+		return true;
+	caller->page = 0;
+	if (!page || transfer(caller->tid, page, caller->bytes, UB_CALLER_PAGE, false) ||
+	    !call_is_alive(caller))
+		return false;
+	caller->page = page;
+	return true;
+}
+
 static int caller_read(struct ub_caller *base, u64 address, void *into, size_t size)
 {
-	return copy((struct caller *)base, address, into, size, false);
+	struct caller *caller = (struct caller *)base;
+
+	if (address + size < address)
+		return -EFAULT;
+	if (!size)
+		return 0;
+	if (!have_page(caller, address, size))
+		return copy(caller, address, into, size, false);
+	memcpy(into, caller->bytes + (address - caller->page), size);
+	return 0;
 }
 
 static int caller_write(struct ub_caller *base, u64 address, const void *from, size_t size)
 {
-	return copy((struct caller *)base, address, (void *)from, size, true);
+	struct caller *caller = (struct caller *)base;
+
+	if (address + size < address)
+		return -EFAULT;
+	caller->page = 0;
+	return size ? copy(caller, address, (void *)from, size, true) : 0;
+}
+
+static int caller_install(struct ub_caller *base, int fd, int number, u32 flags)
+{
+	const struct caller *caller = (struct caller *)base;
+	struct seccomp_notif_addfd add = {
+		.id = base->call_id,
+		.flags = SECCOMP_ADDFD_FLAG_SETFD,
+		.srcfd = (u32)fd,
+		.newfd = (u32)number,
+		.newfd_flags = flags,
+	};
+
+	return ioctl(caller->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? -errno : 0;
+}
+
+void ub_daemon_caller_listen(struct caller *caller, int listener_fd)
+{
+	caller->listener_fd = listener_fd;
+	caller->base.install = caller_install;
 }
 
 void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid,
@@ -134,6 +182,13 @@ void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t ui
 		.listener_fd = -1,
 	};
 	caller->base.opaque = caller;
+}
+
+void ub_daemon_caller_begin(struct caller *caller, pid_t tid, u64 id)
+{
+	caller->tid = tid;
+	caller->base.call_id = id;
+	caller->page = 0;
 }
 
 void ub_daemon_caller_deinit(struct caller *caller)

@@ -152,7 +152,8 @@ static int serve_call(struct connection *connection, const struct ub_msg *msg)
 	if (connection->kind != UB_HELLO_CALLER && connection->kind != UB_HELLO_MEMBER)
 		return -EBADMSG;
 	memcpy(call.args, &msg->words[1], sizeof(call.args));
-	connection->caller.base.call_id++;
+	ub_daemon_caller_begin(&connection->caller, connection->caller.tid,
+			       connection->caller.base.call_id + 1);
 	ub_daemon_call(connection->daemon, &connection->caller, &call, false, &answer);
 	err = reply(connection, answer.value, answer.pass | ((u64)answer.fd_flags << 32), 0,
 		    answer.fd);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,6 +29,7 @@
 
 #include <common/cleanup.h>
 #include <daemon/procfs.h>
+#include <surgeon/surgeon.h>
 
 #include "targets.h"
 
@@ -168,8 +170,13 @@ static int find_run_dir(struct ub_daemon *daemon)
 	return 0;
 }
 
+static void on_interrupt(int signal)
+{
+}
+
 static int watch_signals(struct ub_daemon *daemon)
 {
+	const struct sigaction interrupt = { .sa_handler = on_interrupt };
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -179,12 +186,19 @@ static int watch_signals(struct ub_daemon *daemon)
 		return -errno;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	/* Only to end a system call. */
+	sigaction(SIGUSR1, &interrupt, NULL);
 	daemon->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (daemon->signal_fd < 0)
 		return -errno;
 	daemon->signal_watch =
 		ub_loop_watch(daemon->loop, daemon->signal_fd, EPOLLIN, on_signal, daemon);
 	return daemon->signal_watch ? 0 : -errno;
+}
+
+static bool is_client(void *opaque, pid_t pid)
+{
+	return ub_daemon_listener_has(opaque, pid);
 }
 
 static int daemon_init(struct ub_daemon *daemon)
@@ -194,6 +208,8 @@ static int daemon_init(struct ub_daemon *daemon)
 	int err;
 
 	prctl(PR_SET_NAME, "ubpf-daemon");
+	/* Its threads take turns: one heap does. */
+	mallopt(M_ARENA_MAX, 1);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
@@ -204,14 +220,13 @@ static int daemon_init(struct ub_daemon *daemon)
 	fcntl(daemon->listen_fd, F_SETFL, O_NONBLOCK);
 	daemon->uid = getuid();
 	daemon->nr_cpus = ub_procfs_possible_cpus();
-	daemon->loop = ub_loop_new();
-	if (!daemon->loop)
-		return -errno;
 	err = watch_signals(daemon);
 	if (err)
 		return err;
+	ub_surgeon_set_clients(is_client, daemon);
+	daemon->trace = ub_daemon_trace_new(daemon->loop);
 	daemon->targets = ub_daemon_targets_new(daemon);
-	if (!daemon->targets)
+	if (!daemon->trace || !daemon->targets)
 		return -ENOMEM;
 	daemon->kernel = ub_kernel_new(daemon->loop, &ub_daemon_targets_kernel_ops, daemon->targets,
 				       daemon->nr_cpus);
@@ -227,15 +242,19 @@ static int daemon_init(struct ub_daemon *daemon)
 /* Links first, while the clients' objects stand; then everything else. */
 static void daemon_deinit(struct ub_daemon *daemon)
 {
+	ub_loop_enter(daemon->loop);
 	if (daemon->targets)
 		ub_daemon_targets_detach_all(daemon->targets);
 	while (daemon->listeners)
 		ub_daemon_listener_free(daemon->listeners);
+	ub_loop_leave(daemon->loop);
+	ub_daemon_listeners_wait(daemon);
 	while (daemon->connections)
 		ub_daemon_connection_free(daemon->connections);
 	if (daemon->kernel)
 		ub_kernel_free(daemon->kernel);
 	ub_daemon_targets_free(daemon->targets);
+	ub_daemon_trace_free(daemon->trace);
 	ub_watch_remove(daemon->listen_watch);
 	ub_watch_remove(daemon->signal_watch);
 	ub_watch_remove(daemon->guard_watch);
@@ -260,6 +279,9 @@ int ub_daemon_main(int listen_fd)
 	err = ub_daemon_guard_start(daemon.run_dir, &daemon.guard_fd, &daemon.guard_pid);
 	if (err)
 		return err < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	daemon.loop = ub_loop_new();
+	if (!daemon.loop)
+		return EXIT_FAILURE;
 	err = daemon_init(&daemon);
 	if (!err)
 		err = ub_loop_run(daemon.loop);

@@ -7,12 +7,20 @@
  * caller can't be stopped for surgery before its reply: targets.c puts that off and
  * ub_daemon_targets_release() brings the stop and the reply into the right order.
  *
+ * Each listener has a thread that sleeps in NOTIF_RECV, and so can be woken on the caller's CPU
+ * (SYNC_WAKE_UP: caller and daemon wait for each other in turns). Woken through epoll it would be
+ * put on an idle CPU, and rousing that costs more than all the rest of a call. The thread serves
+ * the call itself, inside the loop (ub_loop_enter), so that all else is as single-threaded as it
+ * looks. A kernel without SYNC_WAKE_UP (before 6.6) has the loop receive notifications.
+ *
  * The memory of the caller is read by tid; NOTIF_ID_VALID afterwards (caller.c) says whether it was
  * still the caller's. A reply that can't be delivered is undone by closing its descriptor.
  */
 #include "private.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +36,9 @@
 
 #include "targets.h"
 
-/* Linux 6.6: the caller and the daemon wait for each other in turns, so wake each other on the same
- * CPU. */
+#define THREAD_STACK (8u << 20) /* it runs the verifier */
+#define REAP_MS	     10
+
 #ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS	   SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
@@ -51,6 +60,9 @@ struct listener {
 	struct ub_watch *watch;
 	struct process *processes;
 	int fd;
+	bool has_thread;
+	bool ended; /* the thread shall end */
+	pthread_t thread;
 };
 
 static void process_free(struct process *process)
@@ -87,7 +99,7 @@ static struct process *process_new(struct listener *listener, pid_t tid)
 	}
 	ub_daemon_caller_init(&process->caller, status.tgid, pidfd, status.uid, status.gid,
 			      listener->session->id);
-	process->caller.listener_fd = listener->fd;
+	ub_daemon_caller_listen(&process->caller, listener->fd);
 	process->last_tid = tid;
 	process->listener = listener;
 	process->watch =
@@ -122,6 +134,19 @@ static struct process *process_of(struct listener *listener, pid_t tid)
 		}
 	}
 	return process_new(listener, tid);
+}
+
+bool ub_daemon_listener_has(const struct ub_daemon *daemon, pid_t pid)
+{
+	for (const struct listener *listener = daemon->listeners; listener;
+	     listener = listener->next) {
+		for (const struct process *process = listener->processes; process;
+		     process = process->next) {
+			if (process->caller.base.pid == pid)
+				return true;
+		}
+	}
+	return false;
 }
 
 static void send_value(struct listener *listener, u64 id, s64 value, bool pass)
@@ -169,17 +194,112 @@ static void serve(struct listener *listener, const struct seccomp_notif *notif)
 		return;
 	}
 	memcpy(call.args, notif->data.args, sizeof(call.args));
-	process->caller.tid = (pid_t)notif->pid;
-	process->caller.base.call_id = notif->id;
+	ub_daemon_caller_begin(&process->caller, (pid_t)notif->pid, notif->id);
 	ub_daemon_call(daemon, &process->caller, &call, true, &reply);
 	ub_daemon_targets_before_reply(daemon->targets);
 	send_reply(listener, notif->id, &reply);
 	ub_daemon_targets_release(daemon->targets);
 }
 
+/* --- the thread ----------------------------------------------------------------------------------
+ */
+
+/* 0; -errno: nothing was received. */
+static int receive(struct listener *listener, struct seccomp_notif *notif)
+{
+	/* The kernel wants it zeroed. */
+	memset(notif, 0, sizeof(*notif));
+	return ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, notif) ? -errno : 0;
+}
+
+static void *receiver_main(void *opaque)
+{
+	struct listener *listener = opaque;
+	struct ub_loop *loop = listener->daemon->loop;
+	bool ended = false;
+
+	while (!ended) {
+		struct pollfd ready = { .fd = listener->fd, .events = POLLIN };
+		struct seccomp_notif notif;
+		int err = receive(listener, &notif);
+
+		/* The call went away meanwhile, or all of the callers: do not ask in circles. */
+		if (err == -ENOENT)
+			poll(&ready, 1, -1);
+		ub_loop_enter(loop);
+		ended = listener->ended || (ready.revents & (POLLHUP | POLLERR));
+		if (!err && !ended)
+			serve(listener, &notif);
+		ub_loop_leave(loop);
+	}
+	return NULL;
+}
+
+static int start_receiver(struct listener *listener)
+{
+	pthread_attr_t attr;
+	int err;
+
+	if (pthread_attr_init(&attr))
+		return -ENOMEM;
+	pthread_attr_setstacksize(&attr, THREAD_STACK);
+	err = -pthread_create(&listener->thread, &attr, receiver_main, listener);
+	pthread_attr_destroy(&attr);
+	listener->has_thread = !err;
+	return err;
+}
+
+static void on_reap_timer(void *opaque);
+
+/* Frees listeners whose thread has ended. A thread in NOTIF_RECV is called out of it by a signal,
+ * once more each time, since one that comes just before NOTIF_RECV is lost. */
+static void reap(struct ub_daemon *daemon)
+{
+	struct listener **at = &daemon->ended_listeners;
+
+	while (*at) {
+		struct listener *listener = *at;
+
+		if (pthread_tryjoin_np(listener->thread, NULL)) {
+			pthread_kill(listener->thread, SIGUSR1);
+			at = &listener->next;
+			continue;
+		}
+		*at = listener->next;
+		close(listener->fd);
+		free(listener);
+	}
+	if (daemon->ended_listeners && !daemon->reap_timer)
+		daemon->reap_timer = ub_loop_after(daemon->loop, REAP_MS, on_reap_timer, daemon);
+}
+
+static void on_reap_timer(void *opaque)
+{
+	struct ub_daemon *daemon = opaque;
+
+	daemon->reap_timer = NULL;
+	reap(daemon);
+}
+
+void ub_daemon_listeners_wait(struct ub_daemon *daemon)
+{
+	for (;;) {
+		ub_loop_enter(daemon->loop);
+		reap(daemon);
+		ub_loop_leave(daemon->loop);
+		if (!daemon->ended_listeners)
+			return;
+		usleep(1000);
+	}
+}
+
+/* --- a listener's life ---------------------------------------------------------------------------
+ */
+
 void ub_daemon_listener_free(struct listener *listener)
 {
 	struct ub_daemon *daemon = listener->daemon;
+	struct session *session = listener->session;
 	struct listener **at;
 
 	for (at = &daemon->listeners; *at != listener; at = &(*at)->next)
@@ -188,26 +308,30 @@ void ub_daemon_listener_free(struct listener *listener)
 	while (listener->processes)
 		process_free(listener->processes);
 	ub_watch_remove(listener->watch);
-	close(listener->fd);
 	/* Its end tells the process that prints our notes to go. */
-	if (listener->session->notes)
-		ub_daemon_connection_free(listener->session->notes);
-	ub_daemon_session_leave(listener->session);
-	free(listener);
+	if (session->notes)
+		ub_daemon_connection_free(session->notes);
+	ub_daemon_session_leave(session);
+	if (listener->has_thread) {
+		listener->ended = true;
+		listener->next = daemon->ended_listeners;
+		daemon->ended_listeners = listener;
+		reap(daemon);
+	} else {
+		close(listener->fd);
+		free(listener);
+	}
 	ub_daemon_check_idle(daemon);
 }
 
-static void on_notification(void *opaque, u32 events)
+static void on_listener(void *opaque, u32 events)
 {
 	struct listener *listener = opaque;
 	struct seccomp_notif notif;
 
-	if (events & EPOLLIN) {
-		/* The kernel wants it zeroed. */
-		memset(&notif, 0, sizeof(notif));
-		if (ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, &notif) == 0)
+	if ((events & EPOLLIN) && !listener->has_thread) {
+		if (!receive(listener, &notif))
 			serve(listener, &notif);
-		/* Else it went away between poll and receive. */
 		return;
 	}
 	if (events & (EPOLLHUP | EPOLLERR))
@@ -217,6 +341,7 @@ static void on_notification(void *opaque, u32 events)
 int ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, int fd)
 {
 	struct listener *listener;
+	bool sync;
 	u64 none = 0;
 
 	/* Any other kind of file answers ENOTTY or EINVAL here, and would make RECV wait for ever.
@@ -229,13 +354,14 @@ int ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, in
 	listener->daemon = daemon;
 	listener->session = session;
 	listener->fd = fd;
-	listener->watch = ub_loop_watch(daemon->loop, fd, EPOLLIN, on_notification, listener);
-	if (!listener->watch) {
+	sync = ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP) == 0;
+	listener->watch =
+		ub_loop_watch(daemon->loop, fd, sync ? 0 : EPOLLIN, on_listener, listener);
+	if (!listener->watch || (sync && start_receiver(listener))) {
+		ub_watch_remove(listener->watch);
 		free(listener);
-		return -errno;
+		return -EAGAIN;
 	}
-	/* An older kernel refuses, and is only slower. */
-	ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
 	ub_daemon_session_enter(session);
 	listener->next = daemon->listeners;
 	daemon->listeners = listener;

@@ -65,8 +65,9 @@ enum {
 	UB_HELPER_PKT = 1 << 5,	    /* only networking types */
 	UB_HELPER_KPROBE = 1 << 6,  /* only kprobe type: uprobes and kprobes */
 	UB_HELPER_WRITES_MEM =
-		1 << 7,		   /* the FIXED_MEM argument is written (uninitialised before) */
-	UB_HELPER_FENTRY = 1 << 8, /* only BPF_PROG_TYPE_TRACING */
+		1 << 7,		     /* the FIXED_MEM argument is written (uninitialised before) */
+	UB_HELPER_FENTRY = 1 << 8,   /* only BPF_PROG_TYPE_TRACING */
+	UB_HELPER_NO_PROTO = 1 << 9, /* arguments and result are not known: refuse every call */
 };
 
 struct ub_helper {
@@ -76,19 +77,22 @@ struct ub_helper {
 	enum ub_arg_type args[5];
 	u32 mem_size; /* of UB_ARG_PTR_TO_FIXED_MEM */
 	u32 flags;
-	ub_helper_fn fn; /* NULL where only the prototype is known */
+	ub_helper_fn fn; /* NULL: it is made in line, or there is no such thing here */
+	const char *why; /* there is not, or NULL */
 };
 
 /*
  * Implementations, for whoever makes a table of them in another address space: one extern per UB_HELPER()
- * line of helpers.def. UB_HELPER_PROTO() lines have none.
+ * line of helpers.def. The other lines have none.
  */
 #define UB_HELPER(id, name, ret, a1, a2, a3, a4, a5, mem, flags)                                   \
 	u64 ub_helper_##name(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, void *run);
-#define UB_HELPER_PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags)
+#define UB_HELPER_PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, why)
+#define UB_HELPER_ABSENT(id, name, why)
 #include <helper/helpers.def>
 #undef UB_HELPER
 #undef UB_HELPER_PROTO
+#undef UB_HELPER_ABSENT
 
 /* The helper with this id, or NULL: the verifier then says "unknown func". */
 const struct ub_helper *ub_helper_by_id(u32 id);

@@ -174,6 +174,12 @@ HELPER(get_current_comm)
 	return 0;
 }
 
+/* Programs can do nothing with a task but hand it to other helpers, for which there is only this one. */
+HELPER(get_current_task_btf)
+{
+	return (u64)run_;
+}
+
 HELPER(get_smp_processor_id)
 {
 	return ub_run_cpu(run_);
@@ -192,6 +198,17 @@ HELPER(get_current_cgroup_id)
 	const struct ub_process *process = ((struct ub_run *)run_)->process;
 
 	return process ? process->cgroup_id : 0;
+}
+
+/* Where the process was when it was attached: being moved to another cgroup meanwhile is not noticed. */
+HELPER(get_current_ancestor_cgroup_id)
+{
+	const struct ub_process *process = ((struct ub_run *)run_)->process;
+	u64 level = (u64)(s32)r1;
+
+	return process && level < process->nr_cgroups && level < UB_MAX_CGROUPS
+		       ? process->cgroups[level]
+		       : 0;
 }
 
 /* Good enough for sampling, which is what programs use it for; no state, so nothing to share. */

@@ -64,37 +64,42 @@ int ub_memory_read(struct ub_run *run, void *into, u64 address, u64 size)
 	return 0;
 }
 
-static long read_or_zero(struct ub_run *run, u64 to, u64 size, u64 from)
+/* Zeroes what could not be read, then returns @error. */
+static u64 read_or_zero(struct ub_run *run, u64 to, u64 size, u64 from, long error)
 {
-	int err = ub_memory_read(run, (void *)to, from, (u32)size);
-
-	if (err)
-		ub_mem_zero((void *)to, (u32)size);
-	return err;
+	if (!ub_memory_read(run, (void *)to, from, (u32)size))
+		return 0;
+	ub_mem_zero((void *)to, (u32)size);
+	return (u64)error;
 }
 
-/* Nothing behind the NUL is written. */
-long ub_memory_read_string(struct ub_run *run, char *to, u64 size, u64 from)
+/*
+ * Writes the string of @size bytes at most, NUL included. With @words what is behind the NUL in its word is
+ * zeroed, as far as it is readable in the source: strncpy_from_user() copies words, and programs
+ * use what it leaves as keys. Returns as that does.
+ */
+static long read_string(struct ub_run *run, char *to, u64 size, u64 from, bool words)
 {
 	char chunk[STR_CHUNK];
 	u64 done = 0;
 
-	size = (u32)size;
-	if (!size)
-		return 0;
 	while (done < size) {
 		u64 n = PAGE - (from + done) % PAGE;
 
 		n = n < STR_CHUNK ? n : STR_CHUNK;
 		n = n < size - done ? n : size - done;
-		if (ub_memory_read(run, chunk, from + done, n)) {
-			ub_mem_zero(to, size);
+		if (ub_memory_read(run, chunk, from + done, n))
 			return -EFAULT;
-		}
 		for (u64 i = 0; i < n; i++) {
-			to[done + i] = chunk[i];
-			if (!chunk[i])
-				return (long)(done + i + 1);
+			u64 at = done + i, word = at & ~7ull;
+
+			to[at] = chunk[i];
+			if (chunk[i])
+				continue;
+			if (words && word + 8 <= size &&
+			    (word + 8 <= done + n || !ub_memory_read(run, chunk, from + word, 8)))
+				ub_mem_zero(to + at, word + 8 - at);
+			return (long)(at + 1);
 		}
 		done += n;
 	}
@@ -102,40 +107,83 @@ long ub_memory_read_string(struct ub_run *run, char *to, u64 size, u64 from)
 	return (long)size;
 }
 
+long ub_memory_read_string(struct ub_run *run, char *to, u64 size, u64 from)
+{
+	return size ? read_string(run, to, size, from, false) : 0;
+}
+
+static u64 read_user_string(struct ub_run *run, u64 to, u64 size, u64 from)
+{
+	long n;
+
+	size = (u32)size;
+	if (!size)
+		return 0;
+	n = read_string(run, (char *)to, size, from, true);
+	if (n < 0)
+		ub_mem_zero((void *)to, size);
+	return (u64)n;
+}
+
 HELPER(probe_read)
 {
-	return (u64)read_or_zero(run_, r1, r2, r3);
+	return read_or_zero(run_, r1, r2, r3, -EFAULT);
 }
 
 HELPER(probe_read_user)
 {
-	return (u64)read_or_zero(run_, r1, r2, r3);
+	return read_or_zero(run_, r1, r2, r3, -EFAULT);
 }
 
-/* A program's own memory (maps, stack) is the process's: the same reading serves. */
+/*
+ * A program's own memory (maps, stack) is the process's: the same reading serves, of all that is the process's. What
+ * the kernel would not even try gets the kernel's answer.
+ */
+static long kernel_error(u64 from)
+{
+	return (s64)from >> 47 == -1 ? -EFAULT : -ERANGE;
+}
+
 HELPER(probe_read_kernel)
 {
-	return (u64)read_or_zero(run_, r1, r2, r3);
+	return read_or_zero(run_, r1, r2, r3, kernel_error(r3));
 }
 
 HELPER(copy_from_user)
 {
-	return (u64)read_or_zero(run_, r1, r2, r3);
+	return read_or_zero(run_, r1, r2, r3, -EFAULT);
+}
+
+/* The only task that a program gets hold of is the one that runs it. */
+HELPER(copy_from_user_task)
+{
+	if (r5)
+		return (u64)-EINVAL;
+	return read_or_zero(run_, r1, r2, r3, -EFAULT);
 }
 
 HELPER(probe_read_str)
 {
-	return (u64)ub_memory_read_string(run_, (char *)r1, r2, r3);
+	return read_user_string(run_, r1, r2, r3);
 }
 
 HELPER(probe_read_user_str)
 {
-	return (u64)ub_memory_read_string(run_, (char *)r1, r2, r3);
+	return read_user_string(run_, r1, r2, r3);
 }
 
 HELPER(probe_read_kernel_str)
 {
-	return (u64)ub_memory_read_string(run_, (char *)r1, r2, r3);
+	u64 size = (u32)r2;
+	long n;
+
+	if (!size)
+		return 0;
+	n = read_string(run_, (char *)r1, size, r3, false);
+	if (n >= 0)
+		return (u64)n;
+	ub_mem_zero((void *)r1, size);
+	return (u64)kernel_error(r3);
 }
 
 HELPER(probe_write_user)

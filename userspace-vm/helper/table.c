@@ -3,7 +3,7 @@
  */
 #include <helper/helper.h>
 
-#define PROTO(id_, name_, ret_, a1_, a2_, a3_, a4_, a5_, mem_, flags_, fn_)                        \
+#define PROTO(id_, name_, ret_, a1_, a2_, a3_, a4_, a5_, mem_, flags_, fn_, why_)                  \
 	[id_] = { .id = (id_),                                                                     \
 		  .name = #name_,                                                                  \
 		  .ret = UB_RET_##ret_,                                                            \
@@ -11,11 +11,14 @@
 			    UB_ARG_##a5_ },                                                        \
 		  .mem_size = (mem_),                                                              \
 		  .flags = (flags_),                                                               \
-		  .fn = (fn_) },
+		  .fn = (fn_),                                                                     \
+		  .why = (why_) },
 #define UB_HELPER(id, name, ret, a1, a2, a3, a4, a5, mem, flags)                                   \
-	PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, ub_helper_##name)
-#define UB_HELPER_PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags)                             \
-	PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, NULL)
+	PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, ub_helper_##name, NULL)
+#define UB_HELPER_PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, why)                        \
+	PROTO(id, name, ret, a1, a2, a3, a4, a5, mem, flags, NULL, why)
+#define UB_HELPER_ABSENT(id, name, why)                                                            \
+	PROTO(id, name, INTEGER, NONE, NONE, NONE, NONE, NONE, 0, UB_HELPER_NO_PROTO, NULL, why)
 
 static const struct ub_helper helpers[UB_MAX_HELPER] = {
 #include <helper/helpers.def>
@@ -23,11 +26,13 @@ static const struct ub_helper helpers[UB_MAX_HELPER] = {
 
 #undef UB_HELPER
 #undef UB_HELPER_PROTO
+#undef UB_HELPER_ABSENT
 
 /* The numbers are the kernel's. */
 #define UB_HELPER(id, name, ...)                                                                   \
 	_Static_assert((id) == BPF_FUNC_##name && (id) < UB_MAX_HELPER, "id of " #name);
-#define UB_HELPER_PROTO UB_HELPER
+#define UB_HELPER_PROTO		  UB_HELPER
+#define UB_HELPER_ABSENT(id, ...) /* older headers don't name the newest */
 #include <helper/helpers.def>
 
 const struct ub_helper *ub_helper_by_id(u32 id)

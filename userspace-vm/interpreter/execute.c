@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * What each instruction means. One label per row of opcodes.def; the compiler names a missing one.
+ *
+ * Nothing is decoded beforehand, since most programs are short: the opcode byte is the index into a
+ * table of labels. Where one byte stands for several rows, the first of them has the label, and
+ * begins with UNLESS(), which sends the others on.
  */
 #include <errno.h>
 #include <string.h>
@@ -31,38 +35,45 @@
 		DISPATCH;                                                                          \
 	} while (0)
 
-#define DISPATCH                                                                                   \
+#define DISPATCH goto *next[insn->code]
+
+/* In the first of the rows that share an opcode byte: @field has not the value of this row. */
+#define UNLESS(field, value)                                                                       \
 	do {                                                                                       \
-		if (ub_unlikely(s->tracing)) {                                                     \
-			err = before(s, insn - insns, regs);                                       \
-			if (err)                                                                   \
-				return err;                                                        \
-		}                                                                                  \
-		goto *labels[ops[insn - insns]];                                                   \
+		if (ub_unlikely(insn->field != (value)))                                           \
+			goto another_row;                                                          \
 	} while (0)
 
-/* The four rows of one binary operation; A and B are its operands. */
-#define ALU(name, expr64, expr32)                                                                  \
+/* The four rows of one binary operation; A and B are its operands. UNSIGNED: there is a signed one
+ * with the same opcode bytes. */
+#define ALU(name, expr64, expr32)	   ALU_ROWS(name, (void)0, expr64, expr32)
+#define ALU_UNSIGNED(name, expr64, expr32) ALU_ROWS(name, UNLESS(off, 0), expr64, expr32)
+
+#define ALU_ROWS(name, check, expr64, expr32)                                                      \
 	do_##name##64_REG:                                                                         \
 	{                                                                                          \
+		check;                                                                             \
 		u64 A = DST, B = SRC;                                                              \
 		DST = (expr64);                                                                    \
 		NEXT;                                                                              \
 	}                                                                                          \
 	do_##name##64_IMM:                                                                         \
 	{                                                                                          \
+		check;                                                                             \
 		u64 A = DST, B = IMM;                                                              \
 		DST = (expr64);                                                                    \
 		NEXT;                                                                              \
 	}                                                                                          \
 	do_##name##32_REG:                                                                         \
 	{                                                                                          \
+		check;                                                                             \
 		u32 A = (u32)DST, B = (u32)SRC;                                                    \
 		DST = (u32)(expr32);                                                               \
 		NEXT;                                                                              \
 	}                                                                                          \
 	do_##name##32_IMM:                                                                         \
 	{                                                                                          \
+		check;                                                                             \
 		u32 A = (u32)DST, B = (u32)insn->imm;                                              \
 		DST = (u32)(expr32);                                                               \
 		NEXT;                                                                              \
@@ -119,9 +130,12 @@
 	}
 
 /* An atomic operation; @effect uses ADDR (typed) and may set SRC or r0. */
-#define ATOMIC(name, type, effect)                                                                 \
+#define ATOMIC(name, type, effect) ATOMIC_ROW(name, (void)0, type, effect)
+
+#define ATOMIC_ROW(name, check, type, effect)                                                      \
 	do_##name:                                                                                 \
 	{                                                                                          \
+		check;                                                                             \
 		u64 addr = DST + insn->off;                                                        \
 		type *ADDR = (type *)addr;                                                         \
 		CHECK(addr, sizeof(type), true);                                                   \
@@ -132,8 +146,8 @@
 	}
 
 #define ATOMICS(bits)                                                                              \
-	ATOMIC(ATOMIC_ADD##bits, u##bits,                                                          \
-	       __atomic_fetch_add(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))                           \
+	ATOMIC_ROW(ATOMIC_ADD##bits, UNLESS(imm, BPF_ADD), u##bits,                                \
+		   __atomic_fetch_add(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))                       \
 	ATOMIC(ATOMIC_OR##bits, u##bits, __atomic_fetch_or(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))  \
 	ATOMIC(ATOMIC_AND##bits, u##bits,                                                          \
 	       __atomic_fetch_and(ADDR, (u##bits)SRC, __ATOMIC_SEQ_CST))                           \
@@ -159,6 +173,7 @@
 #define ORDERED(name, type)                                                                        \
 	do_LOAD_ACQ_##name:                                                                        \
 	{                                                                                          \
+		UNLESS(imm, BPF_LOAD_ACQ);                                                         \
 		u64 addr = SRC + insn->off;                                                        \
 		CHECK(addr, sizeof(type), false);                                                  \
 		if (addr % sizeof(type))                                                           \
@@ -233,10 +248,10 @@ static u32 smod32(u32 a, u32 b)
 /* Whether @map is one of the running program's. */
 static bool is_map(const struct state *s, const struct ub_map *map)
 {
-	const struct decoded *code = s->frames[s->depth].code;
+	struct ub_map **maps = s->run->maps;
 
-	for (u32 i = 0; code->maps && i < code->program->nr_maps; i++) {
-		if (code->maps[i] == map)
+	for (u32 i = 0; maps && i < s->run->program->nr_maps; i++) {
+		if (maps[i] == map)
 			return true;
 	}
 	return false;
@@ -264,21 +279,42 @@ int interpreter_execute(struct state *s, u32 pc, u64 *regs, u64 *result)
 #define UB_OP(name, code, sub, form) [UB_OP_##name] = (const void *)&&do_##name,
 #include <isa/opcodes.def>
 	};
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverride-init"
+	/* The first row of each opcode byte. */
+	static const void *const by_code[256] = {
+		[0 ... 255] = (const void *)&&do_INVALID,
+#define UB_OP(name, opcode, sub, form) [(opcode)] = (const void *)&&do_##name,
+#define UB_OP_SUB(name, opcode, sub, form)
+#include <isa/opcodes.def>
+	};
+#pragma GCC diagnostic pop
+	static const void *const observed[256] = {
+		[0 ... 255] = (const void *)&&observe,
+	};
+	const void *const *next = s->tracing ? observed : by_code;
 	const u32 base = s->depth;
-	const struct decoded *code = s->frames[base].code;
-	const struct bpf_insn *insns = code->program->insns;
+	const struct bpf_insn *insns = s->run->program->insns;
 	const struct bpf_insn *insn = insns + pc;
-	const u8 *ops = code->ops;
 	struct frame *frame;
 	int err;
 
 	DISPATCH;
 
+observe:
+	err = before(s, insn - insns, regs);
+	if (err)
+		return err;
+	goto *by_code[insn->code];
+
+another_row:
+	goto *labels[ub_isa_decode(insn)];
+
 	ALU(ADD, A + B, A + B)
 	ALU(SUB, A - B, A - B)
 	ALU(MUL, A * B, A * B)
-	ALU(DIV, B ? A / B : 0, B ? A / B : 0)
-	ALU(MOD, B ? A % B : A, B ? A % B : A)
+	ALU_UNSIGNED(DIV, B ? A / B : 0, B ? A / B : 0)
+	ALU_UNSIGNED(MOD, B ? A % B : A, B ? A % B : A)
 	ALU(SDIV, sdiv64(A, B), sdiv32(A, B))
 	ALU(SMOD, smod64(A, B), smod32(A, B))
 	ALU(OR, A | B, A | B)
@@ -295,12 +331,14 @@ do_NEG32:
 	DST = (u32)-DST;
 	NEXT;
 do_MOV64_REG:
+	UNLESS(off, 0);
 	DST = SRC;
 	NEXT;
 do_MOV64_IMM:
 	DST = IMM;
 	NEXT;
 do_MOV32_REG:
+	UNLESS(off, 0);
 	DST = (u32)SRC;
 	NEXT;
 do_MOV32_IMM:
@@ -323,6 +361,7 @@ do_MOVSX32_16:
 	NEXT;
 
 do_LE16:
+	UNLESS(imm, 16);
 	DST = (u16)DST;
 	NEXT;
 do_LE32:
@@ -332,6 +371,7 @@ do_LE64:
 	NEXT;
 do_BE16:
 do_BSWAP16:
+	UNLESS(imm, 16);
 	DST = __builtin_bswap16((u16)DST);
 	NEXT;
 do_BE32:
@@ -370,21 +410,17 @@ do_MAY_GOTO:
 	NEXT;
 
 do_CALL:
+	UNLESS(src_reg, 0);
 	if (insn->imm == BPF_FUNC_tail_call) {
 		const struct ub_interpret_target *target =
 			tail_target(s, (const struct ub_map *)regs[2], (u32)regs[3]);
 
 		if (!target)
 			NEXT;
-		code = interpreter_decode(s, target->program, target->maps);
-		if (!code)
-			return -ENOMEM;
-		s->frames[s->depth].code = code;
 		s->frames[s->depth].loops_left = MAX_LOOPS;
-		s->run->program = code->program;
-		s->run->maps = code->maps;
-		insn = insns = code->program->insns;
-		ops = code->ops;
+		s->run->program = target->program;
+		s->run->maps = target->maps;
+		insn = insns = target->program->insns;
 		DISPATCH;
 	}
 	if ((u32)insn->imm >= 256 || !s->options->helpers || !s->options->helpers[insn->imm])
@@ -402,8 +438,9 @@ do_CALL_LOCAL:
 				     (u32)(insn - insns), UB_MAX_CALL_FRAMES);
 	s->depth++;
 	frame = &s->frames[s->depth];
-	frame->code = code;
-	frame->return_pc = insn - insns + 1;
+	frame->caller = s->run->program;
+	frame->caller_maps = s->run->maps;
+	frame->return_to = insn + 1;
 	frame->loops_left = MAX_LOOPS;
 	memcpy(frame->saved, &regs[6], sizeof(frame->saved));
 	regs[10] = (u64)s->stack[s->depth] + UB_STACK_SIZE;
@@ -419,14 +456,10 @@ do_EXIT:
 	memcpy(&regs[6], frame->saved, sizeof(frame->saved));
 	s->depth--;
 	regs[10] = (u64)s->stack[s->depth] + UB_STACK_SIZE;
-	if (ub_unlikely(s->frames[s->depth].code != code)) {
-		code = s->frames[s->depth].code;
-		s->run->program = code->program;
-		s->run->maps = code->maps;
-		insns = code->program->insns;
-		ops = code->ops;
-	}
-	insn = insns + frame->return_pc;
+	s->run->program = frame->caller;
+	s->run->maps = frame->caller_maps;
+	insns = frame->caller->insns;
+	insn = frame->return_to;
 	DISPATCH;
 
 	LDX(LDXB, u8)
@@ -453,18 +486,19 @@ do_EXIT:
 	ORDERED(DW, u64)
 
 do_LD_IMM64:
+	UNLESS(src_reg, 0);
 	DST = (u64)(u32)insn[1].imm << 32 | (u32)insn->imm;
 	insn++;
 	NEXT;
 do_LD_MAP_FD:
 do_LD_MAP_VALUE : {
 	u32 index = (u32)insn->imm;
-	struct ub_map *map;
+	struct ub_map **maps = s->run->maps, *map;
 
-	if (index >= code->program->nr_maps || !code->maps || !code->maps[index])
+	if (index >= s->run->program->nr_maps || !maps || !maps[index])
 		return ub_reason_set(s->why, -EINVAL, "insn %u: there is no map #%u",
 				     (u32)(insn - insns), index);
-	map = code->maps[index];
+	map = maps[index];
 	DST = insn->src_reg == BPF_PSEUDO_MAP_FD
 		      ? (u64)map
 		      : (u64)map->shared + map->values_offset + (u32)insn[1].imm;

@@ -5,26 +5,19 @@
 #include <interpreter/interpreter.h>
 #include <isa/isa.h>
 
-/* A program with its instructions decoded. */
-struct decoded {
-	const struct ub_program *program;
-	struct ub_map **maps;
-	const u8 *ops; /* enum ub_op of each instruction */
-	struct decoded *next;
-	u8 *owned; /* ops, when allocated */
-};
-
-/* A function that runs: what to restore when it returns, and its own may_goto budget. */
+/* A function that runs: what to restore when it returns, and its own may_goto budget. A tail call
+ * may have replaced the program meanwhile. */
 struct frame {
-	const struct decoded *code;
-	u32 return_pc;
+	const struct ub_program *caller;
+	struct ub_map **caller_maps;
+	const struct bpf_insn *return_to;
 	u64 saved[4]; /* caller's r6 .. r9 */
 	u64 loops_left;
 };
 
 struct state {
 	const struct ub_interpret_options *options;
-	struct ub_run *run;
+	struct ub_run *run; /* its program and maps are those that run now */
 	struct ub_reason *why;
 	bool check;
 	bool tracing; /* something to do before each instruction */
@@ -33,7 +26,6 @@ struct state {
 	u64 ctx;
 	u64 ctx_size;
 	u32 depth; /* index of the running frame */
-	struct decoded *decoded;
 	struct frame frames[UB_MAX_CALL_FRAMES];
 	u8 stack[UB_MAX_CALL_FRAMES][UB_STACK_SIZE] __attribute__((aligned(16)));
 };
@@ -46,9 +38,5 @@ bool interpreter_may_access(const struct state *s, u64 addr, u32 size, bool writ
 
 /* Starts at @pc of the running frame; *result = r0 when that frame returns. */
 int interpreter_execute(struct state *s, u32 pc, u64 *regs, u64 *result);
-
-/* Decodes @program, once per run. NULL: no memory. */
-const struct decoded *interpreter_decode(struct state *s, const struct ub_program *program,
-					 struct ub_map **maps);
 
 #endif

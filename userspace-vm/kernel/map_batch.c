@@ -241,6 +241,15 @@ static int say_position(struct batch *b, u32 start)
 	return b->caller->write(b->caller, a->batch.out_batch, &position, sizeof(position));
 }
 
+/* Linux's hash maps say at once that nothing comes behind a batch that is full: -ENOENT. */
+static int look_further(struct batch *b, bool has_previous)
+{
+	_cleanup_free_ u8 *next = malloc(b->key_size);
+	int err = next ? ub_kmap_next_key(b->map, has_previous ? b->previous : NULL, next) : 0;
+
+	return err == -ENOENT ? err : 0;
+}
+
 static int lookup_batch(struct batch *b, bool and_delete)
 {
 	const union bpf_attr *a = &b->attr->a;
@@ -284,6 +293,8 @@ static int lookup_batch(struct batch *b, bool and_delete)
 		if (b->to - b->from == b->chunk)
 			err = flush(b);
 	}
+	if (!err && b->done == max && is_hash(b->map->map.attr.type))
+		err = look_further(b, has_previous);
 	if (err == -EFAULT || flush(b) || say_position(b, start) || write_count(b, b->done))
 		return -EFAULT;
 	return err;

@@ -4,6 +4,8 @@
 
 #include <string.h>
 #include <time.h>
+
+#include <helper/helper.h>
 #include <verifier/verifier.h>
 
 #include <bpf/btf.h>
@@ -175,26 +177,6 @@ static bool map_by_fd(void *opaque, int fd, bool idx, struct ub_verifier_map *ou
 	return true;
 }
 
-/* A digest of the instructions as they were given, without the numbers of map fds: equal programs
- * have equal tags. Two FNV-1a streams; nothing relies on its being hard to forge. */
-static void compute_tag(struct ub_kprog *prog, const struct bpf_insn *insns, u32 nr)
-{
-	u64 hash = 0xcbf29ce484222325ull;
-
-	for (u32 i = 0; i < nr; i++) {
-		struct bpf_insn insn = insns[i];
-		const u8 *bytes = (const u8 *)&insn;
-		bool is_map = insn.code == (BPF_LD | BPF_IMM | BPF_DW) && insn.src_reg &&
-			      insn.src_reg != BPF_PSEUDO_FUNC;
-
-		if (is_map)
-			insn.imm = 0;
-		for (size_t j = 0; j < sizeof(insn); j++)
-			hash = (hash ^ bytes[j]) * 0x100000001b3ull;
-	}
-	memcpy(prog->tag, &hash, sizeof(prog->tag));
-}
-
 static bool gpl_compatible(const char *license)
 {
 	static const char *const names[] = {
@@ -213,6 +195,27 @@ static void verifier_log(void *opaque, const char *text, size_t size)
 	struct load *load = opaque;
 
 	ub_log_write(&load->log, text, size);
+}
+
+/* A program may be sound and yet ask for what no process has. Tools that probe for helpers look for the
+ * first two words. */
+static int check_helpers(struct load *load)
+{
+	const struct ub_program *program = load->prog->program;
+
+	for (u32 i = 0; i < program->nr_insns; i++) {
+		const struct bpf_insn *insn = &program->insns[i];
+		const struct ub_helper *helper = NULL;
+
+		if (insn->code == (BPF_JMP | BPF_CALL) && !insn->src_reg)
+			helper = ub_helper_by_id((u32)insn->imm);
+		if (!helper || !helper->why)
+			continue;
+		ub_log_printf(&load->log, "unknown func bpf_%s#%d: %s\n", helper->name, insn->imm,
+			      helper->why);
+		return -EINVAL;
+	}
+	return 0;
 }
 
 static int verify(struct load *load)
@@ -254,6 +257,9 @@ static int verify(struct load *load)
 		prog->nr_maps++;
 	}
 	memcpy(prog->program->name, name, sizeof(name));
+	err = check_helpers(load);
+	if (err)
+		return err;
 	err = ub_jit_compile(prog->program, &prog->code, &why);
 	if (err)
 		ub_log_printf(&load->log, "compiling for x86-64 failed: %s\n", why.text);
@@ -336,7 +342,7 @@ static int do_load(struct load *load)
 		return err;
 	prog->gpl = gpl_compatible(load->license);
 	prog->load_time = boottime_ns();
-	compute_tag(prog, load->insns, load->nr_insns);
+	ub_prog_tag(load->insns, load->nr_insns, prog->tag);
 	prog->func_info = TAKE_PTR(load->func_info);
 	prog->nr_func_info = a->func_info_cnt;
 	prog->line_info = TAKE_PTR(load->line_info);

@@ -126,6 +126,27 @@ struct inside {
 	const struct ub_kprog *prog;
 };
 
+/* Maps of maps: what is in them now. An inner map that comes later is not seen. */
+static int find_inner_maps(const struct ub_kernel_map *outer, struct ub_map *map)
+{
+	u32 n = ub_kernel_map_slots(outer);
+
+	if (map->inner || !outer->inner.type)
+		return 0;
+	map->inner = calloc(map->attr.max_entries, sizeof(*map->inner));
+	if (!map->inner)
+		return -ENOMEM;
+	for (u32 i = 0; i < n; i++) {
+		struct ub_kernel_map *inner = ub_kernel_map_inner(outer, i);
+		int err = inner ? ub_map_inner_add(map->inner, map->attr.max_entries, &inner->map)
+				: 0;
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
 static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_event_ring *ring,
 		   u64 cookie)
 {
@@ -138,8 +159,13 @@ static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_eve
 
 		helpers[i] = helper ? (u64)helper->fn : 0;
 	}
-	for (u32 i = 0; i < prog->nr_maps; i++)
+	for (u32 i = 0; i < prog->nr_maps; i++) {
+		int err = find_inner_maps(prog->maps[i], &prog->maps[i]->map);
+
+		if (err)
+			return err;
 		in->maps[i] = &prog->maps[i]->map;
+	}
 	in->prog = prog;
 	in->process = (struct ub_process) { .size = sizeof(in->process),
 					    .nr_cpus = prog->object.kernel->nr_cpus,
@@ -225,6 +251,7 @@ static void drain(struct ub_worker *worker)
 	while ((got = ub_event_read(worker->reader, &event, is_alive, worker)) > 0)
 		if (event.kind == UB_EVENT_PRINTK || may_output_to(worker->prog, event.map_id))
 			ub_kernel_deliver(worker->kernel, &event);
+	ub_kernel_delivered(worker->kernel);
 	lost = ub_event_lost(worker->ring);
 	for (u32 i = 0; lost > worker->lost && i < worker->prog->nr_maps; i++) {
 		u32 type = worker->prog->maps[i]->map.attr.type;
@@ -425,6 +452,7 @@ static void deliver_all(const struct ub_kprog *prog, struct ub_event_ring *ring)
 	while (reader && ub_event_read(reader, &event, dead_after_run, NULL) > 0)
 		if (event.kind == UB_EVENT_PRINTK || may_output_to(prog, event.map_id))
 			ub_kernel_deliver(prog->object.kernel, &event);
+	ub_kernel_delivered(prog->object.kernel);
 	ub_event_reader_free(reader);
 }
 

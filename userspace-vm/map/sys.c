@@ -183,6 +183,8 @@ int ub_map_sys_delete(struct ub_map *map, const void *key)
 
 int ub_map_sys_lookup_and_delete(struct ub_map *map, const void *key, void *value, u64 flags)
 {
+	int err;
+
 	if (!lookup_flags_ok(map, flags))
 		return -EINVAL;
 	switch (family_of(map)) {
@@ -192,6 +194,9 @@ int ub_map_sys_lookup_and_delete(struct ub_map *map, const void *key, void *valu
 			       : ub_hash_take(map, key, value, flags);
 	case QUEUE:
 		return (int)ub_map_pop(map, value);
+	case STACK_TRACE:
+		err = ub_stack_trace_copy(map, ub_load32(key), value);
+		return err ? err : ub_stack_trace_delete(map, ub_load32(key));
 	default:
 		return -ENOTSUPP;
 	}

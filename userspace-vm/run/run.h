@@ -26,6 +26,8 @@ struct ub_program;
 typedef u64 (*ub_helper_fn)(u64, u64, u64, u64, u64, void *run);
 typedef u64 (*ub_program_fn)(void *ctx, void *run);
 
+#define UB_MAX_CGROUPS 16
+
 /* One address space that runs programs. Filled by whoever builds the space (the image builder
  * writes it into a target's data part); helpers read it, and write only the fields marked [w]. */
 struct ub_process {
@@ -60,7 +62,10 @@ struct ub_process {
 	u64 boot_offset_ns; /* CLOCK_BOOTTIME - CLOCK_MONOTONIC when the image was built */
 	u64 pidns_dev; /* st_dev and st_ino of /proc/PID/ns/pid, or 0: not known, helpers look */
 	u64 pidns_ino;
-	u64 reserved[10];
+	u64 nr_cgroups; /* entries used in: */
+	u64 cgroups
+		[UB_MAX_CGROUPS]; /* ids of the cgroup's ancestors from the root on, then its own */
+	u64 reserved[8];
 };
 
 /* Memory of the process that is never unmapped nor protected while the image is there: may be read

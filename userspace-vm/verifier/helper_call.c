@@ -231,6 +231,13 @@ static int callbacks(struct env *env, const struct bpf_insn *insn, u32 insn_idx,
 			ub_log(env, "frame%u bpf_loop iteration limit reached\n",
 			       env->cur->curframe);
 		return 0;
+	case BPF_FUNC_dynptr_from_mem:
+		/* The dynptr may outlive a frame, and is no place to hide other pointers in. */
+		if (regs[BPF_REG_1].type != PTR_TO_MAP_VALUE)
+			return ub_reject(env, -EACCES,
+					 "Unsupported reg type %s for bpf_dynptr_from_mem data\n",
+					 ub_type_str(env, regs[BPF_REG_1].type));
+		return 0;
 	case BPF_FUNC_user_ringbuf_drain:
 		return ub_push_callback(env, insn, insn_idx, meta->subprog, false);
 	}
@@ -347,6 +354,9 @@ int ub_check_helper_call(struct env *env, const struct bpf_insn *insn, u32 *insn
 
 	if (insn->imm <= 0 || insn->imm >= __BPF_FUNC_MAX_ID)
 		return ub_reject(env, -EINVAL, "invalid func %s#%d\n", ub_func_name(id), insn->imm);
+	if (helper && helper->flags & UB_HELPER_NO_PROTO)
+		return ub_reject(env, -EINVAL, "unknown func %s#%d: %s\n", ub_func_name(id),
+				 insn->imm, helper->why);
 	if (!helper || !ub_helper_allowed(helper, env->req->type))
 		return ub_reject(env, -EINVAL, "program of this type cannot use helper %s#%d\n",
 				 ub_func_name(id), insn->imm);

@@ -108,13 +108,18 @@ static bool is_return(const struct ub_trampoline_point *point)
 	return point->kind == UB_TRAMPOLINE_RETURN || point->kind == UB_TRAMPOLINE_NOTED;
 }
 
+static bool runs(const struct ub_trampoline_point *point)
+{
+	return point->kind == UB_TRAMPOLINE_RUN || is_return(point);
+}
+
 static struct needs find_needs(const struct ub_trampoline_point *point)
 {
 	struct needs needs = { .restore = SCRATCH };
 
-	if (point->kind == UB_TRAMPOLINE_NOTE || point->kind == UB_TRAMPOLINE_NOTED)
+	if (point->kind != UB_TRAMPOLINE_RUN && point->kind != UB_TRAMPOLINE_RETURN)
 		needs.restore |= CALLER_SAVED;
-	if (point->kind == UB_TRAMPOLINE_NOTE)
+	if (!runs(point))
 		return needs;
 	for (u32 i = 0; i < point->nr_links; i++) {
 		const struct ub_trampoline_link *link = &point->links[i];
@@ -290,6 +295,44 @@ static void ask_tails(struct ub_emit *emit, const struct ub_trampoline_point *po
 	ub_emit_bytes(emit, test, sizeof(test));
 }
 
+static void count_miss(struct ub_emit *emit, const struct ub_trampoline_link *link)
+{
+	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
+	ub_emit_inc_mem(emit, UB_RAX,
+			(s32)(link->counters * sizeof(struct ub_hit_counters) +
+			      offsetof(struct ub_hit_counters, misses)),
+			false);
+}
+
+/* What agent/divert.c does, by its arguments. */
+static void divert(struct ub_emit *emit, const struct ub_trampoline_space *space,
+		   const struct ub_trampoline_point *point)
+{
+	static const u8 test[] = { 0x84, 0xc0 }; /* test %al,%al */
+	const bool back = point->kind == UB_TRAMPOLINE_UNDIVERT;
+	const enum ub_reg thread = back ? UB_RDX : UB_RCX;
+	u32 skip;
+
+	ub_emit_set(emit, UB_RDI, space->diverts);
+	load_user_sp(emit, point, UB_RSI, 0);
+	ub_emit_load(emit, UB_RAX, UB_RSP, SLOT);
+	ub_emit_load(emit, thread, UB_RAX, 0);
+	ub_emit_lea(emit, thread, thread, -1);
+	if (back) {
+		ub_emit_load(emit, UB_RCX, UB_RAX, UB_SLOT_COUNTERS);
+		ub_emit_call(emit, space->undivert_function);
+		return;
+	}
+	ub_emit_set(emit, UB_RDX, point->continuation);
+	ub_emit_call(emit, space->divert_function);
+	ub_emit_bytes(emit, test, sizeof(test));
+	skip = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	for (u32 i = 0; i < point->nr_links; i++)
+		count_miss(emit, &point->links[i]);
+	ub_emit_land(emit, skip);
+}
+
 static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *space,
 		     const struct ub_trampoline_point *point, u32 i, const struct needs *needs)
 {
@@ -300,12 +343,7 @@ static void run_link(struct ub_emit *emit, const struct ub_trampoline_space *spa
 	case UB_TRAMPOLINE_NOTE:
 		ask_tails(emit, point, space->note_function, link->counters);
 		skip = ub_emit_jcc_forward(emit, UB_CC_NZ);
-		ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
-		ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_COUNTERS);
-		ub_emit_inc_mem(emit, UB_RAX,
-				(s32)(link->counters * sizeof(struct ub_hit_counters) +
-				      offsetof(struct ub_hit_counters, misses)),
-				false);
+		count_miss(emit, link);
 		ub_emit_land(emit, skip);
 		return;
 	case UB_TRAMPOLINE_NOTED:
@@ -347,10 +385,13 @@ static void enter(struct ub_emit *emit, const struct ub_trampoline_space *space,
 	ub_emit_store(emit, UB_RCX, UB_RSP, PT_CX * 8);
 	ub_emit_store(emit, UB_RDX, UB_RSP, PT_DX * 8);
 	ub_emit_set(emit, UB_RDX, space->data);
-	ub_emit_cmp32_mem_imm8(emit, UB_RDX, offsetof(struct ub_process, enabled), 0);
-	cold->disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
-	ub_emit_cmp32_mem_imm8(emit, UB_RDX, UB_DATA_FORK, 0);
-	cold->child = ub_emit_jcc_forward(emit, UB_CC_Z);
+	/* What was taken over must be put back to the end, in children, too. */
+	if (point->kind != UB_TRAMPOLINE_UNDIVERT) {
+		ub_emit_cmp32_mem_imm8(emit, UB_RDX, offsetof(struct ub_process, enabled), 0);
+		cold->disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
+		ub_emit_cmp32_mem_imm8(emit, UB_RDX, UB_DATA_FORK, 0);
+		cold->child = ub_emit_jcc_forward(emit, UB_CC_Z);
+	}
 
 	load_key(emit, space);
 	hash_slot(emit, space->slot_bits);
@@ -446,7 +487,10 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	if (needs.run)
 		fill_run(emit, space, point);
 
-	for (u32 i = 0; i < point->nr_links; i++)
+	if (point->kind == UB_TRAMPOLINE_DIVERT || point->kind == UB_TRAMPOLINE_UNDIVERT)
+		divert(emit, space, point);
+	for (u32 i = 0; i < point->nr_links && (runs(point) || point->kind == UB_TRAMPOLINE_NOTE);
+	     i++)
 		run_link(emit, space, point, i, &needs);
 
 	/*
@@ -463,8 +507,10 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 			ub_emit_load(emit, i, UB_RSP, pt_word[i] * 8);
 
 	if (!point->own_stack) {
-		ub_emit_land(emit, cold->disabled);
-		ub_emit_land(emit, cold->child);
+		if (cold->disabled) {
+			ub_emit_land(emit, cold->disabled);
+			ub_emit_land(emit, cold->child);
+		}
 		if (cold->nothing)
 			ub_emit_land(emit, cold->nothing);
 		cold->out = ub_emit_here(emit);

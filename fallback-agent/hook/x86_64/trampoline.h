@@ -25,6 +25,9 @@ struct ub_trampoline_space {
 	u64 slot_function; /* ub_agent_slot in the same code part, and the others */
 	u64 note_function;
 	u64 noted_function;
+	u64 divert_function;
+	u64 undivert_function;
+	u64 diverts;	     /* struct ub_diverts, or 0 */
 	u32 slot_bits;	     /* log2 of the number of thread slots */
 	u64 shared_counters; /* of threads without a slot */
 	bool self_pointer;   /* every thread's first TLS word is its own address: the fs base for a
@@ -40,6 +43,8 @@ enum ub_trampoline_kind {
 	UB_TRAMPOLINE_NOTED,  /* the same, for those links that noted the place of this return
 				 address */
 	UB_TRAMPOLINE_NOTE,   /* note it, before a tail jump */
+	UB_TRAMPOLINE_DIVERT, /* take it over */
+	UB_TRAMPOLINE_UNDIVERT, /* put back all of the thread's, before an unwinder looks */
 };
 
 struct ub_trampoline_point {
@@ -49,6 +54,7 @@ struct ub_trampoline_point {
 	/* Go, at entries and before rets: r12 and r13 are free, and the goroutine's stack may be
 	 * all but used up. */
 	bool own_stack;
+	u64 continuation; /* UB_TRAMPOLINE_DIVERT: code that runs the links and returns */
 	u32 nr_links;
 	const struct ub_trampoline_link *links; /* in order */
 };
@@ -69,6 +75,11 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold);
 void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
 			const struct ub_trampoline_cold *cold);
+
+/* divert.c: the code that the diverted return addresses lead to, UB_MAX_DIVERTS entries. Returns its
+ * address. */
+u64 ub_trampoline_diverts(struct ub_emit *emit, u64 diverts);
+#define UB_TRAMPOLINE_DIVERTS_BOUND 66000u
 
 /* At most this many bytes for a probe with @nr_links, cold part included. */
 u32 ub_trampoline_bound(u32 nr_links);

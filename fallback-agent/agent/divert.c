@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Return addresses that are taken over for a while.
+ *
+ * A function whose return is probed may leave by a jump to code of which nothing is known: a tail
+ * call through a register, or through a pointer that is not bound yet. Then its return address is
+ * the only thing that all ways back have in common: it is replaced, right before the jump, by the
+ * address of a piece of code of its own (entry), which puts the original back, runs the programs
+ * and returns to where it should have.
+ *
+ * Until then the stack says something else than the compiler wrote there, which must hurt nobody:
+ *   unwinders	they look up each frame's code by a function of libc or the loader, which is hooked:
+ *		all of the thread's entries above are put back first. The returns that this hides
+ *		are counted as missed.
+ *   detach	the surgeon puts back every entry whose place still holds it (ub_diverts_undo())
+ *   longjmp	leaves an entry behind, which is used again when nothing else is free
+ *   fork	the table is private memory, copied like the stacks
+ *   others	only return addresses into files' code are taken over: run-time compilers may know
+ *		their frames by them
+ *
+ * Two functions may be left by one return: the second entry's original is then the first entry.
+ * Freestanding. Other threads and signal handlers come in between anywhere; an entry belongs to who
+ * set its place by compare-and-exchange, marked BUSY until the stack holds it.
+ */
+#include <sys/syscall.h>
+
+#include <agent/data.h>
+
+#define PROBES 16
+#define BUSY   1ull /* in place: being filled */
+
+bool ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thread)
+	__attribute__((visibility("hidden")));
+void ub_agent_undivert(struct ub_diverts *diverts, u64 sp, u64 thread,
+		       struct ub_hit_counters *counters) __attribute__((visibility("hidden")));
+
+static u64 code_of(const struct ub_diverts *diverts, u32 entry)
+{
+	return diverts->code + (u64)entry * UB_DIVERT_ENTRY;
+}
+
+static bool is_entry(const struct ub_diverts *diverts, u64 address)
+{
+	return address - diverts->code < (u64)UB_MAX_DIVERTS * UB_DIVERT_ENTRY;
+}
+
+static bool may_divert(const struct ub_diverts *diverts, u64 address)
+{
+	u32 low = 0, high = diverts->nr_callers;
+
+	if (is_entry(diverts, address))
+		return true;
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (diverts->callers[middle].start <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low && address < diverts->callers[low - 1].end;
+}
+
+static long sys_call(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+{
+	register u64 r10 __asm__("r10") = d;
+	register u64 r8 __asm__("r8") = e;
+	register u64 r9 __asm__("r9") = f;
+	long result;
+
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return result;
+}
+
+/* What stands at @place, which may be gone. */
+static bool read_word(u64 place, u64 *value)
+{
+	struct {
+		u64 base;
+		u64 size;
+	} here = { (u64)value, 8 }, there = { place, 8 };
+	const u64 self = (u64)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+
+	return sys_call(SYS_process_vm_readv, self, (u64)&here, 1, (u64)&there, 1, 0) == 8;
+}
+
+/* Left behind: its place holds something else by now, and no live entry stands before it. */
+static bool is_stale(const struct ub_diverts *diverts, u32 entry, u64 place)
+{
+	u64 value = 0;
+
+	if (!read_word(place, &value))
+		return false;
+	for (u32 hops = 0; hops < 16 && is_entry(diverts, value); hops++) {
+		const u32 next = (u32)((value - diverts->code) / UB_DIVERT_ENTRY);
+
+		if (next == entry || diverts->entries[next].place != place)
+			return false;
+		value = diverts->entries[next].original;
+	}
+	return true;
+}
+
+static struct ub_divert *claim(struct ub_diverts *diverts, u64 place, u32 *number)
+{
+	const u32 hash = (u32)(place >> 3) * 0x9e3779b1u >> 20;
+
+	for (u32 pass = 0; pass < 2; pass++) {
+		for (u32 i = 0; i < PROBES; i++) {
+			const u32 n = (hash + i) % UB_MAX_DIVERTS;
+			struct ub_divert *entry = &diverts->entries[n];
+			u64 old = __atomic_load_n(&entry->place, __ATOMIC_RELAXED);
+
+			if (old && (!pass || old & BUSY || !is_stale(diverts, n, old)))
+				continue;
+			if (!__atomic_compare_exchange_n(&entry->place, &old, place | BUSY, false,
+							 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+				continue;
+			if (!old)
+				__atomic_fetch_add(&diverts->pending, 1, __ATOMIC_RELAXED);
+			*number = n;
+			return entry;
+		}
+	}
+	return NULL;
+}
+
+bool __attribute__((section(".text.ub_agent_divert")))
+ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thread)
+{
+	u64 *address = (u64 *)place;
+	struct ub_divert *entry;
+	u32 number;
+
+	if (!may_divert(diverts, *address))
+		return false;
+	entry = claim(diverts, place, &number);
+	if (!entry)
+		return false;
+	entry->original = *address;
+	entry->continuation = continuation;
+	entry->thread = thread;
+	__atomic_store_n(address, code_of(diverts, number), __ATOMIC_RELEASE);
+	__atomic_store_n(&entry->place, place, __ATOMIC_RELEASE);
+	return true;
+}
+
+/* The links whose programs do not run stand before the continuation: how many, then which. */
+static void count_missed(const struct ub_divert *entry, struct ub_hit_counters *counters)
+{
+	const u32 *before = (const u32 *)entry->continuation;
+	const u32 nr = before[-1];
+
+	for (u32 i = 0; i < nr; i++)
+		__atomic_fetch_add(&counters[before[-2 - (long)i]].misses, 1, __ATOMIC_RELAXED);
+}
+
+void __attribute__((section(".text.ub_agent_undivert")))
+ub_agent_undivert(struct ub_diverts *diverts, u64 sp, u64 thread, struct ub_hit_counters *counters)
+{
+	bool again = true;
+
+	if (!__atomic_load_n(&diverts->pending, __ATOMIC_RELAXED))
+		return;
+	/* Once more for entries that stood behind others. */
+	while (again) {
+		again = false;
+		for (u32 i = 0; i < UB_MAX_DIVERTS; i++) {
+			struct ub_divert *entry = &diverts->entries[i];
+			u64 place = __atomic_load_n(&entry->place, __ATOMIC_RELAXED), value;
+
+			if (place < sp || place & BUSY || entry->thread != thread ||
+			    !read_word(place, &value) || value != code_of(diverts, i))
+				continue;
+			*(u64 *)place = entry->original;
+			count_missed(entry, counters);
+			__atomic_store_n(&entry->place, 0, __ATOMIC_RELAXED);
+			__atomic_fetch_sub(&diverts->pending, 1, __ATOMIC_RELAXED);
+			again = true;
+		}
+	}
+}
