@@ -439,6 +439,7 @@ static int read_sections(struct function_list *list, Elf *elf)
 		if (name && (!strcmp(name, ".go.buildinfo") || !strcmp(name, ".note.go.buildid") ||
 			     !strcmp(name, ".gopclntab")))
 			list->elf->is_go = true;
+		list->elf->has_symtab |= header.sh_type == SHT_SYMTAB;
 		if (header.sh_type == SHT_SYMTAB || header.sh_type == SHT_DYNSYM)
 			err = add_symbols(list, elf, section, &header);
 		else if (header.sh_type == SHT_RELR_)

@@ -47,6 +47,7 @@ struct ub_elf {
 	bool position_independent;
 	bool is_go;
 	bool has_relr; /* relative relocations without addends */
+	bool has_symtab;
 	u64 eh_frame_hdr;
 	struct ub_unwind_table *unwind; /* once it was asked for */
 };

@@ -2,7 +2,7 @@
 /*
  * System calls in progress notice nothing of attach and detach: each returns what it would have
  * returned, none returns EINTR, none returns before its time. One thread in each, many
- * attach/detach cycles on top of them.
+ * attach/detach cycles on top of them; also if the surgeon fails or is killed while they are stopped.
  */
 #include <errno.h>
 #include <string.h>
@@ -14,8 +14,24 @@
 #define FOR_MS	 1200 /* as tests/lib/sleepers.c */
 #define NR_CALLS 15
 
+/* Where attaches are made to end. */
+static const struct {
+	enum ub_fault_kind kind;
+	const char *point;
+} faults[] = {
+	{ UB_FAULT_NONE, "" },
+	{ UB_FAULT_KILL_SURGEON, "stopped" },
+	{ UB_FAULT_FAIL, "stopped" },
+	{ UB_FAULT_KILL_SURGEON, "helper" },
+	{ UB_FAULT_FAIL, "alone" },
+	{ UB_FAULT_KILL_SURGEON, "remote_exit" },
+	{ UB_FAULT_KILL_SURGEON, "written" },
+	{ UB_FAULT_FAIL, "moved" },
+	{ UB_FAULT_KILL_SURGEON, "live" },
+};
+
 /* Attaches and detaches while the calls are blocked. */
-static void cycle(long only)
+static void cycle(long only, bool with_faults)
 {
 	u64 end = monotonic_ns() + (FOR_MS - 200) * 1000000ull;
 	const char *line;
@@ -25,7 +41,8 @@ static void cycle(long only)
 	const char *argv[] = { victim_path("ubpf-sleepers"), only < 0 ? NULL : number, NULL };
 
 	snprintf(number, sizeof(number), "%ld", only);
-	snprintf(test_case, sizeof(test_case), "call %s", only < 0 ? "all" : number);
+	snprintf(test_case, sizeof(test_case), "call %s%s", only < 0 ? "all" : number,
+		 with_faults ? ", surgeons killed" : "");
 	victim_exec(&v, argv);
 	line = victim_line(&v);
 	check(!strcmp(line, "ready"), "%s", line);
@@ -39,7 +56,17 @@ static void cycle(long only)
 
 		if (!image)
 			break;
+		if (with_faults)
+			ub_fault_set(faults[nr % ub_array_size(faults)].kind,
+				     faults[nr % ub_array_size(faults)].point, 1);
 		err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+		ub_fault_set(UB_FAULT_NONE, "", 0);
+		if (with_faults && (err == -EINTR || err == -EIO)) {
+			ub_image_free(image);
+			usleep(10000);
+			nr++;
+			continue;
+		}
 		check(!err || err == -ESRCH, "attach: %s (%d)", why.text, err);
 		if (!err)
 			err = ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result, &why);
@@ -59,12 +86,13 @@ int main(void)
 {
 	pid_t children[NR_CALLS];
 
-	cycle(-1);
+	cycle(-1, false);
+	cycle(-1, true);
 	/* Each alone, all at the same time. */
 	for (long i = 0; i < (long)NR_CALLS; i++) {
 		children[i] = fork();
 		if (!children[i]) {
-			cycle(i);
+			cycle(i, false);
 			_exit(0);
 		}
 	}
