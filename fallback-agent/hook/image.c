@@ -419,6 +419,9 @@ static int check_memory(const struct ub_image_build *build, struct ub_reason *wh
 			return ub_reason_set(why, -ESRCH,
 					     "can't read the code of process %d at 0x%" PRIx64,
 					     image->pid, site->address);
+		/* A library that was loaded again holds nothing of ours any more. */
+		if (!memcmp(bytes, site->old, site->len))
+			continue;
 		for (u32 k = 0; k < site->len; k++) {
 			const struct ub_site *ours =
 				site_at(build->request->current, site->address + k);

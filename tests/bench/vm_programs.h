@@ -25,6 +25,17 @@ struct bench_program {
 	"call 1\n"                                                                                 \
 	"jeq %r0, 0, out\n"
 
+/* @text ten times over */
+#define TEN_TIMES(text)                                                                            \
+	"mov %r6, 0\n"                                                                             \
+	"round:\n" text "add %r6, 1\n"                                                             \
+	"jlt %r6, 10, round\n"                                                                     \
+	"out:\n"                                                                                   \
+	"mov %r0, 0\n"                                                                             \
+	"exit\n"
+
+#define COUNTERS(map) TEN_TIMES(REPEAT16(COUNTER(map, "7") INCREMENT COUNTER(map, "9") INCREMENT))
+
 #define INCREMENT                                                                                  \
 	"ldxdw %r1, [%r0]\n"                                                                       \
 	"add %r1, 1\n"                                                                             \
@@ -123,10 +134,7 @@ static const struct bench_program bench_programs[] = {
 			"ldxw %r0, [%r6]\n"
 			"exit\n",
 	  true },
-	{ "array counters", REPEAT16(COUNTER("1", "7") INCREMENT COUNTER("1", "9") INCREMENT) "out:\n"
-											     "mov %r0, 0\n"
-											     "exit\n",
-	  true },
+	{ "array counters", COUNTERS("1"), true },
 	{ "array lookups", "mov %r6, 0\n"
 			   "mov %r7, 0\n"
 			   "again:\n"
@@ -144,16 +152,8 @@ static const struct bench_program bench_programs[] = {
 			   "mov %r0, %r7\n"
 			   "exit\n",
 	  true },
-	{ "per-CPU counters",
-	  REPEAT16(COUNTER("2", "7") INCREMENT COUNTER("2", "9") INCREMENT) "out:\n"
-									   "mov %r0, 0\n"
-									   "exit\n",
-	  true },
-	{ "hash lookups",
-	  REPEAT16(COUNTER("3", "7") INCREMENT COUNTER("3", "9") INCREMENT) "out:\n"
-									   "mov %r0, 0\n"
-									   "exit\n",
-	  true },
+	{ "per-CPU counters", COUNTERS("2"), true },
+	{ "hash lookups", COUNTERS("3"), true },
 	{ "hash updates", "mov %r6, 0\n"
 			  "again:\n"
 			  "stxw [%r10-4], %r6\n"
