@@ -134,6 +134,8 @@ void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struc
  */
 int __must_check ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, int fd);
 void ub_daemon_listener_free(struct listener *listener);
+/* Whether process @pid has made a call through a listener of ours, so is under our filter. */
+bool ub_daemon_listener_has(const struct ub_daemon *daemon, pid_t pid);
 /* Waits, outside the loop, for the threads of listeners that were freed. */
 void ub_daemon_listeners_wait(struct ub_daemon *daemon);
 

@@ -121,6 +121,7 @@ static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd
 	struct epoll_event event = { 0 };
 	_cleanup_close_ int set = -1;
 	int *fd = eventfd_of(object);
+	u64 wakings;
 	int err;
 
 	if (op != EPOLL_CTL_DEL) {
@@ -137,6 +138,10 @@ static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd
 		if (*fd < 0)
 			return -errno;
 	}
+	/* Nobody has read the wakings of what is read by now. */
+	if (!ub_object_unread(object) && read(*fd, &wakings, sizeof(wakings)) < 0 &&
+	    errno != EAGAIN)
+		return -errno;
 	if (epoll_ctl(set, op, *fd, &event))
 		return -errno;
 	if (op != EPOLL_CTL_DEL && ub_object_unread(object)) {

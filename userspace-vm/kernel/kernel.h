@@ -136,6 +136,9 @@ void ub_kernel_session_end(struct ub_kernel *kernel, u64 session);
 int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
 		     size_t size);
 
+/* What readlink() says in /proc/PID/fd of an object of ours on Linux; NULL: not ours. */
+const char *ub_kernel_file_name(struct ub_kernel *kernel, struct ub_caller *caller, int fd);
+
 /* Number of objects alive, so that the daemon knows when it is idle. */
 u32 ub_kernel_objects(const struct ub_kernel *kernel);
 
