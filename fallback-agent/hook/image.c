@@ -419,6 +419,9 @@ static int check_memory(const struct ub_image_build *build, struct ub_reason *wh
 			return ub_reason_set(why, -ESRCH,
 					     "can't read the code of process %d at 0x%" PRIx64,
 					     image->pid, site->address);
+		/* A library that was loaded again holds nothing of ours any more. */
+		if (!memcmp(bytes, site->old, site->len))
+			continue;
 		for (u32 k = 0; k < site->len; k++) {
 			const struct ub_site *ours =
 				site_at(build->request->current, site->address + k);
@@ -616,6 +619,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	build->image->counting->counters_offset = build->counters_offset;
 	build->image->counting->counters_stride = build->counters_stride;
 	err = ub_image_emit(build, why);
+	if (!err)
+		ub_image_add_unwind(build);
 	if (!err)
 		err = add_site_table(build, why);
 	if (!err)

@@ -108,6 +108,8 @@ void ub_target_close(struct ub_target *t)
 	free(t->threads);
 	free(t->mappings);
 	free(t->names);
+	free(t->standing.sites);
+	t->standing.sites = NULL;
 	t->mem = -1;
 	t->threads = NULL;
 	t->mappings = NULL;

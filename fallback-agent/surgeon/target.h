@@ -73,6 +73,8 @@ struct ub_target {
 	u64 interrupted_ns; /* when the first thread was told to stop */
 	u64 resumed_ns;	    /* and all others than the host were let go */
 
+	struct ub_image standing; /* of the image that goes: sites found as it wrote them */
+
 	struct ub_mapping *mappings;
 	u32 nr_mappings;
 	char *names;
