@@ -46,17 +46,6 @@ static const struct argp_option load_options[] = {
 	{ 0 }
 };
 
-int ub_parse_pid(const char *text, pid_t *pid)
-{
-	char *end;
-	long number = strtol(text, &end, 10);
-
-	if (!*text || *end || number <= 0 || number > 1 << 22)
-		return -EINVAL;
-	*pid = (pid_t)number;
-	return 0;
-}
-
 static double parse_seconds(const char *text, struct argp_state *state)
 {
 	char *end;
@@ -108,39 +97,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return 0;
 }
 
-static char *help_filter(int key, const char *text, void *input)
+static void write_programs(FILE *out)
 {
-	char *buffer = NULL;
-	size_t size;
-	FILE *out;
-
-	if (key != ARGP_KEY_HELP_POST_DOC)
-		return (char *)text;
-	out = open_memstream(&buffer, &size);
-	if (!out)
-		return (char *)text;
 	fprintf(out, "PROGRAM is the path of a .bpf.o file or one of:\n\n");
 	for (size_t i = 0; i < ub_nr_bundled; i++)
 		fprintf(out, "  %-14s %s\n", ub_bundled[i].name, ub_bundled[i].help);
 	fprintf(out,
 		"\nARGS: LIB:FUNCTION, where the program's section names no place; CONSTANT=VALUE, for its "
 		"constants.\n");
-	fclose(out);
-	return buffer;
 }
 
-const struct ub_backend *ub_backend_wanted(const struct ub_options *options)
+static char *help_filter(int key, const char *text, void *input)
 {
-	const struct ub_backend *backend;
-	struct ub_reason why = { 0 };
-
-	if (options->kernel)
-		return &ub_backend_kernel;
-	if (options->userspace)
-		return &ub_backend_userspace;
-	backend = ub_backend_choose(&why);
-	ub_note("%s backend: %s", backend->name, why.text);
-	return backend;
+	return ub_help_text(key, text, write_programs);
 }
 
 static int run(struct run_args *args, char *const *command)
@@ -165,9 +134,26 @@ static int run(struct run_args *args, char *const *command)
 	return ub_session_run(&session);
 }
 
+static const struct argp_child children[] = { { &ub_options_argp }, { 0 } };
+
+/* Parses what both commands take; *out is the caller's to free. Exit status. */
+static int parse_all(const struct argp *argp, struct ub_options *options, int argc, char **argv,
+		     struct run_args **out, int *rest)
+{
+	_cleanup_free_ struct run_args *args = calloc(1, sizeof(*args));
+
+	if (!args)
+		return UB_EXIT_FAILED;
+	args->options = options;
+	args->interval = 1;
+	if (ub_parse(argp, argc, argv, args, rest))
+		return UB_EXIT_USAGE;
+	*out = TAKE_PTR(args);
+	return UB_EXIT_OK;
+}
+
 int cmd_run(struct ub_options *options, int argc, char **argv)
 {
-	static const struct argp_child children[] = { { &ub_options_argp }, { 0 } };
 	static const struct argp argp = {
 		.options = run_options,
 		.parser = parse,
@@ -177,15 +163,11 @@ int cmd_run(struct ub_options *options, int argc, char **argv)
 		.children = children,
 		.help_filter = help_filter,
 	};
-	_cleanup_free_ struct run_args *args = calloc(1, sizeof(*args));
-	int rest;
+	_cleanup_free_ struct run_args *args = NULL;
+	int rest, status = parse_all(&argp, options, argc, argv, &args, &rest);
 
-	if (!args)
-		return UB_EXIT_FAILED;
-	args->options = options;
-	args->interval = 1;
-	if (ub_parse(&argp, argc, argv, args, &rest))
-		return UB_EXIT_USAGE;
+	if (status)
+		return status;
 	if (rest && rest >= argc) {
 		ub_error("run: no command after --");
 		return UB_EXIT_USAGE;
@@ -199,7 +181,6 @@ int cmd_run(struct ub_options *options, int argc, char **argv)
 
 int cmd_load(struct ub_options *options, int argc, char **argv)
 {
-	static const struct argp_child children[] = { { &ub_options_argp }, { 0 } };
 	static const struct argp argp = {
 		.options = load_options,
 		.parser = parse,
@@ -209,20 +190,16 @@ int cmd_load(struct ub_options *options, int argc, char **argv)
 		.children = children,
 		.help_filter = help_filter,
 	};
-	_cleanup_free_ struct run_args *args = calloc(1, sizeof(*args));
-	int rest;
+	_cleanup_free_ struct run_args *args = NULL;
+	int rest, status = parse_all(&argp, options, argc, argv, &args, &rest);
 
-	if (!args)
-		return UB_EXIT_FAILED;
-	args->options = options;
-	args->interval = 1;
-	args->is_load = true;
-	if (ub_parse(&argp, argc, argv, args, &rest))
-		return UB_EXIT_USAGE;
+	if (status)
+		return status;
 	if (rest) {
 		ub_error("load: takes no command; that is `run`");
 		return UB_EXIT_USAGE;
 	}
+	args->is_load = true;
 	return run(args, NULL);
 }
 

@@ -2,7 +2,7 @@
 /*
  * ubpf-run vm: runs one bare program, given as bytes, in the VM. For conformance suites, for
  * looking at compiled code, and for trying things. Nobody verifies the program: the interpreter
- * checks every access instead, and compiled code runs in a child that may crash.
+ * checks every access instead, and everything runs in a child that may crash.
  */
 #include <argp.h>
 #include <ctype.h>
@@ -25,16 +25,13 @@
 #include <jit/dump.h>
 #include <jit/jit.h>
 
+#include "commands.h"
+
 #define MAX_STDIN (64u << 20)
 
 /* Relocation types of clang's BPF objects. */
 #define R_BPF_64_64 1
 #define R_BPF_64_32 10
-
-struct ub_options;
-
-int ub_cmd_vm(int argc, char **argv);
-int cmd_vm(struct ub_options *options, int argc, char **argv);
 
 struct arguments {
 	bool jit, elf, dump, disassemble;
@@ -82,18 +79,22 @@ static int hex_digit(int c)
 }
 
 /* Hex bytes with or without blanks between them, in place. */
-static int parse_hex(const char *text, u8 *out, size_t *size, struct ub_reason *why)
+static int parse_hex(const char *text, size_t length, u8 *out, size_t *size, struct ub_reason *why)
 {
 	size_t nr = 0;
 	int high = -1;
 
-	for (const char *p = text; *p; p++) {
+	for (const char *p = text; p < text + length; p++) {
 		int digit = hex_digit((unsigned char)*p);
 
 		if (isspace((unsigned char)*p))
 			continue;
 		if (digit < 0)
-			return ub_reason_set(why, -EINVAL, "not a hex digit: '%c'", *p);
+			return ub_reason_set(why, -EINVAL,
+					     isprint((unsigned char)*p)
+						     ? "not a hex digit: '%c'"
+						     : "not a hex digit: \\x%02x",
+					     (unsigned char)*p);
 		if (high < 0) {
 			high = digit;
 			continue;
@@ -260,7 +261,7 @@ static int read_program(const struct arguments *args, struct ub_program **out,
 	data = text.data;
 	if (err)
 		return ub_reason_set(why, err, "reading the program: %s", strerror(-err));
-	err = parse_hex((const char *)data, data, &size, why);
+	err = parse_hex((const char *)data, text.size, data, &size, why);
 	if (err)
 		return ub_reason_prefix(why, err, "reading the program");
 	if (args->elf)
@@ -300,9 +301,39 @@ static int with_r2(const struct ub_program *program, u64 r2, struct ub_program *
 	return ub_program_from_insns(insns, program->nr_insns + 2, out, why);
 }
 
-static int run_in_child(const struct ub_jitted *jitted, void *memory, struct ub_run *run,
-			u64 *result, struct ub_reason *why)
+/* A program that is ready to run: jitted, or to be interpreted. */
+struct subject {
+	const struct ub_program *program;
+	struct ub_jitted *jitted;
+	void *memory;
+	u64 size;
+	struct ub_run *run;
+	const ub_helper_fn *helpers;
+};
+
+/* What the child that ran it reports. */
+struct outcome {
+	u64 result;
+	int err;
+	struct ub_reason why;
+};
+
+static void run_subject(const struct subject *subject, struct outcome *outcome)
 {
+	struct ub_interpret_options options = { .check = true, .helpers = subject->helpers };
+
+	if (subject->jitted)
+		outcome->result = ub_jitted_run(subject->jitted, subject->memory, subject->run);
+	else
+		outcome->err =
+			ub_interpret(subject->program, subject->memory, subject->size, subject->run,
+				     &options, &outcome->result, &outcome->why);
+}
+
+/* Compiled code may do anything, and so may a helper that is given a pointer to anywhere. */
+static int run_in_child(const struct subject *subject, u64 *result, struct ub_reason *why)
+{
+	struct outcome outcome = { 0 };
 	int pipe_fds[2], status = 0;
 	ssize_t got;
 	pid_t pid;
@@ -318,17 +349,16 @@ static int run_in_child(const struct ub_jitted *jitted, void *memory, struct ub_
 	}
 	if (!pid) {
 		static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
-		u64 r0;
 
 		/* A sanitizer's handlers would make an exit status of it. */
 		for (size_t i = 0; i < ub_array_size(faults); i++)
 			signal(faults[i], SIG_DFL);
-		r0 = ub_jitted_run(jitted, memory, run);
-		_exit(write(pipe_fds[1], &r0, sizeof(r0)) != sizeof(r0));
+		run_subject(subject, &outcome);
+		_exit(write(pipe_fds[1], &outcome, sizeof(outcome)) != sizeof(outcome));
 	}
 	close(pipe_fds[1]);
 	do
-		got = read(pipe_fds[0], result, sizeof(*result));
+		got = read(pipe_fds[0], &outcome, sizeof(outcome));
 	while (got < 0 && errno == EINTR);
 	close(pipe_fds[0]);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -336,36 +366,53 @@ static int run_in_child(const struct ub_jitted *jitted, void *memory, struct ub_
 	if (WIFSIGNALED(status))
 		return ub_reason_set(why, -EFAULT, "the program crashed: %s",
 				     strsignal(WTERMSIG(status)));
-	return got == sizeof(*result) ? 0 : ub_reason_set(why, -EIO, "the program gave no result");
+	if (got != sizeof(outcome))
+		return ub_reason_set(why, -EIO, "the program gave no result");
+	*result = outcome.result;
+	*why = outcome.why;
+	return outcome.err;
 }
 
-static int run_jit(const struct ub_program *bare, bool dump, void *memory, size_t size,
-		   struct ub_run *run, const ub_helper_fn *helpers, u64 *result,
-		   struct ub_reason *why)
+static int dump_jit(const struct ub_program *program, struct ub_reason *why)
+{
+	struct ub_code code = { 0 };
+	int err = ub_jit_compile(program, &code, why);
+
+	if (!err)
+		ub_jit_dump(program, &code, stdout);
+	ub_code_free(&code);
+	return err;
+}
+
+static int run_jit(struct subject *subject, u64 *result, struct ub_reason *why)
 {
 	struct ub_program *program = NULL;
-	struct ub_jitted *jitted = NULL;
 	struct ub_code code = { 0 };
 	int err;
 
-	if (dump) {
-		err = ub_jit_compile(bare, &code, why);
-		if (!err)
-			ub_jit_dump(bare, &code, stdout);
-		ub_code_free(&code);
-		return err;
-	}
-	err = with_r2(bare, size, &program, why);
+	err = with_r2(subject->program, subject->size, &program, why);
 	if (!err)
 		err = ub_jit_compile(program, &code, why);
 	if (!err)
-		err = ub_jitted_create(&code, (const u64 *)helpers, NULL, &jitted, why);
+		err = ub_jitted_create(&code, (const u64 *)subject->helpers, NULL, &subject->jitted,
+				       why);
 	if (!err)
-		err = run_in_child(jitted, memory, run, result, why);
-	ub_jitted_destroy(jitted);
+		err = run_in_child(subject, result, why);
+	ub_jitted_destroy(subject->jitted);
 	ub_code_free(&code);
 	ub_program_free(program);
 	return err;
+}
+
+static void disassemble(const struct ub_program *program)
+{
+	for (u32 pc = 0; pc < program->nr_insns; pc++) {
+		char text[128];
+
+		ub_isa_print(&program->insns[pc], text, sizeof(text));
+		printf("%u: %s\n", pc, text);
+		pc += program->insns[pc].code == (BPF_LD | BPF_IMM | BPF_DW);
+	}
 }
 
 static void free_program(struct ub_program **program)
@@ -386,7 +433,7 @@ static int run(const struct arguments *args, struct ub_reason *why)
 		.enabled = 1,
 	};
 	struct ub_run state = { .process = &process, .cpu = UB_CPU_UNKNOWN };
-	struct ub_interpret_options options = { .check = true, .helpers = helpers };
+	struct subject subject = { .run = &state, .helpers = helpers };
 	_cleanup_free_ u8 *memory = NULL;
 	size_t size = 0;
 	u64 result = 0;
@@ -396,30 +443,26 @@ static int run(const struct arguments *args, struct ub_reason *why)
 		memory = calloc(1, strlen(args->memory) + 16);
 		if (!memory)
 			return -ENOMEM;
-		err = parse_hex(args->memory, memory, &size, why);
+		err = parse_hex(args->memory, strlen(args->memory), memory, &size, why);
 		if (err)
 			return ub_reason_prefix(why, err, "MEMORY_HEX");
 	}
 	err = read_program(args, &program, why);
 	if (err || !program)
 		return err;
-	collect_helpers(helpers);
-	state.ctx = size ? memory : NULL;
+	if (args->dump)
+		return dump_jit(program, why);
 	if (args->disassemble) {
-		for (u32 pc = 0; pc < program->nr_insns; pc++) {
-			char text[128];
-
-			ub_isa_print(&program->insns[pc], text, sizeof(text));
-			printf("%u: %s\n", pc, text);
-			pc += program->insns[pc].code == (BPF_LD | BPF_IMM | BPF_DW);
-		}
+		disassemble(program);
 		return 0;
 	}
-	if (args->jit || args->dump)
-		err = run_jit(program, args->dump, state.ctx, size, &state, helpers, &result, why);
-	else
-		err = ub_interpret(program, state.ctx, size, &state, &options, &result, why);
-	if (!err && !args->dump)
+	collect_helpers(helpers);
+	state.ctx = size ? memory : NULL;
+	subject.program = program;
+	subject.memory = state.ctx;
+	subject.size = size;
+	err = args->jit ? run_jit(&subject, &result, why) : run_in_child(&subject, &result, why);
+	if (!err)
 		printf("%llx\n", (unsigned long long)result);
 	return err;
 }
@@ -454,7 +497,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
-int ub_cmd_vm(int argc, char **argv)
+int cmd_vm(struct ub_options *global, int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "interpret", 'i', NULL, 0,
@@ -475,19 +518,13 @@ int ub_cmd_vm(int argc, char **argv)
 	};
 	struct arguments args = { 0 };
 	struct ub_reason why = { "" };
-	int err;
+	int rest, err;
 
-	err = argp_parse(&argp, argc, argv, 0, NULL, &args);
-	if (err)
-		return 2;
+	if (ub_parse(&argp, argc, argv, &args, &rest))
+		return UB_EXIT_USAGE;
 	err = run(&args, &why);
 	if (!err)
 		return 0;
 	fprintf(stderr, "ubpf-run: vm: %s\n", why.text[0] ? why.text : strerror(-err));
-	return 1;
-}
-
-int cmd_vm(struct ub_options *options, int argc, char **argv)
-{
-	return ub_cmd_vm(argc, argv);
+	return UB_EXIT_FAILED;
 }

@@ -7,6 +7,8 @@
 #define UB_LOADER_COMMANDS_H
 
 #include <argp.h>
+#include <stdio.h>
+#include <sys/types.h>
 
 #include <common/types.h>
 
@@ -28,6 +30,15 @@ extern const struct argp ub_options_argp;
 /* Parses @argv up to "--"; *rest is the index of the first word after "--", or 0 if there is none.
  * Exits with status 2 on bad usage, as argp does. */
 int ub_parse(const struct argp *argp, int argc, char **argv, void *input, int *rest);
+
+/* 0 or -EINVAL. */
+int __must_check ub_parse_pid(const char *text, pid_t *pid);
+
+/* For argp's help filters: what @write writes, after the options. */
+char *ub_help_text(int key, const char *text, void (*write)(FILE *out));
+
+/* The backend that the options name, or the one that works, which is then said on stderr. */
+const struct ub_backend *ub_backend_wanted(const struct ub_options *options);
 
 int cmd_run(struct ub_options *options, int argc, char **argv);
 int cmd_load(struct ub_options *options, int argc, char **argv);

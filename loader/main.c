@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * ubpf-run: the global options and the table of commands.
+ * ubpf-run: the table of commands.
  */
 #include "commands.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <daemon/daemon.h>
 
@@ -34,69 +36,6 @@ static const struct command {
 	{ "vm", cmd_vm, "run or disassemble a bare program in the userspace VM" },
 };
 
-static const struct argp_option options_of_all[] = {
-	{ "kernel", 'k', NULL, 0, "On the Linux kernel (needs privileges)", 1 },
-	{ "userspace", 'u', NULL, 0, "On the userspace kernel (needs none)", 1 },
-	{ "json", 'j', NULL, 0, "Print one JSON object a line", 1 },
-	{ "verbose", 'v', NULL, 0, "Say more on stderr; twice: libbpf's debug messages too", 1 },
-	{ 0 }
-};
-
-static error_t parse_option(int key, char *arg, struct argp_state *state)
-{
-	struct ub_options *options = state->input;
-
-	switch (key) {
-	case 'k':
-		options->kernel = true;
-		break;
-	case 'u':
-		options->userspace = true;
-		break;
-	case 'j':
-		options->json = true;
-		break;
-	case 'v':
-		options->verbose++;
-		break;
-	case ARGP_KEY_END:
-		if (options->kernel && options->userspace)
-			argp_error(state, "--kernel and --userspace exclude each other");
-		break;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-	return 0;
-}
-
-const struct argp ub_options_argp = { .options = options_of_all, .parser = parse_option };
-
-int ub_parse(const struct argp *argp, int argc, char **argv, void *input, int *rest)
-{
-	char name[64], *command;
-	bool help = false;
-	int end = argc;
-	error_t err;
-
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--")) {
-			end = i;
-			break;
-		}
-		help |= !strcmp(argv[i], "--help") || !strcmp(argv[i], "--usage") ||
-			!strcmp(argv[i], "-?");
-	}
-	*rest = end < argc ? end + 1 : 0;
-	/* The help names the whole command; errors are to fit in a line. */
-	command = argv[0];
-	snprintf(name, sizeof(name), "ubpf-run %s", command);
-	if (help)
-		argv[0] = name;
-	err = argp_parse(argp, end, argv, 0, NULL, input);
-	argv[0] = command;
-	return err ? -err : 0;
-}
-
 static const struct command *find_command(const char *name)
 {
 	for (size_t i = 0; i < ub_array_size(commands); i++) {
@@ -121,26 +60,35 @@ static int unknown_command(const char *name)
 	return UB_EXIT_USAGE;
 }
 
-/* The list of commands after the options, where argp wants extra text. */
-static char *help_filter(int key, const char *text, void *input)
+/* The list of commands after the options. */
+static void write_commands(FILE *out)
 {
-	char *buffer = NULL;
-	size_t size;
-	FILE *out;
-
-	if (key != ARGP_KEY_HELP_POST_DOC)
-		return (char *)text;
-	out = open_memstream(&buffer, &size);
-	if (!out)
-		return (char *)text;
 	fprintf(out, "Commands (ubpf-run COMMAND --help says more):\n\n");
-	for (size_t i = 0; i < ub_array_size(commands); i++) {
+	for (size_t i = 0; i < ub_array_size(commands); i++)
 		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].help);
-	}
 	fprintf(out, "\nWithout a command: run malloc on every process within reach.\n"
 		     "Exit status: 0 ok, 1 failed, 2 usage.\n");
-	fclose(out);
-	return buffer;
+}
+
+static char *help_filter(int key, const char *text, void *input)
+{
+	return ub_help_text(key, text, write_commands);
+}
+
+/* At exit: what was printed must have arrived, unless the reader went away (head). */
+static void close_stdout(void)
+{
+	struct pollfd pfd = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	bool failed = ferror(stdout);
+
+	errno = 0;
+	if (!fflush(stdout) && !failed)
+		return;
+	if (errno == EPIPE || (poll(&pfd, 1, 0) == 1 && pfd.revents & POLLERR))
+		return;
+	ub_error("cannot write to standard output%s%s", errno ? ": " : "",
+		 errno ? strerror(errno) : "");
+	_exit(UB_EXIT_FAILED);
 }
 
 struct top {
@@ -185,6 +133,7 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "--daemon"))
 		return ub_daemon_main((int)strtol(argv[2], NULL, 10));
 	argp_err_exit_status = UB_EXIT_USAGE;
+	atexit(close_stdout);
 	/* A reader that went away (head) is an error of write, not the end of the targets'
 	 * clean-up. */
 	signal(SIGPIPE, SIG_IGN);

@@ -7,6 +7,8 @@
 
 #include <bpf/bpf.h>
 
+#include <common/cleanup.h>
+
 #include "map_dump.h"
 #include "output.h"
 
@@ -101,9 +103,22 @@ static struct json_object *answer_detach(struct ub_session *session, struct json
 	return answer;
 }
 
+/* Linux counts a program's runs only where it was told to. */
+static bool are_hits_counted(const struct ub_session *session)
+{
+	_cleanup_fclose_ FILE *file = NULL;
+	int enabled;
+
+	if (session->options->backend != &ub_backend_kernel)
+		return true;
+	file = fopen("/proc/sys/kernel/bpf_stats_enabled", "re");
+	return file && fscanf(file, "%d", &enabled) == 1 && enabled;
+}
+
 static struct json_object *programs_list(const struct ub_session *session)
 {
 	struct json_object *list = json_object_new_array();
+	bool counted = are_hits_counted(session);
 
 	for (u32 i = 0; i < session->programs->nr_probes; i++) {
 		const struct ub_probe *probe = &session->programs->probes[i];
@@ -117,7 +132,8 @@ static struct json_object *programs_list(const struct ub_session *session)
 		if (!bpf_obj_get_info_by_fd(bpf_program__fd(probe->program), &info, &size)) {
 			json_object_object_add(object, "id", json_object_new_uint64(info.id));
 			json_object_object_add(object, "hits",
-					       json_object_new_uint64(info.run_cnt));
+					       counted ? json_object_new_uint64(info.run_cnt)
+						       : NULL);
 			json_object_object_add(object, "misses",
 					       json_object_new_uint64(info.recursion_misses));
 		}

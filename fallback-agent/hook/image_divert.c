@@ -3,7 +3,8 @@
  * What an image needs to take over return addresses (agent/divert.c): the table, and the hooks on
  * what every unwinder calls before it looks behind its own frames: _dl_find_object() (glibc since
  * 2.35 with GCC's unwinder since 12), dl_iterate_phdr() (all others), and where GCC's unwinder is
- * linked in statically the function that looks up a frame.
+ * linked in statically the function that looks up a frame. A static program whose symbols name none
+ * of them has no unwinder.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,8 +29,14 @@ static bool is_library(const char *path)
 	       !strncmp(name, "ld-musl", 7);
 }
 
-static int hook_file(struct ub_image_build *build, const struct ub_point *point, u32 *found,
-		     bool *is_go)
+struct found {
+	u32 nr;
+	bool is_go;
+	bool has_symtab; /* some file has all its symbols */
+};
+
+static int hook_file(struct ub_image_build *build, const struct ub_point *point,
+		     struct found *found)
 {
 	static const char *const names[] = { "_dl_find_object", "dl_iterate_phdr",
 					     "_Unwind_Find_FDE" };
@@ -40,7 +47,8 @@ static int hook_file(struct ub_image_build *build, const struct ub_point *point,
 	if (err)
 		return err;
 	elf = file->modules[0].elf;
-	*is_go |= elf->is_go;
+	found->is_go |= elf->is_go;
+	found->has_symtab |= elf->has_symtab;
 	for (u32 i = 0; i < ub_array_size(names) && !err; i++) {
 		const struct ub_elf_function *function;
 		u64 address;
@@ -51,7 +59,7 @@ static int hook_file(struct ub_image_build *build, const struct ub_point *point,
 		if (!function || function->gap || function->start != address)
 			continue;
 		err = ub_image_add_hook(file, address, 0, UB_HOOK_UNDIVERT);
-		++*found;
+		found->nr++;
 	}
 	return err;
 }
@@ -61,8 +69,8 @@ int ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why)
 	const pid_t pid = build->request->pid;
 	struct ub_point point = {};
 	struct stat stat_ = {};
-	u32 found = 0;
-	bool is_go = false, copies_stacks = false;
+	struct found found = {};
+	bool copies_stacks = false;
 	char path[64];
 	int err = 0;
 
@@ -70,7 +78,7 @@ int ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why)
 	if (!stat(path, &stat_)) {
 		point.dev = stat_.st_dev;
 		point.ino = stat_.st_ino;
-		err = hook_file(build, &point, &found, &is_go);
+		err = hook_file(build, &point, &found);
 		/* Its file may have been replaced, or hold no code. */
 		if (err == -ENOENT || err == -ENOEXEC)
 			err = 0;
@@ -83,18 +91,18 @@ int ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why)
 		    ub_mapping_file(pid, mapping, &point.dev, &point.ino))
 			continue;
 		if (point.dev != stat_.st_dev || point.ino != stat_.st_ino)
-			err = hook_file(build, &point, &found, &is_go);
+			err = hook_file(build, &point, &found);
 	}
 	if (err)
 		return ub_reason_set(why, err, "can't hook the unwinders of process %d: %s", pid,
 				     strerror(-err));
-	if (is_go || copies_stacks || !found)
+	if (found.is_go || copies_stacks || (!found.nr && !found.has_symtab))
 		return ub_reason_set(
 			why, -EOPNOTSUPP,
 			"a function to be probed leaves by a jump that can't be followed, and in "
 			"process %d its return address can't be taken over: %s",
 			pid,
-			is_go		? "Go's runtime looks at them"
+			found.is_go	? "Go's runtime looks at them"
 			: copies_stacks ? "greenlets copy their stacks"
 					: "its exceptions are handled by code without symbols");
 	return 0;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * A program to be measured: functions with fixed first instructions. Reads "NAME CALLS" lines and
- * answers each with the nanoseconds that one of that many calls of bench_NAME took. Its 8 threads
- * sleep, so that a stop has something to stop.
+ * A program to be measured: functions with fixed first instructions. Reads "NAME CALLS THREADS DATA"
+ * lines and answers each with the nanoseconds that one of that many calls of bench_NAME took, in the
+ * slowest of that many threads at once; the second argument points to 16 bytes of the stack, of
+ * static data or of the heap. Its 8 threads sleep, so that a stop has something to stop.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -13,24 +14,34 @@
 
 enum { THREADS = 7 }; /* and the main one */
 
-#define FUNCTION(name, first)                                                                      \
-	long bench_##name(long n);                                                                 \
+#define FUNCTION(name, insns)                                                                      \
+	long bench_##name(long n, const void *data);                                               \
 	__asm__(".text\n.p2align 6\n.globl bench_" #name "\n.type bench_" #name                    \
-		",@function\nbench_" #name ":\n.cfi_startproc\n" first                             \
-		"mov %rsp,%rbp\nlea 1(%rdi),%rax\npop %rbp\nret\n.cfi_endproc\n"                   \
-		".size bench_" #name ",.-bench_" #name "\n")
+		",@function\nbench_" #name ":\n.cfi_startproc\n" insns                             \
+		".cfi_endproc\n.size bench_" #name ",.-bench_" #name "\n")
+#define BODY "mov %rsp,%rbp\nlea 1(%rdi),%rax\npop %rbp\nret\n"
 
-FUNCTION(push, "push %rbp\n");
-FUNCTION(endbr64, "endbr64\npush %rbp\n");
-FUNCTION(nop5, "nopl 0(%rax,%rax,1)\npush %rbp\n");
+FUNCTION(push, "push %rbp\n" BODY);
+FUNCTION(endbr64, "endbr64\npush %rbp\n" BODY);
+FUNCTION(nop5, "nopl 0(%rax,%rax,1)\npush %rbp\n" BODY);
+FUNCTION(tail, "lea bench_push(%rip),%rax\njmp *%rax\n");
 
 static const struct {
 	const char *name;
-	long (*function)(long n);
+	long (*function)(long n, const void *data);
 } functions[] = {
 	{ "push", bench_push },
 	{ "endbr64", bench_endbr64 },
 	{ "nop5", bench_nop5 },
+	{ "tail", bench_tail },
+};
+
+struct job {
+	long (*function)(long n, const void *data);
+	long calls;
+	const char *where;
+	pthread_barrier_t *start;
+	double ns;
 };
 
 static double now_ns(void)
@@ -48,53 +59,59 @@ static void *sleeper(void *arg)
 	return arg;
 }
 
-static pthread_barrier_t all_there;
-
-static void *spinner(void *arg)
+static void *call(void *arg)
 {
-	pthread_barrier_wait(&all_there);
-	for (;;)
-		__asm__ volatile("pause");
-	return arg;
+	static char in_data[16] = "static";
+	struct job *job = arg;
+	char on_stack[16] = "stack", *on_heap = calloc(1, 16), *data = on_stack;
+	double start;
+	long n = 0;
+
+	if (!strcmp(job->where, "data"))
+		data = in_data;
+	else if (!strcmp(job->where, "heap"))
+		data = on_heap;
+	pthread_barrier_wait(job->start);
+	start = now_ns();
+	for (long k = 0; k < job->calls; k++)
+		n = job->function(n, data);
+	job->ns = (now_ns() - start) / (double)job->calls;
+	free(on_heap);
+	if (n != job->calls)
+		abort();
+	return NULL;
 }
 
-static void *waiter(void *arg)
+static double run(struct job *job, int threads)
 {
-	pthread_barrier_wait(&all_there);
-	for (;;)
-		pause();
-	return arg;
-}
+	pthread_barrier_t start;
+	struct job others[8];
+	pthread_t ids[8];
+	double ns;
 
-/* Many threads, idle or all runnable, until the input ends. */
-static int crowd(int nr, void *(*work)(void *))
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-
-	pthread_barrier_init(&all_there, NULL, (unsigned int)nr + 1);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, 256 << 10);
-	for (int i = 0; i < nr; i++) {
-		if (pthread_create(&thread, &attr, work, NULL))
-			return 1;
+	pthread_barrier_init(&start, NULL, (unsigned)threads);
+	job->start = &start;
+	for (int i = 1; i < threads; i++) {
+		others[i] = *job;
+		if (pthread_create(&ids[i], NULL, call, &others[i]))
+			abort();
 	}
-	puts("ready");
-	fflush(stdout);
-	pthread_barrier_wait(&all_there);
-	while (getchar() != EOF)
-		;
-	return 0;
+	call(job);
+	ns = job->ns;
+	for (int i = 1; i < threads; i++) {
+		pthread_join(ids[i], NULL);
+		ns = others[i].ns > ns ? others[i].ns : ns;
+	}
+	return ns;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-	char line[64], name[16];
+	char line[64], name[16], where[16];
+	struct job job = { .where = where };
 	pthread_t thread;
-	long calls;
+	int threads;
 
-	if (argc == 3)
-		return crowd(atoi(argv[1]), strcmp(argv[2], "idle") ? spinner : waiter);
 	for (int i = 0; i < THREADS; i++) {
 		if (pthread_create(&thread, NULL, sleeper, NULL))
 			return 1;
@@ -102,23 +119,14 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	puts("ready");
 	while (fgets(line, sizeof(line), stdin)) {
-		double start, ns = 0;
-
-		if (sscanf(line, "%15s %ld", name, &calls) != 2)
+		if (sscanf(line, "%15s %ld %d %15s", name, &job.calls, &threads, where) != 4 ||
+		    threads < 1 || threads > 8)
 			return 2;
-		for (size_t i = 0; i < sizeof(functions) / sizeof(*functions); i++) {
-			long n = 0;
-
-			if (strcmp(name, functions[i].name))
-				continue;
-			start = now_ns();
-			for (long k = 0; k < calls; k++)
-				n = functions[i].function(n);
-			ns = (now_ns() - start) / (double)calls;
-			if (n != calls)
-				return 3;
-		}
-		printf("%f\n", ns);
+		job.function = NULL;
+		for (size_t i = 0; i < sizeof(functions) / sizeof(*functions); i++)
+			if (!strcmp(name, functions[i].name))
+				job.function = functions[i].function;
+		printf("%f\n", job.function ? run(&job, threads) : 0.0);
 	}
 	return 0;
 }

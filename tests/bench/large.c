@@ -62,18 +62,20 @@ static void run(const char *name, u32 nr_probes, int rounds, const char *const *
 int main(int argc, char **argv)
 {
 	int rounds = argc > 1 ? atoi(argv[1]) : 11;
-	char entries[4096];
+	char entries[4096], crowd[4096];
 	ssize_t n = readlink("/proc/self/exe", entries, sizeof(entries) - 32);
 	const char *eight[] = { entries, NULL };
-	const char *idle[] = { entries, "1000", "idle", NULL };
-	const char *busy[] = { entries, "1000", "busy", NULL };
+	const char *idle[] = { crowd, "1000", "idle", NULL };
+	const char *busy[] = { crowd, "1000", "busy", NULL };
 
 	if (rounds < 1 || rounds > MAX_ROUNDS || n < 0) {
 		fprintf(stderr, "usage: large [ROUNDS]\n");
 		return 2;
 	}
 	entries[n] = '\0';
+	strcpy(crowd, entries);
 	strcpy(strrchr(entries, '/') + 1, "bench_entries");
+	strcpy(strrchr(crowd, '/') + 1, "bench_crowd");
 	printf("%-28s %12s %12s %12s %12s   (medians of %d)\n", "ms, userspace", "attach",
 	       "pause of it", "main alone", "pause out", rounds);
 	run("1 probe, 8 threads", 1, rounds, eight);

@@ -17,14 +17,12 @@
 #include <unistd.h>
 
 #include <helper/helper.h>
-#include <jit/jit.h>
 #include <map/cpu.h>
-#include <map/event_ring.h>
 #include <program/program.h>
 
-#include "../map/sides.h"
+#include "maps.h"
 
-#define OPS	   1000
+#define OPS	   BENCH_MAP_OPS
 #define MAX_ROUNDS 101
 #define REPEAT	   20
 
@@ -37,15 +35,7 @@
 #define CALL(f)	       INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
 #define EXIT()	       INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
-enum operation { LOOKUP, UPDATE, DELETE, PUSH, POP, RINGBUF };
-
 static const char *const names[] = { "lookup", "update", "delete", "push", "pop", "output" };
-
-struct row {
-	const char *type_name;
-	u32 type;
-	enum operation operation;
-};
 
 static const struct row rows[] = {
 	{ "hash", BPF_MAP_TYPE_HASH, UPDATE },
@@ -55,10 +45,13 @@ static const struct row rows[] = {
 	{ "array", BPF_MAP_TYPE_ARRAY, LOOKUP },
 	{ "percpu_hash", BPF_MAP_TYPE_PERCPU_HASH, UPDATE },
 	{ "percpu_hash", BPF_MAP_TYPE_PERCPU_HASH, LOOKUP },
+	{ "percpu_hash", BPF_MAP_TYPE_PERCPU_HASH, DELETE },
 	{ "percpu_array", BPF_MAP_TYPE_PERCPU_ARRAY, UPDATE },
 	{ "percpu_array", BPF_MAP_TYPE_PERCPU_ARRAY, LOOKUP },
 	{ "lru_hash", BPF_MAP_TYPE_LRU_HASH, UPDATE },
 	{ "lru_hash", BPF_MAP_TYPE_LRU_HASH, LOOKUP },
+	{ "lru_percpu", BPF_MAP_TYPE_LRU_PERCPU_HASH, UPDATE },
+	{ "lru_percpu", BPF_MAP_TYPE_LRU_PERCPU_HASH, LOOKUP },
 	{ "queue", BPF_MAP_TYPE_QUEUE, PUSH },
 	{ "queue", BPF_MAP_TYPE_QUEUE, POP },
 	{ "stack", BPF_MAP_TYPE_STACK, PUSH },
@@ -118,7 +111,7 @@ static u32 make_program(const struct row *row, struct bpf_insn *insns, int map_i
 	return n;
 }
 
-static struct ub_map_attr attr_of(const struct row *row)
+struct ub_map_attr bench_map_attr_of(const struct row *row)
 {
 	struct ub_map_attr attr = {
 		.type = row->type, .key_size = 8, .value_size = 8, .max_entries = OPS, .id = 1
@@ -128,12 +121,12 @@ static struct ub_map_attr attr_of(const struct row *row)
 		attr.key_size = 4;
 	if (row->operation == PUSH || row->operation == POP)
 		attr.key_size = 0;
-	if (row->type == BPF_MAP_TYPE_LRU_HASH)
+	if (row->type == BPF_MAP_TYPE_LRU_HASH || row->type == BPF_MAP_TYPE_LRU_PERCPU_HASH)
 		attr.max_entries = 4 * OPS;
 	if (row->operation == RINGBUF) {
 		attr.key_size = 0;
 		attr.value_size = 0;
-		attr.max_entries = 1u << 16;
+		attr.max_entries = 1u << 18; /* as libbpf-tools have it */
 	}
 	return attr;
 }
@@ -146,7 +139,7 @@ static u64 now_ns(void)
 	return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
 }
 
-static int load_kernel(const struct row *row, int map)
+int bench_map_load_kernel(const struct row *row, int map)
 {
 	struct bpf_insn insns[32];
 	static char log[65536];
@@ -170,7 +163,7 @@ static int load_kernel(const struct row *row, int map)
 }
 
 /* Nanoseconds for one run of the program. */
-static u64 run_kernel(int program)
+u64 bench_map_run_kernel(int program)
 {
 	union bpf_attr attr;
 	u8 packet[64] = { 0 };
@@ -184,17 +177,6 @@ static u64 run_kernel(int program)
 		return 0;
 	return attr.test.duration;
 }
-
-struct prepared {
-	struct ub_map map;
-	struct ub_jitted *jitted;
-	struct ub_event_ring *ring;
-	struct ub_event_reader *reader;
-	struct ub_process process;
-	struct ub_map *maps[1];
-	int kernel_map, kernel_program;
-	u8 *kernel_ring;
-};
 
 /* What the daemon finds out about a target: where a thread's own id stands in its TCB. */
 static void find_tid(struct ub_process *process)
@@ -212,9 +194,9 @@ static void find_tid(struct ub_process *process)
 	}
 }
 
-static int prepare_ours(const struct row *row, struct prepared *p)
+int bench_map_prepare_ours(const struct row *row, struct prepared *p)
 {
-	struct ub_map_attr attr = attr_of(row);
+	struct ub_map_attr attr = bench_map_attr_of(row);
 	u64 helpers[UB_MAX_HELPER] = { 0 };
 	struct ub_code code = { 0 };
 	struct bpf_insn insns[32];
@@ -304,14 +286,14 @@ static int by_value(const void *a, const void *b)
 static int measure(const struct row *row, u32 rounds)
 {
 	u64 ours[MAX_ROUNDS], kernels[MAX_ROUNDS];
-	struct ub_map_attr attr = attr_of(row);
+	struct ub_map_attr attr = bench_map_attr_of(row);
 	struct prepared p = { .kernel_map = -1, .kernel_program = -1 };
 
-	if (prepare_ours(row, &p))
+	if (bench_map_prepare_ours(row, &p))
 		return 1;
 	p.kernel_map = kernel_map_create(&attr);
 	if (p.kernel_map >= 0)
-		p.kernel_program = load_kernel(row, p.kernel_map);
+		p.kernel_program = bench_map_load_kernel(row, p.kernel_map);
 	for (u32 round = 0; round < rounds; round++) {
 		struct ub_run run = { .process = &p.process,
 				      .maps = p.maps,
@@ -327,15 +309,15 @@ static int measure(const struct row *row, u32 rounds)
 			else
 				restore(row, &p);
 			if (p.kernel_program >= 0 && row->operation != RINGBUF) {
-				took = run_kernel(p.kernel_program);
+				took = bench_map_run_kernel(p.kernel_program);
 				best_kernel = took && took < best_kernel ? took : best_kernel;
 			} else if (p.kernel_program >= 0) {
 				/* A ring of its own each time: nobody reads this one. */
 				int map = kernel_map_create(&attr), program = -1;
 
 				if (i < 1 && map >= 0)
-					program = load_kernel(row, map);
-				took = program >= 0 ? run_kernel(program) : 0;
+					program = bench_map_load_kernel(row, map);
+				took = program >= 0 ? bench_map_run_kernel(program) : 0;
 				best_kernel = took && took < best_kernel ? took : best_kernel;
 				if (program >= 0)
 					close(program);
@@ -385,5 +367,5 @@ int main(int argc, char **argv)
 	printf("%-13s %-7s %8s %8s\n", "ns per", "op", "kernel", "ours");
 	for (u32 i = 0; i < ub_array_size(rows); i++)
 		bad |= measure(&rows[i], rounds);
-	return bad;
+	return bad | bench_map_producers(rounds);
 }

@@ -2,7 +2,8 @@
 /*
  * differential [-n PROGRAMS] [-t SECONDS] [-s SEED] [-m MEMORIES] [-K]: random programs on the
  * interpreter, the JIT (with and without BMI2) and, as root, the kernel; all must agree on the
- * memory, the result and every register. A difference is printed as a program with its seed.
+ * memory, the result and every register. A difference is printed as a program with its seed; with
+ * UBPF_SHOW_REFUSED set, so is what the kernel refuses.
  */
 #include <getopt.h>
 #include <stdlib.h>
@@ -69,7 +70,7 @@ static bool try_program(u64 seed, u32 nr_memories, bool kernel)
 		if (!vm_load(engine, &test, &loaded[engine], &why))
 			continue;
 		if (engine == VM_KERNEL) {
-			if (!nr_refused++) {
+			if (!nr_refused++ || getenv("UBPF_SHOW_REFUSED")) {
 				printf("note: seed %llu: the kernel refuses it: %s\n",
 				       (unsigned long long)seed, why.text);
 				if (getenv("UBPF_SHOW_REFUSED"))
@@ -82,6 +83,8 @@ static bool try_program(u64 seed, u32 nr_memories, bool kernel)
 		print_program();
 		fine = false;
 	}
+	if (test.has_maps)
+		vm_maps_reset();
 	for (u32 i = 0; i < nr_memories && fine; i++) {
 		generate_memory(&r, &test, test.memory);
 		for (int engine = 0; engine < VM_NR_ENGINES && fine; engine++) {

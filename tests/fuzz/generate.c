@@ -6,9 +6,11 @@
  *pointer or a bounded value make it, use it and leave a scalar behind.
  *
  *	memory	0 .. 255 data, 256 .. 343 registers at the end
- *	stack	-64 .. -1 data, -72 the pointer, -80 and -88 loop counters
+ *	stack	-64 .. -1 data, -72 the pointer, -80 and -88 loop counters, -92 a map's key, -104 a
+ *		map's address on its way to a call
  *
- * The main function may call two subprograms and, through bpf_loop, a callback.
+ * The main function may call two subprograms and, through bpf_loop, a callback. Maps are those of
+ * the harness.
  */
 #include "generate.h"
 
@@ -19,7 +21,9 @@
 #define DATA	     256
 #define STACK_DATA   64
 #define POINTER_SLOT (-72)
-#define STACK_DEPTH  96
+#define KEY_SLOT     (-92)
+#define MAP_SLOT     (-104)
+#define STACK_DEPTH  104
 #define MAX_STEPS    48
 #define NR_SUBPROGS  2
 
@@ -31,7 +35,10 @@ struct generator {
 	u8 loops;     /* nested loops */
 	u32 branches; /* of this program: what the verifier has to walk grows with them */
 	bool may_call;
-	u32 calls[16]; /* calls to patch, and which function they lead to */
+	bool may_use_maps;
+	bool only_saved; /* r1 .. r5 are gone: scalars are r0 and r6 .. r9 */
+	u8 value;	 /* a second register that is no scalar: a map's value; 0xff = none */
+	u32 calls[16];	 /* calls to patch, and which function they lead to */
 	u8 callee[16];
 	u32 nr_calls;
 };
@@ -79,7 +86,7 @@ static u8 scalar(struct generator *g)
 
 	do
 		reg = below(g, 10);
-	while (reg == g->pointer);
+	while (reg == g->pointer || reg == g->value || (g->only_saved && reg >= 1 && reg <= 5));
 	return reg;
 }
 
@@ -318,20 +325,164 @@ static void step_variable(struct generator *g)
 	}
 }
 
-/* mov + add of a stack or memory address: the JIT makes it a lea. */
+/* mov + add of a stack or memory address, which the JIT makes a lea, and an access on either side of
+ * it. */
 static void step_address(struct generator *g)
 {
+	u32 size = below(g, 4), bytes = 1u << size;
+	bool stack = below(g, 2);
+	s32 at = (s32)below(g, stack ? STACK_DATA / bytes : DATA / bytes) * (s32)bytes;
+	s32 address_at = (s32)below(g, stack ? STACK_DATA : DATA);
 	u8 address = scalar(g);
-	s32 off = 8 * (s32)below(g, 8);
 
-	if (below(g, 2)) {
-		emit(g, BPF_ALU64 | BPF_MOV | BPF_X, address, 10, 0, 0);
-		emit(g, BPF_ALU64 | BPF_ADD | BPF_K, address, 0, 0, off - STACK_DATA);
-	} else {
-		emit(g, BPF_ALU64 | BPF_MOV | BPF_X, address, g->pointer, 0, 0);
-		emit(g, BPF_ALU64 | BPF_ADD | BPF_K, address, 0, 0, off + (below(g, 2) ? 128 : 0));
+	emit(g, BPF_ALU64 | BPF_MOV | BPF_X, address, stack ? 10 : g->pointer, 0, 0);
+	emit(g, BPF_ALU64 | BPF_ADD | BPF_K, address, 0, 0,
+	     stack ? address_at - STACK_DATA : address_at);
+	if (below(g, 2))
+		emit(g, BPF_ST | BPF_MEM | sizes[size], address, 0, (s16)(at - address_at),
+		     (s32)random_value(&g->r));
+	emit(g, BPF_LDX | BPF_MEM | sizes[size], address, address, (s16)(at - address_at), 0);
+}
+
+/* Reads and writes of a map's value of @size bytes in register g->value. */
+static void use_value(struct generator *g, u32 size, bool percpu)
+{
+	static const s32 atomics[] = { BPF_ADD, BPF_OR, BPF_XOR, BPF_ADD | BPF_FETCH, BPF_XCHG };
+	u32 log = below(g, 4), bytes = 1u << log;
+	s16 off = (s16)(below(g, size / bytes) * bytes);
+	u8 reg = scalar(g), code = BPF_MEM | sizes[log];
+
+	switch (below(g, 5)) {
+	case 0:
+		emit(g, BPF_LDX | code, reg, g->value, off, 0);
+		break;
+	case 1:
+		emit(g, BPF_STX | code, g->value, reg, off, 0);
+		break;
+	case 2:
+		emit(g, BPF_ST | code, g->value, 0, off, (s32)random_value(&g->r));
+		break;
+	case 3:
+		if (log >= 2) {
+			emit(g, BPF_STX | BPF_ATOMIC | sizes[log], g->value, reg, off,
+			     atomics[below(g, ub_array_size(atomics))]);
+			break;
+		}
+		/* fall through */
+	default: /* a counter */
+		if (percpu) {
+			g->test->has_flags = true;
+			g->test->flags[g->test->nr] = UB_INSN_PERCPU;
+			g->test->flags[g->test->nr + 2] = UB_INSN_PERCPU;
+		}
+		emit(g, BPF_LDX | code, reg, g->value, off, 0);
+		if (below(g, 2))
+			emit(g, BPF_ALU64 | BPF_ADD | BPF_K, reg, 0, 0, (s32)random_value(&g->r));
+		else
+			emit(g, BPF_ALU64 | BPF_XOR | BPF_X, reg, scalar(g), 0, 0);
+		emit(g, BPF_STX | code, g->value, reg, off, 0);
+		break;
 	}
-	emit(g, BPF_LDX | BPF_MEM | BPF_DW, address, address, 0, 0);
+}
+
+/* r1 = the map, r2 = a key that may or may not be there. The map's address comes in ways that the
+ * JIT sees through, and in one that it does not. */
+static void emit_map_and_key(struct generator *g, u32 map)
+{
+	if (below(g, 4))
+		emit(g, BPF_ST | BPF_MEM | BPF_W, 10, 0, KEY_SLOT, (s32)below(g, VM_MAP_KEYS - 1));
+	else
+		emit(g, BPF_STX | BPF_MEM | BPF_W, 10, scalar(g), KEY_SLOT, 0);
+	if (map == VM_MAP_HASH) { /* only those that a reset knows */
+		emit(g, BPF_LDX | BPF_MEM | BPF_W, 1, 10, KEY_SLOT, 0);
+		emit(g, BPF_ALU | BPF_AND | BPF_K, 1, 0, 0, VM_MAP_KEYS - 1);
+		emit(g, BPF_STX | BPF_MEM | BPF_W, 10, 1, KEY_SLOT, 0);
+	}
+	emit(g, BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, (s32)map);
+	emit(g, 0, 0, 0, 0, 0);
+	if (!below(g, 4)) {
+		emit(g, BPF_STX | BPF_MEM | BPF_DW, 10, 1, MAP_SLOT, 0);
+		emit(g, BPF_LDX | BPF_MEM | BPF_DW, 1, 10, MAP_SLOT, 0);
+	}
+	emit(g, BPF_ALU64 | BPF_MOV | BPF_X, 2, 10, 0, 0);
+	emit(g, BPF_ALU64 | BPF_ADD | BPF_K, 2, 0, 0, KEY_SLOT);
+}
+
+static void refill(struct generator *g);
+
+/* The value in r0, if there is one, is used, and r0 a scalar again. */
+static void step_lookup(struct generator *g)
+{
+	static const u8 lookups[] = { VM_MAP_ARRAY, VM_MAP_PERCPU, VM_MAP_HASH };
+	u32 map = lookups[below(g, ub_array_size(lookups))], at, nr = 1 + below(g, 3);
+	bool refill_first = below(g, 2);
+
+	emit_map_and_key(g, map);
+	emit(g, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_lookup_elem);
+	g->value = 0;
+	if (refill_first)
+		refill(g);
+	g->only_saved = !refill_first;
+	at = g->test->nr;
+	emit(g, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 0, 0);
+	for (u32 i = 0; i < nr; i++)
+		use_value(g, VM_MAP_VALUE, map == VM_MAP_PERCPU);
+	emit(g, BPF_LDX | BPF_MEM | BPF_DW, 0, 0, 8 * (s16)below(g, 2), 0);
+	g->test->insns[at].off = (s16)(g->test->nr - at - 1);
+	g->value = 0xff;
+	g->only_saved = false;
+	if (!refill_first)
+		refill(g);
+}
+
+/* An update or deletion; arrays refuse the latter. r0 is the error. */
+static void step_update(struct generator *g)
+{
+	u32 map = below(g, 3) ? VM_MAP_HASH : below(g, 2) ? VM_MAP_ARRAY : VM_MAP_PERCPU;
+
+	emit_map_and_key(g, map);
+	if (below(g, 3)) {
+		emit(g, BPF_ALU64 | BPF_MOV | BPF_X, 3, 10, 0, 0);
+		emit(g, BPF_ALU64 | BPF_ADD | BPF_K, 3, 0, 0,
+		     -STACK_DATA + 8 * (s32)below(g, STACK_DATA / 8 - 1));
+		emit(g, BPF_ALU64 | BPF_MOV | BPF_K, 4, 0, 0, (s32)below(g, 4));
+		emit(g, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_update_elem);
+	} else {
+		emit(g, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_delete_elem);
+	}
+	refill(g);
+}
+
+/* Global data: the value's address is a constant. */
+static void step_data(struct generator *g)
+{
+	s32 off = 8 * (s32)below(g, VM_MAP_DATA_SIZE / 8 - 2);
+	u32 nr = 1 + below(g, 3);
+
+	g->value = scalar(g);
+	emit(g, BPF_LD | BPF_IMM | BPF_DW, g->value, BPF_PSEUDO_MAP_VALUE, 0, VM_MAP_DATA);
+	emit(g, 0, 0, 0, 0, off);
+	for (u32 i = 0; i < nr; i++)
+		use_value(g, VM_MAP_VALUE, false);
+	emit(g, BPF_LDX | BPF_MEM | BPF_DW, g->value, g->value, 0, 0);
+	g->value = 0xff;
+}
+
+static void step_map(struct generator *g)
+{
+	g->test->has_maps = true;
+	g->branches++;
+	switch (below(g, 4)) {
+	case 0:
+		step_update(g);
+		break;
+	case 1:
+		step_data(g);
+		break;
+	default:
+		step_lookup(g);
+		break;
+	}
 }
 
 static void emit_steps(struct generator *g, u32 nr);
@@ -463,6 +614,8 @@ static void emit_step(struct generator *g)
 		step_may_goto(g);
 	else if (g->may_call && !g->loops && kind >= 18 && kind < 22)
 		step_call(g);
+	else if (g->may_use_maps && g->branches < 10 && kind >= 22 && kind < 29)
+		step_map(g);
 	else if (kind < 36)
 		step_memory(g);
 	else if (kind < 44)
@@ -564,16 +717,22 @@ static void emit_callback(struct generator *g)
 
 void generate_program(u64 seed, struct vm_case *test)
 {
-	struct generator g = { .r = { seed * 0x2545f4914f6cdd1dull }, .test = test };
+	struct generator g = {
+		.r = { seed * 0x2545f4914f6cdd1dull },
+		.test = test,
+		.value = 0xff,
+	};
 	u32 starts[NR_SUBPROGS + 1], nr_main_calls;
 
 	test->nr = 0;
 	memset(test->flags, 0, sizeof(test->flags));
 	test->has_flags = false;
+	test->has_maps = false;
 	test->memory_size = DATA + 80 + STACK_DATA;
 	test->stack_depth = STACK_DEPTH;
 
 	g.may_call = below(&g, 3) == 0;
+	g.may_use_maps = below(&g, 2);
 	emit_head(&g);
 	emit_steps(&g, 1 + below(&g, MAX_STEPS));
 	emit_tail(&g);

@@ -5,7 +5,7 @@
  */
 #include <interpreter/interpreter.h>
 #include <isa/isa.h>
-#include <jit/jit.h>
+#include <jit/x86_64/compile.h>
 
 #define MAX_INSNS 512
 
@@ -39,8 +39,10 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 		ub_isa_print(&insns[pc], text, sizeof(text));
 		pc += insns[pc].code == (BPF_LD | BPF_IMM | BPF_DW);
 	}
-	if (!ub_jit_compile(program, &code, &why))
-		ub_code_free(&code);
+	for (int bmi2 = 0; bmi2 < 2; bmi2++) {
+		if (!jit_compile_x86_64(program, bmi2, &code, &why))
+			ub_code_free(&code);
+	}
 	if (ub_interpret(program, memory, sizeof(memory), &run, &options, &result, &why))
 		result = 0;
 	ub_program_free(program);

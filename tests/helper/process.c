@@ -223,7 +223,8 @@ static void test_reads(void **state)
 	memset(text, 'x', sizeof(text));
 	strcpy((char *)page, "hello");
 	assert_int_equal(CALL(probe_read_user_str, text, sizeof(text), page), 6);
-	assert_memory_equal(text, "hello\0xxx", 9);
+	/* Whole words are copied. */
+	assert_memory_equal(text, "hello\0\0\0x", 9);
 	assert_int_equal(CALL(probe_read_user_str, text, 3, page), 3);
 	assert_memory_equal(text, "he\0lo", 5);
 	assert_int_equal(CALL(probe_read_user_str, text, 0, page), 0);

@@ -20,9 +20,9 @@
 		"	.4byte 992f - 991f, 994f - 993f, 3\n"                                            \
 		"991:	.asciz \"stapsdt\"\n"                                                        \
 		"992:	.balign 4\n"                                                                 \
-		"993:	.8byte 990b, _.stapsdt.base, " #provider "_" #name "_semaphore\n"           \
-		"	.asciz \"" #provider "\"\n"                                                 \
-		"	.asciz \"" #name "\"\n"                                                     \
+		"993:	.8byte 990b, _.stapsdt.base, " #provider "_" #name "_semaphore\n"          \
+		"	.asciz \"" #provider "\"\n"                                                \
+		"	.asciz \"" #name "\"\n"                                                    \
 		"	.asciz \"-8@%0 -8@%1\"\n"                                                        \
 		"994:	.balign 4\n"                                                                 \
 		"	.popsection\n"                                                                   \

@@ -39,9 +39,25 @@ done
 echo "$answer" | expect "default engine" 0 2a
 echo "$wild" | expect "out of bounds" 1 "insn 0: read of 8 bytes at 0x0 is out of bounds" --interpret
 echo "$wild" | expect "crash" 1 "the program crashed" --jit
+for engine in --interpret --jit; do	# a helper that is given an address of nobody's
+	echo "b701000000000100 8500000001000000 9500000000000000" |
+		expect "wild helper $engine" 1 "the program crashed" $engine
+done
+recursion="85100000ffffffff 9500000000000000"
+echo "$recursion" | expect "recursion" 1 "insn 0: more than 8 frames deep" --interpret
+echo "$recursion" | expect "recursion, compiled" 1 "the program crashed" --jit
 echo "$answer" | expect "dump" 0 "mov eax" --dump-jit
 echo "$answer" | expect "disassemble" 0 "0: (b7) r0 = 42" --disassemble
+printf 'b700\0' | expect "no text" 1 'not a hex digit: \x00'
+echo "$answer" | expect "unknown option" 2 "unrecognized option" --foo
+echo "0500ff7f00000000 9500000000000000" | expect "far jump" 1 "insn 0: jump out of range"
+echo "0500010000000000 180000000100000000000000 00000000 9500000000000000" |
+	expect "into an immediate" 1 "insn 0: jump into the middle of ldimm64 insn 2"
 echo "$answer" | expect "two memories" 2 "only one MEMORY_HEX" 00 11
+if [ -e /dev/full ] && echo "$answer" | "$run" vm >/dev/full 2>"$dir/full"; then
+	echo "FAIL a result that could not be written is a success"
+	: >"$dir/failed"
+fi
 
 clang=$(command -v clang-19 || command -v clang-14 || command -v clang)
 if [ -n "$clang" ]; then

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Runs one program on the interpreter, the JIT (with and without BMI2) and the real kernel. A case
- * is a program in the internal form without maps or helpers of its own, called with r1 = memory, r2
- * = its length; what comes out is r0 and the memory.
+ * is a program in the internal form, called with r1 = memory, r2 = its length; what comes out is r0
+ * and the memory. It may use a fixed set of maps, of which each engine has its own copy.
  */
 #ifndef UB_TESTS_VM_HARNESS_H
 #define UB_TESTS_VM_HARNESS_H
@@ -21,6 +21,7 @@ struct vm_case {
 	u32 nr;
 	u8 flags[HARNESS_MAX_INSNS]; /* UB_INSN_x that the verifier would have found; mostly 0 */
 	bool has_flags;
+	bool has_maps;	 /* its maps are vm_map_attrs */
 	u32 stack_depth; /* of each subprogram; 0 = unknown */
 	u8 memory[HARNESS_MAX_MEMORY] __attribute__((aligned(16)));
 	u32 memory_size;
@@ -58,8 +59,32 @@ void vm_unload(struct vm_loaded *loaded);
 /* Whether programs can be loaded into the kernel here. */
 bool vm_kernel_available(void);
 
-/* The same helpers for all: bpf_ktime_get_ns (5), get_smp_processor_id (8), bpf_loop (181). */
-extern const ub_helper_fn vm_helpers[256];
+/* What programs with maps find: 16-byte values, and one of VM_MAP_DATA_SIZE bytes that they address
+ * directly. */
+enum {
+	VM_MAP_ARRAY,
+	VM_MAP_PERCPU,
+	VM_MAP_HASH,
+	VM_MAP_DATA,
+	VM_NR_MAPS,
+};
+
+#define VM_MAP_VALUE	 16
+#define VM_MAP_ENTRIES	 4
+#define VM_MAP_KEYS	 8 /* programs use keys below */
+#define VM_MAP_DATA_SIZE 128
+
+extern const struct ub_map_attr vm_map_attrs[VM_NR_MAPS];
+
+/* The copy of an engine other than the kernel. Keeps this thread on its CPU from then on. */
+struct ub_map **vm_maps(enum vm_engine engine);
+/* The kernel's, in -errno form. */
+int vm_map_fd(u32 index);
+/* Makes all copies what they were at first: zeroes, and an empty hash. */
+void vm_maps_reset(void);
+
+/* What programs find in run->process. */
+struct ub_process *vm_process(void);
 
 bool vm_outcome_differs(const struct vm_case *test, const struct vm_outcome *a,
 			const struct vm_outcome *b);

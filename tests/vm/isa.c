@@ -96,6 +96,30 @@ static const struct {
 	  4,
 	  { { BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 1 }, { BPF_LD | BPF_IMM | BPF_DW }, { 0 }, EXIT },
 	  -EINVAL },
+	{ "insn 0: jump into the middle of ldimm64 insn 2",
+	  4,
+	  { { BPF_JMP32 | BPF_JA, 0, 0, 0, 1 }, { BPF_LD | BPF_IMM | BPF_DW }, { 0 }, EXIT },
+	  -EINVAL },
+	{ "insn 0: jump into the middle of ldimm64 insn 2",
+	  4,
+	  { { BPF_JMP | BPF_CALL, 0, 1, 0, 1 }, { BPF_LD | BPF_IMM | BPF_DW }, { 0 }, EXIT },
+	  -EINVAL },
+	{ "insn 0: jump into the middle of ldimm64 insn 2",
+	  4,
+	  { { BPF_JMP | BPF_JCOND, 0, 0, 1 }, { BPF_LD | BPF_IMM | BPF_DW }, { 0 }, EXIT },
+	  -EINVAL },
+	{ "insn 0: invalid insn idx 1",
+	  3,
+	  { { BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_FUNC, 0, 0 }, { 0 }, EXIT },
+	  -EINVAL },
+	{ "insn 0: jump out of range from insn 0 to 6",
+	  2,
+	  { { BPF_JMP | BPF_JCOND, 0, 0, 5 }, EXIT },
+	  -EINVAL },
+	{ "insn 1: jump out of range from insn 1 to 32769",
+	  3,
+	  { MOV(0, 0), { BPF_JMP32 | BPF_JSLT | BPF_X, 0, 1, 32767 }, EXIT },
+	  -EINVAL },
 	{ "insn 0: invalid insn idx 9",
 	  3,
 	  { { BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_FUNC, 0, 8 }, { 0 }, EXIT },
@@ -137,6 +161,7 @@ static void sizes_are_limited(void **state)
 		insns[i] = (struct bpf_insn) { BPF_ALU64 | BPF_MOV | BPF_K };
 	insns[1000000] = (struct bpf_insn) { BPF_JMP | BPF_EXIT };
 	assert_int_equal(ub_isa_check(insns, 1000001, &why), -E2BIG);
+	assert_non_null(strstr(why.text, "1000001 instructions"));
 	insns[999999] = (struct bpf_insn) { BPF_JMP | BPF_EXIT };
 	assert_int_equal(ub_isa_check(insns, 1000000, &why), 0);
 }
@@ -217,7 +242,7 @@ static void prints_as_the_kernel(void **state)
 
 	if (!vm_kernel_available())
 		skip();
-	for (u64 seed = 1; seed <= 24; seed++) {
+	for (u64 seed = 1; seed <= 48; seed++) {
 		union bpf_attr attr = {
 			.prog_type = BPF_PROG_TYPE_SOCKET_FILTER,
 			.insns = (u64)test.insns,
@@ -229,6 +254,8 @@ static void prints_as_the_kernel(void **state)
 		int fd;
 
 		generate_program(seed, &test);
+		if (test.has_maps) /* maps that do not exist: there would be no log */
+			continue;
 		/* r1 is no memory here: the log ends early, unless it becomes something harmless.
 		 */
 		for (u32 pc = 0; pc < test.nr; pc++) {

@@ -79,13 +79,6 @@ static bool wants_root(const char *tool)
 	return false;
 }
 
-/* Tools that look at tracefs even for what perf_event_open(2) does, or, on a machine without
- * uprobes, any tool: those ask sysfs for them. */
-static bool asks_files(const char *tool)
-{
-	return wants_root(tool) || access("/sys/bus/event_source/devices/uprobe/type", R_OK);
-}
-
 /* --- what the daemon says ------------------------------------------------------------------------
  */
 
@@ -150,7 +143,6 @@ static int enter_listener(const char *tool, const struct ub_exec_options *option
 {
 	_cleanup_close_ int sock = -1, listener = -1, go = -1;
 	pid_t guard;
-	u32 flags;
 	int err;
 
 	sock = ub_client_connect(why);
@@ -159,9 +151,7 @@ static int enter_listener(const char *tool, const struct ub_exec_options *option
 	err = start_printer(sock, &go);
 	if (err)
 		return ub_reason_set(why, err, "can't start a process: %s", strerror(-err));
-	flags = (wants_root(tool) ? UB_FILTER_AS_ROOT : 0) |
-		(asks_files(tool) ? UB_FILTER_FILES : 0);
-	listener = ub_filter_install(flags, why);
+	listener = ub_filter_install(wants_root(tool) ? UB_FILTER_AS_ROOT : 0, why);
 	if (listener < 0)
 		return listener;
 	err = ub_client_hello(sock, UB_HELLO_LISTENER, options->pids, options->nr_pids, 0, listener,

@@ -3,8 +3,9 @@
  * Which calls leave the process, and which do not.
  *
  * bpf(2), perf_event_open(2) and epoll_ctl(2) are told by number, ioctl(2) by its request: all of
- * perf's are of type '$', and no other ioctl costs more than the filter. mmap(2) of a shared file
- * is looked at (and passed on) because it tells the size of a perf buffer. Everything of another
+ * perf's are of type '$', and no other ioctl costs more than the filter. open(2) is looked at for
+ * the files by which tools ask about the kernel, poll(2), select(2) and mmap(2) of a shared file
+ * for our files, which must be the right ones for each (kernel/poll.c). Everything of another
  * architecture (i386, x32) is left alone.
  *
  * WAIT_KILLABLE_RECV: once the daemon has taken a call, a signal no longer takes the caller out of
@@ -49,40 +50,77 @@
 /* No system call has this number: what stands here never matches. */
 #define NONE 0x3fffffff
 
+/* Looked at by the daemon whatever their arguments; bpf(2) first. */
+static const u32 notified[] = {
+	SYS_bpf,      SYS_perf_event_open, SYS_epoll_ctl, SYS_openat, SYS_open,	  SYS_statfs,
+	SYS_readlink, SYS_readlinkat,	   SYS_poll,	  SYS_ppoll,  SYS_select, SYS_pselect6,
+};
+
+/* For tools that want to be root: their result is 0. */
+static const u32 root_only[] = { SYS_geteuid, SYS_getuid, SYS_setrlimit, SYS_prlimit64 };
+
+#define NR_NOTIFIED ub_array_size(notified)
+#define NR_ROOT	    ub_array_size(root_only)
+
+/* Where in the filter: the tests of one number each, those of arguments, and the three ends. */
+enum {
+	NUMBERS = 4,
+	ROOT_NUMBERS = NUMBERS + NR_NOTIFIED,
+	ARGUMENTS = ROOT_NUMBERS + NR_ROOT,
+	ALLOW = ARGUMENTS + 10,
+	NOTIFY,
+	ZERO,
+	FILTER_SIZE,
+};
+
+/* Jumps go over instructions. */
+#define TO(target, from) ((u8)((target) - (from)-1))
+
+static void make_filter(struct sock_filter *code, u32 flags)
+{
+	const u32 at = ARGUMENTS;
+	const bool root = flags & UB_FILTER_AS_ROOT, all = !(flags & UB_FILTER_BPF_ONLY);
+	const struct sock_filter start[] = {
+		LOAD(arch),
+		IF_EQUAL(AUDIT_ARCH_X86_64, 0, TO(ALLOW, 1)),
+		LOAD(nr),
+		IF_AT_LEAST(X32_BIT, TO(ALLOW, 3), 0),
+	};
+	const struct sock_filter end[] = {
+		/* 0 */ IF_EQUAL(SYS_mmap, 0, 5),
+		/* 1 */ LOAD(args[3]),
+		/* 2: those of a fixed place may be our surgeon's, and must not be held */
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MAP_SHARED | MAP_PRIVATE | MAP_FIXED_NOREPLACE),
+		/* 3 */ IF_EQUAL(MAP_SHARED, 0, TO(ALLOW, at + 3)),
+		/* 4 */ LOAD(args[4]),
+		/* 5 */ IF_EQUAL(0xffffffff, TO(ALLOW, at + 5), TO(NOTIFY, at + 5)),
+		/* 6 */ IF_EQUAL(SYS_ioctl, 0, TO(ALLOW, at + 6)),
+		/* 7 */ LOAD(args[1]),
+		/* 8 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
+		/* 9 */ IF_EQUAL('$' << 8, TO(NOTIFY, at + 9), TO(ALLOW, at + 9)),
+		RETURN(SECCOMP_RET_ALLOW),
+		RETURN(SECCOMP_RET_USER_NOTIF),
+		/* An errno of 0 is a result of 0. */
+		RETURN(SECCOMP_RET_ERRNO | 0),
+	};
+
+	memcpy(code, start, sizeof(start));
+	for (u32 i = 0; i < NR_NOTIFIED; i++)
+		code[NUMBERS + i] = (struct sock_filter)IF_EQUAL(i == 0 || all ? notified[i] : NONE,
+								 TO(NOTIFY, NUMBERS + i), 0);
+	for (u32 i = 0; i < NR_ROOT; i++)
+		code[ROOT_NUMBERS + i] = (struct sock_filter)IF_EQUAL(
+			root ? root_only[i] : NONE, TO(ZERO, ROOT_NUMBERS + i), 0);
+	memcpy(code + ARGUMENTS, end, sizeof(end));
+}
+
 int ub_filter_install(u32 flags, struct ub_reason *why)
 {
-	bool root = flags & UB_FILTER_AS_ROOT, files = flags & UB_FILTER_FILES;
-	/* Jumps go over instructions: to NOTIFY (23), ALLOW (22) or ZERO (24). */
-	struct sock_filter code[] = {
-		/* 0 */ LOAD(arch),
-		/* 1 */ IF_EQUAL(AUDIT_ARCH_X86_64, 0, 20),
-		/* 2 */ LOAD(nr),
-		/* 3 */ IF_AT_LEAST(X32_BIT, 18, 0),
-		/* 4 */ IF_EQUAL(SYS_bpf, 18, 0),
-		/* 5 */ IF_EQUAL(SYS_perf_event_open, 17, 0),
-		/* 6 */ IF_EQUAL(SYS_epoll_ctl, 16, 0),
-		/* 7 */ IF_EQUAL(files ? SYS_openat : NONE, 15, 0),
-		/* 8 */ IF_EQUAL(files ? SYS_open : NONE, 14, 0),
-		/* 9 */ IF_EQUAL(root ? SYS_geteuid : NONE, 14, 0),
-		/* 10 */ IF_EQUAL(root ? SYS_getuid : NONE, 13, 0),
-		/* 11 */ IF_EQUAL(root ? SYS_setrlimit : NONE, 12, 0),
-		/* 12 */ IF_EQUAL(root ? SYS_prlimit64 : NONE, 11, 0),
-		/* 13 */ IF_EQUAL(SYS_mmap, 0, 4),
-		/* 14 */ LOAD(args[3]),
-		/* 15 */ IF_EQUAL(MAP_SHARED, 0, 6),
-		/* 16 */ LOAD(args[4]),
-		/* 17 */ IF_EQUAL(0xffffffff, 4, 5),
-		/* 18 */ IF_EQUAL(SYS_ioctl, 0, 3),
-		/* 19 */ LOAD(args[1]),
-		/* 20 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
-		/* 21 */ IF_EQUAL('$' << 8, 1, 0),
-		/* 22 */ RETURN(SECCOMP_RET_ALLOW),
-		/* 23 */ RETURN(SECCOMP_RET_USER_NOTIF),
-		/* 24: an errno of 0 is a result of 0 */ RETURN(SECCOMP_RET_ERRNO | 0),
-	};
+	struct sock_filter code[FILTER_SIZE];
 	struct sock_fprog program = { ub_array_size(code), code };
 	int fd;
 
+	make_filter(code, flags);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return ub_reason_set(why, -errno, "no_new_privs: %s", strerror(errno));
 	fd = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
@@ -121,7 +159,7 @@ static int answer_probe(int listener)
  * itself (this process is under the filter too), so look at both. */
 static int probe_here(void)
 {
-	int listener = ub_filter_install(0, NULL);
+	int listener = ub_filter_install(UB_FILTER_BPF_ONLY, NULL);
 	int status, err = -EPERM;
 	pid_t caller;
 

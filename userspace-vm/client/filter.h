@@ -8,8 +8,8 @@
 #include <common/reason.h>
 
 enum {
-	UB_FILTER_AS_ROOT = 1 << 0, /* geteuid() and getuid() say 0, prlimit() says done */
-	UB_FILTER_FILES = 1 << 1,   /* open() and openat() are looked at too: daemon/files.c */
+	UB_FILTER_AS_ROOT = 1 << 0,  /* geteuid() and getuid() say 0, prlimit() says done */
+	UB_FILTER_BPF_ONLY = 1 << 1, /* nothing but bpf(2), for who serves the listener itself */
 };
 
 /* Sets no_new_privs and installs the filter on this thread, for good. Its listener, close-on-exec,

@@ -2,7 +2,7 @@
 /*
  * libubpf-preload.so: the interposition for a tool that we did not link, where no seccomp listener
  * can be had. Joins the session that `ubpf-run exec` began, and answers what the filter would have
- * (UB_FILTER_AS_ROOT, UB_FILTER_FILES).
+ * (UB_FILTER_AS_ROOT, daemon/files.c).
  */
 #include <dlfcn.h>
 #include <errno.h>

@@ -443,6 +443,14 @@ static void log_line(void *opaque, u64 session_id, const char *text)
 		ub_daemon_log(targets->daemon, "%s", text);
 }
 
+static void trace(void *opaque, const char *line, size_t size)
+{
+	struct targets *targets = opaque;
+
+	ub_daemon_trace_line(targets->daemon->trace, line, size);
+	ub_daemon_log(targets->daemon, "%.*s", (int)size, line);
+}
+
 /* An inner map or a program of a PROG_ARRAY changed: what is injected has to follow. */
 static void map_changed(void *opaque, struct ub_kernel_map *map)
 {
@@ -473,6 +481,7 @@ const struct ub_kernel_ops ub_daemon_targets_kernel_ops = {
 	.enable = enable,
 	.counters = counters,
 	.log = log_line,
+	.trace = trace,
 	.map_changed = map_changed,
 	.program_counters = program_counters,
 	.program_gone = program_gone,

@@ -144,6 +144,26 @@ static int caller_write(struct ub_caller *base, u64 address, const void *from, s
 	return size ? copy(caller, address, (void *)from, size, true) : 0;
 }
 
+static int caller_install(struct ub_caller *base, int fd, int number, u32 flags)
+{
+	const struct caller *caller = (struct caller *)base;
+	struct seccomp_notif_addfd add = {
+		.id = base->call_id,
+		.flags = SECCOMP_ADDFD_FLAG_SETFD,
+		.srcfd = (u32)fd,
+		.newfd = (u32)number,
+		.newfd_flags = flags,
+	};
+
+	return ioctl(caller->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? -errno : 0;
+}
+
+void ub_daemon_caller_listen(struct caller *caller, int listener_fd)
+{
+	caller->listener_fd = listener_fd;
+	caller->base.install = caller_install;
+}
+
 void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid,
 			   u64 session)
 {

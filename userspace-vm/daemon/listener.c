@@ -99,7 +99,7 @@ static struct process *process_new(struct listener *listener, pid_t tid)
 	}
 	ub_daemon_caller_init(&process->caller, status.tgid, pidfd, status.uid, status.gid,
 			      listener->session->id);
-	process->caller.listener_fd = listener->fd;
+	ub_daemon_caller_listen(&process->caller, listener->fd);
 	process->last_tid = tid;
 	process->listener = listener;
 	process->watch =
@@ -134,6 +134,19 @@ static struct process *process_of(struct listener *listener, pid_t tid)
 		}
 	}
 	return process_new(listener, tid);
+}
+
+bool ub_daemon_listener_has(const struct ub_daemon *daemon, pid_t pid)
+{
+	for (const struct listener *listener = daemon->listeners; listener;
+	     listener = listener->next) {
+		for (const struct process *process = listener->processes; process;
+		     process = process->next) {
+			if (process->caller.base.pid == pid)
+				return true;
+		}
+	}
+	return false;
 }
 
 static void send_value(struct listener *listener, u64 id, s64 value, bool pass)

@@ -24,6 +24,7 @@
 struct connection;
 struct listener;
 struct targets;
+struct trace_pipe;
 
 /* One running loader or tool, with the processes that it starts. Freed when its last connection,
  * listener and link are gone. */
@@ -52,6 +53,7 @@ struct ub_daemon {
 	struct ub_loop *loop;
 	struct ub_kernel *kernel;
 	struct targets *targets;
+	struct trace_pipe *trace;
 	struct connection *connections;
 	struct listener *listeners;
 	struct listener *ended_listeners; /* whose threads have not been seen to end */
@@ -60,12 +62,14 @@ struct ub_daemon {
 	uid_t uid;
 	u32 nr_cpus;
 	int listen_fd;
+	int spare_fd; /* to take a connection with when there are no more */
 	struct ub_watch *listen_watch;
 	int signal_fd;
 	struct ub_watch *signal_watch;
 	int guard_fd; /* hangs up when the guard dies */
 	struct ub_watch *guard_watch;
 	pid_t guard_pid;
+	bool told_to_go; /* by a signal */
 	struct ub_timer *idle_timer;
 	struct ub_timer *reap_timer;
 	char run_dir[PATH_MAX];
@@ -106,6 +110,8 @@ struct caller {
 /* @pidfd becomes the caller's. */
 void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid,
 			   u64 session);
+/* Its calls come from a seccomp listener. */
+void ub_daemon_caller_listen(struct caller *caller, int listener_fd);
 void ub_daemon_caller_deinit(struct caller *caller);
 /* @tid makes call @id. */
 void ub_daemon_caller_begin(struct caller *caller, pid_t tid, u64 id);
@@ -130,6 +136,8 @@ void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struc
  */
 int __must_check ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, int fd);
 void ub_daemon_listener_free(struct listener *listener);
+/* Whether process @pid has made a call through a listener of ours, so is under our filter. */
+bool ub_daemon_listener_has(const struct ub_daemon *daemon, pid_t pid);
 /* Waits, outside the loop, for the threads of listeners that were freed. */
 void ub_daemon_listeners_wait(struct ub_daemon *daemon);
 
@@ -158,6 +166,16 @@ void ub_daemon_session_note(struct session *session, const char *fmt, ...) __pri
 /* Answers open(2) and openat(2); false: @call is another. */
 bool ub_daemon_file_call(struct ub_daemon *daemon, struct caller *caller,
 			 const struct ub_call *call, struct ub_reply *reply);
+
+/* --- trace_pipe.c -------------------------------------------------------------------------------
+ */
+
+struct trace_pipe *ub_daemon_trace_new(struct ub_loop *loop);
+void ub_daemon_trace_free(struct trace_pipe *pipe);
+/* A program printed @line, which ends with a newline. */
+void ub_daemon_trace_line(struct trace_pipe *pipe, const char *line, size_t size);
+/* A file that reads as trace_pipe does: descriptor or -errno. */
+int __must_check ub_daemon_trace_open(struct trace_pipe *pipe, bool nonblock);
 
 /* --- request.c ----------------------------------------------------------------------------------
  */

@@ -6,6 +6,7 @@
 #include <helper/internal.h>
 
 #include <map/event_ring.h>
+#include <map/user_ring.h>
 
 /* As the kernel's struct bpf_dynptr_kern: the size's upper bits say what it is. */
 struct dynptr {
@@ -142,4 +143,27 @@ HELPER(ringbuf_submit_dynptr)
 HELPER(ringbuf_discard_dynptr)
 {
 	return commit((struct dynptr *)r1, true, r2, run_);
+}
+
+struct drain {
+	struct ub_run *run;
+	u64 callback;
+	u64 opaque;
+};
+
+static long hand_sample(void *opaque, void *data, u32 size)
+{
+	const struct drain *drain = opaque;
+	struct dynptr dynptr;
+
+	init(&dynptr, data, size & SIZE_MASK, TYPE_LOCAL);
+	return (long)ub_run_callback(drain->run, drain->callback, (u64)&dynptr, drain->opaque, 0,
+				     0);
+}
+
+HELPER(user_ringbuf_drain)
+{
+	struct drain drain = { run_, r2, r3 };
+
+	return (u64)ub_user_ring_drain((struct ub_map *)r1, r4, hand_sample, &drain, run_);
 }

@@ -99,7 +99,14 @@ static void put_number(struct output *out, const struct spec *spec, u64 value, u
 		put(out, ' ');
 }
 
-static void put_ipv4(struct output *out, const struct spec *spec, const u8 *ip, bool zeroes)
+/* Addresses and strings behind a %p get no padding: to the kernel's printf they are text already. */
+static void put_text(struct output *out, const char *text, u64 length)
+{
+	for (u64 i = 0; i < length; i++)
+		put(out, text[i]);
+}
+
+static void put_ipv4(struct output *out, const u8 *ip, bool zeroes)
 {
 	char text[16];
 	u32 n = 0;
@@ -113,7 +120,7 @@ static void put_ipv4(struct output *out, const struct spec *spec, const u8 *ip, 
 			text[n++] = (char)('0' + ip[i] / 10 % 10);
 		text[n++] = (char)('0' + ip[i] % 10);
 	}
-	put_padded(out, spec, text, n);
+	put_text(out, text, n);
 }
 
 static char hex(u32 digit)
@@ -122,7 +129,7 @@ static char hex(u32 digit)
 }
 
 /* %pI6 separates the groups, %pi6 does not. */
-static void put_ipv6(struct output *out, const struct spec *spec, const u8 *ip, bool colons)
+static void put_ipv6(struct output *out, const u8 *ip, bool colons)
 {
 	char text[40];
 	u32 n = 0;
@@ -133,7 +140,7 @@ static void put_ipv6(struct output *out, const struct spec *spec, const u8 *ip, 
 		if (colons && i % 2 && i < 15)
 			text[n++] = ':';
 	}
-	put_padded(out, spec, text, n);
+	put_text(out, text, n);
 }
 
 /* %p and its relatives, @at behind the p. Number of letters that belong to it, or -EINVAL. */
@@ -164,9 +171,9 @@ static int put_pointer(struct ub_run *run, struct output *out, struct spec *spec
 	if (ub_memory_read(run, ip, arg, size))
 		ub_mem_zero(ip, sizeof(ip));
 	if (size == 4)
-		put_ipv4(out, spec, ip, at[0] == 'i');
+		put_ipv4(out, ip, at[0] == 'i');
 	else
-		put_ipv6(out, spec, ip, at[0] == 'I');
+		put_ipv6(out, ip, at[0] == 'I');
 	return 2;
 }
 
@@ -201,7 +208,7 @@ static int convert(struct ub_run *run, struct output *out, const char *at, u64 a
 		if ((at[i] == 'k' || at[i] == 'u') && at[i + 1] == 's') {
 			if (!ends(at[i + 2]))
 				return -EINVAL;
-			put_string(run, out, &spec, arg);
+			put_string(run, out, &(struct spec) { 0 }, arg);
 			return i + 2;
 		}
 		more = put_pointer(run, out, &spec, at + i, arg);

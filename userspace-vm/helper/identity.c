@@ -174,6 +174,12 @@ HELPER(get_current_comm)
 	return 0;
 }
 
+/* Programs can do nothing with a task but hand it to other helpers, for which there is only this one. */
+HELPER(get_current_task_btf)
+{
+	return (u64)run_;
+}
+
 HELPER(get_smp_processor_id)
 {
 	return ub_run_cpu(run_);

@@ -3,6 +3,8 @@
 #include <helper/internal.h>
 
 #include <map/iterate.h>
+#include <map/lock.h>
+#include <map/task_storage.h>
 
 HELPER(map_lookup_elem)
 {
@@ -60,38 +62,33 @@ HELPER(for_each_map_elem)
 	return visited;
 }
 
-/*
- * A lock in shared memory whose holder may be dead or stopped. The wait is bounded: a program in
- * somebody's process never hangs for another; then the lock is taken over, and what it guards may
- * be seen half changed, as after the holder's death. Holders that were only preempted get the CPU
- * meanwhile. The word holds the holder's thread id, so that an unlock by one who has lost it frees
- * nothing.
- */
-#define ROUNDS		200
-#define SPINS_PER_ROUND 100
-
 HELPER(spin_lock)
 {
-	u32 *lock = (u32 *)r1, me = ub_run_tid(run_) | 1u << 31;
-
-	for (u32 i = 0; i < ROUNDS * SPINS_PER_ROUND; i++) {
-		u32 free = 0;
-
-		if (__atomic_compare_exchange_n(lock, &free, me, false, __ATOMIC_ACQUIRE,
-						__ATOMIC_RELAXED))
-			return 0;
-		__builtin_ia32_pause();
-		if (i % SPINS_PER_ROUND == SPINS_PER_ROUND - 1)
-			sys_call(run_, SYS_sched_yield, 0, 0, 0, 0, 0, 0);
-	}
-	__atomic_store_n(lock, me, __ATOMIC_RELEASE);
+	ub_lock_acquire((u32 *)r1, run_);
 	return 0;
 }
 
 HELPER(spin_unlock)
 {
-	u32 *lock = (u32 *)r1, me = ub_run_tid(run_) | 1u << 31;
-
-	__atomic_compare_exchange_n(lock, &me, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	ub_lock_release((u32 *)r1, run_);
 	return 0;
+}
+
+/* The only task that a program gets hold of is the one that runs it. */
+HELPER(task_storage_get)
+{
+	u64 pid_tgid = ub_helper_get_current_pid_tgid(0, 0, 0, 0, 0, run_);
+
+	if (!r2)
+		return 0;
+	return (u64)ub_task_storage_get((struct ub_map *)r1, pid_tgid, (const void *)r3, r4, run_);
+}
+
+HELPER(task_storage_delete)
+{
+	u64 pid_tgid = ub_helper_get_current_pid_tgid(0, 0, 0, 0, 0, run_);
+
+	if (!r2)
+		return (u64)-EINVAL;
+	return (u64)ub_task_storage_delete((struct ub_map *)r1, pid_tgid, run_);
 }

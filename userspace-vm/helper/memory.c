@@ -154,6 +154,14 @@ HELPER(copy_from_user)
 	return read_or_zero(run_, r1, r2, r3, -EFAULT);
 }
 
+/* The only task that a program gets hold of is the one that runs it. */
+HELPER(copy_from_user_task)
+{
+	if (r5)
+		return (u64)-EINVAL;
+	return read_or_zero(run_, r1, r2, r3, -EFAULT);
+}
+
 HELPER(probe_read_str)
 {
 	return read_user_string(run_, r1, r2, r3);

@@ -52,6 +52,8 @@ static void drop(struct ub_file *file)
 	if (*at)
 		*at = file->next;
 	kernel->nr_files--;
+	if (object->poll_file == file)
+		object->poll_file = NULL;
 	if (file->watch)
 		ub_watch_remove(file->watch);
 	if (file->socket >= 0)
@@ -122,6 +124,46 @@ int ub_file_socket(struct ub_object *object, u32 mode)
 		drop(file);
 		return err;
 	}
+	return TAKE_FD(theirs);
+}
+
+/* Another description of the end that clients have. */
+static int reopen_pipe(const struct ub_file *file)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->socket);
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int ub_file_pipe(struct ub_object *object, u32 mode)
+{
+	int ends[2];
+	_cleanup_close_ int ours = -1;
+	_cleanup_close_ int theirs = -1;
+	struct ub_file *file;
+	int err;
+
+	if (object->poll_file)
+		return reopen_pipe(object->poll_file);
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	theirs = ends[0];
+	ours = ends[1];
+	err = insert(object, theirs, mode, &file);
+	if (err)
+		return err;
+	file->socket = TAKE_FD(ours);
+	/* EPOLLERR: there is no reader any more. */
+	file->watch = ub_loop_watch(object->kernel->loop, file->socket, 0, socket_event, file);
+	if (!file->watch) {
+		err = errno ? -errno : -ENOMEM;
+		drop(file);
+		return err;
+	}
+	object->poll_file = file;
 	return TAKE_FD(theirs);
 }
 

@@ -27,6 +27,8 @@ struct ub_file {
 	int memfd;
 	int watch_descriptor;
 	s64 opens; /* descriptions handed out less closes seen; a hint only */
+	/* Where the socket is a pipe instead: it holds a byte, so that its readers are ready. */
+	bool raised;
 };
 
 int __must_check ub_files_init(struct ub_kernel *kernel);
@@ -38,6 +40,9 @@ void ub_files_exit(struct ub_kernel *kernel);
 int __must_check ub_file_socket(struct ub_object *object, u32 mode);
 /* The same for memory that the client may map: a fresh description of @memfd. */
 int __must_check ub_file_memory(struct ub_object *object, int memfd, u32 mode);
+
+/* The same, as the reading end of a pipe, of which @object has one. */
+int __must_check ub_file_pipe(struct ub_object *object, u32 mode);
 
 /* The file behind the caller's @fd: -EBADF no such fd, -EINVAL not one of ours. */
 int __must_check ub_file_get(struct ub_kernel *kernel, struct ub_caller *caller, int fd,

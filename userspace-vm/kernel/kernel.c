@@ -163,16 +163,19 @@ static void call_bpf(struct ub_kernel *kernel, struct ub_caller *caller, const s
 	reply->fd_flags = O_CLOEXEC; /* as all fds of bpf(2) */
 }
 
-/* A client maps one of our perf buffers: the only moment at which its size is said. */
+/* A client maps one of our files. Of a perf buffer it is the only moment at which its size is said.
+ */
 static void call_mmap(struct ub_kernel *kernel, struct ub_caller *caller,
 		      const struct ub_call *call)
 {
-	struct ub_object *object;
+	struct ub_file *file;
 
-	if ((s32)call->args[4] < 0 || call->args[5] ||
-	    ub_file_object(kernel, caller, (s32)call->args[4], UB_KIND_PERF, &object))
+	if ((s32)call->args[4] < 0 || ub_file_get(kernel, caller, (s32)call->args[4], &file))
 		return;
-	ub_perf_set_size(ub_to_perf(object), call->args[1]);
+	if (file->object->kind == UB_KIND_PERF && !call->args[5])
+		ub_perf_set_size(ub_to_perf(file->object), call->args[1]);
+	if (file == file->object->poll_file)
+		ub_poll_before_mmap(caller, (s32)call->args[4], file);
 }
 
 void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const struct ub_call *call,
@@ -191,6 +194,13 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
 		return;
 	case __NR_epoll_ctl:
 		ub_epoll_ctl(kernel, caller, call, reply);
+		return;
+	case __NR_poll:
+	case __NR_ppoll:
+	case __NR_select:
+	case __NR_pselect6:
+		ub_poll_call(kernel, caller, call);
+		reply->pass = true;
 		return;
 	case __NR_mmap:
 		call_mmap(kernel, caller, call);

@@ -29,6 +29,9 @@ struct ub_caller {
 	/* Memory of the caller. 0 or -EFAULT. Checks that the call is still alive after reading. */
 	int (*read)(struct ub_caller *caller, u64 address, void *into, size_t size);
 	int (*write)(struct ub_caller *caller, u64 address, const void *from, size_t size);
+	/* Puts a duplicate of @fd, with @flags (O_CLOEXEC), in the place of the caller's @number. 0
+	 * or -errno. NULL: the transport can't. */
+	int (*install)(struct ub_caller *caller, int fd, int number, u32 flags);
 	void *opaque;
 	u64 call_id; /* transport's */
 };
@@ -79,7 +82,9 @@ struct ub_kernel_ops {
 	void (*counters)(void *opaque, u32 link_id, u64 *hits, u64 *misses);
 	/* Messages for people (daemon's log, session's terminal). */
 	void (*log)(void *opaque, u64 session, const char *text);
-	/* Optional (NULL): an entry of a map of maps or of a PROG_ARRAY changed. */
+	/* Optional (NULL): a line of trace_pipe, with its newline. */
+	void (*trace)(void *opaque, const char *line, size_t size);
+	/* Optional: an entry of a map of maps or of a PROG_ARRAY changed. */
 	void (*map_changed)(void *opaque, struct ub_kernel_map *map);
 	/* Optional: runs and misses of all links that a program has and had. */
 	void (*program_counters)(void *opaque, u32 prog_id, u64 *hits, u64 *misses);
@@ -98,6 +103,8 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
  * readers are woken. Links of @session's programs only: @map_ids the process's image holds, checked
  * by the caller. */
 void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
+/* After one or many of these, before anything else: the readers see them and are woken. */
+void ub_kernel_delivered(struct ub_kernel *kernel);
 /* Records that were lost before they reached us, for @map_id. */
 void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count);
 
@@ -128,6 +135,9 @@ void ub_kernel_session_end(struct ub_kernel *kernel, u64 session);
  * as snprintf(); -EBADF, -EINVAL: not ours. */
 int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
 		     size_t size);
+
+/* What readlink() says in /proc/PID/fd of an object of ours on Linux; NULL: not ours. */
+const char *ub_kernel_file_name(struct ub_kernel *kernel, struct ub_caller *caller, int fd);
 
 /* Number of objects alive, so that the daemon knows when it is idle. */
 u32 ub_kernel_objects(const struct ub_kernel *kernel);

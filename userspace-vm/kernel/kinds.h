@@ -113,6 +113,9 @@ static inline struct ub_kprog *ub_to_prog(struct ub_object *object)
 	return ub_container_of(object, struct ub_kprog, object);
 }
 
+/* The tag of a program (tag.c), BPF_TAG_SIZE bytes. */
+void ub_prog_tag(const struct bpf_insn *insns, u32 nr, u8 *tag);
+
 s64 ub_cmd_prog_load(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a, int *fd);
 s64 ub_cmd_prog_test_run(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a);
 s64 ub_cmd_prog_bind_map(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a);
@@ -263,5 +266,14 @@ void ub_epoll_ctl(struct ub_kernel *k, struct ub_caller *c, const struct ub_call
 /* Whether the readers of @object have not read everything. */
 bool ub_object_unread(struct ub_object *object);
 void ub_object_wake(struct ub_object *object);
+/* Whether clients can wait for records in it. */
+bool ub_object_can_wait(const struct ub_object *object);
+
+/* poll(2) and select(2) on such objects (poll.c). */
+void ub_poll_call(struct ub_kernel *k, struct ub_caller *c, const struct ub_call *call);
+/* Before an mmap of the caller's @number, which is @file, a pipe. */
+void ub_poll_before_mmap(struct ub_caller *c, int number, struct ub_file *file);
+/* Makes who polls the object ready, or not, as there are records unread or not. */
+void ub_poll_level(struct ub_object *object);
 
 #endif

@@ -5,7 +5,7 @@
  *
  * An object lives while somebody holds a reference: a file of a client (file.c), a pin (pin.c), or
  * another object (a program holds its maps, a link its program, a perf event its program). All of
- * it runs on the daemon's one thread, so references are plain integers.
+ * it runs inside the daemon's loop, so references are plain integers.
  */
 #ifndef UB_KERNEL_OBJECT_H
 #define UB_KERNEL_OBJECT_H
@@ -32,6 +32,7 @@ struct ub_object {
 	struct ub_object *next_dying;
 	u64 session;
 	uid_t uid;
+	struct ub_file *poll_file; /* the pipe that clients poll (poll.c), or NULL */
 };
 
 /* Objects of one kind by ascending id. Ids are never used twice, as long as there are 2^31 of them.
@@ -66,8 +67,9 @@ struct ub_kernel {
 	u32 nr_pins;
 	struct ub_object *dying; /* to be destroyed by the put that is at it */
 	bool destroying;
-	struct ub_timer *tick;	    /* wakes readers again that were woken and did not read */
-	struct ub_object **ticking; /* maps and perf events with unread records */
+	struct ub_timer *tick; /* wakes readers again that were woken and did not read */
+	struct ub_kernel_map *unpublished; /* has records that its client does not see yet */
+	struct ub_object **ticking;	   /* maps and perf events with unread records */
 	u32 nr_ticking;
 	u32 ticking_capacity;
 };

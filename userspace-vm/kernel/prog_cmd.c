@@ -171,29 +171,10 @@ static bool map_by_fd(void *opaque, int fd, bool idx, struct ub_verifier_map *ou
 		.btf_value_type_id = map->btf_value_type_id,
 		.opaque = map,
 	};
+	memcpy(out->name, map->name, sizeof(out->name));
 	if (out->frozen)
 		out->frozen_values = map->map.shared + map->map.values_offset;
 	return true;
-}
-
-/* A digest of the instructions as they were given, without the numbers of map fds: equal programs
- * have equal tags. Two FNV-1a streams; nothing relies on its being hard to forge. */
-static void compute_tag(struct ub_kprog *prog, const struct bpf_insn *insns, u32 nr)
-{
-	u64 hash = 0xcbf29ce484222325ull;
-
-	for (u32 i = 0; i < nr; i++) {
-		struct bpf_insn insn = insns[i];
-		const u8 *bytes = (const u8 *)&insn;
-		bool is_map = insn.code == (BPF_LD | BPF_IMM | BPF_DW) && insn.src_reg &&
-			      insn.src_reg != BPF_PSEUDO_FUNC;
-
-		if (is_map)
-			insn.imm = 0;
-		for (size_t j = 0; j < sizeof(insn); j++)
-			hash = (hash ^ bytes[j]) * 0x100000001b3ull;
-	}
-	memcpy(prog->tag, &hash, sizeof(prog->tag));
 }
 
 static bool gpl_compatible(const char *license)
@@ -361,7 +342,7 @@ static int do_load(struct load *load)
 		return err;
 	prog->gpl = gpl_compatible(load->license);
 	prog->load_time = boottime_ns();
-	compute_tag(prog, load->insns, load->nr_insns);
+	ub_prog_tag(load->insns, load->nr_insns, prog->tag);
 	prog->func_info = TAKE_PTR(load->func_info);
 	prog->nr_func_info = a->func_info_cnt;
 	prog->line_info = TAKE_PTR(load->line_info);

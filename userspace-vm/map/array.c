@@ -26,8 +26,8 @@ long ub_array_update(struct ub_map *map, const void *key, const void *value, u64
 	} else if (!map->value_stride) {
 		ub_value_set(map, ub_array_value(map, index, 0), value);
 	} else if (!all_cpus) {
-		ub_mem_copy(ub_array_value(map, index, ub_run_cpu(run) % map->nr_cpus), value,
-			    size);
+		ub_mem_copy(ub_array_value(map, index, ub_cpu_slot(ub_run_cpu(run), map->nr_cpus)),
+			    value, size);
 	} else {
 		for (u32 cpu = 0; cpu < map->nr_cpus; cpu++)
 			ub_mem_copy(ub_array_value(map, index, cpu),

@@ -21,7 +21,8 @@ static inline void *ub_array_lookup(const struct ub_map *map, const void *key, s
 
 	if (ub_unlikely(index >= map->attr.max_entries))
 		return NULL;
-	return ub_array_value(map, index, map->value_stride ? ub_run_cpu(run) % map->nr_cpus : 0);
+	return ub_array_value(map, index,
+			      map->value_stride ? ub_cpu_slot(ub_run_cpu(run), map->nr_cpus) : 0);
 }
 
 /* @all_cpus: @value holds the values of all CPUs. */

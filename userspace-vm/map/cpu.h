@@ -50,14 +50,24 @@ static inline u32 ub_cpu_number(const struct ub_run *run)
 	return limit & 0xfff;
 }
 
-/* The CPU of this run: asked once, then fixed, so that a program that migrates stays consistent. */
+/* The CPU of this run: asked once, then fixed, so that a program that migrates stays consistent. Always
+ * one that has per-CPU values: compiled programs rely on it. */
 static inline u32 ub_run_cpu(struct ub_run *run)
 {
 	if (!run)
 		return 0;
-	if (ub_unlikely(run->cpu == UB_CPU_UNKNOWN))
-		run->cpu = ub_cpu_number(run);
+	if (ub_unlikely(run->cpu == UB_CPU_UNKNOWN)) {
+		u32 cpu = ub_cpu_number(run), nr_cpus = run->process ? run->process->nr_cpus : 0;
+
+		run->cpu = nr_cpus && cpu >= nr_cpus ? cpu % nr_cpus : cpu;
+	}
 	return run->cpu;
+}
+
+/* The per-CPU slot for CPU @cpu of @nr_cpus; a division would take longer than the rest of a lookup. */
+static inline u32 ub_cpu_slot(u32 cpu, u32 nr_cpus)
+{
+	return ub_likely(cpu < nr_cpus) ? cpu : cpu % nr_cpus;
 }
 
 #endif

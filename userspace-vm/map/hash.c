@@ -198,7 +198,7 @@ void *ub_hash_lookup(struct ub_map *map, const void *key, struct ub_run *run)
 	if (is_lru(map))
 		touch(map, place.index);
 	return ub_pool_value(map, place.index,
-			     map->value_stride ? ub_run_cpu(run) % map->nr_cpus : 0);
+			     map->value_stride ? ub_cpu_slot(ub_run_cpu(run), map->nr_cpus) : 0);
 }
 
 u32 ub_hash_find(struct ub_map *map, const void *key)
@@ -230,7 +230,7 @@ static void set_value(const struct ub_map *map, u32 index, const void *value, bo
 
 		if (all_cpus)
 			ub_mem_copy(to, (const u8 *)value + (u64)cpu * map->elem_stride, size);
-		else if (cpu == ub_run_cpu(run) % map->nr_cpus)
+		else if (cpu == ub_cpu_slot(ub_run_cpu(run), map->nr_cpus))
 			ub_mem_copy(to, value, size);
 		else
 			ub_mem_zero(to, size);
@@ -243,7 +243,8 @@ static void set_percpu_in_place(const struct ub_map *map, u32 index, const void 
 	u32 size = map->attr.value_size;
 
 	if (!all_cpus) {
-		ub_mem_copy(ub_pool_value(map, index, ub_run_cpu(run) % map->nr_cpus), value, size);
+		ub_mem_copy(ub_pool_value(map, index, ub_cpu_slot(ub_run_cpu(run), map->nr_cpus)),
+			    value, size);
 		return;
 	}
 	for (u32 cpu = 0; cpu < map->nr_cpus; cpu++)

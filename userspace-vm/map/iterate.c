@@ -24,7 +24,7 @@ bool ub_map_iterable(const struct ub_map *map)
 static bool next_in_hash(struct ub_map *map, struct ub_map_iter *iter, const void **key,
 			 void **value, struct ub_run *run)
 {
-	u32 cpu = map->value_stride ? ub_run_cpu(run) % map->nr_cpus : 0;
+	u32 cpu = map->value_stride ? ub_cpu_slot(ub_run_cpu(run), map->nr_cpus) : 0;
 	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
 
 	for (; iter->bucket <= map->mask; iter->bucket++, iter->link = 0) {
@@ -51,7 +51,7 @@ static bool next_in_hash(struct ub_map *map, struct ub_map_iter *iter, const voi
 bool ub_map_iterate(struct ub_map *map, struct ub_map_iter *iter, const void **key, void **value,
 		    struct ub_run *run)
 {
-	u32 cpu = map->value_stride ? ub_run_cpu(run) % map->nr_cpus : 0;
+	u32 cpu = map->value_stride ? ub_cpu_slot(ub_run_cpu(run), map->nr_cpus) : 0;
 
 	if (map->attr.type != BPF_MAP_TYPE_ARRAY && map->attr.type != BPF_MAP_TYPE_PERCPU_ARRAY)
 		return next_in_hash(map, iter, key, value, run);

@@ -164,13 +164,21 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
 	return take_unsummarised(map, run);
 }
 
+u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run)
+{
+	if (index >= map->type_words[UB_W_NR_NODES])
+		index = 0;
+	if (ub_likely(claim(map, (u32)index, false, run)))
+		return (u32)index;
+	return ub_pool_take(map, run);
+}
+
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run)
 {
-	u32 first = ub_run_cpu(run) % map->nr_cpus;
+	u32 first = ub_cpu_slot(ub_run_cpu(run), map->nr_cpus);
 
 	for (u32 i = 0; i < map->nr_cpus; i++) {
-		u32 at = first + i < map->nr_cpus ? first + i : first + i - map->nr_cpus;
-		struct ub_pool_cpu *cpu = ub_pool_cpu(map, at);
+		struct ub_pool_cpu *cpu = ub_pool_cpu(map, first + i);
 
 		for (u32 slot = 0; slot < UB_POOL_SLOTS; slot++) {
 			u32 hint = __atomic_load_n(&cpu->extra[slot], __ATOMIC_RELAXED);
@@ -198,7 +206,7 @@ static bool is_free_extra(const struct ub_map *map, u32 hint)
 static void hint_extra(const struct ub_map *map, u32 index, u32 first)
 {
 	for (u32 i = 0; i < map->nr_cpus; i++) {
-		struct ub_pool_cpu *cpu = ub_pool_cpu(map, (first + i) % map->nr_cpus);
+		struct ub_pool_cpu *cpu = ub_pool_cpu(map, first + i);
 
 		for (u32 slot = 0; slot < UB_POOL_SLOTS; slot++) {
 			u32 hint = __atomic_load_n(&cpu->extra[slot], __ATOMIC_RELAXED);
@@ -217,12 +225,17 @@ static void hint_extra(const struct ub_map *map, u32 index, u32 first)
 void ub_pool_hint(const struct ub_map *map, u32 index, bool extra, u32 cpu)
 {
 	u64 word = index / 64;
-	struct ub_pool_cpu *mine = ub_pool_cpu(map, cpu);
+	struct ub_pool_cpu *mine;
 
 	if (extra) {
-		hint_extra(map, index, cpu % map->nr_cpus);
+		hint_extra(map, index, ub_cpu_slot(cpu, map->nr_cpus));
 		return;
 	}
+	/* Taken by ub_pool_take_near() and never marked. The state said "free" before this looks, and
+	 * who marks looks at the state afterwards: one of the two sees the other. */
+	if (!(ub_atomic_load(&bitmap(map, 0)[word]) >> index % 64 & 1))
+		return;
+	mine = ub_pool_cpu(map, cpu);
 	__atomic_fetch_and(&bitmap(map, 0)[word], ~(1ull << index % 64), __ATOMIC_SEQ_CST);
 	for (u32 level = 1; level < 3; level++) {
 		u64 *above = &bitmap(map, level)[word / 64];

@@ -115,7 +115,7 @@ static inline struct ub_pool_cpu *ub_pool_cpu(const struct ub_map *map, u32 cpu)
 {
 	struct ub_pool_cpu *cpus = (void *)(map->shared + sizeof(struct ub_pool_header));
 
-	return &cpus[cpu < map->nr_cpus ? cpu : cpu % map->nr_cpus];
+	return &cpus[ub_cpu_slot(cpu, map->nr_cpus)];
 }
 
 static inline u64 *ub_pool_heads(const struct ub_map *map)
@@ -137,6 +137,9 @@ static inline u8 *ub_pool_value(const struct ub_map *map, u32 index, u32 cpu)
 
 /* Takes a free node for the process of @run (NULL: the daemon). UB_NO_NODE: none left. */
 u32 ub_pool_take(const struct ub_map *map, struct ub_run *run);
+/* The same, but @index if it is free: for who knows where the next free node is. Its hint is left as
+ * it is, wrong, until somebody stumbles over it or it is free again. */
+u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run);
 /* The same of the extra ones. */
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run);
 /* Gives @index back if its state still is @state (what it was while the caller knew that nobody

@@ -238,6 +238,16 @@ static int pop_queue(struct ub_map *map, void *value, bool remove)
 	return -EBUSY;
 }
 
+/* In a queue the node behind the last one is free longest; in a stack the one behind the top is the
+ * one that was popped last. */
+static u32 take(const struct ub_map *map, struct ub_run *run)
+{
+	struct ub_pool_header *header = ub_pool_header(map);
+	u64 last = ub_atomic_load(is_stack(map) ? &header->front : &header->back);
+
+	return ub_pool_take_near(map, ub_link_target(last), run);
+}
+
 static void put_unused(struct ub_map *map, u32 index, struct ub_run *run)
 {
 	ub_pool_put(map, index, ub_atomic_load(&ub_pool_node(map, index)->state), false, run);
@@ -251,7 +261,7 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 	if (flags & BPF_NOEXIST || flags > BPF_EXIST)
 		return -EINVAL;
 	for (u32 tries = 0; tries < 64; tries++) {
-		index = ub_pool_take(map, run);
+		index = take(map, run);
 		if (index != UB_NO_NODE) {
 			ub_mem_copy(ub_pool_node(map, index)->key, value, map->attr.value_size);
 			if (is_stack(map) ? push_stack(map, index) : push_queue(map, index))

@@ -22,7 +22,8 @@ struct both_result results[BOTH_RESULTS] SEC(".data.results");
 static u32 first;
 static struct both_input input;
 
-#define PAD(name_) name_ "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+#define PAD(name_)                                                                                 \
+	name_ "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
 
 static __always_inline struct both_result *result_of(u32 nr, const char *name)
 {

@@ -84,26 +84,6 @@ int loops(struct pt_regs *ctx)
 	return 0;
 }
 
-int tail(struct pt_regs *ctx);
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 2);
-	__uint(key_size, 4);
-	__array(values, int(void *));
-} programs SEC(".maps") = { .values = { [1] = (void *)&tail } };
-
-static u32 nr_tails;
-
-SEC("uprobe")
-int tail(struct pt_regs *ctx)
-{
-	nr_tails++;
-	bpf_tail_call(ctx, &programs, 1);
-	CHECK("tail calls", nr_tails);
-	return 0;
-}
-
 SEC("uprobe")
 int probe(struct pt_regs *ctx)
 {
@@ -115,11 +95,5 @@ int probe(struct pt_regs *ctx)
 	CHECK("send_signal_thread bad", bpf_send_signal_thread(99));
 	CHECK("send_signal", bpf_send_signal(10));
 	CHECK("send_signal_thread", bpf_send_signal_thread(12));
-	nr_tails = 0;
-	bpf_tail_call(ctx, &programs, 0);
-	CHECK("tail call to nothing", 1);
-	bpf_tail_call(ctx, &programs, 2);
-	CHECK("tail call behind the end", 1);
-	bpf_tail_call(ctx, &programs, 1);
 	return 0;
 }

@@ -100,8 +100,10 @@ int dynptrs(struct pt_regs *ctx)
 	CHECK("dynptr_read far", bpf_dynptr_read(large + 64, 8, &dynptr, -1, 0));
 	CHECK("dynptr_read flags", bpf_dynptr_read(large + 64, 8, &dynptr, 0, 1));
 	/* Onto itself. */
-	CHECK_BYTES("dynptr_read overlapping", bpf_dynptr_read(large + 4, 10, &dynptr, 2, 0), large, 16);
-	CHECK_BYTES("dynptr_read overlapping", bpf_dynptr_read(large, 10, &dynptr, 2, 0), large, 16);
+	CHECK_BYTES("dynptr_read overlapping", bpf_dynptr_read(large + 4, 10, &dynptr, 2, 0), large,
+		    16);
+	CHECK_BYTES("dynptr_read overlapping", bpf_dynptr_read(large, 10, &dynptr, 2, 0), large,
+		    16);
 	CHECK("dynptr_data 0", !!bpf_dynptr_data(&dynptr, 16, 0));
 	CHECK("dynptr_from_mem flags", bpf_dynptr_from_mem(large, 16, 1, &dynptr));
 	CHECK("its read", bpf_dynptr_read(large + 64, 8, &dynptr, 0, 0));
@@ -116,7 +118,8 @@ int perfs(struct pt_regs *ctx)
 	start(ctx, 0);
 	__builtin_memcpy(large, "perf output", 12);
 	CHECK("perf_event_output", bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, large, 12));
-	CHECK("perf_event_output 0", bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, large, 0));
+	CHECK("perf_event_output 0",
+	      bpf_perf_event_output(ctx, &perf, BPF_F_CURRENT_CPU, large, 0));
 	CHECK("perf_event_output flags", bpf_perf_event_output(ctx, &perf, 1ull << 33, large, 12));
 	CHECK("perf_event_output no cpu", bpf_perf_event_output(ctx, &perf, 99999, large, 12));
 	CHECK("perf_event_output large",

@@ -27,17 +27,19 @@ int identity(struct pt_regs *ctx)
 	CHECK("round", input.round);
 	CHECK("get_current_pid_tgid", bpf_get_current_pid_tgid() == input.pid_tgid);
 	CHECK("get_current_uid_gid", bpf_get_current_uid_gid() == input.uid_gid);
-	CHECK("get_ns_current_pid_tgid", bpf_get_ns_current_pid_tgid(input.pidns_dev, input.pidns_ino,
-								     &info, sizeof(info)));
+	CHECK("get_ns_current_pid_tgid",
+	      bpf_get_ns_current_pid_tgid(input.pidns_dev, input.pidns_ino, &info, sizeof(info)));
 	CHECK("pid", (u32)info.pid == (u32)input.pid_tgid);
 	CHECK("tgid", info.tgid == input.pid_tgid >> 32);
 	info.pid = info.tgid = 7;
 	CHECK("get_ns_current_pid_tgid, other ino",
-	      bpf_get_ns_current_pid_tgid(input.pidns_dev, input.pidns_ino + 1, &info, sizeof(info)));
+	      bpf_get_ns_current_pid_tgid(input.pidns_dev, input.pidns_ino + 1, &info,
+					  sizeof(info)));
 	CHECK("other ino, pid", info.pid);
 	info.pid = info.tgid = 7;
 	CHECK("get_ns_current_pid_tgid, other dev",
-	      bpf_get_ns_current_pid_tgid(input.pidns_dev + 1, input.pidns_ino, &info, sizeof(info)));
+	      bpf_get_ns_current_pid_tgid(input.pidns_dev + 1, input.pidns_ino, &info,
+					  sizeof(info)));
 	CHECK("get_ns_current_pid_tgid, size",
 	      bpf_get_ns_current_pid_tgid(input.pidns_dev, input.pidns_ino, &info, 4));
 	CHECK("size, pid", info.pid);
@@ -52,7 +54,8 @@ int identity(struct pt_regs *ctx)
 	CHECK("ktime goes on", bpf_ktime_get_ns() >= other);
 	CHECK_CLOCK("jiffies64", bpf_jiffies64(), -1u);
 	CHECK("get_smp_processor_id", bpf_get_smp_processor_id() < 1024);
-	CHECK("get_smp_processor_id twice", bpf_get_smp_processor_id() == bpf_get_smp_processor_id());
+	CHECK("get_smp_processor_id twice",
+	      bpf_get_smp_processor_id() == bpf_get_smp_processor_id());
 	CHECK("get_numa_node_id", bpf_get_numa_node_id());
 	random = bpf_get_prandom_u32();
 	other = bpf_get_prandom_u32();

@@ -9,12 +9,6 @@ int get_current_task(void *ctx)
 }
 
 SEC("uprobe")
-int get_current_task_btf(void *ctx)
-{
-	return bpf_get_current_task_btf() != 0;
-}
-
-SEC("uprobe")
 int get_cgroup_classid(void *ctx)
 {
 	return bpf_get_cgroup_classid(ctx);

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * runner VICTIM OBJECT...     has VICTIM run each program of each object and prints what came out, so that two
- *                             backends can be compared line by line. Status 1: something is wrong whatever the backend
- * runner --refused OBJECT...  loads each program alone: each must be refused, with a reason
+ * runner VICTIM IN OUT OBJECT...
+ *	has the process that runs VICTIM between the pipes IN and OUT run each program of each object, and prints what came
+ *	out, so that two backends can be compared line by line. Status 1: something is wrong whatever the backend
+ * runner --refused OBJECT...
+ *	loads each program alone: each must be refused, with a reason
  *
  * A tool like any other, on libbpf: on the kernel, or under `ubpf-run exec`.
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -74,26 +72,18 @@ static const char *bytes_of(const void *from, size_t size)
 
 /* --- the process ------------------------------------------------------------------------------ */
 
-static void start_victim(struct victim *victim, const char *path)
+/* It is not a child: a tool's filter would be the child's too. */
+static void meet_victim(struct victim *victim, const char *path, const char *in, const char *out)
 {
 	char line[64];
-	int in[2], out[2];
 
-	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
-		die("pipe");
 	victim->path = path;
-	victim->pid = fork();
-	if (!victim->pid) {
-		dup2(in[0], 0);
-		dup2(out[1], 1);
-		execl(path, path, NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	victim->to = fdopen(in[1], "w");
-	victim->from = fdopen(out[0], "r");
-	if (!fgets(line, sizeof(line), victim->from) || sscanf(line, "ready %llx", &victim->base) != 1)
+	victim->to = fopen(in, "we");
+	victim->from = fopen(out, "re");
+	if (!victim->to || !victim->from)
+		die("the process's pipes");
+	if (!fgets(line, sizeof(line), victim->from) ||
+	    sscanf(line, "ready %d %llx", &victim->pid, &victim->base) != 2)
 		die(path);
 }
 
@@ -103,13 +93,6 @@ static void ask(struct victim *victim, const char *what, char *answer, int size)
 	fflush(victim->to);
 	if (!fgets(answer, size, victim->from))
 		die("the process is gone");
-}
-
-static void end_victim(struct victim *victim)
-{
-	fclose(victim->to);
-	fclose(victim->from);
-	waitpid(victim->pid, NULL, 0);
 }
 
 /* --- records ---------------------------------------------------------------------------------- */
@@ -184,7 +167,8 @@ static long long from_jiffies(unsigned long long jiffies)
 
 	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
 	hz = (1000000000 + tick.tv_nsec / 2) / tick.tv_nsec;
-	return (long long)(jiffies - ((1ull << 32) - 300ull * (unsigned long long)hz)) * (1000000000 / hz);
+	return (long long)(jiffies - ((1ull << 32) - 300ull * (unsigned long long)hz)) *
+	       (1000000000 / hz);
 }
 
 static void print_clock(const struct both_result *result, const struct times *before,
@@ -209,7 +193,8 @@ static void print_clock(const struct both_result *result, const struct times *be
 }
 
 static void print_results(const struct victim *victim, const struct both_result *results,
-			  const struct times *before, const struct times *after, struct readers *readers)
+			  const struct times *before, const struct times *after,
+			  struct readers *readers)
 {
 	for (int i = 0; i < BOTH_RESULTS; i++) {
 		const struct both_result *r = &results[i];
@@ -254,8 +239,8 @@ static void run(struct victim *victim, struct bpf_object *object, struct bpf_pro
 		die("results");
 	open_readers(object, &readers);
 	/* Links of one process don't count in its children. */
-	link = bpf_program__attach_uprobe_opts(program, many ? -1 : victim->pid,
-					       victim->path, 0, &opts);
+	link = bpf_program__attach_uprobe_opts(program, many ? -1 : victim->pid, victim->path, 0,
+					       &opts);
 	if (!link)
 		die("attach");
 	printf("== %s\n", bpf_program__name(program));
@@ -290,7 +275,8 @@ static void run_object(struct victim *victim, const char *path)
 
 	if (!object || bpf_object__load(object))
 		die(path);
-	bpf_object__for_each_program(program, object) {
+	bpf_object__for_each_program(program, object)
+	{
 		if (strcmp(bpf_program__name(program), "tail"))
 			run(victim, object, program);
 	}
@@ -306,7 +292,8 @@ static void expect_refusal(const char *path, const char *name)
 
 	if (!object)
 		die(path);
-	bpf_object__for_each_program(program, object) {
+	bpf_object__for_each_program(program, object)
+	{
 		bpf_program__set_autoload(program, !strcmp(bpf_program__name(program), name));
 		bpf_program__set_log_buf(program, log, sizeof(log));
 	}
@@ -348,9 +335,10 @@ int main(int argc, char **argv)
 			refuse_object(argv[i]);
 		return bad;
 	}
-	start_victim(&victim, argv[1]);
-	for (int i = 2; i < argc; i++)
+	if (argc < 5)
+		return 2;
+	meet_victim(&victim, argv[1], argv[2], argv[3]);
+	for (int i = 4; i < argc; i++)
 		run_object(&victim, argv[i]);
-	end_victim(&victim);
 	return bad;
 }

@@ -22,5 +22,14 @@ int copies(struct pt_regs *ctx)
 	READ("forbidden", 8, input.forbidden);
 	READ("across", 16, input.across);
 	READ("into nothing", 8, input.unmapped - 4);
+	CHECK_BYTES("copy_from_user_task",
+		    bpf_copy_from_user_task(buffer, 8, (void *)input.text,
+					    bpf_get_current_task_btf(), 0),
+		    buffer, 16);
+	CHECK_BYTES("copy_from_user_task null",
+		    bpf_copy_from_user_task(buffer, 8, NULL, bpf_get_current_task_btf(), 0), buffer,
+		    16);
+	CHECK("copy_from_user_task flags", bpf_copy_from_user_task(buffer, 8, (void *)input.text,
+								   bpf_get_current_task_btf(), 1));
 	return 0;
 }

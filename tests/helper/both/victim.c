@@ -18,7 +18,7 @@
 
 #include "both.h"
 
-#define PAGE 4096
+#define PAGE	4096
 #define REGULAR __attribute__((noinline, noclone))
 
 extern char __executable_start[];
@@ -59,7 +59,8 @@ REGULAR static int outer(void)
 static void call(int round)
 {
 	input.round = (unsigned long long)round;
-	input.pid_tgid = (unsigned long long)getpid() << 32 | (unsigned long long)syscall(SYS_gettid);
+	input.pid_tgid =
+		(unsigned long long)getpid() << 32 | (unsigned long long)syscall(SYS_gettid);
 	prctl(PR_GET_NAME, input.comm);
 	if (outer() != 3)
 		abort();
@@ -78,7 +79,8 @@ static void on_signal(int signal)
 
 static char *pages(int nr)
 {
-	char *at = mmap(NULL, (size_t)nr * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = mmap(NULL, (size_t)nr * PAGE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (at == MAP_FAILED)
 		abort();
@@ -139,7 +141,7 @@ int main(void)
 	signal(SIGUSR1, on_signal);
 	signal(SIGUSR2, on_signal);
 	fill();
-	printf("ready %llx\n", input.base);
+	printf("ready %d %llx\n", getpid(), input.base);
 	fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\n")] = '\0';
