@@ -10,6 +10,7 @@
 
 #include <common/cleanup.h>
 #include <hook/eh_frame.h>
+#include <hook/unwind.h>
 
 #define CACHE_SIZE  16
 #define SHT_RELR_   19 /* SHT_RELR, which older <elf.h> lack */
@@ -35,6 +36,7 @@ static void destroy(struct ub_elf *elf)
 	}
 	free(elf->segments);
 	free(elf->functions);
+	ub_unwind_table_free(elf->unwind);
 	if (elf->fd >= 0)
 		close(elf->fd);
 	free(elf);
@@ -266,9 +268,9 @@ static int add_function_by(struct function_list *list, u64 start, u64 end, u64 l
 	return 0;
 }
 
-static int add_function(void *opaque, u64 start, u64 end, u64 lsda)
+static int add_function(void *opaque, const struct ub_eh_entry *entry)
 {
-	return add_function_by(opaque, start, end, lsda, true);
+	return add_function_by(opaque, entry->start, entry->end, entry->lsda, true);
 }
 
 static int compare_functions(const void *a, const void *b)

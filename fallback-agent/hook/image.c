@@ -620,6 +620,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	build->image->counting->counters_stride = build->counters_stride;
 	err = ub_image_emit(build, why);
 	if (!err)
+		ub_image_add_unwind(build);
+	if (!err)
 		err = add_site_table(build, why);
 	if (!err)
 		err = check_memory(build, why);
