@@ -2,12 +2,21 @@
 /*
  * The parts of the daemon and how they hold together.
  *
- *   daemon.c      start, idle exit, orderly end      guard.c    the parent that cleans up after a
- * crash connection.c  a client's socket (calls, asks)    listener.c a seccomp listener (calls)
- *   caller.c      memory of a calling process        session.c  who the clients are
- *   targets.c     processes that are operated on     attach.c   links, and which target has which
- *   census.c      finds targets as they come         events.c   records that targets produce
- *   request.c     JSON requests                  files.c    files that tools ask the kernel by
+ *   daemon.c      start, idle exit, orderly end
+ *   guard.c       the parent that cleans up after a crash
+ *   connection.c  a client's socket (calls, asks)
+ *   listener.c    a seccomp listener (calls)
+ *   caller.c      memory of a calling process
+ *   session.c     who the clients are
+ *   targets.c     processes that are operated on, as they come to need it
+ *   target.c      one of them
+ *   update.c      changes of one: plan, surgery, bookkeeping
+ *   attach.c      links, and which target has which
+ *   census.c      finds targets as they come
+ *   events.c      records that targets produce
+ *   trace_pipe.c  what programs print
+ *   request.c     JSON requests
+ *   files.c       files that tools ask the kernel by
  */
 #ifndef UB_DAEMON_PRIVATE_H
 #define UB_DAEMON_PRIVATE_H
