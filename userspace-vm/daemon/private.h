@@ -62,12 +62,14 @@ struct ub_daemon {
 	uid_t uid;
 	u32 nr_cpus;
 	int listen_fd;
+	int spare_fd; /* to take a connection with when there are no more */
 	struct ub_watch *listen_watch;
 	int signal_fd;
 	struct ub_watch *signal_watch;
 	int guard_fd; /* hangs up when the guard dies */
 	struct ub_watch *guard_watch;
 	pid_t guard_pid;
+	bool told_to_go; /* by a signal */
 	struct ub_timer *idle_timer;
 	struct ub_timer *reap_timer;
 	char run_dir[PATH_MAX];
