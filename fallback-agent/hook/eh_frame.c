@@ -8,6 +8,10 @@
 #define DW_EH_PE_indirect 0x80
 #define DW_EH_PE_pcrel	  0x10
 
+#define DW_CFA_set_loc	    0x01
+#define DW_CFA_advance_loc4 0x04
+#define DW_CFA_advance_loc  0x40
+
 /* A reader over mapped bytes; once it ran out, everything reads as zero and `bad` is set. */
 struct cursor {
 	const u8 *at;
@@ -169,7 +173,20 @@ static bool read_cie(struct ub_elf *elf, u64 address, struct cie *cie)
 	return !c.bad;
 }
 
-int ub_eh_frame_each(struct ub_elf *elf, int (*fn)(void *opaque, u64 start, u64 end, u64 lsda),
+/*
+ * Whether the unwinding program at @c starts with something else than a step forward: at a function's
+ * entry the state is the CIE's, and only instructions change it.
+ */
+static bool is_fragment(struct cursor *c)
+{
+	const u8 first = (u8)fixed(c, 1);
+
+	return !c->bad && first && first >> 6 != DW_CFA_advance_loc >> 6 &&
+	       (first < DW_CFA_set_loc || first > DW_CFA_advance_loc4);
+}
+
+int ub_eh_frame_each(struct ub_elf *elf,
+		     int (*fn)(void *opaque, const struct ub_eh_frame_function *function),
 		     void *opaque)
 {
 	struct cursor c;
@@ -195,6 +212,7 @@ int ub_eh_frame_each(struct ub_elf *elf, int (*fn)(void *opaque, u64 start, u64 
 		u64 length = fixed(&c, 4);
 		struct cursor entry;
 		u64 start, size, lsda = 0, id_address;
+		bool fragment = false;
 		u32 id;
 		int err;
 
@@ -219,12 +237,18 @@ int ub_eh_frame_each(struct ub_elf *elf, int (*fn)(void *opaque, u64 start, u64 
 		start = encoded(&entry, cie.pointers);
 		size = encoded(&entry, cie.pointers & 0x0f);
 		if (cie.augmented) {
-			uleb(&entry);
+			const u64 augmentation = uleb(&entry);
+			struct cursor program = entry;
+
 			lsda = encoded(&entry, cie.lsda);
+			skip(&program, augmentation);
+			entry.bad |= program.bad;
+			fragment = is_fragment(&program);
 		}
 		if (entry.bad || !size || start + size < start)
 			continue;
-		err = fn(opaque, start, start + size, lsda);
+		err = fn(opaque, &(const struct ub_eh_frame_function) { start, start + size, lsda,
+									fragment });
 		if (err)
 			return err;
 	}

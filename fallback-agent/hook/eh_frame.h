@@ -10,8 +10,15 @@
 /* Calls @fn for each function that .eh_frame (found through PT_GNU_EH_FRAME) describes. 0, -ENOENT
  * without one, or what @fn returned. Damaged tables end the walk early: what was read stays. (DWARF
  * 5, 6.4.1; LSB Core, 10.6.) */
+struct ub_eh_frame_function {
+	u64 start;
+	u64 end;
+	u64 lsda;      /* address of its exception table, or 0 */
+	bool fragment; /* at its start a stack frame is there already: it is jumped to, not called */
+};
 int __must_check ub_eh_frame_each(struct ub_elf *elf,
-				  int (*fn)(void *opaque, u64 start, u64 end, u64 lsda),
+				  int (*fn)(void *opaque,
+					    const struct ub_eh_frame_function *function),
 				  void *opaque);
 
 /* Adds the landing pads in the exception table at @lsda of the function at @start to the targets.
