@@ -10,6 +10,7 @@
 
 #include <common/cleanup.h>
 #include <hook/eh_frame.h>
+#include <hook/unwind.h>
 
 #define CACHE_SIZE  16
 #define SHT_RELR_   19 /* SHT_RELR, which older <elf.h> lack */
@@ -35,6 +36,7 @@ static void destroy(struct ub_elf *elf)
 	}
 	free(elf->segments);
 	free(elf->functions);
+	ub_unwind_table_free(elf->unwind);
 	if (elf->fd >= 0)
 		close(elf->fd);
 	free(elf);
@@ -267,14 +269,14 @@ static int add_function(struct function_list *list, const struct ub_elf_function
 	return 0;
 }
 
-static int add_described(void *opaque, const struct ub_eh_frame_function *described)
+static int add_described(void *opaque, const struct ub_eh_entry *entry)
 {
 	const struct ub_elf_function function = {
-		.start = described->start,
-		.end = described->end,
-		.lsda = described->lsda,
+		.start = entry->start,
+		.end = entry->end,
+		.lsda = entry->lsda,
 		.described = true,
-		.fragment = described->fragment,
+		.fragment = ub_eh_entry_is_fragment(entry),
 	};
 
 	return add_function(opaque, &function);

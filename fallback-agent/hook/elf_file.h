@@ -35,6 +35,8 @@ struct ub_elf_function {
 	bool unknown_jumps;  /* it jumps through a table that was not understood */
 };
 
+struct ub_unwind_table;
+
 struct ub_elf {
 	u32 references;
 	int fd;
@@ -48,6 +50,7 @@ struct ub_elf {
 	bool has_relr; /* relative relocations without addends */
 	bool has_symtab;
 	u64 eh_frame_hdr;
+	struct ub_unwind_table *unwind; /* once it was asked for */
 };
 
 /* Reads the file behind @fd, which stays the caller's. Kept in a small cache by device, inode, size

@@ -458,6 +458,9 @@ static int check_memory(const struct ub_image_build *build, struct ub_reason *wh
 			return ub_reason_set(why, -ESRCH,
 					     "can't read the code of process %d at 0x%" PRIx64,
 					     image->pid, site->address);
+		/* A library that was loaded again holds nothing of ours any more. */
+		if (!memcmp(bytes, site->old, site->len))
+			continue;
 		for (u32 k = 0; k < site->len; k++) {
 			const struct ub_site *ours =
 				site_at(build->request->current, site->address + k);
@@ -659,6 +662,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	err = ub_image_emit(build, why);
 	if (!err && (build->again || build->refusal))
 		return build->again ? -ERESTART : build->refusal;
+	if (!err)
+		ub_image_add_unwind(build);
 	if (!err)
 		err = add_site_table(build, why);
 	if (!err)

@@ -177,6 +177,9 @@ int __must_check ub_image_find_file(struct ub_image_build *build, const struct u
 int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
 				   enum ub_hook_kind kind);
 
+/* image_unwind.c: what bpf_get_stack() needs, if any program calls it. */
+void ub_image_add_unwind(struct ub_image_build *build);
+
 /* cgroup.c: fills cgroup_id and cgroups as far as they can be known. */
 void ub_cgroup_find(pid_t pid, struct ub_process *process);
 

@@ -37,6 +37,7 @@ enum ub_part_kind {
 			     * 8 bytes set to 1 */
 	UB_PART_DIVERTS = 7, /* rw-, MAP_PRIVATE of a sealed memfd "ubpf-run:returns": struct
 			      * ub_diverts, in agent/data.h */
+	UB_PART_UNWIND = 8,  /* r--, MAP_PRIVATE of sealed memfds "ubpf-run:unwind": run/unwind.h */
 };
 
 struct ub_part {

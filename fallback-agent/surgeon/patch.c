@@ -7,10 +7,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <agent/layout.h>
+#include <common/cleanup.h>
 #include <surgeon/target.h>
 
 #define JMP_REL32 0xe9
@@ -61,8 +64,9 @@ static void overlay(const struct ub_image *image, u64 address, u32 len, bool new
 	}
 }
 
-/* Reads sites' bytes, many at a time. */
-static int read_sites(struct ub_target *t, const struct ub_site *sites, u32 nr, u8 *bytes)
+/* Reads sites' bytes, many at a time. -ESRCH. */
+static int read_sites(struct ub_target *t, const struct ub_site *sites, u32 nr, u8 *bytes,
+		      bool *readable)
 {
 	enum { BATCH = 128 };
 	struct iovec here[BATCH], there[BATCH];
@@ -79,40 +83,100 @@ static int read_sites(struct ub_target *t, const struct ub_site *sites, u32 nr, 
 				(struct iovec) { (void *)sites[i + k].address, sites[i + k].len };
 			want += sites[i + k].len;
 		}
+		memset(readable + i, true, n);
 		if (process_vm_readv(t->alive, here, n, there, n, 0) == (ssize_t)want)
 			continue;
 		for (u32 k = 0; k < n; k++) {
 			err = ub_target_read(t, sites[i + k].address, here[k].iov_base,
 					     here[k].iov_len);
-			if (err)
+			if (err == -ESRCH)
 				return err;
+			readable[i + k] = !err;
 		}
 	}
 	return 0;
 }
 
-static int check_sites(struct ub_target *t, const struct ub_image *image,
-		       const struct ub_image *over, bool expect_new, u8 *bytes,
-		       struct ub_reason *why)
+/* Whether what @site was written to is no more there: its library has been unloaded, and perhaps
+ * loaded again. */
+static bool site_is_gone(const struct ub_target *t, const struct ub_site *site, const u8 *bytes)
 {
+	const struct ub_mapping *m = ub_target_mapping(t, site->address);
+
+	return !m || !(m->prot & PROT_EXEC) || m->inode != site->ino ||
+	       m->offset + (site->address - m->start) != site->offset ||
+	       !memcmp(bytes, site->old, site->len);
+}
+
+/* OLD's sites that are still as it wrote them, in t->standing; others must be gone. */
+static int find_standing(struct ub_target *t, const struct ub_image *old, u8 *bytes,
+			 struct ub_reason *why)
+{
+	struct ub_site *sites = calloc(old->nr_sites + 1, sizeof(*sites));
+	bool *readable = calloc(old->nr_sites + 1, sizeof(*readable));
+	u32 nr = 0;
 	int err;
 
-	if (!image || !image->nr_sites)
-		return 0;
-	err = read_sites(t, image->sites, image->nr_sites, bytes);
+	free(t->standing.sites);
+	t->standing = *old;
+	t->standing.sites = sites;
+	t->standing.nr_sites = 0;
+	err = sites && readable ? read_sites(t, old->sites, old->nr_sites, bytes, readable)
+				: -ENOMEM;
+	if (err == -ESRCH)
+		ub_reason_set(why, err, "process %d is gone", t->pid);
+	for (u32 i = 0; i < old->nr_sites && !err; i++) {
+		const struct ub_site *site = &old->sites[i];
+		const u8 *now = bytes + i * UB_SITE_BYTES;
+
+		if (!readable[i])
+			continue;
+		if (!memcmp(now, site->new, site->len))
+			sites[nr++] = *site;
+		else if (!site_is_gone(t, site, now))
+			err = ub_refuse_bytes(t, site, now, why);
+	}
+	free(readable);
+	t->standing.nr_sites = nr;
+	return err;
+}
+
+bool ub_surgeon_stands(int mem, const struct ub_image *image)
+{
+	for (u32 i = 0; i < image->nr_sites; i++) {
+		const struct ub_site *site = &image->sites[i];
+		u8 bytes[UB_SITE_BYTES];
+
+		if (i && site->ino == site[-1].ino && site->dev == site[-1].dev)
+			continue;
+		if (pread(mem, bytes, site->len, (off_t)site->address) != (ssize_t)site->len ||
+		    memcmp(bytes, site->new, site->len))
+			return false;
+	}
+	return true;
+}
+
+static int check_sites(struct ub_target *t, const struct ub_image *image,
+		       const struct ub_image *over, u8 *bytes, struct ub_reason *why)
+{
+	_cleanup_free_ bool *readable = calloc(image->nr_sites + 1, sizeof(*readable));
+	int err =
+		readable ? read_sites(t, image->sites, image->nr_sites, bytes, readable) : -ENOMEM;
+
 	if (err == -ESRCH)
 		return ub_reason_set(why, err, "process %d is gone", t->pid);
 	if (err)
-		return ub_reason_set(why, -EBUSY,
-				     "process %d: the code to be probed is not mapped any more",
-				     t->pid);
+		return err;
 	for (u32 i = 0; i < image->nr_sites; i++) {
 		const struct ub_site *site = &image->sites[i];
 		u8 expected[UB_SITE_BYTES];
 
-		memcpy(expected, expect_new ? site->new : site->old, site->len);
-		if (!expect_new)
-			overlay(over, site->address, site->len, true, expected);
+		if (!readable[i])
+			return ub_reason_set(
+				why, -EBUSY,
+				"process %d: the code to be probed is not mapped any more", t->pid);
+		memcpy(expected, site->old, site->len);
+		overlay(over, site->address, site->len, true, expected);
 		if (memcmp(bytes + i * UB_SITE_BYTES, expected, site->len))
 			return ub_refuse_bytes(t, site, bytes + i * UB_SITE_BYTES, why);
 	}
@@ -159,20 +223,15 @@ static int check_overlapping(struct ub_target *t, const struct ub_image *image,
 int ub_sites_check(struct ub_target *t, const struct ub_image *old, const struct ub_image *new,
 		   struct ub_reason *why)
 {
-	u32 nr = 1;
-	u8 *bytes;
-	int err;
+	u32 nr = old && old->nr_sites > new->nr_sites ? old->nr_sites : new->nr_sites;
+	u8 *bytes = malloc((size_t)(nr + 1) * UB_SITE_BYTES);
+	int err = bytes ? 0 : -ENOMEM;
 
-	if (old && old->nr_sites > nr)
-		nr = old->nr_sites;
-	if (new &&new->nr_sites > nr)
-		nr = new->nr_sites;
-	bytes = malloc((size_t)nr * UB_SITE_BYTES);
-	if (!bytes)
-		return -ENOMEM;
-	err = check_sites(t, old, NULL, true, bytes, why);
+	if (!err && old)
+		err = find_standing(t, old, bytes, why);
+	old = old ? &t->standing : NULL;
 	if (!err)
-		err = check_sites(t, new, old, false, bytes, why);
+		err = check_sites(t, new, old, bytes, why);
 	free(bytes);
 	if (!err)
 		err = check_overlapping(t, new, old, why);
@@ -221,8 +280,9 @@ int ub_sites_write(struct ub_target *t, const struct ub_image *old, const struct
 {
 	int err = 0;
 
-	/* What stays patched at the same place with the same length is overwritten once: NEW below.
-	 */
+	/* Only what ub_sites_check() has found there; and what stays patched at the same place with
+	 * the same length is overwritten once: NEW below. */
+	old = old ? &t->standing : NULL;
 	for (u32 i = 0; old && i < old->nr_sites && !err; i++) {
 		const struct ub_site *site = &old->sites[i], *next = find_site(new, site->address);
 		u8 bytes[UB_SITE_BYTES];
@@ -348,6 +408,27 @@ void ub_stage_set(struct ub_target *t, const struct ub_image *image, enum ub_sit
 
 /* --- semaphores ---------------------------------------------------------------------------- */
 
+static bool has_sites_of(const struct ub_image *image, u64 inode)
+{
+	for (u32 i = 0; i < image->nr_sites; i++) {
+		if (image->sites[i].ino == inode)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the library of a semaphore was unloaded: its address may be anybody's now. Loaded again, it
+ * counts from the start. */
+static bool semaphore_is_gone(const struct ub_target *t, const struct ub_image *image, u64 address)
+{
+	const struct ub_mapping *m = ub_target_mapping(t, address);
+
+	if (!m || !m->inode || m->shared)
+		return true;
+	return t->standing.data_address == image->data_address && has_sites_of(image, m->inode) &&
+	       !has_sites_of(&t->standing, m->inode);
+}
+
 /* One semaphore by @delta, so that whoever comes after a SIGKILL at any instant knows whether it
  * was done: `before` is written, then the semaphore, then `next`. */
 static int count(struct ub_target *t, const struct ub_image *image, u32 i, bool add,
@@ -357,9 +438,11 @@ static int count(struct ub_target *t, const struct ub_image *image, u32 i, bool 
 	u16 value, changed;
 	int err;
 
+	if (semaphore_is_gone(t, image, semaphore->address))
+		return 0;
 	err = ub_target_read(t, semaphore->address, &value, sizeof(value));
 	if (err)
-		return err == -EFAULT ? 0 : err; /* its library was unloaded */
+		return err == -EFAULT ? 0 : err;
 	state->next = i;
 	state->before = value;
 	err = write_state(t, image, state);

@@ -377,7 +377,6 @@ static bool may_call(const struct ub_target *t, const struct ub_thread *thread)
 		u64 mode, selector, offset, len;
 	} dispatch = { 0 };
 	char proc[64];
-	u64 mode = 0;
 
 	if (!ptrace(GET_SYSCALL_USER_DISPATCH, thread->tid, sizeof(dispatch), &dispatch) &&
 	    dispatch.mode)
@@ -385,7 +384,7 @@ static bool may_call(const struct ub_target *t, const struct ub_thread *thread)
 	if (t->suspended)
 		return true;
 	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
-	return ub_proc_status(proc, "Seccomp", 10, &mode) || !mode;
+	return !ub_target_filtered(t, proc);
 }
 
 /* The thread that is disturbed least: one that is not about to take a signal. */

@@ -52,10 +52,29 @@ int ub_target_proc(struct ub_target *t)
 	return 0;
 }
 
+static struct {
+	bool (*contain)(void *opaque, pid_t pid);
+	void *opaque;
+} clients;
+
+void ub_surgeon_set_clients(bool (*is_client)(void *opaque, pid_t pid), void *opaque)
+{
+	clients.contain = is_client;
+	clients.opaque = opaque;
+}
+
+bool ub_target_filtered(const struct ub_target *t, const char *proc)
+{
+	u64 mode = 0, nr = 0;
+
+	if (ub_proc_status(proc, "Seccomp", 10, &mode) || !mode)
+		return false;
+	return !t->client || ub_proc_status(proc, "Seccomp_filters", 10, &nr) || nr != 1;
+}
+
 int ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *why)
 {
 	char path[128];
-	u64 mode;
 	int err;
 
 	t->pid = pid;
@@ -75,7 +94,8 @@ int ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *
 	 * along. */
 	if (pidfd >= 0 && poll(&(struct pollfd) { pidfd, POLLIN, 0 }, 1, 0) == 1)
 		return ub_reason_set(why, -ESRCH, "process %d has exited", pid);
-	t->seccomp = !ub_proc_status(t->proc, "Seccomp", 10, &mode) && mode;
+	t->client = clients.contain && clients.contain(clients.opaque, pid);
+	t->seccomp = ub_target_filtered(t, t->proc);
 	return 0;
 }
 
@@ -88,6 +108,8 @@ void ub_target_close(struct ub_target *t)
 	free(t->threads);
 	free(t->mappings);
 	free(t->names);
+	free(t->standing.sites);
+	t->standing.sites = NULL;
 	t->mem = -1;
 	t->threads = NULL;
 	t->mappings = NULL;

@@ -56,7 +56,8 @@ struct ub_target {
 	char proc[64];	/* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a
 			   zombie */
 	pid_t alive;	/* that thread */
-	bool seccomp;	/* under a filter, and */
+	bool client;	/* its first filter lets our system calls pass */
+	bool seccomp;	/* under a filter that may not, and */
 	bool suspended; /* the filter is suspended while we trace */
 	bool replaced;	/* an image that goes has been replaced by one that stays */
 	bool partial;	/* an image that goes may have been mapped in part only */
@@ -71,6 +72,8 @@ struct ub_target {
 	u32 nr_threads, room;
 	u64 interrupted_ns; /* when the first thread was told to stop */
 	u64 resumed_ns;	    /* and all others than the host were let go */
+
+	struct ub_image standing; /* of the image that goes: sites found as it wrote them */
 
 	struct ub_mapping *mappings;
 	u32 nr_mappings;
@@ -143,12 +146,16 @@ bool ub_target_gone(const struct ub_target *t);
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
 int __must_check ub_refuse(pid_t pid, int pidfd, struct ub_reason *why);
+/* Whether one of ours, of whatever user, is at it. */
+bool ub_is_traced_by_ours(pid_t pid);
 /* After PTRACE_SEIZE of @tid failed with @err: the same, knowing more. */
 int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
 /* After site bytes at @address were not what they should be. */
 int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *found,
 		    struct ub_reason *why);
 /* Reads number after "KEY:" of a /proc status file; @base 10 or 16. -ENOENT. */
+/* Whether a filter of the thread or process @proc may keep our system calls from being made. */
+bool ub_target_filtered(const struct ub_target *t, const char *proc);
 int ub_proc_status(const char *proc, const char *key, int base, u64 *value);
 /* comm of a process, "?" if gone. */
 void ub_proc_comm(pid_t pid, char comm[32]);

@@ -126,7 +126,7 @@ struct ub_map_attr bench_map_attr_of(const struct row *row)
 	if (row->operation == RINGBUF) {
 		attr.key_size = 0;
 		attr.value_size = 0;
-		attr.max_entries = 1u << 20;
+		attr.max_entries = 1u << 18; /* as libbpf-tools have it */
 	}
 	return attr;
 }

@@ -5,7 +5,6 @@
  * played by a thread. Each record arrives or was counted as lost.
  */
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +18,10 @@
 
 #define PRODUCERS  8
 #define RUN_MS	   150
+#define IDLE_US	   200 /* between two looks that find nothing */
 #define MAX_ROUNDS 101
 #define PAGE	   4096u
+#define PUBLISH_AT 4096u /* bytes, as kernel/events.c */
 
 static const struct row row = { "ringbuf", BPF_MAP_TYPE_RINGBUF, RINGBUF };
 
@@ -28,6 +29,7 @@ struct scene {
 	struct prepared *ours; /* NULL: the kernel */
 	int program;
 	bool stop, drained;
+	struct ub_client_ring ring;
 	u64 attempts, lost;
 	/* What the reader sees. */
 	u64 *consumer;
@@ -35,6 +37,13 @@ struct scene {
 	const u8 *data;
 	u64 mask, received;
 };
+
+static void nap_us(u32 us)
+{
+	struct timespec nap = { .tv_nsec = us * 1000L };
+
+	nanosleep(&nap, NULL);
+}
 
 static void *produce(void *opaque)
 {
@@ -93,7 +102,7 @@ static void *read_all(void *opaque)
 		if (!consume(s)) {
 			if (drained)
 				return NULL;
-			sched_yield();
+			nap_us(IDLE_US);
 		}
 	}
 }
@@ -107,9 +116,7 @@ static bool alive(void *opaque, u64 tid)
 static void *deliver(void *opaque)
 {
 	struct scene *s = opaque;
-	struct ub_client_ring ring = { 0 };
 	struct ub_event event;
-	bool wake;
 
 	for (;;) {
 		bool stop = __atomic_load_n(&s->stop, __ATOMIC_ACQUIRE);
@@ -117,21 +124,23 @@ static void *deliver(void *opaque)
 
 		while (ub_event_read(s->ours->reader, &event, alive, NULL) == 1) {
 			any = true;
-			s->lost += ub_client_ring_append(&s->ours->map, &ring, event.data,
-							 event.size, event.wakeup, &wake) != 0;
+			s->lost += ub_client_ring_append(&s->ours->map, &s->ring, event.data,
+							 event.size, event.wakeup) != 0;
+			if (s->ring.producer - s->ring.published >= PUBLISH_AT)
+				ub_client_ring_publish(&s->ours->map, &s->ring);
 		}
+		ub_client_ring_publish(&s->ours->map, &s->ring);
 		if (any)
 			continue;
 		if (stop)
 			return NULL;
-		sched_yield();
+		nap_us(IDLE_US);
 	}
 }
 
 /* Records per second that arrived. */
 static double play(struct scene *s)
 {
-	struct timespec nap = { .tv_nsec = RUN_MS * 1000000L };
 	pthread_t producers[PRODUCERS], reader, daemon;
 	bool has_daemon = s->ours && !pthread_create(&daemon, NULL, deliver, s);
 
@@ -140,7 +149,7 @@ static double play(struct scene *s)
 	for (u32 i = 0; i < PRODUCERS; i++)
 		if (pthread_create(&producers[i], NULL, produce, s))
 			exit(1);
-	nanosleep(&nap, NULL);
+	nap_us(RUN_MS * 1000);
 	__atomic_store_n(&s->stop, true, __ATOMIC_RELEASE);
 	for (u32 i = 0; i < PRODUCERS; i++)
 		pthread_join(producers[i], NULL);

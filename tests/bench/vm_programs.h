@@ -13,7 +13,6 @@ struct bench_program {
 	bool telling; /* its time is the code's: not the call's, nor of the kernel's way to call */
 };
 
-#define REPEAT16(x) x x x x x x x x x x x x x x x x
 #define REPEAT10(x) x x x x x x x x x x
 
 /* r0 = the address of counter KEY of map MAP, or jumps to out */
@@ -24,6 +23,22 @@ struct bench_program {
 	"add %r2, -4\n"                                                                            \
 	"call 1\n"                                                                                 \
 	"jeq %r0, 0, out\n"
+
+/* @text ten times over */
+#define TEN_TIMES(text)                                                                            \
+	"mov %r6, 0\n"                                                                             \
+	"round:\n" text "add %r6, 1\n"                                                             \
+	"jlt %r6, 10, round\n"                                                                     \
+	"out:\n"                                                                                   \
+	"mov %r0, 0\n"                                                                             \
+	"exit\n"
+
+#define COUNT(map, key) COUNTER(map, key) INCREMENT
+#define COUNT_4(map, tens)                                                                         \
+	COUNT(map, tens "1") COUNT(map, tens "3") COUNT(map, tens "5") COUNT(map, tens "7")
+#define COUNTERS(map)                                                                              \
+	TEN_TIMES(COUNT_4(map, "") COUNT_4(map, "1") COUNT_4(map, "2") COUNT_4(map, "3")           \
+			  COUNT_4(map, "4") COUNT_4(map, "5"))
 
 #define INCREMENT                                                                                  \
 	"ldxdw %r1, [%r0]\n"                                                                       \
@@ -123,10 +138,7 @@ static const struct bench_program bench_programs[] = {
 			"ldxw %r0, [%r6]\n"
 			"exit\n",
 	  true },
-	{ "array counters", REPEAT16(COUNTER("1", "7") INCREMENT COUNTER("1", "9") INCREMENT) "out:\n"
-											     "mov %r0, 0\n"
-											     "exit\n",
-	  true },
+	{ "array counters", COUNTERS("1"), true },
 	{ "array lookups", "mov %r6, 0\n"
 			   "mov %r7, 0\n"
 			   "again:\n"
@@ -144,16 +156,8 @@ static const struct bench_program bench_programs[] = {
 			   "mov %r0, %r7\n"
 			   "exit\n",
 	  true },
-	{ "per-CPU counters",
-	  REPEAT16(COUNTER("2", "7") INCREMENT COUNTER("2", "9") INCREMENT) "out:\n"
-									   "mov %r0, 0\n"
-									   "exit\n",
-	  true },
-	{ "hash lookups",
-	  REPEAT16(COUNTER("3", "7") INCREMENT COUNTER("3", "9") INCREMENT) "out:\n"
-									   "mov %r0, 0\n"
-									   "exit\n",
-	  true },
+	{ "per-CPU counters", COUNTERS("2"), true },
+	{ "hash lookups", COUNTERS("3"), true },
 	{ "hash updates", "mov %r6, 0\n"
 			  "again:\n"
 			  "stxw [%r10-4], %r6\n"

@@ -141,6 +141,10 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
 	reply->fd_flags = O_CLOEXEC;
 }
 
+void ub_kernel_delivered(struct ub_kernel *kernel)
+{
+}
+
 void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event)
 {
 }
@@ -182,6 +186,11 @@ int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd,
 		     size_t size)
 {
 	return -EINVAL;
+}
+
+const char *ub_kernel_file_name(struct ub_kernel *kernel, struct ub_caller *caller, int fd)
+{
+	return NULL;
 }
 
 u32 ub_kernel_objects(const struct ub_kernel *kernel)
@@ -282,6 +291,15 @@ int ub_surgeon_repair(pid_t pid, struct ub_reason *why)
 
 	name(path, sizeof(path), pid);
 	return unlink(path) ? -errno : 1;
+}
+
+bool ub_surgeon_stands(int mem, const struct ub_image *image)
+{
+	return true;
+}
+
+void ub_surgeon_set_clients(bool (*is_client)(void *opaque, pid_t pid), void *opaque)
+{
 }
 
 int ub_surgeon_find(pid_t pid, struct ub_reason *why)

@@ -11,7 +11,10 @@ snapshot target "$pid"
 calls=0
 for round in 1 2; do
 	load malloc
-	wait_line "$loader_out" '^[0-9]{2}:[0-9]{2}:[0-9]{2}$'
+	# The time, once a second.
+	ticks() { grep -cE '^[0-9]{2}:[0-9]{2}:[0-9]{2}$' "$loader_out"; }
+	has_ticks() { [ "$(ticks)" -ge 2 ]; }
+	until_true has_ticks || fail "no time a second"
 	calls=0
 	for attach in 1 2 3; do
 		expect_status 0 ubpf attach "$pid"
@@ -23,11 +26,11 @@ for round in 1 2; do
 		: >"$loader_out"
 		wait_line "$loader_out" "^	pid=$pid      malloc calls: $calls$"
 		expect_error 1 "attached already" ubpf attach "$pid"
-		if [ $attach = 2 ]; then
-			expect_status 0 ubpf detach --all
-		else
-			expect_status 0 ubpf detach "$pid"
-		fi
+		case $attach in
+		1) expect_status 0 ubpf detach "$pid" ;;
+		2) expect_status 0 ubpf detach --all ;;
+		3) expect_status 0 ubpf detach ;;
+		esac
 		grep -q "^detached malloc from process $pid (ubpf-victim): clean$" "$tmp/command.out" ||
 			fail "detach $attach: $(cat "$tmp/command.out")"
 		tell target calls 100 >/dev/null

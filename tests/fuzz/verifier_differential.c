@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Random programs to this verifier and to the kernel's: what the kernel refuses must be refused here.
- *   verifier_differential [-t SECONDS] [-n PROGRAMS] [-s SEED] [-v]
  * -v: also show programs that only the kernel accepts. Frees what it loads slowly: kernels have been seen to lock up
  * when many programs go at once.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <verifier/verifier.h>
 
+#include "verifier_fuzz.h"
 #include "verifier_programs.h"
 
 static const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_ARRAY,
@@ -45,6 +43,7 @@ static int ours(const struct random_program *p, struct ub_reason *why)
 					 .license = "GPL",
 					 .insns = p->insns,
 					 .nr_insns = p->nr,
+					 .prog_flags = p->flags,
 					 .privileged = true,
 					 .map_by_fd = map_by_fd };
 	struct ub_program *program = NULL;
@@ -66,6 +65,7 @@ static int kernel(const struct random_program *p, u32 log_level)
 	a.prog_type = BPF_PROG_TYPE_KPROBE;
 	a.insns = (u64)p->insns;
 	a.insn_cnt = p->nr;
+	a.prog_flags = p->flags;
 	a.license = (u64) "GPL";
 	if (log_level) {
 		kernel_log[0] = '\0';
@@ -91,57 +91,43 @@ static const char *last_line(char *log)
 	return end ? end + 1 : log;
 }
 
+/* The map that the programs use, or -errno. */
+static int make_map(void)
+{
+	union bpf_attr a = { .map_type = attr.type,
+			     .key_size = attr.key_size,
+			     .value_size = attr.value_size,
+			     .max_entries = attr.max_entries };
+	long fd = sys_bpf(BPF_MAP_CREATE, &a);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
 int main(int argc, char **argv)
 {
-	u64 seed = (u64)time(NULL) * 1000003, tried = 0, accepted = 0, stricter = 0, limit = 0;
 	static struct random_program p;
-	union bpf_attr a = { 0 };
+	u64 accepted = 0, stricter = 0, looser = 0;
 	struct utsname name;
-	struct ub_reason why;
-	u32 seconds = 5;
-	bool verbose = false;
-	time_t end;
-	int opt, map, ret = 0;
+	struct fuzz fuzz;
+	int map;
 
-	while ((opt = getopt(argc, argv, "t:n:s:v")) != -1) {
-		switch (opt) {
-		case 't':
-			seconds = strtoul(optarg, NULL, 0);
-			break;
-		case 'n':
-			limit = strtoull(optarg, NULL, 0);
-			seconds = 1000000;
-			break;
-		case 's':
-			seed = strtoull(optarg, NULL, 0);
-			break;
-		case 'v':
-			verbose = true;
-			break;
-		default:
-			return 2;
-		}
-	}
+	if (!fuzz_init(&fuzz, argc, argv))
+		return 2;
 	if (uname(&name) || strncmp(name.release, "6.18.", 5)) {
 		printf("skip: the verdicts that this verifier follows are those of Linux 6.18\n");
 		return 77;
 	}
-	a.map_type = attr.type;
-	a.key_size = attr.key_size;
-	a.value_size = attr.value_size;
-	a.max_entries = attr.max_entries;
-	map = sys_bpf(BPF_MAP_CREATE, &a);
+	map = make_map();
 	if (map < 0) {
 		printf("skip: this kernel lets nobody here load BPF programs: %s\n",
-		       strerror(errno));
+		       strerror(-map));
 		return 77;
 	}
-	end = time(NULL) + seconds;
-	for (; time(NULL) < end && (!limit || tried < limit); seed++, tried++) {
+	while (fuzz_next(&fuzz)) {
+		struct ub_reason why = { 0 };
 		int our_err, kernel_err;
 
-		random_program(&p, seed, map);
-		memset(&why, 0, sizeof(why));
+		random_program(&p, fuzz.seed, map);
 		our_err = ours(&p, &why);
 		kernel_err = kernel(&p, 0);
 		if (kernel_err == -EPERM) {
@@ -152,20 +138,18 @@ int main(int argc, char **argv)
 		if (!our_err && kernel_err) {
 			kernel_err = kernel(&p, 1);
 			printf("seed %llu: accepted here, by the kernel refused (%d): %s\n",
-			       (unsigned long long)seed, kernel_err, last_line(kernel_log));
-			ret = 1;
-			if (!limit)
-				break;
+			       (unsigned long long)fuzz.seed, kernel_err, last_line(kernel_log));
+			looser++;
 		}
 		if (our_err && !kernel_err) {
 			stricter++;
-			if (verbose)
+			if (fuzz.verbose)
 				printf("seed %llu: only the kernel accepts; %s\n",
-				       (unsigned long long)seed, why.text);
+				       (unsigned long long)fuzz.seed, why.text);
 		}
 	}
 	printf("%llu programs, %llu accepted, %llu accepted by the kernel only\n",
-	       (unsigned long long)tried, (unsigned long long)accepted,
+	       (unsigned long long)fuzz.tried, (unsigned long long)accepted,
 	       (unsigned long long)stricter);
-	return ret;
+	return looser ? 1 : 0;
 }

@@ -17,6 +17,7 @@
 struct random_program {
 	struct bpf_insn insns[PROGRAM_MAX];
 	u32 nr;
+	u32 flags;	/* of the load */
 	bool unbounded; /* has may_goto: only pruning ends its verification */
 };
 

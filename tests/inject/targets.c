@@ -6,6 +6,7 @@
  *
  *   test_inject_targets [CASE]
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -455,6 +456,75 @@ static void dispatched(void)
 	victim_reap(&v);
 }
 
+/* --- libraries that come and go ------------------------------------------------------------ */
+
+static void ask(struct victim *v, const char *command)
+{
+	check(!strcmp(victim_ask(v, command), command), "it does not %s", command);
+}
+
+static struct ub_image *cbrt_image(struct victim *v, const struct ub_image *current)
+{
+	static void *library;
+	Dl_info info;
+
+	if (!library)
+		library = dlopen("libm.so.6", RTLD_NOW);
+	check(library && dladdr(dlsym(library, "cbrt"), &info), "where is libm?");
+	return image_of(v->pid, current, info.dli_fname, "cbrt", NULL);
+}
+
+static void must_hit(struct victim *v, struct ub_image *image)
+{
+	u64 hits = image_hits(image);
+
+	ask(v, "call");
+	check(image_hits(image) == hits + 10, "%lu hits of 10", image_hits(image) - hits);
+}
+
+static void libraries_come_and_go(void)
+{
+	struct ub_image *image, *next;
+	struct ub_residue *snapshot;
+	struct victim v;
+
+	odd_start(&v, "libraries");
+	ask(&v, "open");
+	ask(&v, "call");
+	ask(&v, "close");
+	snapshot = before(&v, UB_RESIDUE_FULL);
+
+	ask(&v, "open");
+	image = cbrt_image(&v, NULL);
+	must_replace(&v, NULL, image, NULL);
+	must_hit(&v, image);
+	/* Unloaded: a change takes no notice of what was there. */
+	ask(&v, "close");
+	next = image_of(v.pid, image, NULL, "free", NULL);
+	must_replace(&v, image, next, NULL);
+	ub_image_free(image);
+	/* Loaded again: hooked again. */
+	ask(&v, "open");
+	image = cbrt_image(&v, next);
+	must_replace(&v, next, image, NULL);
+	ub_image_free(next);
+	must_hit(&v, image);
+	/* Loaded again behind our back, most likely at the same place. */
+	ask(&v, "close");
+	ask(&v, "open");
+	next = cbrt_image(&v, image);
+	must_replace(&v, image, next, NULL);
+	ub_image_free(image);
+	must_hit(&v, next);
+	/* And taken out of a library that is not there. */
+	ask(&v, "close");
+	must_replace(&v, next, NULL, NULL);
+	ub_image_free(next);
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	end_well(&v);
+}
+
 /* --- many threads, many signals ------------------------------------------------------------ */
 
 static void many_threads(void)
@@ -530,6 +600,7 @@ static const struct {
 	{ "dispatched", dispatched },
 	{ "sandboxed-thread", sandboxed_thread },
 	{ "unprivileged", unprivileged },
+	{ "libraries", libraries_come_and_go },
 	{ "signals", signals_with_siginfo },
 	{ "many-threads", many_threads },
 };

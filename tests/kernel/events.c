@@ -68,6 +68,7 @@ static void deliver(u32 kind, u32 map, u32 cpu, const void *data, u32 size)
 	};
 
 	ub_kernel_deliver(h.kernel, &event);
+	ub_kernel_delivered(h.kernel);
 }
 
 static void ring_buffer(void **state)

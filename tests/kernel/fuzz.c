@@ -257,6 +257,7 @@ static void one_other(void)
 	switch (below(6)) {
 	case 0:
 		ub_kernel_deliver(h.kernel, &event);
+		ub_kernel_delivered(h.kernel);
 		break;
 	case 1:
 		ub_kernel_lost(h.kernel, below(2000), rnd());

@@ -4,6 +4,7 @@
  * is, and some wait for a line on their standard input before they do what they are for. Never
  * built with sanitizers.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -239,6 +240,29 @@ static void no_descriptors(void *opaque)
 	spinner(NULL);
 }
 
+/* Loads a library, calls it, unloads it, as it is told. */
+static void libraries(void *opaque)
+{
+	void *library = NULL;
+	char line[32];
+
+	begin();
+	while (fgets(line, sizeof(line), stdin)) {
+		double (*fn)(double);
+
+		if (!strcmp(line, "open\n"))
+			library = dlopen("libm.so.6", RTLD_NOW);
+		fn = library ? (double (*)(double))dlsym(library, "cbrt") : NULL;
+		for (int i = 0; i < 10 && fn && !strcmp(line, "call\n"); i++)
+			fn(i);
+		if (!strcmp(line, "close\n") && library && dlclose(library))
+			_exit(9);
+		printf("%s", line);
+		fflush(stdout);
+	}
+	_exit(0);
+}
+
 static void locked(void *opaque)
 {
 	if (mlockall(MCL_CURRENT | MCL_FUTURE))
@@ -411,6 +435,7 @@ static const struct {
 	{ "sandboxed-nobody", sandboxed_nobody },
 	{ "sandboxed-later", sandboxed_later },
 	{ "no-descriptors", no_descriptors },
+	{ "libraries", libraries },
 	{ "locked", locked },
 	{ "locked-to-the-limit", locked_to_the_limit },
 	{ "deep-stack", deep_stack },

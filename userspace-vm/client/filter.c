@@ -52,8 +52,8 @@
 
 /* Looked at by the daemon whatever their arguments; bpf(2) first. */
 static const u32 notified[] = {
-	SYS_bpf,  SYS_perf_event_open, SYS_epoll_ctl, SYS_openat,   SYS_open,
-	SYS_poll, SYS_ppoll,	       SYS_select,    SYS_pselect6,
+	SYS_bpf,      SYS_perf_event_open, SYS_epoll_ctl, SYS_openat, SYS_open,	  SYS_statfs,
+	SYS_readlink, SYS_readlinkat,	   SYS_poll,	  SYS_ppoll,  SYS_select, SYS_pselect6,
 };
 
 /* For tools that want to be root: their result is 0. */
@@ -67,7 +67,7 @@ enum {
 	NUMBERS = 4,
 	ROOT_NUMBERS = NUMBERS + NR_NOTIFIED,
 	ARGUMENTS = ROOT_NUMBERS + NR_ROOT,
-	ALLOW = ARGUMENTS + 9,
+	ALLOW = ARGUMENTS + 10,
 	NOTIFY,
 	ZERO,
 	FILTER_SIZE,
@@ -87,15 +87,17 @@ static void make_filter(struct sock_filter *code, u32 flags)
 		IF_AT_LEAST(X32_BIT, TO(ALLOW, 3), 0),
 	};
 	const struct sock_filter end[] = {
-		/* 0 */ IF_EQUAL(SYS_mmap, 0, 4),
+		/* 0 */ IF_EQUAL(SYS_mmap, 0, 5),
 		/* 1 */ LOAD(args[3]),
-		/* 2 */ IF_EQUAL(MAP_SHARED, 0, TO(ALLOW, at + 2)),
-		/* 3 */ LOAD(args[4]),
-		/* 4 */ IF_EQUAL(0xffffffff, TO(ALLOW, at + 4), TO(NOTIFY, at + 4)),
-		/* 5 */ IF_EQUAL(SYS_ioctl, 0, TO(ALLOW, at + 5)),
-		/* 6 */ LOAD(args[1]),
-		/* 7 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
-		/* 8 */ IF_EQUAL('$' << 8, TO(NOTIFY, at + 8), TO(ALLOW, at + 8)),
+		/* 2: those of a fixed place may be our surgeon's, and must not be held */
+		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MAP_SHARED | MAP_PRIVATE | MAP_FIXED_NOREPLACE),
+		/* 3 */ IF_EQUAL(MAP_SHARED, 0, TO(ALLOW, at + 3)),
+		/* 4 */ LOAD(args[4]),
+		/* 5 */ IF_EQUAL(0xffffffff, TO(ALLOW, at + 5), TO(NOTIFY, at + 5)),
+		/* 6 */ IF_EQUAL(SYS_ioctl, 0, TO(ALLOW, at + 6)),
+		/* 7 */ LOAD(args[1]),
+		/* 8 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff00),
+		/* 9 */ IF_EQUAL('$' << 8, TO(NOTIFY, at + 9), TO(ALLOW, at + 9)),
 		RETURN(SECCOMP_RET_ALLOW),
 		RETURN(SECCOMP_RET_USER_NOTIF),
 		/* An errno of 0 is a result of 0. */

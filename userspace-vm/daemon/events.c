@@ -209,6 +209,7 @@ static u32 read_ring(struct target *target)
 		if (event.kind == UB_EVENT_PRINTK || holds_map(target, event.map_id))
 			ub_kernel_deliver(kernel, &event);
 	}
+	ub_kernel_delivered(kernel);
 	tell_lost(target);
 	return nr;
 }

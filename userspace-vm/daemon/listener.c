@@ -136,6 +136,19 @@ static struct process *process_of(struct listener *listener, pid_t tid)
 	return process_new(listener, tid);
 }
 
+bool ub_daemon_listener_has(const struct ub_daemon *daemon, pid_t pid)
+{
+	for (const struct listener *listener = daemon->listeners; listener;
+	     listener = listener->next) {
+		for (const struct process *process = listener->processes; process;
+		     process = process->next) {
+			if (process->caller.base.pid == pid)
+				return true;
+		}
+	}
+	return false;
+}
+
 static void send_value(struct listener *listener, u64 id, s64 value, bool pass)
 {
 	struct seccomp_notif_resp response = { .id = id };

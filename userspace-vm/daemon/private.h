@@ -62,12 +62,14 @@ struct ub_daemon {
 	uid_t uid;
 	u32 nr_cpus;
 	int listen_fd;
+	int spare_fd; /* to take a connection with when there are no more */
 	struct ub_watch *listen_watch;
 	int signal_fd;
 	struct ub_watch *signal_watch;
 	int guard_fd; /* hangs up when the guard dies */
 	struct ub_watch *guard_watch;
 	pid_t guard_pid;
+	bool told_to_go; /* by a signal */
 	struct ub_timer *idle_timer;
 	struct ub_timer *reap_timer;
 	char run_dir[PATH_MAX];
@@ -134,6 +136,8 @@ void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struc
  */
 int __must_check ub_daemon_listener_new(struct ub_daemon *daemon, struct session *session, int fd);
 void ub_daemon_listener_free(struct listener *listener);
+/* Whether process @pid has made a call through a listener of ours, so is under our filter. */
+bool ub_daemon_listener_has(const struct ub_daemon *daemon, pid_t pid);
 /* Waits, outside the loop, for the threads of listeners that were freed. */
 void ub_daemon_listeners_wait(struct ub_daemon *daemon);
 

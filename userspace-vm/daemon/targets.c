@@ -296,7 +296,7 @@ static int wanted_links(struct target *target, struct link ***out, u32 *nr_out)
 
 		if (!is_wanted(target, link))
 			continue;
-		mapped = ub_daemon_target_has(target, link->id)
+		mapped = ub_daemon_target_has(target, link->id) && !target->stale
 				 ? 1
 				 : ub_procfs_maps_file(target->pid, link->dev, link->ino);
 		if (mapped < 0) {
@@ -707,10 +707,15 @@ static void collect(struct target *target)
 }
 
 /* A link waits for its file to be mapped, or anything else that is not as it should be. */
-static bool needs_update(const struct target *target)
+static bool needs_update(struct target *target)
 {
 	if (target->dirty)
 		return true;
+	if (target->image && target->mem_fd >= 0 &&
+	    !ub_surgeon_stands(target->mem_fd, target->image)) {
+		target->stale = true; /* a library was unloaded, and perhaps loaded again */
+		return true;
+	}
 	for (struct link *link = target->targets->links; link; link = link->next) {
 		if (is_wanted(target, link) && !ub_daemon_target_has(target, link->id) &&
 		    ub_procfs_maps_file(target->pid, link->dev, link->ino) == 1)

@@ -27,11 +27,6 @@ struct facts {
 		     none */
 };
 
-struct analysis {
-	const struct ub_program *program;
-	struct facts *facts; /* nr_insns of them */
-};
-
 /* Fills @facts (zeroed, one per instruction). -EINVAL and @why for what no JIT can compile. */
 int __must_check jit_analyse(const struct ub_program *program, struct facts *facts,
 			     struct ub_reason *why);

@@ -121,6 +121,7 @@ static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd
 	struct epoll_event event = { 0 };
 	_cleanup_close_ int set = -1;
 	int *fd = eventfd_of(object);
+	u64 wakings;
 	int err;
 
 	if (op != EPOLL_CTL_DEL) {
@@ -137,6 +138,10 @@ static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd
 		if (*fd < 0)
 			return -errno;
 	}
+	/* Nobody has read the wakings of what is read by now. */
+	if (!ub_object_unread(object) && read(*fd, &wakings, sizeof(wakings)) < 0 &&
+	    errno != EAGAIN)
+		return -errno;
 	if (epoll_ctl(set, op, *fd, &event))
 		return -errno;
 	if (op != EPOLL_CTL_DEL && ub_object_unread(object)) {
@@ -162,17 +167,33 @@ void ub_epoll_ctl(struct ub_kernel *k, struct ub_caller *c, const struct ub_call
 /* --- delivery
  * -------------------------------------------------------------------------------------- */
 
+/* Records are shown to a client many at once: it and we would else wait for the same cache line at each. */
+#define PUBLISH_AT 4096u /* bytes */
+
+void ub_kernel_delivered(struct ub_kernel *k)
+{
+	struct ub_kernel_map *map = k->unpublished;
+
+	k->unpublished = NULL;
+	if (map && ub_client_ring_publish(&map->map, &map->ring))
+		ub_object_wake(&map->object);
+}
+
 static void deliver_ring(struct ub_kernel_map *map, const struct ub_event *event)
 {
-	bool wake = false;
+	struct ub_kernel *k = map->object.kernel;
 
-	if (ub_client_ring_append(&map->map, &map->ring, event->data, event->size, event->wakeup,
-				  &wake)) {
+	if (k->unpublished && k->unpublished != map)
+		ub_kernel_delivered(k);
+	if (ub_client_ring_append(&map->map, &map->ring, event->data, event->size, event->wakeup)) {
 		map->lost++;
-		wake = true; /* full: whoever sleeps should not */
+		ub_kernel_delivered(k);
+		ub_object_wake(&map->object); /* full: whoever sleeps should not */
+		return;
 	}
-	if (wake)
-		ub_object_wake(&map->object);
+	k->unpublished = map;
+	if (map->ring.producer - map->ring.published >= PUBLISH_AT)
+		ub_kernel_delivered(k);
 	if (map->eventfd >= 0 && !(event->wakeup & BPF_RB_NO_WAKEUP))
 		ub_tick_add(&map->object);
 }

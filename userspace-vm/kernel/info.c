@@ -528,3 +528,18 @@ int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd,
 		return snprintf(out, size, "btf_id:\t%u\n", object->id);
 	return snprintf(out, size, "%s", "");
 }
+
+const char *ub_kernel_file_name(struct ub_kernel *kernel, struct ub_caller *caller, int fd)
+{
+	static const char *const names[UB_KINDS] = {
+		[UB_KIND_MAP] = "anon_inode:bpf-map",
+		[UB_KIND_PROG] = "anon_inode:bpf-prog",
+		[UB_KIND_BTF] = "anon_inode:btf",
+		[UB_KIND_LINK] = "anon_inode:bpf_link",
+		[UB_KIND_PERF] = "anon_inode:[perf_event]",
+		[UB_KIND_STATS] = "anon_inode:bpf-stats",
+	};
+	struct ub_file *file;
+
+	return ub_file_get(kernel, caller, fd, &file) ? NULL : names[file->object->kind];
+}

@@ -103,6 +103,8 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
  * readers are woken. Links of @session's programs only: @map_ids the process's image holds, checked
  * by the caller. */
 void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
+/* After one or many of these, before anything else: the readers see them and are woken. */
+void ub_kernel_delivered(struct ub_kernel *kernel);
 /* Records that were lost before they reached us, for @map_id. */
 void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count);
 
@@ -133,6 +135,9 @@ void ub_kernel_session_end(struct ub_kernel *kernel, u64 session);
  * as snprintf(); -EBADF, -EINVAL: not ours. */
 int ub_kernel_fdinfo(struct ub_kernel *kernel, struct ub_caller *caller, int fd, char *out,
 		     size_t size);
+
+/* What readlink() says in /proc/PID/fd of an object of ours on Linux; NULL: not ours. */
+const char *ub_kernel_file_name(struct ub_kernel *kernel, struct ub_caller *caller, int fd);
 
 /* Number of objects alive, so that the daemon knows when it is idle. */
 u32 ub_kernel_objects(const struct ub_kernel *kernel);

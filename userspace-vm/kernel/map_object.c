@@ -42,6 +42,8 @@ void ub_kmap_destroy(struct ub_object *object)
 {
 	struct ub_kernel_map *map = ub_to_map(object);
 
+	if (map->object.kernel->unpublished == map)
+		map->object.kernel->unpublished = NULL;
 	for (u32 i = 0; i < map->nr_slots; i++)
 		ub_object_put(map->slots[i]);
 	free(map->slots);

@@ -67,8 +67,9 @@ struct ub_kernel {
 	u32 nr_pins;
 	struct ub_object *dying; /* to be destroyed by the put that is at it */
 	bool destroying;
-	struct ub_timer *tick;	    /* wakes readers again that were woken and did not read */
-	struct ub_object **ticking; /* maps and perf events with unread records */
+	struct ub_timer *tick; /* wakes readers again that were woken and did not read */
+	struct ub_kernel_map *unpublished; /* has records that its client does not see yet */
+	struct ub_object **ticking;	   /* maps and perf events with unread records */
 	u32 nr_ticking;
 	u32 ticking_capacity;
 };

@@ -251,6 +251,7 @@ static void drain(struct ub_worker *worker)
 	while ((got = ub_event_read(worker->reader, &event, is_alive, worker)) > 0)
 		if (event.kind == UB_EVENT_PRINTK || may_output_to(worker->prog, event.map_id))
 			ub_kernel_deliver(worker->kernel, &event);
+	ub_kernel_delivered(worker->kernel);
 	lost = ub_event_lost(worker->ring);
 	for (u32 i = 0; lost > worker->lost && i < worker->prog->nr_maps; i++) {
 		u32 type = worker->prog->maps[i]->map.attr.type;
@@ -451,6 +452,7 @@ static void deliver_all(const struct ub_kprog *prog, struct ub_event_ring *ring)
 	while (reader && ub_event_read(reader, &event, dead_after_run, NULL) > 0)
 		if (event.kind == UB_EVENT_PRINTK || may_output_to(prog, event.map_id))
 			ub_kernel_deliver(prog->object.kernel, &event);
+	ub_kernel_delivered(prog->object.kernel);
 	ub_event_reader_free(reader);
 }
 

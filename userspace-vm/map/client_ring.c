@@ -5,6 +5,8 @@
 #include <linux/perf_event.h>
 #include <string.h>
 
+#include <map/mem.h>
+
 #define PAGE	    4096u
 #define RING_HEADER 8u /* BPF_RINGBUF_HDR_SZ: u32 length, u32 page offset */
 
@@ -23,40 +25,62 @@ u64 ub_client_ring_available(const struct ub_map *map, const struct ub_client_ri
 	return ring->producer - __atomic_load_n(consumer_position(map), __ATOMIC_ACQUIRE);
 }
 
-/* Writes to both copies of the data, so that a record is contiguous for who starts at any offset.
- */
-static void write_twice(const struct ub_map *map, u64 at, const void *data, u64 size)
+/* As a mapping of the same pages twice would have it for who reads a record in one piece, and for who
+ * reads it byte by byte modulo the size. */
+static void write_record(const struct ub_map *map, u64 at, const u32 *header, const void *data,
+			 u32 size)
 {
 	u64 ring = map->attr.max_entries, offset = at & map->mask;
-	u64 first = size < ring - offset ? size : ring - offset;
 	u8 *base = map->shared + map->values_offset;
 
-	memcpy(base + offset, data, first);
-	memcpy(base + offset + ring, data, first);
-	memcpy(base, (const u8 *)data + first, size - first);
-	memcpy(base + ring, (const u8 *)data + first, size - first);
+	/* A header never wraps: positions are multiples of its size. */
+	memcpy(base + offset, header, RING_HEADER);
+	offset += RING_HEADER;
+	__builtin_prefetch(base + ((offset + 512) & map->mask), 1);
+	ub_mem_copy(base + offset, data, size);
+	if (ub_unlikely(size > ring - offset))
+		ub_mem_copy(base, (const u8 *)data + (ring - offset), size - (ring - offset));
 }
 
 int ub_client_ring_append(struct ub_map *map, struct ub_client_ring *ring, const void *data,
-			  u32 size, u64 flags, bool *wake)
+			  u32 size, u64 flags)
 {
-	u64 consumer = __atomic_load_n(consumer_position(map), __ATOMIC_ACQUIRE);
-	u64 used = ring->producer - consumer, bytes = ub_round_up((u64)size + RING_HEADER, 8);
+	u64 bytes = ub_round_up((u64)size + RING_HEADER, 8), used = ring->producer - ring->consumer;
 	u32 header[2] = { size, (u32)(map->values_offset + (ring->producer & map->mask)) / PAGE };
 
 	if (size > UINT32_MAX / 4 || bytes > map->attr.max_entries)
 		return -E2BIG;
-	if (used > map->attr.max_entries || bytes > map->attr.max_entries - used)
-		return -EAGAIN;
-	write_twice(map, ring->producer + RING_HEADER, data, size);
-	write_twice(map, ring->producer, header, sizeof(header));
+	if (bytes > map->attr.max_entries - used) {
+		u64 consumer = __atomic_load_n(consumer_position(map), __ATOMIC_ACQUIRE);
+
+		used = ring->producer - consumer;
+		if (used > map->attr.max_entries || bytes > map->attr.max_entries - used)
+			return -EAGAIN;
+		ring->consumer = consumer;
+	}
+	write_record(map, ring->producer, header, data, size);
+	if (ring->producer == ring->published)
+		ring->may_wake = !(flags & BPF_RB_NO_WAKEUP);
+	ring->must_wake |= flags & BPF_RB_FORCE_WAKEUP;
 	ring->producer += bytes;
-	/* The record is whole before the position says that it is there. */
+	return 0;
+}
+
+bool ub_client_ring_publish(struct ub_map *map, struct ub_client_ring *ring)
+{
+	u64 before = ring->published, consumer;
+	bool wake = ring->must_wake;
+
+	if (ring->producer == before)
+		return false;
+	/* The records are whole before the position says that they are there; and it says so before this
+	 * looks whether the client sleeps. */
 	__atomic_store_n(producer_position(map), ring->producer, __ATOMIC_SEQ_CST);
 	consumer = __atomic_load_n(consumer_position(map), __ATOMIC_SEQ_CST);
-	*wake = flags & BPF_RB_FORCE_WAKEUP ||
-		(!(flags & BPF_RB_NO_WAKEUP) && consumer == ring->producer - bytes);
-	return 0;
+	wake |= ring->may_wake && consumer == before;
+	ring->published = ring->producer;
+	ring->must_wake = false;
+	return wake;
 }
 
 int ub_perf_page_init(struct ub_perf_page *perf, void *base, u64 size, u64 event_id)

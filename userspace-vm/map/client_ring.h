@@ -9,18 +9,25 @@
 
 #include <map/map.h>
 
-/* RINGBUF. Its state is the producer position; zeroed at first. */
+/* RINGBUF. Zeroed at first. */
 struct ub_client_ring {
-	u64 producer;
+	u64 producer;	/* behind the last record */
+	u64 published;	/* what the client knows of */
+	u64 consumer;	/* the client's position when last looked at */
+	bool may_wake;	/* the first record that is not published would wake it */
+	bool must_wake; /* one of them does */
 };
 
 /*
- * Appends one record of @size bytes. 0, or -EAGAIN: full (or the consumer position makes no sense),
- * -E2BIG: larger than the ring. *wake: the client should be woken: as in the kernel if it had read
- * all that was there before, or by @flags (BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP).
+ * Appends one record of @size bytes, which the client sees after ub_client_ring_publish(). 0, or -EAGAIN:
+ * full (or the consumer position makes no sense), -E2BIG: larger than the ring. @flags:
+ * BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP.
  */
 int __must_check ub_client_ring_append(struct ub_map *map, struct ub_client_ring *ring,
-				       const void *data, u32 size, u64 flags, bool *wake);
+				       const void *data, u32 size, u64 flags);
+/* Shows the client what was appended. True: it should be woken, as in the kernel if it had read all that
+ * was there before, or by the records' flags. */
+bool ub_client_ring_publish(struct ub_map *map, struct ub_client_ring *ring);
 /* Bytes that the client has not read. */
 u64 ub_client_ring_available(const struct ub_map *map, const struct ub_client_ring *ring);
 

@@ -17,13 +17,15 @@
 #include <map/mem.h>
 
 #define MAX_PENDING 64
+#define RELEASE_AT  16384u /* bytes: their positions are told to the producers together */
 #define STALL_MS    20
 
 struct ub_event_reader {
 	struct ub_event_ring *ring;
 	u64 mask;
-	u64 tail;  /* before it, all was given back */
-	u64 ahead; /* before it, all was delivered, or is pending */
+	u64 release_at; /* bytes read before they are given back */
+	u64 tail;	/* before it, all was given back */
+	u64 ahead;	/* before it, all was delivered, or is pending */
 	u64 stalled_at, stalled_since_ms;
 	u32 nr_pending;
 	u64 pending[MAX_PENDING]; /* positions, ascending */
@@ -50,6 +52,7 @@ struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data
 		return NULL;
 	reader->ring = ring;
 	reader->mask = data_size - 1;
+	reader->release_at = data_size / 8 < RELEASE_AT ? data_size / 8 : RELEASE_AT;
 	reader->tail = __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE) & ~7ull;
 	reader->ahead = reader->tail;
 	reader->stalled_at = UINT64_MAX;
@@ -190,6 +193,7 @@ int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 					     __ATOMIC_ACQUIRE);
 
 		seen = at;
+		__builtin_prefetch(ub_event_word(reader->ring, at + 256, reader->mask));
 		if (header == ub_event_free_word(at))
 			break;
 		if (!is_sound(reader, at, header)) {
@@ -212,6 +216,9 @@ int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 	}
 	if (ret < 0)
 		return ret == -EBADMSG ? resynchronise(reader) : ret;
+	/* While there is more to read, the producers' cache lines are left alone for a while. */
+	if (ret && reader->ahead - reader->tail < reader->release_at)
+		return ret;
 	release(reader);
 	__atomic_store_n(&reader->ring->seen, seen, __ATOMIC_RELAXED);
 	return ret;

@@ -12,11 +12,12 @@ struct ub_event_ring {
 	u64 seen; /* how far the reader has looked: nothing to read if that is the producer position
 		   */
 	u64 pad1[6];
+	/* Read by each producer for each record, hardly ever written. */
 	u32 sleeping; /* futex word: 1 = the daemon sleeps */
 	u32 pad2;
 	u64 mask; /* size of data - 1 */
+	u64 pad3[6];
 	u64 lost;
-	u64 pad3[5];
 	struct {
 		u32 map_id;
 		u32 count;

@@ -334,6 +334,24 @@ static void use_def(const struct env *env, const struct bpf_insn *insn, u16 *use
 	}
 }
 
+static void log_live(struct env *env)
+{
+	if (!ub_log_verbose(env))
+		return;
+	ub_log(env, "Live regs before insn:\n");
+	for (u32 i = 0; i < env->nr_insns; i++) {
+		char live[BPF_REG_10 + 1] = "..........";
+
+		for (u32 r = 0; r < BPF_REG_10; r++) {
+			if (env->aux[i].live_before >> r & 1)
+				live[r] = '0' + r;
+		}
+		ub_log(env, "    %3u: %s ", i, live);
+		ub_log_insn(env, i);
+		i += ub_is_ldimm64(&env->insns[i]);
+	}
+}
+
 /* Classic backward data flow; passes in reverse order converge after a few. */
 int ub_cfg_live_registers(struct env *env)
 {
@@ -364,6 +382,7 @@ int ub_cfg_live_registers(struct env *env)
 		}
 	}
 	free(insn);
+	log_live(env);
 	return 0;
 }
 

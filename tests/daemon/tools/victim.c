@@ -46,6 +46,11 @@ __attribute__((noinline, used)) long outer(const char *text, long n)
 	return work(text, n) + 1;
 }
 
+__attribute__((noinline, used)) void nap(void)
+{
+	usleep(70000);
+}
+
 int main(int argc, char **argv)
 {
 	char line[64];
@@ -63,6 +68,8 @@ int main(int argc, char **argv)
 			if (getaddrinfo("127.0.0.1", NULL, NULL, &result) == 0)
 				freeaddrinfo(result);
 		}
+		for (int i = 0; i < 3; i++)
+			nap();
 		printf("done\n");
 		fflush(stdout);
 	}

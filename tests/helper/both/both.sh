@@ -8,7 +8,8 @@ build=${UBPF_BUILD:?is the build directory}
 user=12345
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ubpf-both.XXXXXX") || exit 1
 # The process may wait for a tool that never came.
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'kill "$victim" 2>/dev/null; rm -rf "$dir"' EXIT
+victim=
 export UBPF_RUN_DIR=$dir/run
 
 fail() {
@@ -26,7 +27,7 @@ mkfifo in out
 as_user=()
 if [ "$(id -u)" = 0 ]; then
 	chown "$user" "$UBPF_RUN_DIR" in out
-	as_user=(setpriv --reuid=$user --regid=$user --clear-groups --bounding-set=-all --inh-caps=-all)
+	as_user=(setpriv --reuid="$user" --regid="$user" --clear-groups --bounding-set=-all --inh-caps=-all)
 fi
 "${as_user[@]}" ./both_runner >/dev/null 2>&1
 [ $? = 2 ] || { echo "skip: programs can't be run from $dir by an ordinary user"; exit 77; }
@@ -40,9 +41,11 @@ run() {
 	local name=$1
 	shift
 	"${as_user[@]}" ./both_victim <in >out &
+	victim=$!
 	"$@" ./both_victim in out "${objects[@]}" >"$name" 2>errors ||
 		fail "$name: status $?: $(grep -E '^[A-Za-z/]' errors | tail -n 20; grep NOT "$name")"
-	wait
+	wait "$victim"
+	victim=
 }
 run ours "${as_user[@]}" timeout -k 5 100 ./ubpf-run exec -- ./both_runner
 "${as_user[@]}" timeout -k 5 100 ./ubpf-run exec -- ./both_runner --refused refused.bpf.o >refused 2>&1 ||

@@ -129,9 +129,7 @@ static bool emit_div_by_constant(struct compiler *c, const struct bpf_insn *insn
 		return true;
 	}
 	if (is_signed && imm == -1) {
-		put_rex(b, wide, 0, 0, dst, false);
-		put8(b, 0xf7);
-		put_modrm_reg(b, 3, dst);
+		x_neg(b, wide, dst);
 		return true;
 	}
 	if (!is_signed && imm > 0 && !(imm & (imm - 1))) {
@@ -144,46 +142,9 @@ static bool emit_div_by_constant(struct compiler *c, const struct bpf_insn *insn
 	return false;
 }
 
-/*
- * x86 divides rdx:rax, which are r3 and r0, and traps where BPF does not: by zero (quotient 0,
- * remainder the dividend) and INT_MIN by -1 (INT_MIN and 0). The operands that would be in the way
- * move to scratch registers.
- */
-static void emit_div(struct compiler *c, u32 pc, const struct bpf_insn *insn, bool is_mod)
+/* quotient and remainder of rdx:rax, which rax is extended to, by @divisor */
+static void x_divide(struct bytes *b, bool wide, bool is_signed, u8 divisor)
 {
-	struct bytes *b = &c->out;
-	bool wide = is_wide(insn), is_signed = insn->off == 1;
-	u8 dst = hw_reg(insn->dst_reg), divisor = hw_reg(insn->src_reg);
-	u8 want = is_mod ? RDX : RAX;
-	bool save_rax = dst != RAX && live_after(c, pc, 0);
-	bool save_rdx = dst != RDX && live_after(c, pc, 3);
-	u8 *zero = NULL, *minus_one = NULL, *end = NULL, *end2 = NULL;
-
-	if (!by_register(insn) && emit_div_by_constant(c, insn, is_mod))
-		return;
-	c->clobbers |= 1u << RAX | 1u << RDX | 1u << SCRATCH | 1u << SCRATCH2 | 1u << SCRATCH3;
-
-	if (!by_register(insn)) {
-		x_mov_ri(b, SCRATCH, wide ? (u64)(s64)insn->imm : (u32)insn->imm);
-		divisor = SCRATCH;
-	} else if (divisor == RAX || divisor == RDX) {
-		x_mov_rr(b, wide, SCRATCH, divisor);
-		divisor = SCRATCH;
-	}
-	if (by_register(insn)) {
-		x_rr(b, wide, 0x85, divisor, divisor);
-		zero = x_jcc_short(b, CC_E);
-		if (is_signed) {
-			x_alu_ri(b, wide, X_CMP, divisor, -1);
-			minus_one = x_jcc_short(b, CC_E);
-		}
-	}
-	if (save_rax)
-		x_mov_rr(b, true, SCRATCH3, RAX);
-	if (save_rdx)
-		x_mov_rr(b, true, SCRATCH2, RDX);
-	if (dst != RAX)
-		x_mov_rr(b, wide, RAX, dst);
 	if (is_signed) {
 		put_rex(b, wide, 0, 0, 0, false);
 		put8(b, 0x99); /* cdq, cqo */
@@ -193,36 +154,95 @@ static void emit_div(struct compiler *c, u32 pc, const struct bpf_insn *insn, bo
 	put_rex(b, wide, 0, 0, divisor, false);
 	put8(b, 0xf7);
 	put_modrm_reg(b, is_signed ? 7 : 6, divisor);
+}
+
+/* dst /= divisor or dst %= divisor, where x86 does not trap. What is in rax and rdx and needed later
+ * waits in scratch registers. */
+static void emit_division(struct compiler *c, u32 pc, const struct bpf_insn *insn, u8 divisor,
+			  bool is_mod)
+{
+	struct bytes *b = &c->out;
+	bool wide = is_wide(insn);
+	u8 dst = hw_reg(insn->dst_reg), want = is_mod ? RDX : RAX;
+	bool save_rax = dst != RAX && live_after(c, pc, 0);
+	bool save_rdx = dst != RDX && live_after(c, pc, 3);
+
+	if (save_rax)
+		x_mov_rr(b, true, SCRATCH3, RAX);
+	if (save_rdx)
+		x_mov_rr(b, true, SCRATCH2, RDX);
+	if (dst != RAX)
+		x_mov_rr(b, wide, RAX, dst);
+	x_divide(b, wide, insn->off == 1, divisor);
 	if (dst != want)
 		x_mov_rr(b, wide, dst, want);
 	if (save_rax)
 		x_mov_rr(b, true, RAX, SCRATCH3);
 	if (save_rdx)
 		x_mov_rr(b, true, RDX, SCRATCH2);
+}
 
-	if (!zero)
+/* dst divided by 0: quotient 0, remainder the dividend. */
+static void emit_division_by_zero(struct bytes *b, bool wide, u8 dst, bool is_mod)
+{
+	if (!is_mod)
+		x_mov_ri(b, dst, 0);
+	else if (!wide)
+		x_mov_rr(b, false, dst, dst);
+}
+
+/* dst divided by -1: its negation, which wraps around for INT_MIN, and 0. */
+static void emit_division_by_minus_one(struct bytes *b, bool wide, u8 dst, bool is_mod)
+{
+	if (is_mod) {
+		x_mov_ri(b, dst, 0);
 		return;
-	if (is_mod && wide && !minus_one) { /* the dividend is in its place */
+	}
+	x_neg(b, wide, dst);
+}
+
+/*
+ * x86 divides rdx:rax, which are r3 and r0, and traps where BPF does not: by zero and INT_MIN by
+ * -1. Those two divisors take ways of their own.
+ */
+static void emit_div(struct compiler *c, u32 pc, const struct bpf_insn *insn, bool is_mod)
+{
+	struct bytes *b = &c->out;
+	bool wide = is_wide(insn), is_signed = insn->off == 1;
+	u8 dst = hw_reg(insn->dst_reg), divisor = hw_reg(insn->src_reg);
+	u8 *zero, *minus_one = NULL, *end, *end2 = NULL;
+
+	if (!by_register(insn) && emit_div_by_constant(c, insn, is_mod))
+		return;
+	c->clobbers |= 1u << RAX | 1u << RDX | 1u << SCRATCH | 1u << SCRATCH2 | 1u << SCRATCH3;
+	if (!by_register(insn)) {
+		x_mov_ri(b, SCRATCH, wide ? (u64)(s64)insn->imm : (u32)insn->imm);
+		emit_division(c, pc, insn, SCRATCH, is_mod);
+		return;
+	}
+	if (divisor == RAX || divisor == RDX) {
+		x_mov_rr(b, wide, SCRATCH, divisor);
+		divisor = SCRATCH;
+	}
+	x_rr(b, wide, 0x85, divisor, divisor);
+	zero = x_jcc_short(b, CC_E);
+	if (is_signed) {
+		x_alu_ri(b, wide, X_CMP, divisor, -1);
+		minus_one = x_jcc_short(b, CC_E);
+	}
+	emit_division(c, pc, insn, divisor, is_mod);
+	if (is_mod && wide && !minus_one) { /* by zero: the dividend is in its place */
 		x_land(b, zero);
 		return;
 	}
 	end = x_jmp_short(b);
 	if (minus_one) {
 		x_land(b, minus_one);
-		if (is_mod) {
-			x_mov_ri(b, dst, 0);
-		} else {
-			put_rex(b, wide, 0, 0, dst, false);
-			put8(b, 0xf7);
-			put_modrm_reg(b, 3, dst);
-		}
+		emit_division_by_minus_one(b, wide, dst, is_mod);
 		end2 = x_jmp_short(b);
 	}
 	x_land(b, zero);
-	if (!is_mod)
-		x_mov_ri(b, dst, 0);
-	else if (!wide)
-		x_mov_rr(b, false, dst, dst);
+	emit_division_by_zero(b, wide, dst, is_mod);
 	x_land(b, end);
 	if (end2)
 		x_land(b, end2);
@@ -362,9 +382,7 @@ int emit_alu(struct compiler *c, u32 pc)
 		emit_shift(c, pc, insn, X_SAR);
 		return 1;
 	case BPF_NEG:
-		put_rex(b, is_wide(insn), 0, 0, dst, false);
-		put8(b, 0xf7);
-		put_modrm_reg(b, 3, dst);
+		x_neg(b, is_wide(insn), dst);
 		return 1;
 	case BPF_END:
 		emit_end(c, insn);

@@ -210,6 +210,13 @@ static inline void x_shift_ri(struct bytes *b, bool wide, enum shift op, u8 dst,
 		put8(b, count);
 }
 
+static inline void x_neg(struct bytes *b, bool wide, u8 dst)
+{
+	put_rex(b, wide, 0, 0, dst, false);
+	put8(b, 0xf7);
+	put_modrm_reg(b, 3, dst);
+}
+
 /* shift dst, cl */
 static inline void x_shift_cl(struct bytes *b, bool wide, enum shift op, u8 dst)
 {

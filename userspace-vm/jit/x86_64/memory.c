@@ -211,11 +211,8 @@ static void emit_locked_fetch(struct compiler *c, const struct bpf_insn *store,
 			x_mov_rr(b, true, SCRATCH, src);
 		else
 			x_mov_ri(b, SCRATCH, (u64)(s64)change->imm);
-		if (op == X_SUB) {
-			put_rex(b, true, 0, 0, SCRATCH, false);
-			put8(b, 0xf7);
-			put_modrm_reg(b, 3, SCRATCH);
-		}
+		if (op == X_SUB)
+			x_neg(b, true, SCRATCH);
 		x_sized(b, size, true, 0x0fc1, SCRATCH, true, base, store->off);
 		x_zero_extend(b, size, dst, SCRATCH);
 	} else {
