@@ -295,7 +295,7 @@ static void elements(struct test *t)
 			if (f % 3 == 2)
 				run(t, "pop", OP_POP, key, NULL, 0);
 			run(t, "output", OP_OUTPUT, key, value, flags[f]);
-			if (t->sides[OURS].harness)
+			if (t->shape->ops & BIT(OP_OUTPUT))
 				harness_pump(t->sides[OURS].harness);
 			run(t, "query", OP_QUERY, key, NULL, f);
 		}
