@@ -220,6 +220,15 @@ static int seize_thread(struct ub_target *t, pid_t process, pid_t tid, struct ub
 		return add_thread(t, process, tid, UB_THREAD_SEIZED);
 	}
 	err = errno;
+	/* Another of ours was faster since ub_refuse() looked; nothing is held yet. */
+	if (err == EPERM && !t->nr_threads && ub_is_traced_by_ours(tid)) {
+		ub_surgeon_await(tid);
+		if (!ptrace(PTRACE_SEIZE, tid, 0, seize_options(t))) {
+			note_traced(tid);
+			return add_thread(t, process, tid, UB_THREAD_SEIZED);
+		}
+		err = errno;
+	}
 	if (err == ESRCH)
 		return 0;
 	if (ours_already(process, tid))

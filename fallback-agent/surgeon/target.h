@@ -146,6 +146,8 @@ bool ub_target_gone(const struct ub_target *t);
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
 int __must_check ub_refuse(pid_t pid, int pidfd, struct ub_reason *why);
+/* Whether one of ours, of whatever user, is at it. */
+bool ub_is_traced_by_ours(pid_t pid);
 /* After PTRACE_SEIZE of @tid failed with @err: the same, knowing more. */
 int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
 /* After site bytes at @address were not what they should be. */

@@ -454,6 +454,72 @@ test_tracelog() {
 	same
 }
 
+# --- the terminal ---------------------------------------------------------------------------------
+
+# terminal_says REGEX
+terminal_says() {
+	until_true grep -aq "$1" "$dir/terminal.out" || fail "the terminal does not say $1 ($backend)"
+}
+
+# Exit status, Ctrl-C, Ctrl-Z and fg in an interactive shell, as if the tool were run directly; also in a tool
+# that makes one system call after the other.
+test_terminal() {
+	local backend run
+	command -v script >/dev/null || skip "no script (util-linux)"
+	for backend in kernel userspace; do
+		start_victim 1
+		run=
+		[ $backend = userspace ] && run="$ubpf_run exec --"
+		rm -f "$dir/terminal.in"
+		mkfifo "$dir/terminal.in"
+		# A job of its own, so that SIGINT is not ignored.
+		set -m
+		if [ $backend = userspace ]; then
+			(as_user script -qfc "bash --norc --noprofile -i" /dev/null) <"$dir/terminal.in" \
+				>"$dir/terminal.out" 2>&1 &
+		else
+			HOME=$dir/home script -qfc "bash --norc --noprofile -i" /dev/null <"$dir/terminal.in" \
+				>"$dir/terminal.out" 2>&1 &
+		fi
+		pids+=($!)
+		set +m
+		exec 9>"$dir/terminal.in"
+		# shellcheck disable=SC2016
+		echo 'stty -echo; PS1= HISTFILE= PROMPT_COMMAND="echo prompt-\$((++n))"' >&9
+		terminal_says prompt-1
+		echo "$run sh -c 'exit 7'; echo exit=\$?" >&9
+		terminal_says prompt-2
+		echo "$run sh -c 'kill -TERM \$\$'; echo term=\$?" >&9
+		terminal_says prompt-3
+		echo "$run sh -c 'echo one; sleep 1000'" >&9
+		terminal_says '^one'
+		printf '\003' >&9
+		terminal_says prompt-4
+		echo "echo interrupted=\$?" >&9
+		terminal_says prompt-5
+		echo "$run $dir/tool_self --attach $victim_pid" >&9
+		terminal_says '^reading'
+		printf '\032' >&9
+		terminal_says prompt-6
+		echo "echo stopped=\$?; fg >/dev/null" >&9
+		terminal_says stopped=
+		until_true eval 'grep -q "^State:.[RS]" /proc/"$(pgrep -f "tool_self --attach $victim_pid" | head -1)"/status' ||
+			fail "not in the foreground again ($backend)"
+		printf '\003' >&9
+		terminal_says prompt-7
+		echo "echo again=\$?" >&9
+		terminal_says prompt-8
+		echo exit >&9
+		exec 9>&-
+		[ $backend = userspace ] && clean_victim
+		end_victim
+		grep -ao '\(exit\|term\|interrupted\|stopped\|again\)=[0-9]*' "$dir/terminal.out" >"$dir/$backend.txt"
+	done
+	same
+	printf 'exit=7\nterm=143\ninterrupted=130\nstopped=148\nagain=130\n' | cmp -s - "$dir/kernel.txt" ||
+		fail "not as a shell has it: $(cat "$dir/kernel.txt")"
+}
+
 # --- several sessions -----------------------------------------------------------------------------
 
 # Three tools on one process; out of one session, then out of all.
