@@ -8,149 +8,15 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include <client/client.h>
 #include <common/cleanup.h>
 #include <common/loop.h>
 
 #include "commands.h"
 #include "control.h"
 #include "link_manager.h"
-#include "map_dump.h"
 #include "output.h"
 #include "session_private.h"
 #include "spawn.h"
-
-/* Watches for the end of an attached process. */
-struct exit_watch {
-	struct exit_watch *next;
-	struct ub_session *session;
-	struct ub_watch *watch;
-	pid_t pid;
-};
-
-static void on_exit_of_target(void *opaque, u32 events)
-{
-	struct exit_watch *exit_watch = opaque;
-
-	ub_session_reap(exit_watch->session);
-}
-
-static void watch_exit(struct ub_session *session, const struct ub_tracee *target)
-{
-	struct exit_watch *exit_watch = calloc(1, sizeof(*exit_watch));
-
-	if (!exit_watch)
-		return; /* the tick reaps too, only later */
-	exit_watch->session = session;
-	exit_watch->pid = target->pid;
-	exit_watch->watch =
-		ub_loop_watch(session->loop, target->pidfd, EPOLLIN, on_exit_of_target, exit_watch);
-	exit_watch->next = session->exit_watches;
-	session->exit_watches = exit_watch;
-}
-
-static void unwatch_exit(struct ub_session *session, pid_t pid)
-{
-	struct exit_watch **at = &session->exit_watches;
-
-	while (*at) {
-		struct exit_watch *exit_watch = *at;
-
-		if (exit_watch->pid != pid) {
-			at = &exit_watch->next;
-			continue;
-		}
-		*at = exit_watch->next;
-		ub_watch_remove(exit_watch->watch);
-		free(exit_watch);
-	}
-}
-
-/* A count under a pid belongs to the process that had it when it was counted: a new owner starts at
- * 0. */
-static void forget_former_owner(struct ub_session *session, const struct ub_tracee *target)
-{
-	const struct ub_bundled *bundled = session->programs->bundled;
-	struct owner *owner = session->owners;
-
-	while (owner && owner->pid != target->pid)
-		owner = owner->next;
-	if (owner && owner->start_time == target->start_time)
-		return;
-	if (!owner) {
-		owner = calloc(1, sizeof(*owner));
-		if (!owner)
-			return;
-		owner->pid = target->pid;
-		owner->next = session->owners;
-		session->owners = owner;
-	} else if (bundled && bundled->pid_map) {
-		ub_map_forget(session->programs, bundled->pid_map, target->pid);
-	}
-	owner->start_time = target->start_time;
-}
-
-static const struct ub_attachment *attachment_of(const struct ub_session *session, pid_t pid)
-{
-	const struct ub_attachment *attachment;
-
-	for (u32 i = 0; (attachment = ub_link_manager_at(session->manager, i)); i++) {
-		if (attachment->target.pid == pid)
-			return attachment;
-	}
-	return NULL;
-}
-
-int ub_session_attach(struct ub_session *session, pid_t pid, struct ub_reason *why)
-{
-	const struct ub_attachment *attachment;
-	int err;
-
-	ub_session_reap(session);
-	err = ub_link_manager_attach(session->manager, pid, why);
-	if (err)
-		return err;
-	attachment = attachment_of(session, pid);
-	forget_former_owner(session, &attachment->target);
-	watch_exit(session, &attachment->target);
-	ub_session_show_attach(session, attachment);
-	return 0;
-}
-
-static void before_detach(struct ub_session *session, pid_t pid)
-{
-	unwatch_exit(session, pid);
-}
-
-void ub_session_detach(struct ub_session *session, pid_t pid, struct ub_detach_outcome *outcome)
-{
-	before_detach(session, pid);
-	ub_link_manager_detach(session->manager, pid, outcome);
-	if (outcome->result != UB_WAS_NOT_ATTACHED)
-		ub_session_show_detach(session, outcome);
-}
-
-static bool is_finished(const struct ub_session *session)
-{
-	return !session->options->stay && !session->options->everybody &&
-	       !ub_link_manager_count(session->manager);
-}
-
-void ub_session_reap(struct ub_session *session)
-{
-	const struct ub_attachment *attachment;
-	struct ub_detach_outcome outcome;
-
-	/* The watch goes before the pidfd that it watches. */
-	for (u32 i = 0; (attachment = ub_link_manager_at(session->manager, i)); i++) {
-		if (ub_tracee_is_gone(&attachment->target))
-			unwatch_exit(session, attachment->target.pid);
-	}
-	while (ub_link_manager_reap(session->manager, &outcome))
-		ub_session_show_detach(session, &outcome);
-	if (session->started && is_finished(session))
-		ub_loop_stop(session->loop);
-}
 
 static void on_link(void *opaque, const struct ub_tracee *target, const char *line)
 {
@@ -160,17 +26,24 @@ static void on_link(void *opaque, const struct ub_tracee *target, const char *li
 		ub_note("attach %d (%s): %s", target->pid, target->comm, line);
 }
 
-bool ub_session_is_lost(struct ub_session *session)
+static u64 now_ns(void)
 {
-	if (!ub_client_lost())
-		return false;
-	if (!session->lost)
-		ub_error(
-			"the userspace kernel's daemon has ended; its guard takes the probes out of "
-			"the processes: start the session again");
-	session->lost = true;
-	ub_loop_stop(session->loop);
-	return true;
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
+}
+
+static void on_tick(void *opaque);
+
+/* At a steady pace: a print that took long does not shift the following ones. */
+static void arm_tick(struct ub_session *session)
+{
+	u64 now = now_ns();
+
+	if (session->next_tick_ns < now)
+		session->next_tick_ns = now;
+	ub_loop_after(session->loop, (session->next_tick_ns - now) / 1000000, on_tick, session);
 }
 
 static void on_tick(void *opaque)
@@ -187,25 +60,7 @@ static void on_tick(void *opaque)
 		return;
 	}
 	session->next_tick_ns += (u64)(session->options->interval * 1e9);
-	ub_session_arm_tick(session);
-}
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
-}
-
-/* At a steady pace: a print that took long does not shift the following ones. */
-void ub_session_arm_tick(struct ub_session *session)
-{
-	u64 now = now_ns();
-
-	if (session->next_tick_ns < now)
-		session->next_tick_ns = now;
-	ub_loop_after(session->loop, (session->next_tick_ns - now) / 1000000, on_tick, session);
+	arm_tick(session);
 }
 
 static void on_deadline(void *opaque)
@@ -355,20 +210,13 @@ static void close_session(struct ub_session *session)
 	ub_session_forks_unfollow(session);
 	ub_session_events_close(session);
 	ub_session_detach_everybody(session);
-	while (session->exit_watches)
-		unwatch_exit(session, session->exit_watches->pid);
+	ub_session_forget_processes(session);
 	ub_link_manager_free(session->manager);
 	ub_programs_free(session->programs);
 	ub_watch_remove(session->signal_watch);
 	ub_loop_free(session->loop);
 	if (session->signal_fd >= 0)
 		close(session->signal_fd);
-	while (session->owners) {
-		struct owner *owner = session->owners;
-
-		session->owners = owner->next;
-		free(owner);
-	}
 }
 
 static int loop(struct ub_session *session)
@@ -378,10 +226,10 @@ static int loop(struct ub_session *session)
 	ub_session_show_start(session);
 	session->started = true;
 	session->next_tick_ns = now_ns() + (u64)(options->interval * 1e9);
-	ub_session_arm_tick(session);
+	arm_tick(session);
 	if (options->seconds > 0)
 		ub_loop_after(session->loop, (u64)(options->seconds * 1000), on_deadline, session);
-	if (is_finished(session))
+	if (ub_session_is_finished(session))
 		return 0;
 	return ub_loop_run(session->loop);
 }

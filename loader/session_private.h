@@ -47,12 +47,15 @@ struct ub_session {
 	bool lost; /* the userspace kernel's daemon is gone */
 };
 
-/* session.c */
+/* session_attach.c */
 int __must_check ub_session_attach(struct ub_session *session, pid_t pid, struct ub_reason *why);
 void ub_session_detach(struct ub_session *session, pid_t pid, struct ub_detach_outcome *outcome);
 /* Drops processes that ended. */
 void ub_session_reap(struct ub_session *session);
-void ub_session_arm_tick(struct ub_session *session);
+/* Whether the last process has gone and none can come. */
+bool ub_session_is_finished(const struct ub_session *session);
+/* What is known of processes, at the end. */
+void ub_session_forget_processes(struct ub_session *session);
 /* Whether the userspace kernel's daemon is gone; says so once, and ends the session. */
 bool ub_session_is_lost(struct ub_session *session);
 

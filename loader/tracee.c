@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include <common/cleanup.h>
+#include <surgeon/surgeon.h>
 
 #include "output.h"
 #include "symbol.h"
@@ -191,9 +192,9 @@ static int permission_denied(const struct ub_tracee *target, struct ub_reason *w
 
 int ub_tracee_may_trace(const struct ub_tracee *target, struct ub_reason *why)
 {
-	long tracer = read_status(target->pid, "TracerPid");
 	_cleanup_close_ int mem = -1;
 	char path[64];
+	long tracer;
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", target->pid);
 	mem = open(path, O_RDWR | O_CLOEXEC);
@@ -202,6 +203,8 @@ int ub_tracee_may_trace(const struct ub_tracee *target, struct ub_reason *why)
 			return ub_reason_set(why, -ESRCH, "process %d has ended", target->pid);
 		return permission_denied(target, why);
 	}
+	ub_surgeon_await(target->pid);
+	tracer = read_status(target->pid, "TracerPid");
 	if (tracer > 0) {
 		struct proc_stat stat = { .comm = "?" };
 

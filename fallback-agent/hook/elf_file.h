@@ -28,11 +28,14 @@ struct ub_elf_function {
 	u64 lsda;	     /* address of its exception table, or 0 */
 	bool gap;	     /* no function: what lies between two, bounds and contents unknown */
 	bool described;	     /* by .eh_frame */
+	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
 	bool scanned;	     /* its own jumps are in `targets` */
 	bool has_tables;     /* it jumps through a table of its own */
 	bool loops_to_start; /* it jumps to its own first instruction */
 	bool unknown_jumps;  /* it jumps through a table that was not understood */
 };
+
+struct ub_unwind_table;
 
 struct ub_elf {
 	u32 references;
@@ -47,6 +50,7 @@ struct ub_elf {
 	bool has_relr; /* relative relocations without addends */
 	bool has_symtab;
 	u64 eh_frame_hdr;
+	struct ub_unwind_table *unwind; /* once it was asked for */
 };
 
 /* Reads the file behind @fd, which stays the caller's. Kept in a small cache by device, inode, size

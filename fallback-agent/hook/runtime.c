@@ -113,13 +113,14 @@ static bool is_kept(const struct ub_mapping *mapping, const char *exe)
 {
 	const char *name = base_name(mapping->name);
 
-	return mapping->ino && (is_glibc(name) || is_loader(name) || !strcmp(mapping->name, exe));
+	return !strcmp(mapping->name, "[stack]") ||
+	       (mapping->ino && (is_glibc(name) || is_loader(name) || !strcmp(mapping->name, exe)));
 }
 
 /*
- * The program itself, libc and the loader: never unloaded while the process lives, so programs may
- * read them by plain loads. Their zeroed data follow without a name. The heap shrinks, stacks go,
- * libraries are unloaded: those are read by ways that can fail.
+ * The program itself, libc and the loader, and the first thread's stack, which only grows: never unmapped while the
+ * process lives, so programs may read them by plain loads. Their zeroed data follow without a name. The heap
+ * shrinks, stacks of other threads go, libraries are unloaded: those are read by ways that can fail.
  */
 void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges,
 			    u32 max)

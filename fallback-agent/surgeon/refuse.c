@@ -11,8 +11,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include <common/cleanup.h>
+#include <surgeon/surgeon.h>
 #include <surgeon/target.h>
 
 #define PF_KTHREAD 0x00200000
@@ -126,6 +128,33 @@ static int refuse_traced(pid_t pid, const char *comm, struct ub_reason *why)
 			     pid, comm, tracer_comm, tracer);
 }
 
+/* A daemon, guard or loader, perhaps another user's; who only calls himself so gains a little patience. */
+bool ub_is_traced_by_ours(pid_t pid)
+{
+	static const char *const ours[] = { "ubpf-daemon", "ubpf-guard", "ubpf-run" };
+	char proc[64], comm[32];
+	u64 tracer = 0;
+
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	if (ub_proc_status(proc, "TracerPid", 10, &tracer) || !tracer)
+		return false;
+	ub_proc_comm(tracer, comm);
+	for (u32 i = 0; i < ub_array_size(ours); i++) {
+		if (!strcmp(comm, ours[i]))
+			return true;
+	}
+	return false;
+}
+
+void ub_surgeon_await(pid_t pid)
+{
+	enum { PATIENCE_MS = 3000, PAUSE_MS = 2 };
+	const struct timespec pause = { 0, PAUSE_MS * 1000000 };
+
+	for (int ms = 0; ms < PATIENCE_MS && ub_is_traced_by_ours(pid); ms += PAUSE_MS)
+		nanosleep(&pause, NULL);
+}
+
 static int yama_scope(void)
 {
 	_cleanup_fclose_ FILE *file = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
@@ -229,6 +258,7 @@ int ub_refuse(pid_t pid, int pidfd, struct ub_reason *why)
 			why, -ESRCH,
 			"process %d (%s) is a zombie: it has exited and waits for its parent", pid,
 			comm);
+	ub_surgeon_await(pid);
 	err = refuse_traced(pid, comm, why);
 	if (err)
 		return err;

@@ -220,6 +220,15 @@ static int seize_thread(struct ub_target *t, pid_t process, pid_t tid, struct ub
 		return add_thread(t, process, tid, UB_THREAD_SEIZED);
 	}
 	err = errno;
+	/* Another of ours was faster since ub_refuse() looked; nothing is held yet. */
+	if (err == EPERM && !t->nr_threads && ub_is_traced_by_ours(tid)) {
+		ub_surgeon_await(tid);
+		if (!ptrace(PTRACE_SEIZE, tid, 0, seize_options(t))) {
+			note_traced(tid);
+			return add_thread(t, process, tid, UB_THREAD_SEIZED);
+		}
+		err = errno;
+	}
 	if (err == ESRCH)
 		return 0;
 	if (ours_already(process, tid))
@@ -566,6 +575,14 @@ static void decide_about_seccomp(struct ub_target *t)
 	t->suspended = t->seccomp && ub_have_capability(CAP_SYS_ADMIN);
 }
 
+void ub_prefer(pid_t tid)
+{
+	const struct sched_param first = { .sched_priority = 1 };
+
+	if (sched_setscheduler(tid, SCHED_FIFO, &first))
+		setpriority(PRIO_PROCESS, tid, -20);
+}
+
 static void start(struct ub_target *t)
 {
 	borrowed_at = t->gadget;
@@ -573,7 +590,7 @@ static void start(struct ub_target *t)
 	t->execed = t->alone = false;
 	t->host = NULL;
 	decide_about_seccomp(t);
-	setpriority(PRIO_PROCESS, 0, -20); /* where it is allowed */
+	ub_prefer(0);
 }
 
 /* What has stopped by now is settled, so that nobody is left with an EINTR of ours. */

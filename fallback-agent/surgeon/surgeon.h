@@ -51,6 +51,8 @@ int __must_check ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old,
  * process that the caller operated on, from its own site table: for
  * `detach PID` and `doctor --repair`. Returns number of sites restored, or -errno. */
 int __must_check ub_surgeon_repair(pid_t pid, struct ub_reason *why);
+/* Waits, for 3 s at most, while another daemon, guard or loader of ours operates on process @pid. */
+void ub_surgeon_await(pid_t pid);
 /* Whether @pid holds anything of ours: 1, 0 or -errno. */
 int __must_check ub_surgeon_find(pid_t pid, struct ub_reason *why);
 /* Whether all files that @image patches are still mapped as it left them, by one site of each. @mem:

@@ -146,6 +146,8 @@ bool ub_target_gone(const struct ub_target *t);
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
 int __must_check ub_refuse(pid_t pid, int pidfd, struct ub_reason *why);
+/* Whether one of ours, of whatever user, is at it. */
+bool ub_is_traced_by_ours(pid_t pid);
 /* After PTRACE_SEIZE of @tid failed with @err: the same, knowing more. */
 int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
 /* After site bytes at @address were not what they should be. */
@@ -161,6 +163,8 @@ bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
+/* Before all others on its CPU, as far as that is allowed. */
+void ub_prefer(pid_t tid);
 /* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */
 int __must_check ub_seize_main(struct ub_target *t, struct ub_reason *why);
 /* Lets all but the host go on, if it can do the rest alone. */

@@ -13,8 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <map/client_ring.h>
 #include <map/iterate.h>
+#include <map/mem.h>
 #include <map/stack_trace.h>
+#include <map/task_storage.h>
+#include <map/user_ring.h>
 
 #include "../map/sides.h"
 
@@ -78,6 +82,35 @@ static void scribble(struct ub_map *map)
 	}
 }
 
+static long touch_all(void *opaque, void *data, u32 size)
+{
+	volatile u8 *bytes = data;
+	u32 *calls = opaque;
+
+	for (u32 i = 0; i < size; i += 64)
+		bytes[i]++;
+	return ++*calls > 100;
+}
+
+/* As programs, the daemon and the client do. */
+static void operate_ring(struct ub_map *map, struct ub_run *run)
+{
+	static struct ub_client_ring ring;
+	static u8 data[5000];
+	u32 calls = 0;
+
+	if (map->attr.type == BPF_MAP_TYPE_USER_RINGBUF) {
+		ub_user_ring_drain(map, pick(4), touch_all, &calls, run);
+		return;
+	}
+	if (ring.producer - ub_load64(map->shared + PAGE) > PAGE)
+		ring = (struct ub_client_ring) { 0 };
+	if (ub_client_ring_append(map, &ring, data, pick(5000), pick(4)))
+		ring.consumer = ring.producer;
+	ub_client_ring_publish(map, &ring);
+	ub_client_ring_available(map, &ring);
+}
+
 static void operate(struct ub_map *map)
 {
 	u64 key[4] = { 0 }, value[64] = { 0 }, next[4];
@@ -88,12 +121,22 @@ static void operate(struct ub_map *map)
 	int err = 0;
 
 	key[0] = pick(40);
+	if (map->attr.type == BPF_MAP_TYPE_RINGBUF || map->attr.type == BPF_MAP_TYPE_USER_RINGBUF) {
+		operate_ring(map, &run);
+		return;
+	}
+	if (map->attr.type == BPF_MAP_TYPE_TASK_STORAGE && pick(2)) {
+		found = ub_task_storage_get(map, key[0], pick(2) ? value : NULL, pick(3), &run);
+		if (found)
+			memset(found, 0x5a, map->attr.value_size);
+		return;
+	}
 	if (map->attr.type == BPF_MAP_TYPE_LPM_TRIE)
 		key[0] = (u64)pick(8) << 32 | pick(33);
 	switch (pick(11)) {
 	case 0:
 	case 1:
-		ub_map_update(map, key, value, pick(3), &run);
+		ub_map_update(map, key, value, pick(3) | (pick(3) ? 0 : BPF_F_LOCK), &run);
 		break;
 	case 2:
 		ub_map_delete(map, key, &run);
@@ -111,7 +154,7 @@ static void operate(struct ub_map *map)
 		ub_map_peek(map, value);
 		break;
 	case 6:
-		err = ub_map_sys_lookup(map, key, value, 0);
+		err = ub_map_sys_lookup(map, key, value, pick(3) ? 0 : BPF_F_LOCK);
 		break;
 	case 7:
 		for (u32 n = 0; n < 200 && !err; n++) {
@@ -161,6 +204,13 @@ int main(int argc, char **argv)
 		{ BPF_MAP_TYPE_STACK_TRACE, 4, 64, 16 },
 		{ BPF_MAP_TYPE_ARRAY_OF_MAPS, 4, 4, 20 },
 		{ BPF_MAP_TYPE_HASH_OF_MAPS, 4, 4, 20 },
+		{ BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 20 },
+		{ BPF_MAP_TYPE_PERF_EVENT_ARRAY, 4, 4, 20 },
+		{ BPF_MAP_TYPE_HASH, 4, 24, 20, 0, 0, 0, 9 },
+		{ BPF_MAP_TYPE_ARRAY, 4, 24, 20, 0, 0, 0, 9 },
+		{ BPF_MAP_TYPE_TASK_STORAGE, 4, 64, 0, BPF_F_NO_PREALLOC },
+		{ BPF_MAP_TYPE_RINGBUF, 0, 0, 4096 },
+		{ BPF_MAP_TYPE_USER_RINGBUF, 0, 0, 4096 },
 	};
 	u64 rounds = 400, seed = (u64)time(NULL);
 	int option;

@@ -67,6 +67,36 @@ static void traced(void)
 	victim_end(&v);
 }
 
+/* Another user's daemon or a guard that looks after a killed one's processes: gone in a moment. */
+static void held_by_ours(void)
+{
+	struct victim v;
+	struct ub_image *image;
+	pid_t tracer;
+	int p[2];
+	char byte;
+
+	victim_start(&v, "-d", "1000", NULL);
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	check(!pipe(p), "pipe");
+	tracer = fork();
+	if (!tracer) {
+		prctl(PR_SET_NAME, "ubpf-guard");
+		byte = ptrace(PTRACE_SEIZE, v.pid, 0, 0) ? 'n' : 'y';
+		if (write(p[1], &byte, 1) == 1)
+			usleep(100000);
+		_exit(0);
+	}
+	check(read(p[0], &byte, 1) == 1 && byte == 'y', "cannot trace");
+	must_replace(&v, NULL, image, NULL);
+	waitpid(tracer, NULL, 0);
+	must_replace(&v, image, NULL, NULL);
+	close(p[0]);
+	close(p[1]);
+	ub_image_free(image);
+	victim_end(&v);
+}
+
 static void zombie(struct ub_image *image)
 {
 	pid_t pid = fork();
@@ -233,6 +263,7 @@ int main(void)
 		refused("kernel thread", 2, image, -EOPNOTSUPP, "kernel thread");
 	zombie(image);
 	traced();
+	held_by_ours();
 	permission();
 	not_dumpable(image);
 	breakpoint();

@@ -16,10 +16,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <map/task_storage.h>
+#include <map/user_ring.h>
+
 #include "sides.h"
 
 #define WORKERS 3
 #define KEYS	64
+#define LOCK_AT 16 /* of a value's bpf_spin_lock */
 
 static u64 random_state;
 
@@ -37,16 +41,64 @@ static void make_key(const struct ub_map *map, u64 *key)
 		key[0] = (u64)pick(256) << 32 | pick(33);
 }
 
+/* A sample of a user ring buffer, as libbpf writes it; its two words are equal. */
+static void write_sample(struct ub_map *map)
+{
+	u64 *consumer = (u64 *)map->shared, *producer = (u64 *)(map->shared + 4096), at = *producer;
+	u8 *data = map->shared + map->values_offset;
+	u64 sample[2] = { at, at };
+
+	if (at + 24 - __atomic_load_n(consumer, __ATOMIC_ACQUIRE) > map->attr.max_entries)
+		return;
+	*(u32 *)(data + (at & map->mask)) = sizeof(sample);
+	memcpy(data + ((at + 8) & map->mask), sample, sizeof(sample));
+	__atomic_store_n(producer, at + 24, __ATOMIC_RELEASE);
+}
+
+static long check_sample(void *opaque, void *data, u32 size)
+{
+	const u64 *words = data;
+
+	if (size != 16 || words[0] != words[1])
+		*(bool *)opaque = false;
+	return 0;
+}
+
+static bool operate_user_ring(struct ub_map *map, struct ub_run *run)
+{
+	bool good = true;
+	long ret = ub_user_ring_drain(map, 0, check_sample, &good, run);
+
+	return good && (ret >= 0 || ret == -EBUSY);
+}
+
+static bool operate_task_storage(struct ub_map *map, struct ub_run *run)
+{
+	u64 value[2] = { 7, 7 }, task = pick(KEYS), *found;
+	long err;
+
+	if (pick(4)) {
+		found = ub_task_storage_get(map, task, value, pick(2), run);
+		return !found || found[0];
+	}
+	err = ub_task_storage_delete(map, task, run);
+	return !err || err == -ENOENT || err == -EBUSY;
+}
+
 /* One operation as a program makes it. False: a result that no state of the map explains. */
 static bool operate(struct ub_map *map, struct ub_run *run)
 {
-	u64 key[2], value[2] = { 0x1111111111111111ull * (1 + pick(8)) }, *found;
+	u64 key[2], value[3] = { 0x1111111111111111ull * (1 + pick(8)) }, *found;
 	long err;
 
 	value[1] = value[0];
 	make_key(map, key);
 	run->cpu = pick(map->nr_cpus);
 	switch (map->attr.type) {
+	case BPF_MAP_TYPE_USER_RINGBUF:
+		return operate_user_ring(map, run);
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return operate_task_storage(map, run);
 	case BPF_MAP_TYPE_QUEUE:
 	case BPF_MAP_TYPE_STACK:
 		if (pick(2)) {
@@ -63,12 +115,14 @@ static bool operate(struct ub_map *map, struct ub_run *run)
 	switch (pick(4)) {
 	case 0:
 	case 1:
-		err = ub_map_update(map, key, value, pick(3), run);
+		err = ub_map_update(map, key, value,
+				    pick(3) | (map->attr.lock && pick(4) ? BPF_F_LOCK : 0), run);
 		return !err || err == -EEXIST || err == -ENOENT || err == -E2BIG || err == -EBUSY ||
 		       err == -ENOSPC || err == -ENOMEM;
 	case 2:
 		err = ub_map_delete(map, key, run);
-		return !err || err == -ENOENT || err == -EBUSY;
+		return !err || err == -ENOENT || err == -EBUSY ||
+		       (err == -EINVAL && map->attr.type == BPF_MAP_TYPE_ARRAY);
 	default:
 		found = ub_map_lookup(map, key, run);
 		return !found || (found[0] | 1);
@@ -117,6 +171,44 @@ static void nap(u32 us)
 	nanosleep(&ts, NULL);
 }
 
+/* With everybody dead, the next to come drains the ring. */
+static int check_user_ring(struct ub_map *map)
+{
+	struct ub_process process = { .nr_cpus = map->nr_cpus };
+	struct ub_run run = { .process = &process };
+	bool good = true;
+	long n;
+
+	write_sample(map);
+	n = ub_user_ring_drain(map, 0, check_sample, &good, &run);
+	if (n < 1 || !good)
+		fprintf(stderr, "draining the user ring buffer: %ld, samples %s\n", n,
+			good ? "good" : "torn");
+	return n < 1 || !good;
+}
+
+/* With everybody dead, values are whole again once somebody has written them under their locks. */
+static int check_locks(struct ub_map *map)
+{
+	u64 key[2] = { 0 }, value[3] = { 5, 5, 0 }, got[3];
+
+	for (u32 n = 0; n < KEYS; n++) {
+		int err;
+
+		key[0] = n;
+		err = ub_map_sys_update(map, key, value, BPF_F_LOCK);
+		if (err == -E2BIG)
+			continue;
+		if (!err)
+			err = ub_map_sys_lookup(map, key, got, BPF_F_LOCK);
+		if (err || got[0] != 5 || got[1] != 5 || got[2]) {
+			fprintf(stderr, "a locked value can't be written: %d\n", err);
+			return 1;
+		}
+	}
+	return 0;
+}
+
 /* Empties the map and sees how much it takes. */
 static int check_capacity(struct ub_map *map)
 {
@@ -124,6 +216,14 @@ static int check_capacity(struct ub_map *map)
 	u64 key[2] = { 0 }, value[8] = { 0 };
 	int err = 0;
 
+	if (map->attr.type == BPF_MAP_TYPE_USER_RINGBUF)
+		return check_user_ring(map);
+	if (map->attr.lock && check_locks(map))
+		return 1;
+	if (map->attr.type == BPF_MAP_TYPE_ARRAY)
+		return 0;
+	if (map->attr.type == BPF_MAP_TYPE_TASK_STORAGE)
+		max = UB_TASK_STORAGE_MAX;
 	if (map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK) {
 		while (!ub_map_pop(map, value))
 			n++;
@@ -147,7 +247,8 @@ static int check_capacity(struct ub_map *map)
 		}
 		n -= !!err;
 	}
-	if (map->attr.type == BPF_MAP_TYPE_LRU_HASH) {
+	if (map->attr.type == BPF_MAP_TYPE_LRU_HASH ||
+	    map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH) {
 		u32 held = 0;
 
 		while (!ub_map_sys_next_key(map, NULL, key) && !ub_map_sys_delete(map, key))
@@ -184,6 +285,8 @@ static int run_type(const struct ub_map_attr *attr, u32 kills)
 		nap(100 + pick(1500));
 		/* With one stopped at any point, the others go on. */
 		kill(workers[stopped], SIGSTOP);
+		for (u32 i = 0; attr->type == BPF_MAP_TYPE_USER_RINGBUF && i < 50; i++)
+			write_sample(&map);
 		for (u32 i = 0; i < 50 && !bad; i++)
 			bad = !operate(&map, &run);
 		kill(workers[victim], SIGKILL);
@@ -216,11 +319,16 @@ int main(int argc, char **argv)
 		{ BPF_MAP_TYPE_HASH, 8, 16, 128 },
 		{ BPF_MAP_TYPE_PERCPU_HASH, 8, 16, 40 },
 		{ BPF_MAP_TYPE_LRU_HASH, 8, 16, 40 },
+		{ BPF_MAP_TYPE_LRU_PERCPU_HASH, 8, 16, 40 },
 		{ BPF_MAP_TYPE_LPM_TRIE, 8, 16, 40, BPF_F_NO_PREALLOC },
 		{ BPF_MAP_TYPE_QUEUE, 0, 16, 40 },
 		{ BPF_MAP_TYPE_STACK, 0, 16, 40 },
+		{ BPF_MAP_TYPE_HASH, 8, 24, 40, 0, 0, 0, LOCK_AT + 1 },
+		{ BPF_MAP_TYPE_ARRAY, 4, 24, KEYS, 0, 0, 0, LOCK_AT + 1 },
+		{ BPF_MAP_TYPE_TASK_STORAGE, 4, 16, 0, BPF_F_NO_PREALLOC },
+		{ BPF_MAP_TYPE_USER_RINGBUF, 0, 0, 65536 },
 	};
-	u32 kills = 100, type = 0;
+	u32 kills = 60, type = 0;
 	int bad = 0, option;
 
 	while ((option = getopt(argc, argv, "n:t:")) != -1) {

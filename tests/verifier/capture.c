@@ -214,6 +214,7 @@ static void map_created(const union bpf_attr *attr, int fd)
 		.max_entries = attr->max_entries,
 		.flags = attr->map_flags,
 	};
+	memcpy(maps[fd].map.name, attr->map_name, sizeof(maps[fd].map.name));
 	if (attr->btf_fd && attr->btf_fd < MAX_FDS) {
 		maps[fd].map.btf = btfs[attr->btf_fd];
 		maps[fd].map.btf_value_type_id = attr->btf_value_type_id;

@@ -34,6 +34,7 @@
 #include "targets.h"
 
 #define IDLE_CHECK_MS	200
+#define LEAVE_MS	2000
 #define FIRST_CLIENT_MS 10000 /* a starved machine may take its time between fork and hello */
 
 void ub_daemon_log(struct ub_daemon *daemon, const char *fmt, ...)
@@ -52,12 +53,34 @@ void ub_daemon_log(struct ub_daemon *daemon, const char *fmt, ...)
 	fflush(daemon->log);
 }
 
+static int open_spare(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Without descriptors a connection could not be taken, not even to be refused, and would call for
+ * us for ever: that is what a spare one is kept for. */
+static void refuse_one(struct ub_daemon *daemon)
+{
+	int sock;
+
+	if (daemon->spare_fd >= 0)
+		close(daemon->spare_fd);
+	sock = accept4(daemon->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (sock >= 0)
+		close(sock);
+	daemon->spare_fd = open_spare();
+	ub_daemon_log(daemon, "connection refused: too many open files");
+}
+
 static bool accept_one(struct ub_daemon *daemon)
 {
 	_cleanup_close_ int sock = -1;
 	int err;
 
 	sock = accept4(daemon->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (sock < 0 && (errno == EMFILE || errno == ENFILE))
+		refuse_one(daemon);
 	if (sock < 0)
 		return false;
 	err = ub_daemon_connection_new(daemon, sock);
@@ -79,17 +102,39 @@ static bool is_idle(const struct ub_daemon *daemon)
 	       !ub_daemon_targets_busy(daemon->targets) && ub_kernel_objects(daemon->kernel) == 0;
 }
 
+static void remove_socket(const struct ub_daemon *daemon)
+{
+	char path[PATH_MAX + 8];
+
+	snprintf(path, sizeof(path), "%s/socket", daemon->run_dir);
+	unlink(path);
+}
+
 /* Whether the daemon may go: nobody can be connecting while we hold the lock. */
 static bool try_to_leave(struct ub_daemon *daemon)
 {
 	_cleanup_close_ int lock = ub_run_dir_lock(daemon->run_dir, false);
-	char path[PATH_MAX + 8];
 
 	if (lock == -EWOULDBLOCK || accept_one(daemon))
 		return false;
-	snprintf(path, sizeof(path), "%s/socket", daemon->run_dir);
-	unlink(path);
+	remove_socket(daemon);
+	ub_run_dir_sweep(daemon->run_dir);
 	return true;
+}
+
+/* Told to go while there are clients: whoever comes now waits for the lock until all is cleaned up.
+ * Its descriptor, or -errno: whoever has it keeps it, so it is not waited for any longer. */
+static int leave_at_once(struct ub_daemon *daemon)
+{
+	u64 until = ub_daemon_now_ms() + LEAVE_MS;
+	int lock;
+
+	while ((lock = ub_run_dir_lock(daemon->run_dir, false)) == -EWOULDBLOCK &&
+	       ub_daemon_now_ms() < until)
+		usleep(1000);
+	remove_socket(daemon);
+	ub_run_dir_sweep(daemon->run_dir);
+	return lock;
 }
 
 static void on_idle_timer(void *opaque)
@@ -120,8 +165,10 @@ static void on_signal(void *opaque, u32 events)
 	struct ub_daemon *daemon = opaque;
 	struct signalfd_siginfo info;
 
-	if (read(daemon->signal_fd, &info, sizeof(info)) == sizeof(info))
-		ub_loop_stop(daemon->loop);
+	if (read(daemon->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	daemon->told_to_go = true;
+	ub_loop_stop(daemon->loop);
 }
 
 static void watch_guard(struct ub_daemon *daemon);
@@ -218,6 +265,7 @@ static int daemon_init(struct ub_daemon *daemon)
 		daemon->log = fopen(log, "ae");
 	fcntl(daemon->listen_fd, F_SETFD, FD_CLOEXEC);
 	fcntl(daemon->listen_fd, F_SETFL, O_NONBLOCK);
+	daemon->spare_fd = open_spare();
 	daemon->uid = getuid();
 	daemon->nr_cpus = ub_procfs_possible_cpus();
 	err = watch_signals(daemon);
@@ -263,6 +311,8 @@ static void daemon_deinit(struct ub_daemon *daemon)
 	if (daemon->guard_fd >= 0)
 		close(daemon->guard_fd);
 	close(daemon->listen_fd);
+	if (daemon->spare_fd >= 0)
+		close(daemon->spare_fd);
 	ub_loop_free(daemon->loop);
 	if (daemon->log)
 		fclose(daemon->log);
@@ -270,7 +320,10 @@ static void daemon_deinit(struct ub_daemon *daemon)
 
 int ub_daemon_main(int listen_fd)
 {
-	struct ub_daemon daemon = { .listen_fd = listen_fd, .signal_fd = -1, .guard_fd = -1 };
+	struct ub_daemon daemon = {
+		.listen_fd = listen_fd, .signal_fd = -1, .guard_fd = -1, .spare_fd = -1
+	};
+	_cleanup_close_ int lock = -1;
 	int err;
 
 	err = find_run_dir(&daemon);
@@ -285,6 +338,8 @@ int ub_daemon_main(int listen_fd)
 	err = daemon_init(&daemon);
 	if (!err)
 		err = ub_loop_run(daemon.loop);
+	if (daemon.told_to_go)
+		lock = leave_at_once(&daemon);
 	daemon_deinit(&daemon);
 	return err ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -80,6 +80,7 @@ static void clean_up(const char *run_dir, ino_t ino)
 	snprintf(path, sizeof(path), "%s/socket", run_dir);
 	if (ino && socket_ino(run_dir) == ino)
 		unlink(path);
+	ub_run_dir_sweep(run_dir);
 	for (int i = 0; i < REPAIR_ROUNDS && repair_round() > 0; i++)
 		sleep_ms(50);
 }

@@ -69,5 +69,7 @@ int __must_check ub_msg_recv(int sock, struct ub_msg *msg, void *data, size_t ca
  * leaves, or is cleaned up after. A descriptor (closing it unlocks), or -errno; -EWOULDBLOCK: held
  * by somebody else and not @wait. */
 int __must_check ub_run_dir_lock(const char *run_dir, bool wait);
+/* Removes sockets at which nobody listens any more: of loaders that were killed. */
+void ub_run_dir_sweep(const char *run_dir);
 
 #endif

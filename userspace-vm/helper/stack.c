@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * Stack traces of the process, by frame pointers as the kernel's perf_callchain_user() does.
- * Freestanding.
+ * Stack traces of the process: by the tables that were compiled from .eh_frame (run/unwind.h), which know
+ * optimised code, and where there is none by frame pointers, as the kernel's perf_callchain_user()
+ * does. All that is read of the stack is read by ways that can fail, and each frame lies above the
+ * last one: memory may say what it wants. Freestanding.
  */
 #include <helper/internal.h>
 
 #include <map/stack_trace.h>
+#include <run/unwind.h>
 
 #define MAX_DEPTH 127
 
@@ -16,43 +19,192 @@ enum {
 	REG_SP = 19,
 };
 
+/* What a signal handler returns by: struct ucontext, words from where the handler's frame ended. */
+enum {
+	UCONTEXT_BP = 15,
+	UCONTEXT_SP = 20,
+	UCONTEXT_IP = 21,
+};
+
+#define CHUNK 64 /* words that are read at once: frames lie close together */
+
+struct walk {
+	struct ub_run *run;
+	const struct ub_unwind *tables; /* or NULL */
+	u64 pc;
+	u64 sp;
+	u64 bp;
+	bool exact;   /* pc is where it goes on, rather than behind a call */
+	u64 chunk_at; /* address of chunk[] */
+	u64 chunk_words;
+	u64 chunk[CHUNK];
+};
+
+static bool read_word(struct walk *walk, u64 address, u64 *word)
+{
+	u64 at = (address - walk->chunk_at) / 8, words;
+
+	if (address & 7)
+		return false;
+	if (address < walk->chunk_at || at >= walk->chunk_words) {
+		/* Not behind the page: there may be nothing. */
+		words = (4096 - address % 4096) / 8;
+		words = words < CHUNK ? words : CHUNK;
+		walk->chunk_words = 0;
+		if (ub_memory_read(walk->run, walk->chunk, address, words * 8))
+			return false;
+		walk->chunk_at = address;
+		walk->chunk_words = words;
+		at = 0;
+	}
+	*word = walk->chunk[at];
+	return true;
+}
+
+static const struct ub_unwind_module *find_module(const struct ub_unwind *tables, u64 pc)
+{
+	u64 low = 0, high = tables ? tables->nr_modules : 0;
+
+	while (low < high) {
+		u64 middle = (low + high) / 2;
+		const struct ub_unwind_module *module = &tables->modules[middle];
+
+		if (pc < module->start)
+			high = middle;
+		else if (pc >= module->end)
+			low = middle + 1;
+		else
+			return module;
+	}
+	return NULL;
+}
+
+static u32 find_rule(const struct walk *walk)
+{
+	u64 pc = walk->pc - !walk->exact, low = 0, high;
+	const struct ub_unwind_module *module = find_module(walk->tables, pc);
+	const struct ub_unwind_row *rows;
+
+	if (!module)
+		return UB_UNWIND_UNKNOWN;
+	rows = (const struct ub_unwind_row *)module->rows;
+	pc -= module->base;
+	/* The first row is for the module's start: rows[low].pc <= pc < rows[high].pc. */
+	high = module->nr_rows;
+	while (high - low > 1) {
+		u64 middle = (low + high) / 2;
+
+		if (rows[middle].pc <= pc)
+			low = middle;
+		else
+			high = middle;
+	}
+	return rows[low].rule;
+}
+
+/* By the frame pointer, which points to the caller's and the return address. */
+static bool step_by_pointer(struct walk *walk, bool at_entry)
+{
+	u64 at = walk->bp;
+
+	/* At a function's first instruction the return address is still on top of the stack. */
+	if (at_entry) {
+		if (!read_word(walk, walk->sp, &walk->pc))
+			return false;
+		walk->sp += 8;
+		return true;
+	}
+	if (at < walk->sp || !read_word(walk, at, &walk->bp) || !read_word(walk, at + 8, &walk->pc))
+		return false;
+	walk->sp = at + 16;
+	return true;
+}
+
+static bool step_by_signal(struct walk *walk)
+{
+	u64 at = walk->sp;
+
+	walk->exact = true;
+	return read_word(walk, at + 8 * UCONTEXT_BP, &walk->bp) &&
+	       read_word(walk, at + 8 * UCONTEXT_SP, &walk->sp) &&
+	       read_word(walk, at + 8 * UCONTEXT_IP, &walk->pc);
+}
+
+static bool step_by_rule(struct walk *walk, u32 rule)
+{
+	s64 offset = (s64)((s32)rule >> 11) * 8;
+	u32 saved = rule >> 3 & 0xff;
+	u64 cfa, bp = walk->bp;
+
+	switch (rule & 7) {
+	case UB_UNWIND_SP:
+		cfa = walk->sp + (u64)offset;
+		break;
+	case UB_UNWIND_BP:
+		cfa = walk->bp + (u64)offset;
+		break;
+	case UB_UNWIND_BP_AT:
+		if (!read_word(walk, walk->bp + (u64)offset, &cfa))
+			return false;
+		break;
+	case UB_UNWIND_PLT:
+		cfa = walk->sp + 8 + ((s64)(walk->pc & 15) >= offset / 8 ? 8 : 0);
+		break;
+	default:
+		return false;
+	}
+	if (cfa <= walk->sp)
+		return false;
+	if (saved == UB_UNWIND_RBP_LOST)
+		bp = 0;
+	else if (saved != UB_UNWIND_RBP_SAME &&
+		 !read_word(walk, saved == UB_UNWIND_RBP_AT_BP ? bp : cfa - 8ull * saved, &bp))
+		return false;
+	if (!read_word(walk, cfa - 8, &walk->pc))
+		return false;
+	walk->bp = bp;
+	walk->sp = cfa;
+	return true;
+}
+
+/* To the caller: false at the end, or where nothing is known. */
+static bool step(struct walk *walk, bool at_entry)
+{
+	u32 rule = find_rule(walk);
+
+	walk->exact = false;
+	switch (rule & 7) {
+	case UB_UNWIND_UNKNOWN:
+		return step_by_pointer(walk, at_entry) && walk->pc;
+	case UB_UNWIND_SIGNAL:
+		return step_by_signal(walk) && walk->pc;
+	default:
+		return step_by_rule(walk, rule) && walk->pc;
+	}
+}
+
 /*
  * Writes up to @max instruction pointers, the innermost first, having left out @skip. Returns how
- * many there were including those left out. At a function's first instruction the return address is
- * still on top of the stack, where frame pointers don't show it.
+ * many there were including those left out.
  */
 static u32 unwind(struct ub_run *run, const u64 *regs, u64 *ips, u32 max, u32 skip)
 {
-	u64 frame[2] = { regs[REG_BP], 0 };
-	u64 at_entry = run->link && run->link->func_ip == regs[REG_IP];
-	u64 last_sp = regs[REG_SP];
+	struct walk walk;
 	u32 n = 0;
 
-#define ADD(ip)                                                                                    \
-	do {                                                                                       \
-		if (n >= skip && n - skip < max)                                                   \
-			ips[n - skip] = (ip);                                                      \
-		n++;                                                                               \
-	} while (0)
-
-	ADD(regs[REG_IP]);
-	if (at_entry) {
-		u64 back;
-
-		if (!ub_memory_read(run, &back, regs[REG_SP], sizeof(back)) && back)
-			ADD(back);
-	}
-	while (n < max + skip && n < 2 * MAX_DEPTH) {
-		u64 at = frame[0];
-
-		/* Frames lie one above the other; anything else is no frame. */
-		if (at < last_sp || at & 7 || ub_memory_read(run, frame, at, sizeof(frame)) ||
-		    !frame[1])
-			break;
-		ADD(frame[1]);
-		last_sp = at + sizeof(frame);
-	}
-#undef ADD
+	walk.run = run;
+	walk.tables = run->process ? (const struct ub_unwind *)run->process->unwind : NULL;
+	walk.pc = regs[REG_IP];
+	walk.sp = regs[REG_SP];
+	walk.bp = regs[REG_BP];
+	walk.exact = true;
+	walk.chunk_at = walk.chunk_words = 0;
+	do {
+		if (n >= skip && n - skip < max)
+			ips[n - skip] = walk.pc;
+		n++;
+	} while (n < max + skip &&
+		 step(&walk, n == 1 && run->link && run->link->func_ip == walk.pc));
 	return n;
 }
 

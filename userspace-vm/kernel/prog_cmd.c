@@ -171,6 +171,7 @@ static bool map_by_fd(void *opaque, int fd, bool idx, struct ub_verifier_map *ou
 		.btf_value_type_id = map->btf_value_type_id,
 		.opaque = map,
 	};
+	memcpy(out->name, map->name, sizeof(out->name));
 	if (out->frozen)
 		out->frozen_values = map->map.shared + map->map.values_offset;
 	return true;

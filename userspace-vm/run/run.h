@@ -65,7 +65,8 @@ struct ub_process {
 	u64 nr_cgroups; /* entries used in: */
 	u64 cgroups
 		[UB_MAX_CGROUPS]; /* ids of the cgroup's ancestors from the root on, then its own */
-	u64 reserved[8];
+	u64 unwind;		  /* address of struct ub_unwind (run/unwind.h), or 0 */
+	u64 reserved[7];
 };
 
 /* Memory of the process that is never unmapped nor protected while the image is there: may be read

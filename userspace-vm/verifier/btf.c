@@ -173,7 +173,7 @@ int ub_btf_prepare_args(struct env *env, u32 subprog)
 	u32 nr;
 	int err;
 
-	if (!subprog || sub->args_cached)
+	if (sub->args_cached)
 		return 0;
 	if (!btf || !sub->btf_func)
 		return -EINVAL;

@@ -154,6 +154,15 @@ static void jmp_point(struct env *env, u32 i)
 	env->aux[i].jmp_point = true;
 }
 
+/* Control comes to @i from elsewhere: ways meet there, and the way back is not to the instruction before. */
+static void branch_target(struct env *env, s64 i)
+{
+	if (i < 0 || i >= env->nr_insns)
+		return;
+	prune_point(env, i);
+	jmp_point(env, i);
+}
+
 /* Marks instruction @i's neighbourhood and lists where to go next. */
 static int visit(struct env *env, u32 i, s64 next[2])
 {
@@ -165,6 +174,7 @@ static int visit(struct env *env, u32 i, s64 next[2])
 		prune_point(env, i);
 		next[n++] = (s64)i + 2;
 		next[n++] = (s64)i + insn->imm + 1;
+		branch_target(env, next[1]);
 		return n;
 	}
 	if (class != BPF_JMP && class != BPF_JMP32) {
@@ -183,21 +193,16 @@ static int visit(struct env *env, u32 i, s64 next[2])
 			jmp_point(env, i);
 		}
 		next[n++] = (s64)i + 1;
-		if (i + 1 < env->nr_insns) {
-			prune_point(env, i + 1);
-			jmp_point(env, i + 1);
-		}
+		branch_target(env, (s64)i + 1);
 		if (ub_is_pseudo_call(insn)) {
 			prune_point(env, i);
 			next[n++] = (s64)i + insn->imm + 1;
+			branch_target(env, next[1]);
 		}
 		return n;
 	}
 	next[0] = jump_target(env->insns, i);
-	if (next[0] >= 0 && next[0] < env->nr_insns) {
-		prune_point(env, next[0]);
-		jmp_point(env, next[0]);
-	}
+	branch_target(env, next[0]);
 	if (op == BPF_JA)
 		return 1;
 	prune_point(env, i);
@@ -334,6 +339,24 @@ static void use_def(const struct env *env, const struct bpf_insn *insn, u16 *use
 	}
 }
 
+static void log_live(struct env *env)
+{
+	if (!ub_log_verbose(env))
+		return;
+	ub_log(env, "Live regs before insn:\n");
+	for (u32 i = 0; i < env->nr_insns; i++) {
+		char live[BPF_REG_10 + 1] = "..........";
+
+		for (u32 r = 0; r < BPF_REG_10; r++) {
+			if (env->aux[i].live_before >> r & 1)
+				live[r] = '0' + r;
+		}
+		ub_log(env, "    %3u: %s ", i, live);
+		ub_log_insn(env, i);
+		i += ub_is_ldimm64(&env->insns[i]);
+	}
+}
+
 /* Classic backward data flow; passes in reverse order converge after a few. */
 int ub_cfg_live_registers(struct env *env)
 {
@@ -364,6 +387,7 @@ int ub_cfg_live_registers(struct env *env)
 		}
 	}
 	free(insn);
+	log_live(env);
 	return 0;
 }
 

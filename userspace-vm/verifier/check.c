@@ -331,10 +331,9 @@ static int walk(struct env *env)
 				if (err)
 					return err;
 			}
-			if (ub_log_on(env) && print_state) {
+			if (ub_log_verbose(env) && print_state) {
 				ub_log(env, "\nfrom %d to %u:", (s32)prev, env->insn);
 				ub_log_state(env, state, state->curframe, true);
-				env->scratched_regs = env->scratched_slots = 0;
 				print_state = false;
 			}
 			if (ub_log_on(env)) {
@@ -344,7 +343,7 @@ static int walk(struct env *env)
 				env->prev_log_pos = ub_log_pos(env);
 				ub_log(env, "%u: ", env->insn);
 				ub_log_insn(env, env->insn);
-				env->prev_insn_print_len = ub_log_pos(env) - env->prev_log_pos - 1;
+				env->prev_insn_print_len = ub_log_pos(env) - env->prev_log_pos;
 				env->prev_log_pos = ub_log_pos(env);
 			}
 			if (env->req->observe)
@@ -354,6 +353,8 @@ static int walk(struct env *env)
 			err = check_insn(env, &done);
 			if (err)
 				return err;
+			if (!done && env->insns[prev].code == (BPF_JMP | BPF_EXIT))
+				print_state = true;
 		}
 		if (!done)
 			continue;
@@ -473,8 +474,9 @@ static int check_function(struct env *env, u32 subprog)
 	state->last_insn = UINT32_MAX;
 	env->insn = env->subprogs[subprog].start;
 	env->prev_insn = UINT32_MAX;
+	/* What BTF says of the main program's arguments only goes into the log. */
 	err = ub_btf_prepare_args(env, subprog);
-	if (err)
+	if (err && subprog)
 		return err;
 	if (subprog) {
 		err = global_args(env, state->frame[0]->regs, subprog);

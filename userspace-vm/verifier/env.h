@@ -16,7 +16,7 @@
 #include <common/reason.h>
 #include <helper/helper.h>
 #include <isa/isa.h>
-#include <verifier/tnum.h>
+#include <verifier/state.h>
 #include <verifier/verifier.h>
 
 #ifndef ENOTSUPP
@@ -34,9 +34,6 @@
 #define S32_MAX INT32_MAX
 #define U32_MAX UINT32_MAX
 
-#define NR_REGS			 11
-#define SLOT_SIZE		 8
-#define MAX_SLOTS		 (UB_STACK_SIZE / SLOT_SIZE)
 #define MAX_VAR_OFF		 (1 << 29)
 #define COMPLEXITY_LIMIT_INSNS	 1000000
 #define COMPLEXITY_LIMIT_JMP_SEQ 8192
@@ -45,146 +42,6 @@
 #define CALLER_SAVED		 6
 #define MAX_STATE_BYTES                                                                            \
 	(512ull << 20) /* of all states together; Linux leaves that to the memory cgroup */
-
-enum {
-	NOT_INIT = 0,
-	SCALAR_VALUE,
-	PTR_TO_CTX,
-	CONST_PTR_TO_MAP,
-	PTR_TO_MAP_VALUE,
-	PTR_TO_MAP_KEY,
-	PTR_TO_STACK,
-	PTR_TO_PACKET_META,
-	PTR_TO_PACKET,
-	PTR_TO_PACKET_END,
-	PTR_TO_MEM,
-	PTR_TO_FUNC,
-	PTR_TO_TASK, /* struct task_struct, by BTF in the kernel; opaque here */
-	CONST_PTR_TO_DYNPTR,
-	NR_REG_TYPES,
-
-	TYPE_BASE = 0xff,
-	PTR_MAYBE_NULL = 1 << 8,
-	MEM_RDONLY = 1 << 9,
-	MEM_RINGBUF = 1 << 10,
-	PTR_TRUSTED = 1 << 11,
-	MEM_RCU = 1 << 12, /* only in lists of what is expected */
-};
-
-enum slot_type {
-	STACK_INVALID,
-	STACK_SPILL,
-	STACK_MISC,
-	STACK_ZERO,
-	STACK_DYNPTR,
-};
-
-enum dynptr_type {
-	DYNPTR_NONE,
-	DYNPTR_LOCAL,
-	DYNPTR_RINGBUF,
-};
-
-/* Set in id of a scalar that is (another register with the same id) + off. */
-#define ID_ADD_CONST (1u << 31)
-
-/*
- * One register or spilled register. Of a pointer, off is the constant and var_off (with the ranges)
- * the variable part of its distance from the start of the object.
- */
-struct reg {
-	u32 type;
-	s32 off;
-	/* Packet: bytes known to exist from the pointer's start, or -1/-2 (beyond/at packet end). */
-	s32 range;
-	s16 map;    /* index into env->maps, or -1 */
-	bool inner; /* the map is the inner template of maps[map] */
-	bool precise;
-	u32 map_uid; /* which lookup an inner map came from */
-	u32 mem_size;
-	u32 subprog; /* of PTR_TO_FUNC */
-	u8 dynptr;   /* enum dynptr_type */
-	bool first_slot;
-	u32 id;
-	u32 ref_obj_id;
-	u32 dynptr_id;
-	u32 frameno; /* of PTR_TO_STACK */
-	struct tnum var_off;
-	s64 smin, smax;
-	u64 umin, umax;
-	s32 smin32, smax32;
-	u32 umin32, umax32;
-};
-
-#define LIVE_READ    1
-#define LIVE_WRITTEN 2
-
-struct slot {
-	struct reg reg; /* what is spilled here, if type[7] says so */
-	u8 type[SLOT_SIZE];
-	u8 live;
-};
-
-enum ref_type {
-	REF_PTR = 1,
-	REF_LOCK,
-};
-
-struct ref {
-	u32 type;
-	u32 id;
-	u32 insn;
-	u32 map; /* REF_LOCK: index of the map whose value holds the lock + its id in id */
-};
-
-struct retval_range {
-	s32 min, max;
-};
-
-struct frame {
-	struct reg regs[NR_REGS];
-	s32 callsite;
-	u32 frameno;
-	u32 subprog;
-	bool in_callback;
-	bool in_async_callback;
-	struct retval_range callback_ret;
-	u32 callback_depth;
-	u32 nr_slots; /* allocated */
-	struct slot *stack;
-};
-
-/* One instruction of the way that led here, where the way is not evident: a jump, or an access to
- * the stack through a register other than r10. For precision.c. */
-struct history {
-	u32 idx;
-	u32 prev : 24;
-	u32 stack_access : 1;
-	u32 frame : 3;
-	u32 spi : 6;
-	u64 linked_regs;
-};
-
-struct state {
-	struct frame *frame[UB_MAX_CALL_FRAMES];
-	struct state *parent;
-	/* Ways out of here still being walked; 0 = everything after this state is known to be safe. */
-	u32 branches;
-	u32 insn;
-	u32 curframe;
-	u32 first_insn, last_insn;
-	struct ref *refs;
-	u32 nr_refs;
-	u32 active_locks;
-	struct history *history;
-	u32 nr_history, cap_history;
-	u32 dfs_depth;
-	u32 may_goto_depth;
-	u32 callback_unroll_depth;
-	bool in_sleepable;
-	/* A way from here was cut because it came round to a state whose own marks were not complete. */
-	bool incomplete;
-};
 
 struct explored {
 	struct state state; /* first: a state's parent is always one of these */
@@ -384,6 +241,7 @@ static inline void ub_scratch_slot(struct env *env, u32 spi)
 /* --- range.c: scalars ------------------------------------------------------------------------ */
 void ub_reg_const(struct reg *reg, u64 value); /* a known scalar; keeps type and off */
 void ub_reg_unbounded(struct reg *reg);
+void ub_reg_unbounded32(struct reg *reg);
 void ub_reg_mark_not_init(struct reg *reg);
 void ub_reg_mark_unknown(struct reg *reg);
 void ub_reg_mark_known(struct reg *reg, u64 value);
@@ -396,6 +254,18 @@ void ub_range_assign32_into64(struct reg *reg);
 void ub_range_coerce_size(struct reg *reg, u32 size);
 void ub_range_coerce_size_sx(struct reg *reg, u32 size);
 void ub_range_coerce_subreg_sx(struct reg *reg, u32 size);
+
+static inline void ub_reg_unbounded_s64(struct reg *reg)
+{
+	reg->smin = S64_MIN;
+	reg->smax = S64_MAX;
+}
+
+static inline void ub_reg_unbounded_u64(struct reg *reg)
+{
+	reg->umin = 0;
+	reg->umax = U64_MAX;
+}
 
 static inline u32 ub_base_type(u32 type)
 {
@@ -534,13 +404,20 @@ int ub_check_reg(struct env *env, u32 regno, enum reg_use use);
 int ub_check_all(struct env *env);
 void ub_mark_reg_unknown(struct env *env, struct reg *regs, u32 regno);
 
-/* --- alu.c, branch.c ------------------------------------------------------------------------- */
+/* --- alu.c, scalar.c, branch.c, compare.c ----------------------------------------------------- */
 int ub_check_alu(struct env *env, const struct bpf_insn *insn);
-int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_idx);
-
-struct state *ub_previous_visit(const struct state *state, u32 insn);
-void ub_widen(struct state *prev, struct state *cur);
+/* @d = @d op @src, both numbers. */
+void ub_scalar_op(const struct bpf_insn *insn, struct reg *d, const struct reg *src);
+/* Gives all that are linked to @known what is known of it. */
 void ub_linked_refresh(struct env *env, struct state *state, const struct reg *known, u64 linked);
+int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_idx);
+/* The comparison that says the same with its sides exchanged. */
+u8 ub_jump_flip(u8 op);
+/* Whether "a op b" is 1: always true, 0: never, -1: maybe. */
+int ub_scalar_taken(const struct reg *a, const struct reg *b, u8 op, bool is32);
+/* What "a op b" being true, or false, tells of both; nothing unless they are numbers. */
+int ub_scalar_learn(struct env *env, struct reg *true_a, struct reg *true_b, struct reg *false_a,
+		    struct reg *false_b, u8 op, bool is32);
 
 /* --- mem.c, stack.c, ctx.c ------------------------------------------------------------------- */
 int ub_check_mem(struct env *env, u32 insn_idx, u32 regno, s32 off, u32 bpf_size, bool write,
@@ -606,6 +483,8 @@ int ub_dynptr_release(struct env *env, u32 ref_obj_id);
 
 /* --- prune.c, precision.c -------------------------------------------------------------------- */
 int ub_is_state_visited(struct env *env, u32 insn);
+struct state *ub_previous_visit(const struct state *state, u32 insn);
+void ub_widen(struct state *prev, struct state *cur);
 int ub_history_push(struct env *env, bool stack_access, u32 frame, u32 spi, u64 linked);
 int ub_mark_precise(struct env *env, u32 regno);
 int ub_mark_slot_precise(struct env *env, u32 frame, u32 spi);

@@ -337,7 +337,7 @@ static int memory_arg(struct env *env, u32 regno, enum ub_arg_type arg, struct c
 	at = ub_tnum_add(reg->var_off, ub_tnum_const((s64)reg->off));
 	if (!ub_tnum_aligned(at, size))
 		return ub_reject(env, -EACCES,
-				 "misaligned access off (%#llx; %#llx)+%d+0 size %u\n",
+				 "misaligned access off (0x%llx; 0x%llx)+%d+0 size %u\n",
 				 (unsigned long long)reg->var_off.value,
 				 (unsigned long long)reg->var_off.mask, reg->off, size);
 	return 0;

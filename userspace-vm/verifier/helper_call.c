@@ -227,6 +227,9 @@ static int callbacks(struct env *env, const struct bpf_insn *insn, u32 insn_idx,
 		if (ub_cur_frame(env)->callback_depth < regs[BPF_REG_1].umax)
 			return ub_push_callback(env, insn, insn_idx, meta->subprog, false);
 		ub_cur_frame(env)->callback_depth = 0;
+		if (ub_log_verbose(env))
+			ub_log(env, "frame%u bpf_loop iteration limit reached\n",
+			       env->cur->curframe);
 		return 0;
 	case BPF_FUNC_dynptr_from_mem:
 		/* The dynptr may outlive a frame, and is no place to hide other pointers in. */

@@ -143,7 +143,7 @@ static void log_snum(struct env *env, s64 num)
 	if (num >= INT16_MIN && num <= INT16_MAX)
 		ub_log(env, "%lld", (long long)num);
 	else
-		ub_log(env, "%#llx", (unsigned long long)num);
+		ub_log(env, "0x%llx", (unsigned long long)num);
 }
 
 static void log_unum(struct env *env, u64 num)
@@ -151,7 +151,7 @@ static void log_unum(struct env *env, u64 num)
 	if (num <= UINT16_MAX)
 		ub_log(env, "%llu", (unsigned long long)num);
 	else
-		ub_log(env, "%#llx", (unsigned long long)num);
+		ub_log(env, "0x%llx", (unsigned long long)num);
 }
 
 static u64 signed32(s32 value)
@@ -230,6 +230,8 @@ static void log_reg(struct env *env, const struct frame *frame, const struct reg
 	if (base == CONST_PTR_TO_MAP || base == PTR_TO_MAP_VALUE || base == PTR_TO_MAP_KEY) {
 		const struct ub_map_attr *map = ub_reg_map(env, reg);
 
+		if (map && !reg->inner && env->maps[reg->map].name[0])
+			FIELD("map=%s", env->maps[reg->map].name);
 		if (map)
 			FIELD("ks=%u,vs=%u", map->key_size, map->value_size);
 	}
@@ -255,7 +257,7 @@ static void log_reg(struct env *env, const struct frame *frame, const struct reg
 	} else {
 		log_ranges(env, reg, &sep);
 		if (!ub_tnum_is_unknown(reg->var_off))
-			FIELD("var_off=(%#llx; %#llx)", (unsigned long long)reg->var_off.value,
+			FIELD("var_off=(0x%llx; 0x%llx)", (unsigned long long)reg->var_off.value,
 			      (unsigned long long)reg->var_off.mask);
 	}
 #undef FIELD
@@ -374,6 +376,12 @@ void ub_log_line(struct env *env, u32 insn, const char *prefix)
 	}
 	if (found < 0 || found == env->prev_linfo)
 		return;
+	/* Two columns of one line are shown once. */
+	if (env->prev_linfo >= 0 &&
+	    req->line_info[found].file_name_off == req->line_info[env->prev_linfo].file_name_off &&
+	    BPF_LINE_INFO_LINE_NUM(req->line_info[found].line_col) ==
+		    BPF_LINE_INFO_LINE_NUM(req->line_info[env->prev_linfo].line_col))
+		return;
 	env->prev_linfo = found;
 	line = btf__str_by_offset(req->btf, req->line_info[found].line_off);
 	file = btf__str_by_offset(req->btf, req->line_info[found].file_name_off);
@@ -396,14 +404,9 @@ void ub_log_insn(struct env *env, u32 idx)
 	} else if (ub_is_pseudo_call(insn)) {
 		snprintf(text, sizeof(text), "(85) call pc%+d", insn->imm);
 	} else if (ub_is_ldimm64(insn) && insn->src_reg) {
-		snprintf(text, sizeof(text), "(18) r%u = %s", insn->dst_reg,
-			 insn->src_reg == BPF_PSEUDO_FUNC ? "func" : "map");
-		if (insn->src_reg == BPF_PSEUDO_FUNC)
-			snprintf(text, sizeof(text), "(18) r%u = 0x%x", insn->dst_reg, insn->imm);
-		else
-			snprintf(text, sizeof(text), "(18) r%u = map[%d]+%d", insn->dst_reg,
-				 env->aux[idx].map,
-				 insn->src_reg == BPF_PSEUDO_MAP_VALUE ? insn[1].imm : 0);
+		/* Addresses are not for the log; so it is in Linux for those who may not see them. */
+		snprintf(text, sizeof(text), "(18) r%u = 0x%x", insn->dst_reg,
+			 insn->src_reg == BPF_PSEUDO_FUNC ? insn->imm : 0);
 	} else {
 		ub_isa_print(insn, text, sizeof(text));
 	}

@@ -33,7 +33,7 @@ int ub_check_ptr_off(struct env *env, const struct reg *reg, u32 regno, bool fix
 				 ub_type_str(env, reg->type), regno, reg->off);
 	if (!ub_tnum_is_const(reg->var_off) || reg->var_off.value)
 		return ub_reject(
-			env, -EACCES, "variable %s access var_off=(%#llx; %#llx) disallowed\n",
+			env, -EACCES, "variable %s access var_off=(0x%llx; 0x%llx) disallowed\n",
 			ub_type_str(env, reg->type), (unsigned long long)reg->var_off.value,
 			(unsigned long long)reg->var_off.mask);
 	return 0;
@@ -193,8 +193,8 @@ static int check_alignment(struct env *env, const struct reg *reg, s32 off, s32 
 		if (!ub_tnum_aligned(at, size))
 			return ub_reject(
 				env, -EACCES,
-				"misaligned packet access off %d+(%#llx; %#llx)+%d+%d size %d\n", 2,
-				(unsigned long long)reg->var_off.value,
+				"misaligned packet access off %d+(0x%llx; 0x%llx)+%d+%d size %d\n",
+				2, (unsigned long long)reg->var_off.value,
 				(unsigned long long)reg->var_off.mask, reg->off, off, size);
 		return 0;
 	case PTR_TO_MAP_KEY:
@@ -216,7 +216,7 @@ static int check_alignment(struct env *env, const struct reg *reg, s32 off, s32 
 	at = ub_tnum_add(reg->var_off, ub_tnum_const((s64)reg->off + off));
 	if (!ub_tnum_aligned(at, size))
 		return ub_reject(env, -EACCES,
-				 "misaligned %saccess off (%#llx; %#llx)+%d+%d size %d\n", what,
+				 "misaligned %saccess off (0x%llx; 0x%llx)+%d+%d size %d\n", what,
 				 (unsigned long long)reg->var_off.value,
 				 (unsigned long long)reg->var_off.mask, reg->off, off, size);
 	return 0;

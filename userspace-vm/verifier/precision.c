@@ -137,6 +137,55 @@ static void sync_linked(struct track *t, const struct history *h)
 	}
 }
 
+static void log_regs(struct env *env, u32 regs)
+{
+	const char *sep = "";
+
+	for (u32 i = 0; i < NR_REGS; i++) {
+		if (!(regs >> i & 1))
+			continue;
+		ub_log(env, "%sr%u", sep, i);
+		sep = ",";
+	}
+}
+
+static void log_slots(struct env *env, u64 slots)
+{
+	const char *sep = "";
+
+	for (u32 i = 0; i < MAX_SLOTS; i++) {
+		if (!(slots >> i & 1))
+			continue;
+		ub_log(env, "%s%d", sep, -(s32)(i + 1) * SLOT_SIZE);
+		sep = ",";
+	}
+}
+
+/* "mark_precise: frame0: regs=r1 stack=-8 before 3: (bf) r2 = r1" */
+static void log_step(struct env *env, const struct track *t, u32 idx)
+{
+	if (!ub_log_verbose(env))
+		return;
+	ub_log(env, "mark_precise: frame%u: regs=", t->frame);
+	log_regs(env, t->regs[t->frame]);
+	ub_log(env, " stack=");
+	log_slots(env, t->slots[t->frame]);
+	ub_log(env, " before %u: ", idx);
+	ub_log_insn(env, idx);
+}
+
+static void log_parent(struct env *env, const struct state *st, const struct track *t, u32 frame)
+{
+	if (!ub_log_verbose(env) || frame > st->curframe)
+		return;
+	ub_log(env, "mark_precise: frame%u: parent state regs=", frame);
+	log_regs(env, t->regs[frame]);
+	ub_log(env, " stack=");
+	log_slots(env, t->slots[frame]);
+	ub_log(env, ": ");
+	ub_log_state(env, st, frame, true);
+}
+
 static int back_call(struct env *env, u32 idx, s64 next, struct track *t)
 {
 	const struct bpf_insn *insn = &env->insns[idx];
@@ -200,6 +249,7 @@ static int back(struct env *env, u32 idx, s64 next, const struct history *h, str
 
 	if (insn->code == 0)
 		return 0;
+	log_step(env, t, idx);
 	sync_linked(t, h);
 	switch (class) {
 	case BPF_ALU:
@@ -262,6 +312,9 @@ static int back(struct env *env, u32 idx, s64 next, const struct history *h, str
 /* Where the way back can't be followed: everything matters. */
 void ub_mark_all_precise(struct env *env, struct state *state)
 {
+	if (ub_log_verbose(env))
+		ub_log(env, "mark_precise: frame%u: falling back to forcing all scalars precise\n",
+		       state->curframe);
 	for (state = state->parent; state; state = state->parent) {
 		struct frame *frame;
 		struct reg *reg;
@@ -274,9 +327,9 @@ void ub_mark_all_precise(struct env *env, struct state *state)
 }
 
 /* Marks what is wanted in @st and drops what needs no more tracking. */
-static void mark_state(struct state *st, struct track *t)
+static void mark_state(struct env *env, struct state *st, struct track *t)
 {
-	for (u32 f = 0; f <= t->frame; f++) {
+	for (u32 f = t->frame + 1; f-- > 0;) {
 		struct frame *frame = f <= st->curframe ? st->frame[f] : NULL;
 
 		for (u32 i = 0; i < NR_REGS; i++) {
@@ -304,6 +357,7 @@ static void mark_state(struct state *st, struct track *t)
 			else
 				reg->precise = true;
 		}
+		log_parent(env, st, t, f);
 	}
 }
 
@@ -317,6 +371,10 @@ static int backtrack(struct env *env, struct state *start, struct track *t)
 	while (!empty(t)) {
 		u32 history = st->nr_history;
 
+		if (ub_log_verbose(env))
+			ub_log(env,
+			       "mark_precise: frame%u: last_idx %d first_idx %u subseq_idx %d \n",
+			       t->frame, (s32)last, st->first_insn, (s32)next);
 		if (last == UINT32_MAX) {
 			/* Entry of a function that is verified by itself: arguments may be anything. */
 			struct reg *regs = st->frame[0]->regs;
@@ -346,7 +404,7 @@ static int backtrack(struct env *env, struct state *start, struct track *t)
 		st = st->parent;
 		if (!st)
 			break;
-		mark_state(st, t);
+		mark_state(env, st, t);
 		last = st->last_insn;
 	}
 	if (!empty(t))

@@ -311,6 +311,53 @@ static int prune(struct env *env, struct explored *e, bool loop)
 	return err ?: 1;
 }
 
+/* --- loops that only the run-time ends: may_goto, callbacks ------------------------------------ */
+
+/* The last time, before @state, that this way was at @insn in the same chain of calls. */
+struct state *ub_previous_visit(const struct state *state, u32 insn)
+{
+	for (struct state *at = state->parent; at; at = at->parent) {
+		bool same = at->insn == insn && at->curframe == state->curframe;
+
+		for (u32 i = 0; same && i <= at->curframe; i++)
+			same = at->frame[i]->callsite == state->frame[i]->callsite;
+		if (same)
+			return at;
+	}
+	return NULL;
+}
+
+/* Scalars that changed since the last round and that nothing depends on: forget their values, so
+ * that the loop converges. */
+void ub_widen(struct state *prev, struct state *cur)
+{
+	for (u32 f = 0; f <= cur->curframe && f <= prev->curframe; f++) {
+		struct frame *old = prev->frame[f], *new = cur->frame[f];
+
+		for (u32 i = 0; i < NR_REGS; i++) {
+			if (old->regs[i].type == SCALAR_VALUE &&
+			    new->regs[i].type == SCALAR_VALUE && !old->regs[i].precise &&
+			    !new->regs[i].precise) {
+				if (memcmp(&old->regs[i].var_off, &new->regs[i].var_off,
+					   sizeof(struct reg) - offsetof(struct reg, var_off)))
+					ub_reg_mark_unknown(&new->regs[i]);
+			}
+		}
+		for (u32 i = 0; i < new->nr_slots &&i < old->nr_slots; i++) {
+			if (!ub_slot_is_scalar_spill(&old->stack[i]) ||
+			    !ub_slot_is_scalar_spill(&new->stack[i]))
+				continue;
+			if (old->stack[i].reg.precise || new->stack[i].reg.precise)
+				continue;
+			if (memcmp(&old->stack[i].reg.var_off, &new->stack[i].reg.var_off,
+				   sizeof(struct reg) - offsetof(struct reg, var_off)))
+				ub_reg_mark_unknown(&new->stack[i].reg);
+		}
+	}
+}
+
+/* --- remembering ------------------------------------------------------------------------------ */
+
 static int endless(struct env *env, const struct state *old, u32 insn)
 {
 	ub_log_line(env, insn, "; ");

@@ -17,7 +17,7 @@ void ub_reg_const(struct reg *reg, u64 value)
 	reg->umin32 = reg->umax32 = (u32)value;
 }
 
-static void unbounded32(struct reg *reg)
+void ub_reg_unbounded32(struct reg *reg)
 {
 	reg->smin32 = S32_MIN;
 	reg->smax32 = S32_MAX;
@@ -36,7 +36,7 @@ static void unbounded64(struct reg *reg)
 void ub_reg_unbounded(struct reg *reg)
 {
 	unbounded64(reg);
-	unbounded32(reg);
+	ub_reg_unbounded32(reg);
 }
 
 void ub_reg_mark_unknown(struct reg *reg)
@@ -258,7 +258,7 @@ void ub_range_coerce_size(struct reg *reg, u32 size)
 	reg->smax = (s64)reg->umax;
 	/* A 4-byte coercion leaves the low half as it is. */
 	if (size < 4)
-		unbounded32(reg);
+		ub_reg_unbounded32(reg);
 	ub_range_sync(reg);
 }
 
@@ -306,7 +306,7 @@ void ub_range_coerce_subreg_sx(struct reg *reg, u32 size)
 	top_max = reg->smax32 >> bits;
 	low = (s32)((u32)reg->smin32 << (32 - bits)) >> (32 - bits);
 	high = (s32)((u32)reg->smax32 << (32 - bits)) >> (32 - bits);
-	unbounded32(reg);
+	ub_reg_unbounded32(reg);
 	if (top_min == top_max && (low >= 0) == (high >= 0)) {
 		reg->smin32 = MIN(low, high);
 		reg->smax32 = MAX(low, high);

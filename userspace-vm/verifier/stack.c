@@ -307,7 +307,7 @@ int ub_stack_read(struct env *env, u32 regno, s32 off, s32 size, s32 dst_regno)
 	if (dst_regno < 0)
 		return ub_reject(
 			env, -EACCES,
-			"variable offset stack pointer cannot be passed into helper function; var_off=(%#llx; %#llx) off=%d size=%d\n",
+			"variable offset stack pointer cannot be passed into helper function; var_off=(0x%llx; 0x%llx) off=%d size=%d\n",
 			(unsigned long long)reg->var_off.value,
 			(unsigned long long)reg->var_off.mask, off, size);
 	err = ub_stack_range_initialized(env, regno, off, size, false, false, NULL);
@@ -350,7 +350,7 @@ int ub_stack_check_bounds(struct env *env, u32 regno, s32 off, s32 size, bool by
 					 regno, (long long)min, size);
 		return ub_reject(
 			env, err,
-			"invalid variable-offset%s stack R%u var_off=(%#llx; %#llx) off=%d size=%d\n",
+			"invalid variable-offset%s stack R%u var_off=(0x%llx; 0x%llx) off=%d size=%d\n",
 			what, regno, (unsigned long long)reg->var_off.value,
 			(unsigned long long)reg->var_off.mask, off, size);
 	}
@@ -398,7 +398,6 @@ int ub_stack_range_initialized(struct env *env, u32 regno, s32 off, s32 size, bo
 		struct slot *slot = &frame->stack[spi];
 		u8 *type = &slot->type[byte % SLOT_SIZE];
 
-		ub_scratch_slot(env, spi);
 		if (*type == STACK_DYNPTR) {
 			if (constant)
 				return ub_reject(env, -EACCES,
@@ -406,7 +405,7 @@ int ub_stack_range_initialized(struct env *env, u32 regno, s32 off, s32 size, bo
 						 regno, min, i - min, size);
 			return ub_reject(
 				env, -EACCES,
-				"invalid read from stack R%u var_off (%#llx; %#llx)+%d size %d\n",
+				"invalid read from stack R%u var_off (0x%llx; 0x%llx)+%d size %d\n",
 				regno, (unsigned long long)reg->var_off.value,
 				(unsigned long long)reg->var_off.mask, i - min, size);
 		}

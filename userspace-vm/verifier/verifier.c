@@ -4,10 +4,10 @@
  *
  * A program is safe if no way through it can do harm. The verifier walks all ways, one after the
  * other, with an abstract state in place of real registers: of every register it knows what kind of
- * thing it holds (env.h: struct reg), and of numbers, and of the distance of a pointer from its object,
+ * thing it holds (state.h: struct reg), and of numbers, and of the distance of a pointer from its object,
  * the known bits and four ranges (tnum.c, range.c). Each instruction is checked against that state
- * and changes it (alu.c, mem.c, stack.c, ctx.c, helper_call.c). At a conditional jump that may go both
- * ways the state is copied: one way is walked at once, the other later (branch.c); both learn from the
+ * and changes it (alu.c, scalar.c, mem.c, stack.c, ctx.c, helper_call.c). At a conditional jump that may go both
+ * ways the state is copied: one way is walked at once, the other later (branch.c, compare.c); both learn from the
  * condition. A pointer that may be null gets an id, shared by its copies, so that one test frees them all.
  *
  * Walking all ways would take for ever, so states are remembered at points where ways meet, and a way

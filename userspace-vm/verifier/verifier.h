@@ -12,6 +12,7 @@ struct btf; /* libbpf's */
 /* What a map fd in the program stands for. */
 struct ub_verifier_map {
 	struct ub_map_attr attr;
+	char name[BPF_OBJ_NAME_LEN];	 /* for the log */
 	bool frozen;			 /* with BPF_F_RDONLY_PROG: contents are constants */
 	const u8 *frozen_values;	 /* this process's address of its values, or NULL */
 	const struct ub_map_attr *inner; /* of the template, for maps of maps */

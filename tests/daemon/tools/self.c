@@ -4,7 +4,9 @@
  * with a program that writes to a ring buffer and to trace_pipe. Says what poll, select and epoll
  * make of the ring at each step, so that the kernel's answers can be held beside it.
  *
- *   self NUMBER    which the program prints
+ *   self NUMBER         which the program prints
+ *   self --victim       calls its function for ever
+ *   self --attach PID   probes that one's instead, and reads for ever
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -98,7 +100,7 @@ static uint64_t offset_of(const void *function)
 	exit(1);
 }
 
-static int attach(int prog)
+static int attach(int prog, pid_t pid)
 {
 	struct perf_event_attr attr = { .size = sizeof(attr),
 					.uprobe_path = (uintptr_t) "/proc/self/exe",
@@ -109,7 +111,7 @@ static int attach(int prog)
 	if (!file || fscanf(file, "%u", &attr.type) != 1)
 		die("uprobe/type");
 	fclose(file);
-	fd = (int)syscall(SYS_perf_event_open, &attr, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	fd = (int)syscall(SYS_perf_event_open, &attr, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
 	if (fd < 0 || ioctl(fd, PERF_EVENT_IOC_SET_BPF, prog) ||
 	    ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
 		die("uprobe");
@@ -159,19 +161,52 @@ static void say_woken(int ring)
 	printf("nobody: poll %d\n", by_poll(ring, 200));
 }
 
-int main(int argc, char **argv)
+static int create_ring(void)
 {
 	union bpf_attr attr = { .map_type = BPF_MAP_TYPE_RINGBUF, .max_entries = PAGE };
-	int ring = bpf(BPF_MAP_CREATE, &attr), copy, prog;
-	uint64_t *consumer;
-	const uint64_t *producer;
+	int ring = bpf(BPF_MAP_CREATE, &attr);
 
 	if (ring < 0)
 		die("BPF_MAP_CREATE");
+	return ring;
+}
+
+static int be_victim(void)
+{
+	for (;;) {
+		fire();
+		usleep(1000);
+	}
+}
+
+static int read_of(pid_t pid)
+{
+	int ring = create_ring(), prog = load(ring, 1);
+
+	if (prog < 0)
+		die("BPF_PROG_LOAD");
+	attach(prog, pid);
+	printf("reading\n");
+	fflush(stdout);
+	for (;;)
+		by_poll(ring, 10);
+}
+
+int main(int argc, char **argv)
+{
+	int ring, copy, prog;
+	uint64_t *consumer;
+	const uint64_t *producer;
+
+	if (argc > 1 && !strcmp(argv[1], "--victim"))
+		return be_victim();
+	if (argc > 2 && !strcmp(argv[1], "--attach"))
+		return read_of(atoi(argv[2]));
+	ring = create_ring();
 	prog = load(ring, argc > 1 ? atoi(argv[1]) : 0);
 	if (prog < 0)
 		die("BPF_PROG_LOAD");
-	attach(prog);
+	attach(prog, 0);
 	say("nothing written", ring);
 	/* After it was polled it can still be mapped, and a duplicate be polled. */
 	consumer = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ring, 0);

@@ -8,7 +8,8 @@ build=${UBPF_BUILD:?is the build directory}
 user=12345
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ubpf-both.XXXXXX") || exit 1
 # The process may wait for a tool that never came.
-trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'kill "$victim" 2>/dev/null; rm -rf "$dir"' EXIT
+victim=
 export UBPF_RUN_DIR=$dir/run
 
 fail() {
@@ -40,9 +41,11 @@ run() {
 	local name=$1
 	shift
 	"${as_user[@]}" ./both_victim <in >out &
+	victim=$!
 	"$@" ./both_victim in out "${objects[@]}" >"$name" 2>errors ||
 		fail "$name: status $?: $(grep -E '^[A-Za-z/]' errors | tail -n 20; grep NOT "$name")"
-	wait
+	wait "$victim"
+	victim=
 }
 run ours "${as_user[@]}" timeout -k 5 100 ./ubpf-run exec -- ./both_runner
 "${as_user[@]}" timeout -k 5 100 ./ubpf-run exec -- ./both_runner --refused refused.bpf.o >refused 2>&1 ||

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading DWARF's encodings out of a file's bytes, which are hostile. For eh_frame.c and unwind.c.
+ */
+#ifndef UB_HOOK_CURSOR_H
+#define UB_HOOK_CURSOR_H
+
+#include <string.h>
+
+#include <hook/elf_file.h>
+
+#define DW_EH_PE_omit	  0xff
+#define DW_EH_PE_indirect 0x80
+#define DW_EH_PE_pcrel	  0x10
+
+/* A reader over mapped bytes; once it ran out, everything reads as zero and `bad` is set. */
+struct ub_cursor {
+	const u8 *at;
+	const u8 *end;
+	u64 address; /* of `at` */
+	bool bad;
+};
+
+static inline void ub_cursor_skip(struct ub_cursor *c, u64 size)
+{
+	if (size > (u64)(c->end - c->at)) {
+		c->bad = true;
+		size = (u64)(c->end - c->at);
+	}
+	c->at += size;
+	c->address += size;
+}
+
+static inline u64 ub_cursor_fixed(struct ub_cursor *c, u32 size)
+{
+	u64 value = 0;
+
+	if (size > (u64)(c->end - c->at)) {
+		ub_cursor_skip(c, size);
+		return 0;
+	}
+	memcpy(&value, c->at, size);
+	ub_cursor_skip(c, size);
+	return value;
+}
+
+static inline u64 ub_cursor_uleb(struct ub_cursor *c)
+{
+	u64 value = 0;
+	u32 shift = 0;
+	u8 byte;
+
+	do {
+		byte = (u8)ub_cursor_fixed(c, 1);
+		if (shift < 64)
+			value |= (u64)(byte & 0x7f) << shift;
+		shift += 7;
+	} while ((byte & 0x80) && !c->bad);
+	return value;
+}
+
+static inline s64 ub_cursor_sleb(struct ub_cursor *c)
+{
+	u64 value = 0;
+	u32 shift = 0;
+	u8 byte;
+
+	do {
+		byte = (u8)ub_cursor_fixed(c, 1);
+		if (shift < 64)
+			value |= (u64)(byte & 0x7f) << shift;
+		shift += 7;
+	} while ((byte & 0x80) && !c->bad);
+	if (shift < 64 && (byte & 0x40))
+		value |= ~0ull << shift;
+	return (s64)value;
+}
+
+static inline u64 ub_cursor_encoded(struct ub_cursor *c, u8 encoding)
+{
+	u64 base = (encoding & 0x70) == DW_EH_PE_pcrel ? c->address : 0;
+	u64 value;
+
+	if (encoding == DW_EH_PE_omit)
+		return 0;
+	switch (encoding & 0xf) {
+	case 0x0:
+	case 0x4:
+	case 0xc:
+		value = ub_cursor_fixed(c, 8);
+		break;
+	case 0x1:
+		value = ub_cursor_uleb(c);
+		break;
+	case 0x2:
+		value = ub_cursor_fixed(c, 2);
+		break;
+	case 0x3:
+		value = ub_cursor_fixed(c, 4);
+		break;
+	case 0x9:
+		value = (u64)ub_cursor_sleb(c);
+		break;
+	case 0xa:
+		value = (u64)(s64)(s16)ub_cursor_fixed(c, 2);
+		break;
+	case 0xb:
+		value = (u64)(s64)(s32)ub_cursor_fixed(c, 4);
+		break;
+	default:
+		c->bad = true;
+		return 0;
+	}
+	if (!value)
+		return 0;
+	return (encoding & DW_EH_PE_indirect) ? 0 : value + base;
+}
+
+#endif
