@@ -206,7 +206,7 @@ static void zero_arm(struct gen *g, const struct trap *t, bool safe)
 static void zero_use(struct gen *g, const struct trap *t)
 {
 	byte(g, 0);
-	store(g, t->variant & 2 ? BPF_W : BPF_B, SLOT, 0);
+	store(g, t->variant & 2 ? BPF_W : BPF_B, SLOT + (t->variant & 10 ? 0 : 1), 0);
 	if (t->variant & 4)
 		if_else(g);
 	load(g, BPF_H, X, SLOT + 4);
@@ -400,7 +400,7 @@ static void distance_arm(struct gen *g, const struct trap *t, bool safe)
 	/* Nothing is known of either, but their distance. */
 	emit(g, BPF_LDX | BPF_MEM | BPF_DW, X, 7, 8 * (s16)below(g, 8), 0);
 	mov(g, Y, X);
-	if (safe || t->variant & 1)
+	if (t->variant & 4 ? !safe : safe || t->variant & 1)
 		emit(g, BPF_ALU64 | BPF_ADD | BPF_K, Y, 0, 0, safe ? 8 : 60);
 	if (t->variant & 2)
 		store(g, BPF_DW, SLOT, Y);
@@ -410,7 +410,7 @@ static void distance_use(struct gen *g, const struct trap *t)
 {
 	if (t->variant & 2)
 		load(g, BPF_DW, Y, SLOT);
-	if (!(t->variant & 1)) {
+	if (!(t->variant & 5)) {
 		/* x = y is not x + 8 = y: beyond by as much as the other is within. */
 		emit(g, BPF_ALU64 | BPF_ADD | BPF_K, X, 0, 0, 16);
 		guarded_use(g, t, Y, X);

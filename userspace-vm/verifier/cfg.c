@@ -154,6 +154,15 @@ static void jmp_point(struct env *env, u32 i)
 	env->aux[i].jmp_point = true;
 }
 
+/* Control comes to @i from elsewhere: ways meet there, and the way back is not to the instruction before. */
+static void branch_target(struct env *env, s64 i)
+{
+	if (i < 0 || i >= env->nr_insns)
+		return;
+	prune_point(env, i);
+	jmp_point(env, i);
+}
+
 /* Marks instruction @i's neighbourhood and lists where to go next. */
 static int visit(struct env *env, u32 i, s64 next[2])
 {
@@ -165,6 +174,7 @@ static int visit(struct env *env, u32 i, s64 next[2])
 		prune_point(env, i);
 		next[n++] = (s64)i + 2;
 		next[n++] = (s64)i + insn->imm + 1;
+		branch_target(env, next[1]);
 		return n;
 	}
 	if (class != BPF_JMP && class != BPF_JMP32) {
@@ -183,21 +193,16 @@ static int visit(struct env *env, u32 i, s64 next[2])
 			jmp_point(env, i);
 		}
 		next[n++] = (s64)i + 1;
-		if (i + 1 < env->nr_insns) {
-			prune_point(env, i + 1);
-			jmp_point(env, i + 1);
-		}
+		branch_target(env, (s64)i + 1);
 		if (ub_is_pseudo_call(insn)) {
 			prune_point(env, i);
 			next[n++] = (s64)i + insn->imm + 1;
+			branch_target(env, next[1]);
 		}
 		return n;
 	}
 	next[0] = jump_target(env->insns, i);
-	if (next[0] >= 0 && next[0] < env->nr_insns) {
-		prune_point(env, next[0]);
-		jmp_point(env, next[0]);
-	}
+	branch_target(env, next[0]);
 	if (op == BPF_JA)
 		return 1;
 	prune_point(env, i);
