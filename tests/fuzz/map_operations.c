@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Random operations on a map of ours and on the kernel's at the same time: after each step results
- * and errno are equal, and every so often the whole contents are.
+ * and errno are equal, and every so often the whole contents are. Of LRU maps, bloom filters and stack
+ * traces what must hold is checked.
  *
  *   fuzz_map_operations [-n STEPS] [-s SEED] [-t TYPE]
  */
@@ -12,15 +13,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bpf/btf.h>
+
+#include <map/stack_trace.h>
+
 #include "../map/sides.h"
 
 #define MAX_VALUE 256
 #define MAX_KEY	  64
 
+#define LOCKED_SIZE 24
+#define LOCK_AT	    8
+#define LRU_KEYS    60
+
 struct fuzz {
 	struct ub_map_attr attr;
 	struct ub_map map;
 	int kernel;
+	int btf;  /* of the kernel's map, where it has locks */
 	u32 keys; /* how many different ones */
 	u64 random;
 	u64 step;
@@ -141,10 +151,10 @@ static int compare_all(struct fuzz *fuzz)
 
 static int step(struct fuzz *fuzz)
 {
-	static const u64 flags_of[] = { BPF_ANY,   BPF_ANY, BPF_ANY,   BPF_NOEXIST,
-					BPF_EXIST, 3,	    BPF_F_LOCK };
+	static const u64 flags_of[] = { BPF_ANY,   BPF_ANY, BPF_ANY,	BPF_NOEXIST,
+					BPF_EXIST, 3,	    BPF_F_LOCK, BPF_F_LOCK | BPF_EXIST };
 	u8 key[MAX_KEY], value[MAX_VALUE * 16], a[MAX_VALUE * 16], b[MAX_VALUE * 16];
-	u64 flags = flags_of[pick(fuzz, 7)];
+	u64 flags = flags_of[pick(fuzz, 8)];
 	u32 op = pick(fuzz, 10);
 	int x, y;
 
@@ -167,15 +177,16 @@ static int step(struct fuzz *fuzz)
 		return x == y ? 0 : fail(fuzz, "delete", x, y);
 	case 6:
 	case 7:
-		flags = pick(fuzz, 20) ? 0 : BPF_EXIST;
+		flags = pick(fuzz, 8) ? 0 : pick(fuzz, 2) ? BPF_EXIST : BPF_F_LOCK;
 		x = kernel_lookup(fuzz->kernel, fuzz->attr.key_size ? key : NULL, a, flags);
 		y = ub_map_sys_lookup(&fuzz->map, key, b, flags);
 		if (x == y && !x && !same_values(fuzz, a, b))
 			return fail(fuzz, "looked-up values differ", x, y);
 		return x == y ? 0 : fail(fuzz, "lookup", x, y);
 	case 8:
-		x = kernel_take(fuzz->kernel, fuzz->attr.key_size ? key : NULL, a, 0);
-		y = ub_map_sys_lookup_and_delete(&fuzz->map, key, b, 0);
+		x = kernel_take(fuzz->kernel, fuzz->attr.key_size ? key : NULL, a,
+				flags & BPF_F_LOCK);
+		y = ub_map_sys_lookup_and_delete(&fuzz->map, key, b, flags & BPF_F_LOCK);
 		if (x == y && !x && !same_values(fuzz, a, b))
 			return fail(fuzz, "taken values differ", x, y);
 		return x == y ? 0 : fail(fuzz, "lookup and delete", x, y);
@@ -196,12 +207,68 @@ static int step(struct fuzz *fuzz)
 	}
 }
 
+/* The value of maps with locks: struct bpf_spin_lock at LOCK_AT, the rest is data. */
+static int lock_btf(void)
+{
+	struct btf *btf = btf__new_empty();
+	union bpf_attr attr = { 0 };
+	int fd = -ENOMEM;
+	u32 size;
+
+	if (!btf)
+		return fd;
+	btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+	btf__add_int(btf, "long", 8, 0);
+	btf__add_struct(btf, "bpf_spin_lock", 4);
+	btf__add_field(btf, "val", 1, 0, 0);
+	btf__add_struct(btf, "value", LOCKED_SIZE);
+	btf__add_field(btf, "first", 2, 0, 0);
+	btf__add_field(btf, "lock", 3, 8 * LOCK_AT, 0);
+	btf__add_field(btf, "second", 1, 96, 0);
+	btf__add_field(btf, "third", 2, 128, 0);
+	attr.btf = (u64)btf__raw_data(btf, &size);
+	attr.btf_size = size;
+	if (attr.btf)
+		fd = (int)kernel_bpf(BPF_BTF_LOAD, &attr);
+	btf__free(btf);
+	return fd;
+}
+
+static int create_in_kernel(struct fuzz *fuzz)
+{
+	const struct ub_map_attr *attr = &fuzz->attr;
+	union bpf_attr create = { .map_type = attr->type,
+				  .key_size = attr->key_size,
+				  .value_size = attr->value_size,
+				  .max_entries = attr->max_entries,
+				  .map_flags = attr->flags,
+				  .btf_key_type_id = 1,
+				  .btf_value_type_id = 4 };
+
+	fuzz->btf = -1;
+	if (!attr->lock)
+		return kernel_map_create(attr);
+	fuzz->btf = lock_btf();
+	if (fuzz->btf < 0)
+		return fuzz->btf;
+	create.btf_fd = (u32)fuzz->btf;
+	return (int)kernel_bpf(BPF_MAP_CREATE, &create);
+}
+
+static bool is_lru(const struct ub_map_attr *attr)
+{
+	return attr->type == BPF_MAP_TYPE_LRU_HASH || attr->type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
+}
+
 static int fuzz_one(const struct ub_map_attr *attr, u64 steps, u64 seed)
 {
-	struct fuzz fuzz = { .attr = *attr, .random = seed, .keys = attr->max_entries * 2 };
+	/* LRU maps: as many keys as they hold without having to choose. */
+	struct fuzz fuzz = { .attr = *attr,
+			     .random = seed,
+			     .keys = is_lru(attr) ? LRU_KEYS : attr->max_entries * 2 };
 	int bad = 0;
 
-	fuzz.kernel = kernel_map_create(attr);
+	fuzz.kernel = create_in_kernel(&fuzz);
 	if (fuzz.kernel < 0)
 		return fail(&fuzz, "create", fuzz.kernel, 0);
 	our_map_create(&fuzz.map, attr);
@@ -212,6 +279,106 @@ static int fuzz_one(const struct ub_map_attr *attr, u64 steps, u64 seed)
 			bad = compare_all(&fuzz);
 	}
 	close(fuzz.kernel);
+	if (fuzz.btf >= 0)
+		close(fuzz.btf);
+	our_map_destroy(&fuzz.map);
+	return bad;
+}
+
+/* --- what no kernel can be asked about: which elements go, which bits are set --------------------
+ */
+
+/* An LRU map that is too small never refuses, never holds more than it may, and what it holds is right. */
+static int lru_invariants(u64 steps, u64 seed)
+{
+	struct ub_map_attr attr = { BPF_MAP_TYPE_LRU_HASH, 4, 8, 100 };
+	struct fuzz fuzz = { .attr = attr, .random = seed };
+	u64 model[400] = { 0 };
+	int bad = 0;
+
+	our_map_create(&fuzz.map, &attr);
+	for (; !bad && fuzz.step < steps; fuzz.step++) {
+		u32 key = pick(&fuzz, 400), next, n = 0;
+		u64 value = fuzz.step + 1, *found;
+
+		if (pick(&fuzz, 2)) {
+			if (ub_map_update(&fuzz.map, &key, &value, BPF_ANY, NULL))
+				bad = fail(&fuzz, "LRU update", 0, 1);
+			model[key] = value;
+		}
+		found = ub_map_lookup(&fuzz.map, &key, NULL);
+		if (found && *found != model[key])
+			bad = fail(&fuzz, "LRU holds an old value", 0, 1);
+		if (model[key] == value && !found)
+			bad = fail(&fuzz, "LRU lost what came last", 0, 1);
+		for (bool first = true; fuzz.step % 256 == 0; first = false) {
+			if (ub_map_sys_next_key(&fuzz.map, first ? NULL : &next, &next))
+				break;
+			n++;
+		}
+		if (n > attr.max_entries)
+			bad = fail(&fuzz, "LRU holds too many", (int)attr.max_entries, (int)n);
+	}
+	our_map_destroy(&fuzz.map);
+	return bad;
+}
+
+/* What was pushed is found; of the rest not much is. */
+static int bloom_invariants(u64 steps, u64 seed)
+{
+	struct ub_map_attr attr = { BPF_MAP_TYPE_BLOOM_FILTER, 0, 8, 1000 };
+	struct fuzz fuzz = { .attr = attr, .random = seed };
+	u32 found = 0, asked = 0;
+	int bad = 0;
+
+	our_map_create(&fuzz.map, &attr);
+	for (u64 i = 0; i < attr.max_entries; i++) {
+		if (ub_map_push(&fuzz.map, &i, BPF_ANY))
+			bad = fail(&fuzz, "bloom push", 0, 1);
+	}
+	for (; !bad && fuzz.step < steps; fuzz.step++) {
+		u64 value = pick(&fuzz, 1000), other = 1000000 + pick(&fuzz, UINT32_MAX);
+
+		if (ub_map_peek(&fuzz.map, &value))
+			bad = fail(&fuzz, "bloom lost a value", 0, 1);
+		asked++;
+		found += !ub_map_peek(&fuzz.map, &other);
+	}
+	/* With five functions and the bits that Linux gives it about one in thirty. */
+	if (found > asked / 8 + 10)
+		bad = fail(&fuzz, "bloom finds what never was in it", (int)asked, (int)found);
+	our_map_destroy(&fuzz.map);
+	return bad;
+}
+
+/* The same trace has the same id, and under an id stands a trace that was put there. */
+static int stack_trace_invariants(u64 steps, u64 seed)
+{
+	struct ub_map_attr attr = { BPF_MAP_TYPE_STACK_TRACE, 4, 64, 256 };
+	struct fuzz fuzz = { .attr = attr, .random = seed };
+	int bad = 0;
+
+	our_map_create(&fuzz.map, &attr);
+	for (; !bad && fuzz.step < steps; fuzz.step++) {
+		u64 trace[8] = { 0 }, got[8];
+		u32 nr = 1 + pick(&fuzz, 8), kind = pick(&fuzz, 400);
+		long id, again;
+
+		for (u32 i = 0; i < nr; i++)
+			trace[i] = kind * 1000 + i + 1;
+		id = ub_stack_trace_put(&fuzz.map, trace, nr,
+					pick(&fuzz, 2) ? BPF_F_REUSE_STACKID : 0, NULL);
+		if (id == -EEXIST)
+			continue;
+		again = ub_stack_trace_put(&fuzz.map, trace, nr, 0, NULL);
+		if (id < 0 || again != id || id > 255)
+			bad = fail(&fuzz, "stack trace id", (int)id, (int)again);
+		else if (ub_map_sys_lookup(&fuzz.map, &id, got, 0) ||
+			 memcmp(got, trace, sizeof(trace)))
+			bad = fail(&fuzz, "stack trace", 0, 1);
+		if (!bad && !pick(&fuzz, 4) && ub_map_sys_delete(&fuzz.map, &id))
+			bad = fail(&fuzz, "stack trace delete", 0, 1);
+	}
 	our_map_destroy(&fuzz.map);
 	return bad;
 }
@@ -237,6 +404,11 @@ int main(int argc, char **argv)
 		{ BPF_MAP_TYPE_QUEUE, 0, 5, 1, 0 },
 		{ BPF_MAP_TYPE_STACK, 0, 8, 10, 0 },
 		{ BPF_MAP_TYPE_STACK, 0, 24, 3, 0 },
+		{ BPF_MAP_TYPE_HASH, 4, LOCKED_SIZE, 50, 0, 0, 0, LOCK_AT + 1 },
+		{ BPF_MAP_TYPE_ARRAY, 4, LOCKED_SIZE, 20, 0, 0, 0, LOCK_AT + 1 },
+		{ BPF_MAP_TYPE_LRU_HASH, 4, 8, 4096, 0 },
+		{ BPF_MAP_TYPE_LRU_HASH, 4, 8, 4096, BPF_F_NO_COMMON_LRU },
+		{ BPF_MAP_TYPE_LRU_PERCPU_HASH, 4, 13, 4096, 0 },
 	};
 	u64 steps = 4000, seed = (u64)time(NULL);
 	u32 type = 0;
@@ -268,5 +440,11 @@ int main(int argc, char **argv)
 		if (!type || shapes[i].type == type)
 			bad |= fuzz_one(&shapes[i], steps, seed + i);
 	}
+	if (!type || type == BPF_MAP_TYPE_LRU_HASH)
+		bad |= lru_invariants(steps, seed);
+	if (!type || type == BPF_MAP_TYPE_BLOOM_FILTER)
+		bad |= bloom_invariants(steps, seed);
+	if (!type || type == BPF_MAP_TYPE_STACK_TRACE)
+		bad |= stack_trace_invariants(steps, seed);
 	return bad;
 }

@@ -51,19 +51,21 @@ static void on_chain(const u64 *regs, void *const *expected, int nr)
 {
 	u64 ips[DEPTH];
 	long n = get_stack(regs, ips, sizeof(ips), USER) / 8;
+	int more = 0;
 
 	assert_true(nr > 3 && n > 3);
 	assert_int_equal(ips[0], regs[16]);
-	/* The first is where each was asked. The last ones may be of code that only one of both walks. */
-	for (int i = 1; i < nr && i < DEPTH; i++) {
-		if (i >= n || ips[i] != (u64)expected[i]) {
-			for (int k = 0; k < nr || k < n; k++)
-				print_error("%2d %16llx %16llx\n", k,
-					    k < nr ? (unsigned long long)(u64)expected[k] : 0,
-					    k < n ? (unsigned long long)ips[k] : 0);
-		}
-		assert_true(i < n);
-		assert_int_equal(ips[i], (u64)expected[i]);
+	/* backtrace() may start in a sanitizer's, and the first common frame is where each was asked. */
+	while (more < 3 && more + 1 < nr && (u64)expected[more + 1] != ips[1])
+		more++;
+	for (int i = 1; i + more < nr && i < DEPTH; i++) {
+		if (i < n && ips[i] == (u64)expected[i + more])
+			continue;
+		for (int k = 0; k < nr || k < n; k++)
+			print_error("%2d %16llx %16llx\n", k,
+				    k < nr ? (unsigned long long)(u64)expected[k] : 0,
+				    k < n ? (unsigned long long)ips[k] : 0);
+		fail();
 	}
 	nr_compared++;
 }

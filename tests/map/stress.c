@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Threads on one map at once: made for ThreadSanitizer (preset tsan), run without it too. No
+ * Threads on one map at once: made for ThreadSanitizer, run without it too. No
  * increment of a per-CPU or atomic counter is lost; keys that nobody deletes are always found, and
  * found right.
  */
@@ -12,8 +12,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <map/event_ring.h>
+#include <map/user_ring.h>
 
 #include "sides.h"
 
@@ -22,7 +26,7 @@
 #define CHURN	32 /* keys that come and go */
 
 #ifdef __SANITIZE_THREAD__
-#define ROUNDS 3000u
+#define ROUNDS 10000u
 #else
 #define ROUNDS 100000u
 #endif
@@ -186,12 +190,177 @@ static void test_stack(void **state)
 	stress_queue(BPF_MAP_TYPE_STACK);
 }
 
+/* Values written under their locks are never seen half written. */
+static void *locked_job(void *opaque)
+{
+	struct job *job = opaque;
+	struct ub_process process = { .tgid_pid = 1000 + job->number, .nr_cpus = 1 };
+	struct ub_run run = { .process = &process };
+	u64 random = job->number;
+
+	for (u32 i = 0; i < ROUNDS / 10; i++) {
+		u32 key = next_random(&random) % 2;
+		u64 value[3] = { random, ~random, 0 };
+
+		if (next_random(&random) % 2) {
+			if (ub_map_update(job->map, &key, value, BPF_F_LOCK, &run))
+				job->error = "a locked update failed";
+		} else if (ub_map_sys_lookup(job->map, &key, value, BPF_F_LOCK)) {
+			job->error = "a locked lookup failed";
+		} else if (value[0] != ~value[1]) {
+			job->error = "a locked value was seen half written";
+		}
+	}
+	return NULL;
+}
+
+static void stress_locked(u32 type)
+{
+	struct ub_map_attr attr = {
+		.type = type, .key_size = 4, .value_size = 24, .max_entries = 2, .lock = 17
+	};
+	u64 value[3] = { 0, ~0ull, 0 };
+	struct job jobs[THREADS];
+	struct ub_map map;
+
+	our_map_create(&map, &attr);
+	for (u32 key = 0; key < 2; key++)
+		assert_int_equal(ub_map_sys_update(&map, &key, value, BPF_ANY), 0);
+	run_jobs(&map, locked_job, jobs);
+	our_map_destroy(&map);
+}
+
+static void test_locked(void **state)
+{
+	stress_locked(BPF_MAP_TYPE_ARRAY);
+	stress_locked(BPF_MAP_TYPE_HASH);
+}
+
+#define SAMPLES (ROUNDS / 10)
+
+static long add_up(void *opaque, void *data, u32 size)
+{
+	struct job *job = opaque;
+
+	job->popped++;
+	job->sum += *(u64 *)data;
+	return 0;
+}
+
+/* The first thread writes samples, the others drain them. */
+static void *user_ring_job(void *opaque)
+{
+	struct job *job = opaque;
+	struct ub_map *map = job->map;
+	struct ub_process process = { .tgid_pid = 1000 + job->number, .nr_cpus = 1 };
+	struct ub_run run = { .process = &process };
+	u64 *consumer = (u64 *)map->shared, *producer = (u64 *)(map->shared + 4096), at = 0;
+	u8 *data = map->shared + map->values_offset;
+
+	for (u64 i = 0; job->number == 0 && i < SAMPLES;) {
+		if (at + 16 - __atomic_load_n(consumer, __ATOMIC_ACQUIRE) > map->attr.max_entries) {
+			sched_yield();
+			continue;
+		}
+		__atomic_store_n((u32 *)(data + (at & map->mask)), 8, __ATOMIC_RELAXED);
+		memcpy(data + ((at + 8) & map->mask), &i, sizeof(i));
+		at += 16;
+		__atomic_store_n(producer, at, __ATOMIC_RELEASE);
+		i++;
+	}
+	while (job->number && __atomic_load_n(consumer, __ATOMIC_ACQUIRE) < 16ull * SAMPLES) {
+		long n = ub_user_ring_drain(map, 0, add_up, job, &run);
+
+		if (n < 0 && n != -EBUSY)
+			job->error = "draining failed";
+		if (n <= 0)
+			sched_yield();
+	}
+	return NULL;
+}
+
+static void test_user_ring(void **state)
+{
+	struct ub_map_attr attr = { .type = BPF_MAP_TYPE_USER_RINGBUF, .max_entries = 4096 };
+	struct job jobs[THREADS];
+	u64 drained = 0, sum = 0;
+	struct ub_map map;
+
+	our_map_create(&map, &attr);
+	run_jobs(&map, user_ring_job, jobs);
+	for (u32 i = 0; i < THREADS; i++) {
+		drained += jobs[i].popped;
+		sum += jobs[i].sum;
+	}
+	assert_int_equal(drained, SAMPLES);
+	assert_int_equal(sum, (u64)SAMPLES * (SAMPLES - 1) / 2);
+	our_map_destroy(&map);
+}
+
+static void *event_job(void *opaque)
+{
+	struct job *job = opaque;
+	struct ub_process process = { .tgid_pid = 1000 + job->number, .nr_cpus = 1 };
+	struct ub_run run = { .process = &process };
+	struct ub_event_ring *ring = (struct ub_event_ring *)job->map;
+
+	process.events = ring;
+	for (u64 i = 0; i < SAMPLES; i++) {
+		u64 *to = ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8, &run);
+
+		if (!to)
+			continue;
+		*to = i;
+		ub_event_commit(to, i % 7 == 0, 0, &run);
+		job->pushed += i % 7 != 0;
+	}
+	return NULL;
+}
+
+static bool alive(void *opaque, u64 tid)
+{
+	return true;
+}
+
+static void test_event_ring(void **state)
+{
+	struct ub_event_ring *ring = aligned_alloc(4096, ub_event_ring_size(1u << 16));
+	struct ub_event_reader *reader;
+	struct job jobs[THREADS];
+	pthread_t threads[THREADS];
+	u64 pushed = 0, got = 0;
+	struct ub_event event;
+	u32 done = 0;
+
+	assert_non_null(ring);
+	ub_event_ring_format(ring, 1u << 16);
+	reader = ub_event_reader_new(ring, 1u << 16);
+	assert_non_null(reader);
+	for (u32 i = 0; i < THREADS; i++) {
+		jobs[i] = (struct job) { .map = (struct ub_map *)ring, .number = i };
+		assert_int_equal(pthread_create(&threads[i], NULL, event_job, &jobs[i]), 0);
+	}
+	while (done < THREADS) {
+		while (ub_event_read(reader, &event, alive, NULL) == 1)
+			got++;
+		done += !pthread_tryjoin_np(threads[done], NULL);
+	}
+	while (ub_event_read(reader, &event, alive, NULL) == 1)
+		got++;
+	for (u32 i = 0; i < THREADS; i++)
+		pushed += jobs[i].pushed;
+	assert_int_equal(got, pushed);
+	ub_event_reader_free(reader);
+	free(ring);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hash),  cmocka_unit_test(test_percpu_hash),
-		cmocka_unit_test(test_lru),   cmocka_unit_test(test_queue),
-		cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_hash),	  cmocka_unit_test(test_percpu_hash),
+		cmocka_unit_test(test_lru),	  cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_stack),	  cmocka_unit_test(test_locked),
+		cmocka_unit_test(test_user_ring), cmocka_unit_test(test_event_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,7 @@
  *
  * A notification is answered before the next is taken and never kept: while it is out, its thread
  * can only be killed, so a kept one would take Ctrl-C away from the user. For the same reason a
- * caller can't be stopped for surgery before its reply: targets.c puts that off and
+ * caller can't be stopped for surgery before its reply: update.c puts that off and
  * ub_daemon_targets_release() brings the stop and the reply into the right order.
  *
  * Each listener has a thread that sleeps in NOTIF_RECV, and so can be woken on the caller's CPU

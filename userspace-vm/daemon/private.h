@@ -2,12 +2,21 @@
 /*
  * The parts of the daemon and how they hold together.
  *
- *   daemon.c      start, idle exit, orderly end      guard.c    the parent that cleans up after a
- * crash connection.c  a client's socket (calls, asks)    listener.c a seccomp listener (calls)
- *   caller.c      memory of a calling process        session.c  who the clients are
- *   targets.c     processes that are operated on     attach.c   links, and which target has which
- *   census.c      finds targets as they come         events.c   records that targets produce
- *   request.c     JSON requests                  files.c    files that tools ask the kernel by
+ *   daemon.c      start, idle exit, orderly end
+ *   guard.c       the parent that cleans up after a crash
+ *   connection.c  a client's socket (calls, asks)
+ *   listener.c    a seccomp listener (calls)
+ *   caller.c      memory of a calling process
+ *   session.c     who the clients are
+ *   targets.c     processes that are operated on, as they come to need it
+ *   target.c      one of them
+ *   update.c      changes of one: plan, surgery, bookkeeping
+ *   attach.c      links, and which target has which
+ *   census.c      finds targets as they come
+ *   events.c      records that targets produce
+ *   trace_pipe.c  what programs print
+ *   request.c     JSON requests
+ *   files.c       files that tools ask the kernel by
  */
 #ifndef UB_DAEMON_PRIVATE_H
 #define UB_DAEMON_PRIVATE_H
@@ -46,6 +55,8 @@ struct session {
 	u32 nr_excluded; /* taken out by `detach PID`, until attached by name again */
 	pid_t *excluded;
 	struct ub_reason refusal; /* of its last link that was refused */
+	u32 told_attached;	  /* what was said about how far links without a pid reach */
+	u32 told_refused;
 	struct connection *notes; /* where lines for people go, or NULL */
 };
 

@@ -11,24 +11,13 @@
  *
  * A process is named by its pidfd, its memory by an open /proc/PID/mem: that reads 0 bytes once the
  * process has exec'd, and then the image is gone with the memory and the links start anew.
- *
- * A caller that waits for the reply to a seccomp notification can't be stopped before it has it, so
- * surgery on it is put off (ub_daemon_targets_hold), begun by a thread just before the reply
- * (targets_before_reply waits until the surgeon has seized the process) and ended after it: the
- * caller stops on its way out of the system call, before it runs another instruction.
  */
 #include "targets.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <common/cleanup.h>
 #include <daemon/procfs.h>
@@ -39,9 +28,7 @@
 #define RETRY_FIRST_MS	 100
 #define RETRY_LAST_MS	 2000
 #define REFUSED_AGAIN_MS 5000
-#define SEIZE_WAIT_MS	 500
 #define DETACH_ALL_MS	 3000
-#define MAX_PLANS	 5
 
 u64 ub_daemon_now_ms(void)
 {
@@ -51,7 +38,7 @@ u64 ub_daemon_now_ms(void)
 	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
 }
 
-static void sleep_us(long us)
+void ub_daemon_sleep_us(long us)
 {
 	struct timespec ts = { us / 1000000, us % 1000000 * 1000 };
 
@@ -60,592 +47,10 @@ static void sleep_us(long us)
 
 static void on_tick(void *opaque);
 
-static void start_tick(struct targets *targets)
+void ub_daemon_targets_start_tick(struct targets *targets)
 {
 	if (!targets->tick && (targets->list || targets->links))
 		targets->tick = ub_loop_after(targets->daemon->loop, TICK_MS, on_tick, targets);
-}
-
-/* --- links an image holds -----------------------------------------------------------------------
- */
-
-static bool contains(const u32 *ids, u32 nr, u32 id)
-{
-	for (u32 i = 0; i < nr; i++) {
-		if (ids[i] == id)
-			return true;
-	}
-	return false;
-}
-
-bool ub_daemon_target_has(const struct target *target, u32 link_id)
-{
-	return target->image && contains(target->links, target->nr_links, link_id);
-}
-
-/* Keeps what @image counted. */
-static void fold_counters(struct targets *targets, const struct ub_image *image, const u32 *ids,
-			  u32 nr)
-{
-	for (u32 i = 0; i < nr; i++) {
-		u64 hits = 0, misses = 0;
-
-		ub_image_counters(image, ids[i], &hits, &misses);
-		ub_daemon_link_count(targets, ids[i], hits, misses);
-	}
-}
-
-static void drop_image(struct target *target)
-{
-	if (!target->image)
-		return;
-	ub_daemon_events_target_drain(target->targets->events, target);
-	fold_counters(target->targets, target->image, target->links, target->nr_links);
-	ub_image_free(target->image);
-	target->image = NULL;
-	free(target->links);
-	target->links = NULL;
-	target->nr_links = 0;
-}
-
-static void drop_leaving(struct target *target)
-{
-	while (target->leaving) {
-		struct leaving *leaving = target->leaving;
-
-		target->leaving = leaving->next;
-		fold_counters(target->targets, leaving->image, leaving->links, leaving->nr_links);
-		ub_image_free(leaving->image);
-		free(leaving->links);
-		free(leaving);
-	}
-}
-
-/* --- a target's life ----------------------------------------------------------------------------
- */
-
-struct target *ub_daemon_target_find(struct targets *targets, pid_t pid)
-{
-	struct target *target = targets->list;
-
-	while (target && target->pid != pid)
-		target = target->next;
-	return target;
-}
-
-/* The process ended or exec'd: its image went with its memory. */
-static void target_memory_gone(struct target *target)
-{
-	drop_image(target);
-	drop_leaving(target);
-	if (target->mem_fd >= 0)
-		close(target->mem_fd);
-	target->mem_fd = -1;
-	target->nr_failed = 0;
-	target->retry_ms = 0;
-	target->retry_at_ms = 0;
-	target->refused_until_ms = 0;
-	target->dirty = true;
-}
-
-void ub_daemon_target_free(struct target *target)
-{
-	struct targets *targets = target->targets;
-	struct target **at;
-
-	for (at = &targets->list; *at != target; at = &(*at)->next)
-		;
-	*at = target->next;
-	if (targets->deferred == target)
-		targets->deferred = NULL;
-	ub_watch_remove(target->watch);
-	target_memory_gone(target);
-	close(target->pidfd);
-	free(target->failed);
-	free(target);
-	ub_daemon_links_sweep(targets);
-	ub_daemon_check_idle(targets->daemon);
-}
-
-static bool is_process_alive(void *opaque, u32 tgid)
-{
-	struct ub_procfs_status status;
-
-	return ub_procfs_status((pid_t)tgid, &status) == 0 && status.state != 'Z' &&
-	       status.state != 'X';
-}
-
-static void on_process_end(void *opaque, u32 events)
-{
-	struct target *target = opaque;
-	struct ub_daemon *daemon = target->targets->daemon;
-	bool ran_programs = target->generation > 0;
-
-	ub_daemon_log(daemon, "pid %d ended", target->pid);
-	ub_daemon_target_free(target);
-	/* It may have held elements of maps that it can't give back any more. */
-	if (ran_programs && daemon->kernel)
-		ub_kernel_sweep(daemon->kernel, is_process_alive, NULL);
-}
-
-struct target *ub_daemon_target_get(struct targets *targets, pid_t pid)
-{
-	struct target *target = ub_daemon_target_find(targets, pid);
-	struct ub_procfs_status status;
-
-	if (target)
-		return target;
-	if (ub_procfs_status(pid, &status) || status.tgid != pid) {
-		errno = ESRCH;
-		return NULL;
-	}
-	target = calloc(1, sizeof(*target));
-	if (!target)
-		return NULL;
-	target->targets = targets;
-	target->pid = pid;
-	target->uid = status.uid;
-	target->gid = status.gid;
-	target->mem_fd = -1;
-	target->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (target->pidfd >= 0)
-		target->watch = ub_loop_watch(targets->daemon->loop, target->pidfd, EPOLLIN,
-					      on_process_end, target);
-	if (!target->watch) {
-		int err = errno;
-
-		if (target->pidfd >= 0)
-			close(target->pidfd);
-		free(target);
-		errno = err;
-		return NULL;
-	}
-	target->next = targets->list;
-	targets->list = target;
-	start_tick(targets);
-	return target;
-}
-
-/* Whether the memory that the image was put into is no longer the process's. */
-static bool has_execed(const struct target *target)
-{
-	u8 byte;
-
-	/* The address is mapped or not: only a memory without users reads as end of file. */
-	return target->mem_fd >= 0 && pread(target->mem_fd, &byte, 1, 0x1000) == 0;
-}
-
-/* --- surgery ------------------------------------------------------------------------------------
- */
-
-/* One change of a target, from plan to bookkeeping. */
-struct change {
-	struct target *target;
-	struct ub_image *new;
-	int mem_fd;
-	u32 nr_links;
-	u32 *links;
-	struct ub_surgery result;
-	struct ub_reason why;
-	int err;
-};
-
-static void change_deinit(struct change *change)
-{
-	ub_image_free(change->new);
-	change->new = NULL;
-	if (change->mem_fd >= 0)
-		close(change->mem_fd);
-	change->mem_fd = -1;
-	free(change->links);
-	change->links = NULL;
-}
-
-/* What an image request is made of. */
-struct parts {
-	struct ub_image_link *links;
-	struct ub_image_map *maps;
-	u32 *indices; /* of all links' maps, one after the other */
-	u32 nr_links;
-	u32 nr_maps;
-	u32 nr_indices;
-};
-
-static void parts_deinit(struct parts *parts)
-{
-	free(parts->links);
-	free(parts->maps);
-	free(parts->indices);
-}
-
-static bool is_wanted(const struct target *target, const struct link *link)
-{
-	return ub_daemon_link_covers(link, target) &&
-	       !contains(target->failed, target->nr_failed, link->id);
-}
-
-/* Links the process should have now: wanted, and their files mapped. */
-static int wanted_links(struct target *target, struct link ***out, u32 *nr_out)
-{
-	struct link **wanted = NULL;
-	u32 nr = 0;
-
-	for (struct link *link = target->targets->links; link; link = link->next) {
-		struct link **grown;
-		int mapped;
-
-		if (!is_wanted(target, link))
-			continue;
-		mapped = ub_daemon_target_has(target, link->id) && !target->stale
-				 ? 1
-				 : ub_procfs_maps_file(target->pid, link->dev, link->ino);
-		if (mapped < 0) {
-			free(wanted);
-			return mapped == -ENOENT ? -ESRCH : mapped;
-		}
-		if (!mapped)
-			continue;
-		grown = reallocarray(wanted, nr + 1, sizeof(*wanted));
-		if (!grown) {
-			free(wanted);
-			return -ENOMEM;
-		}
-		wanted = grown;
-		wanted[nr++] = link;
-	}
-	*out = wanted;
-	*nr_out = nr;
-	return 0;
-}
-
-static u32 map_index(struct parts *parts, const struct ub_kernel_map *map)
-{
-	u32 id = ub_kernel_map_id(map);
-	u32 i;
-
-	for (i = 0; i < parts->nr_maps; i++) {
-		if (parts->maps[i].attr.id == id)
-			return i;
-	}
-	parts->maps[i].attr = *ub_kernel_map_attr(map);
-	parts->maps[i].attr.id = id;
-	parts->maps[i].fd = ub_kernel_map_fd(map);
-	parts->nr_maps++;
-	return i;
-}
-
-static int fill_parts(struct parts *parts, struct link **links, u32 nr)
-{
-	u32 nr_uses = 0;
-
-	for (u32 i = 0; i < nr; i++)
-		nr_uses += links[i]->nr_maps;
-	parts->links = calloc(nr + 1, sizeof(*parts->links));
-	parts->maps = calloc(nr_uses + 1, sizeof(*parts->maps));
-	parts->indices = calloc(nr_uses + 1, sizeof(*parts->indices));
-	if (!parts->links || !parts->maps || !parts->indices)
-		return -ENOMEM;
-	for (u32 i = 0; i < nr; i++) {
-		const struct link *link = links[i];
-
-		parts->links[i] = (struct ub_image_link){
-			.point = {
-				.kind = link->is_return ? UB_POINT_RETURN : UB_POINT_ENTRY,
-				.dev = link->dev,
-				.ino = link->ino,
-				.offset = link->offset,
-				.ref_ctr_offset = link->ref_ctr_offset,
-			},
-			.link_id = link->id,
-			.prog_id = link->prog_id,
-			.cookie = link->cookie,
-			.program = link->program,
-			.code = link->code,
-			.nr_maps = link->nr_maps,
-			.maps = parts->indices + parts->nr_indices,
-		};
-		for (u32 j = 0; j < link->nr_maps; j++)
-			parts->indices[parts->nr_indices++] = map_index(parts, link->maps[j]);
-	}
-	parts->nr_links = nr;
-	return 0;
-}
-
-static int build(struct change *change, struct link **links, u32 nr)
-{
-	_cleanup_(parts_deinit) struct parts parts = {};
-	struct target *target = change->target;
-	struct ub_image_request request = {
-		.pid = target->pid,
-		.nr_cpus = target->targets->daemon->nr_cpus,
-		.tgid_in_client = (u64)target->pid,
-		.uid_gid = (u64)target->gid << 32 | target->uid,
-		.counters_fd = -1,
-		.generation = target->generation + 1,
-		.current = target->image,
-	};
-	char path[64];
-	int err;
-
-	change->links = calloc(nr, sizeof(*change->links));
-	if (!change->links)
-		return -ENOMEM;
-	for (u32 i = 0; i < nr; i++)
-		change->links[i] = links[i]->id;
-	change->nr_links = nr;
-	err = fill_parts(&parts, links, nr);
-	if (err)
-		return err;
-	request.nr_links = parts.nr_links;
-	request.links = parts.links;
-	request.nr_maps = parts.nr_maps;
-	request.maps = parts.maps;
-	/* Before the plan, so that an exec from here on is noticed. */
-	snprintf(path, sizeof(path), "/proc/%d/mem", target->pid);
-	change->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
-	return ub_image_build(&request, &change->new, &change->why);
-}
-
-/* 1: there is something to do, planned in @change; 0: nothing; -errno. */
-static int change_prepare(struct change *change, struct target *target)
-{
-	_cleanup_free_ struct link **links = NULL;
-	u32 nr;
-	int err;
-
-	*change = (struct change) { .target = target, .mem_fd = -1 };
-	if (has_execed(target))
-		target_memory_gone(target);
-	err = wanted_links(target, &links, &nr);
-	if (err)
-		return err;
-	if (nr == target->nr_links && !target->stale) {
-		bool same = true;
-
-		for (u32 i = 0; same && i < nr; i++)
-			same = links[i]->id == target->links[i];
-		if (same)
-			return 0;
-	}
-	if (nr == 0 && !target->image)
-		return 0;
-	if (nr == 0) {
-		/* Counting stops at once, whatever becomes of the bytes. */
-		ub_image_enable(target->image, false);
-		return 1;
-	}
-	err = build(change, links, nr);
-	return err ? err : 1;
-}
-
-static void change_operate(struct change *change)
-{
-	struct target *target = change->target;
-
-	change->err = ub_surgeon_replace(target->pid, target->pidfd, target->image, change->new,
-					 &change->result, &change->why);
-}
-
-/* The old image is out of use: free it, or keep it until its last thread has left. */
-static void retire_image(struct target *target, const struct ub_surgery *result)
-{
-	struct leaving *leaving;
-
-	if (!target->image || result->removal != UB_REMOVED_LATER) {
-		drop_image(target);
-		return;
-	}
-	ub_daemon_events_target_drain(target->targets->events, target);
-	leaving = calloc(1, sizeof(*leaving));
-	if (!leaving) /* then its memory stays for as long as the process lives */
-		return;
-	ub_daemon_log(target->targets->daemon, "pid %d: mapping left: %s", target->pid,
-		      result->left.text);
-	leaving->image = target->image;
-	leaving->links = target->links;
-	leaving->nr_links = target->nr_links;
-	leaving->why = result->left;
-	leaving->next = target->leaving;
-	target->leaving = leaving;
-	target->image = NULL;
-	target->links = NULL;
-	target->nr_links = 0;
-}
-
-static void change_finish(struct change *change)
-{
-	struct target *target = change->target;
-	struct targets *targets = target->targets;
-
-	if (change->err) {
-		ub_daemon_log(targets->daemon, "pid %d: %s: %s", target->pid,
-			      strerror(-change->err), change->why.text);
-		target->failure = change->why;
-		if (!target->failure.text[0])
-			ub_reason_set(&target->failure, 0, "%s", strerror(-change->err));
-		change_deinit(change);
-		return;
-	}
-	retire_image(target, &change->result);
-	target->image = change->new;
-	change->new = NULL;
-	target->links = TAKE_PTR(change->links);
-	target->nr_links = change->nr_links;
-	if (target->mem_fd >= 0 && !target->leaving)
-		close(target->mem_fd);
-	if (!target->leaving || change->mem_fd >= 0)
-		target->mem_fd = TAKE_FD(change->mem_fd);
-	target->generation++;
-	target->last_pause_ns = change->result.pause_ns;
-	if (target->image && !target->attached_at)
-		target->attached_at = (u64)time(NULL);
-	if (!target->image)
-		target->attached_at = 0;
-	target->dirty = false;
-	target->stale = false;
-	target->retry_ms = 0;
-	target->failure.text[0] = '\0';
-	ub_daemon_events_target_changed(targets->events, target);
-	ub_daemon_log(targets->daemon,
-		      "pid %d: image %u with %u links, %u threads paused for %llu us", target->pid,
-		      target->generation, target->nr_links, change->result.nr_threads,
-		      (unsigned long long)change->result.pause_ns / 1000);
-	change_deinit(change);
-}
-
-/* A child of a process that was attached when it forked has that one's bytes and mappings. */
-static void drop_inherited(const struct target *target)
-{
-	struct ub_reason why = {};
-	int n;
-
-	if (target->image || target->leaving || ub_surgeon_find(target->pid, NULL) != 1)
-		return;
-	n = ub_surgeon_repair(target->pid, &why);
-	ub_daemon_log(target->targets->daemon, "pid %d: inherited: %s", target->pid,
-		      n < 0 ? why.text : "removed");
-}
-
-static int update_once(struct target *target, struct ub_reason *why)
-{
-	struct change change;
-	int err;
-
-	if (target->pid == target->targets->held) {
-		target->targets->deferred = target;
-		target->dirty = true;
-		return 0;
-	}
-	drop_inherited(target);
-	err = change_prepare(&change, target);
-	if (err <= 0) {
-		if (!err)
-			target->dirty = false;
-		else
-			ub_daemon_log(target->targets->daemon, "pid %d: no image: %s: %s",
-				      target->pid, strerror(-err), change.why.text);
-		if (why)
-			*why = change.why;
-		change_deinit(&change);
-		return err;
-	}
-	change_operate(&change);
-	err = change.err;
-	if (why)
-		*why = change.why;
-	change_finish(&change);
-	return err;
-}
-
-int ub_daemon_target_update(struct target *target, struct ub_reason *why)
-{
-	int err;
-
-	/* Somebody else may map the memory that was planned on: then another plan is needed. */
-	for (int i = 0; i < MAX_PLANS; i++) {
-		err = update_once(target, why);
-		if (err != -EAGAIN)
-			break;
-	}
-	return err;
-}
-
-/* --- surgery on the process that waits for our reply
- * ---------------------------------------------- */
-
-struct surgery_thread {
-	pthread_t thread;
-	struct change change;
-	volatile bool done;
-};
-
-static void *surgery_main(void *opaque)
-{
-	struct surgery_thread *surgery = opaque;
-
-	change_operate(&surgery->change);
-	surgery->done = true;
-	return NULL;
-}
-
-void ub_daemon_targets_hold(struct targets *targets, pid_t pid)
-{
-	targets->held = pid;
-}
-
-void ub_daemon_targets_before_reply(struct targets *targets)
-{
-	struct target *target = targets->deferred;
-	struct surgery_thread *surgery;
-	struct ub_procfs_status status;
-	u64 until;
-
-	targets->deferred = NULL;
-	if (!target)
-		return;
-	surgery = calloc(1, sizeof(*surgery));
-	if (!surgery)
-		return;
-	surgery->change.err = change_prepare(&surgery->change, target);
-	if (surgery->change.err <= 0) {
-		if (!surgery->change.err)
-			target->dirty = false;
-		change_deinit(&surgery->change);
-		free(surgery);
-		return;
-	}
-	if (pthread_create(&surgery->thread, NULL, surgery_main, surgery)) {
-		change_deinit(&surgery->change);
-		free(surgery);
-		return;
-	}
-	targets->surgery = surgery;
-	until = ub_daemon_now_ms() + SEIZE_WAIT_MS;
-	while (!surgery->done && ub_daemon_now_ms() < until) {
-		if (ub_procfs_status(target->pid, &status) || status.tracer)
-			break;
-		sleep_us(50);
-	}
-	/* INTERRUPT follows SEIZE at once, but it does follow. */
-	if (!surgery->done)
-		sleep_us(500);
-}
-
-void ub_daemon_targets_release(struct targets *targets)
-{
-	struct surgery_thread *surgery = targets->surgery;
-	struct target *target;
-
-	targets->held = 0;
-	if (!surgery)
-		return;
-	targets->surgery = NULL;
-	target = surgery->change.target;
-	pthread_join(surgery->thread, NULL);
-	if (surgery->change.err)
-		target->dirty = true;
-	change_finish(&surgery->change);
-	free(surgery);
 }
 
 /* --- keeping up ---------------------------------------------------------------------------------
@@ -674,7 +79,7 @@ static void note_failed(struct target *target, u32 id)
 static void exclude_failing(struct target *target, int err, const struct ub_reason *why)
 {
 	for (struct link *link = target->targets->links; link; link = link->next) {
-		if (!is_wanted(target, link) || ub_daemon_target_has(target, link->id))
+		if (!ub_daemon_target_wants(target, link) || ub_daemon_target_has(target, link->id))
 			continue;
 		note_failed(target, link->id);
 		link->nr_refused++;
@@ -699,7 +104,8 @@ static void collect(struct target *target)
 			continue;
 		}
 		*at = leaving->next;
-		fold_counters(target->targets, leaving->image, leaving->links, leaving->nr_links);
+		ub_daemon_targets_fold(target->targets, leaving->image, leaving->links,
+				       leaving->nr_links);
 		ub_image_free(leaving->image);
 		free(leaving->links);
 		free(leaving);
@@ -717,7 +123,8 @@ static bool needs_update(struct target *target)
 		return true;
 	}
 	for (struct link *link = target->targets->links; link; link = link->next) {
-		if (is_wanted(target, link) && !ub_daemon_target_has(target, link->id) &&
+		if (ub_daemon_target_wants(target, link) &&
+		    !ub_daemon_target_has(target, link->id) &&
 		    ub_procfs_maps_file(target->pid, link->dev, link->ino) == 1)
 			return true;
 	}
@@ -744,9 +151,9 @@ static void look_after(struct target *target)
 	struct ub_reason why = {};
 	int err;
 
-	if (has_execed(target)) {
+	if (ub_daemon_target_execed(target)) {
 		ub_daemon_log(target->targets->daemon, "pid %d: new memory (exec)", target->pid);
-		target_memory_gone(target);
+		ub_daemon_target_memory_gone(target);
 	}
 	if (ub_daemon_now_ms() < target->retry_at_ms ||
 	    ub_daemon_now_ms() < target->refused_until_ms)
@@ -769,6 +176,43 @@ static void look_after(struct target *target)
 		ub_daemon_target_free(target);
 }
 
+/* How many processes links without a pid have reached, and how many they may not, as that changes. */
+static void tell_reach(const struct targets *targets, struct session *session)
+{
+	u32 attached = 0, refused = 0;
+	bool everywhere = false;
+
+	for (const struct link *link = targets->links; link; link = link->next) {
+		if (link->session != session || link->pid > 0 || session->only_pids)
+			continue;
+		everywhere = true;
+		if (link->nr_refused > refused)
+			refused = link->nr_refused;
+	}
+	if (!everywhere)
+		return;
+	for (const struct target *target = targets->list; target; target = target->next) {
+		bool has = false;
+
+		for (u32 i = 0; i < target->nr_links && !has; i++) {
+			const struct link *link =
+				ub_daemon_link_find(target->targets, target->links[i]);
+
+			has = link && link->session == session;
+		}
+		attached += has;
+	}
+	if (attached == session->told_attached && refused == session->told_refused)
+		return;
+	session->told_attached = attached;
+	session->told_refused = refused;
+	if (refused)
+		ub_daemon_session_note(session, "attached to %u processes; %u may not be traced",
+				       attached, refused);
+	else
+		ub_daemon_session_note(session, "attached to %u processes", attached);
+}
+
 static void on_tick(void *opaque)
 {
 	struct targets *targets = opaque;
@@ -780,14 +224,16 @@ static void on_tick(void *opaque)
 		look_after(target);
 	}
 	ub_daemon_census_tick(targets->census);
-	start_tick(targets);
+	for (struct session *session = targets->daemon->sessions; session; session = session->next)
+		tell_reach(targets, session);
+	ub_daemon_targets_start_tick(targets);
 }
 
 void ub_daemon_targets_flush(struct targets *targets)
 {
 	struct target *next;
 
-	start_tick(targets);
+	ub_daemon_targets_start_tick(targets);
 	for (struct target *target = targets->list; target; target = next) {
 		next = target->next;
 		if (!target->dirty || ub_daemon_now_ms() < target->retry_at_ms)
@@ -826,7 +272,7 @@ void ub_daemon_targets_detach_all(struct targets *targets)
 		if (ub_daemon_now_ms() >= until)
 			break;
 		if (targets->list)
-			sleep_us(20000);
+			ub_daemon_sleep_us(20000);
 	}
 }
 

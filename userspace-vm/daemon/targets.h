@@ -125,6 +125,20 @@ void ub_daemon_targets_release(struct targets *targets);
  */
 
 u64 ub_daemon_now_ms(void);
+void ub_daemon_sleep_us(long us);
+/* Has targets looked after from time to time, as long as there is any. */
+void ub_daemon_targets_start_tick(struct targets *targets);
+/* Keeps what @image counted for links @ids. */
+void ub_daemon_targets_fold(struct targets *targets, const struct ub_image *image, const u32 *ids,
+			    u32 nr);
+/* The image is not the target's any more: out of it, or gone with its memory. */
+void ub_daemon_target_drop_image(struct target *target);
+/* The process ended or exec'd: its image went with its memory. */
+void ub_daemon_target_memory_gone(struct target *target);
+/* Whether the memory that the image was put into is no longer the process's. */
+bool ub_daemon_target_execed(const struct target *target);
+/* Whether it shall have @link, once the file is mapped. */
+bool ub_daemon_target_wants(const struct target *target, const struct link *link);
 /* The target of process @pid, made if need be (with @make). NULL with errno. */
 struct target *ub_daemon_target_find(struct targets *targets, pid_t pid);
 struct target *ub_daemon_target_get(struct targets *targets, pid_t pid);

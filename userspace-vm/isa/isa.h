@@ -95,7 +95,7 @@ s64 ub_isa_target(const struct bpf_insn *insn, u32 pc);
 int __must_check ub_isa_check(const struct bpf_insn *insns, u32 nr, struct ub_reason *why);
 
 /* One instruction in the kernel's log form ("(b7) r0 = 1"), without number and newline; as
- * print_bpf_insn() in kernel/bpf/disasm.c. @next is the following instruction for ld_imm64. */
+ * print_bpf_insn() in kernel/bpf/disasm.c. Of a ld_imm64 the second half is read too. */
 void ub_isa_print(const struct bpf_insn *insn, char *out, size_t size);
 
 #endif
