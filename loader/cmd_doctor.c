@@ -132,6 +132,22 @@ static bool check_userspace(const struct ub_options *options)
 	return true;
 }
 
+static void check_tools(const struct ub_options *options)
+{
+	struct ub_reason why = { 0 };
+	char text[700];
+
+	if (!ub_client_exec_way(&why)) {
+		show(options, "tools (exec)", true, "by a seccomp listener: any tool");
+		return;
+	}
+	snprintf(
+		text, sizeof(text),
+		"by a preloaded library: tools that go through libc, none that is linked statically (%s)",
+		why.text);
+	show(options, "tools (exec)", true, text);
+}
+
 static void check_kernel(const struct ub_options *options)
 {
 	struct ub_reason why = { 0 };
@@ -205,6 +221,7 @@ int cmd_doctor(struct ub_options *options, int argc, char **argv)
 	if (args.coverage)
 		return ub_cmd_coverage(args.coverage);
 	check_kernel(options);
-	check_userspace(options);
+	if (check_userspace(options))
+		check_tools(options);
 	return check_processes(options, args.repair) ? UB_EXIT_FAILED : UB_EXIT_OK;
 }

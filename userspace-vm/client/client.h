@@ -40,6 +40,10 @@ struct ub_exec_options {
 	bool no_listener; /* use the preload library even where a listener can be had */
 };
 
+/* How a tool would be placed there: 0: by a seccomp listener; else -errno and @why, and it gets the
+ * preload library instead, which statically linked tools do not. */
+int __must_check ub_client_exec_way(struct ub_reason *why);
+
 /* Becomes @argv under the userspace kernel, as `ubpf-run exec` does: executes it in this process,
  * so that terminal, job control, signals and exit status are its own. Returns only on failure:
  * -errno. */

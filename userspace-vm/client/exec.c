@@ -250,6 +250,11 @@ static int enter_preload(const char *tool, const struct ub_exec_options *options
 	return 0;
 }
 
+int ub_client_exec_way(struct ub_reason *why)
+{
+	return ub_filter_probe(why);
+}
+
 int ub_client_exec(char *const *argv, const struct ub_exec_options *options, struct ub_reason *why)
 {
 	char tool[PATH_MAX];
@@ -259,7 +264,7 @@ int ub_client_exec(char *const *argv, const struct ub_exec_options *options, str
 	if (err)
 		return ub_reason_set(why, err, "%s: %s", argv[0],
 				     err == -ENOENT ? "command not found" : strerror(-err));
-	err = options->no_listener ? -EOPNOTSUPP : ub_filter_probe(why);
+	err = options->no_listener ? -EOPNOTSUPP : ub_client_exec_way(why);
 	if (!err)
 		err = enter_listener(tool, options, why);
 	else

@@ -55,6 +55,8 @@ struct session {
 	u32 nr_excluded; /* taken out by `detach PID`, until attached by name again */
 	pid_t *excluded;
 	struct ub_reason refusal; /* of its last link that was refused */
+	u32 told_attached;	  /* what was said about how far links without a pid reach */
+	u32 told_refused;
 	struct connection *notes; /* where lines for people go, or NULL */
 };
 

@@ -176,6 +176,43 @@ static void look_after(struct target *target)
 		ub_daemon_target_free(target);
 }
 
+/* How many processes links without a pid have reached, and how many they may not, as that changes. */
+static void tell_reach(const struct targets *targets, struct session *session)
+{
+	u32 attached = 0, refused = 0;
+	bool everywhere = false;
+
+	for (const struct link *link = targets->links; link; link = link->next) {
+		if (link->session != session || link->pid > 0 || session->only_pids)
+			continue;
+		everywhere = true;
+		if (link->nr_refused > refused)
+			refused = link->nr_refused;
+	}
+	if (!everywhere)
+		return;
+	for (const struct target *target = targets->list; target; target = target->next) {
+		bool has = false;
+
+		for (u32 i = 0; i < target->nr_links && !has; i++) {
+			const struct link *link =
+				ub_daemon_link_find(target->targets, target->links[i]);
+
+			has = link && link->session == session;
+		}
+		attached += has;
+	}
+	if (attached == session->told_attached && refused == session->told_refused)
+		return;
+	session->told_attached = attached;
+	session->told_refused = refused;
+	if (refused)
+		ub_daemon_session_note(session, "attached to %u processes; %u may not be traced",
+				       attached, refused);
+	else
+		ub_daemon_session_note(session, "attached to %u processes", attached);
+}
+
 static void on_tick(void *opaque)
 {
 	struct targets *targets = opaque;
@@ -187,6 +224,8 @@ static void on_tick(void *opaque)
 		look_after(target);
 	}
 	ub_daemon_census_tick(targets->census);
+	for (struct session *session = targets->daemon->sessions; session; session = session->next)
+		tell_reach(targets, session);
 	ub_daemon_targets_start_tick(targets);
 }
 

@@ -324,6 +324,8 @@ test_bashreadline() {
 		kill -INT "$tool_pid"
 		wait "$tool_pid"
 		end_victim
+		[ $backend = kernel ] || grep -q 'attached to [1-9]' "$dir/tool-userspace.err" ||
+			fail "it is not said what was attached to"
 		awk '/: (one|two|three)/ { print $3, $4 }' "$dir/tool-$backend.out" >"$dir/$backend.txt"
 	done
 	same
@@ -452,6 +454,16 @@ test_tracelog() {
 			sed -E 's/-[0-9]+ +/-PID /; s/\[[0-9]+\] [^ ]+ +[0-9.]+:/[CPU] FLAGS TIME:/' >"$dir/$backend.txt"
 	done
 	same
+}
+
+# Which way tools are placed under the userspace kernel.
+test_doctor() {
+	(as_user "$ubpf_run" doctor) >"$dir/doctor.out" 2>&1
+	grep -q '^tools (exec): works, by a seccomp listener' "$dir/doctor.out" || fail "doctor: no listener"
+	# Within exec there is a listener already.
+	on userspace "$ubpf_run" doctor
+	grep -q '^tools (exec): works, by a preloaded library.*another seccomp listener' "$dir/on-userspace.out" ||
+		fail "doctor: no preload"
 }
 
 # --- the terminal ---------------------------------------------------------------------------------
