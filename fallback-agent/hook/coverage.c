@@ -57,7 +57,7 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 		if (!i)
 			count(&coverage->entries, &result);
 	}
-	if (err || !leaves)
+	if (err || !leaves || function->fragment)
 		return err;
 	coverage->returning++;
 	if (ub_exits_find(elf, function->start, NULL, &exits, &nr_exits, NULL)) {
@@ -71,6 +71,12 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 		diverted |= exits[i].kind == UB_EXIT_DIVERT;
 		err = ub_planner_try(planner, exits[i].address, &result);
 		all = !err && result.tactic != UB_TACTIC_NONE;
+	}
+	if (!err && !all && ub_exits_at_entry(elf, function->start)) {
+		struct ub_plan_result result;
+
+		err = ub_planner_try(planner, function->start, &result);
+		all = diverted = !err && result.tactic != UB_TACTIC_NONE;
 	}
 	coverage->returns += all;
 	coverage->diverted += all && diverted;

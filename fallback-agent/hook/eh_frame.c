@@ -5,6 +5,10 @@
 
 #include <hook/cursor.h>
 
+#define DW_CFA_set_loc	    0x01
+#define DW_CFA_advance_loc4 0x04
+#define DW_CFA_advance_loc  0x40
+
 static struct ub_cursor cursor_at(struct ub_elf *elf, u64 address)
 {
 	u64 size = 0;
@@ -73,6 +77,17 @@ static bool read_cie(struct ub_elf *elf, u64 address, struct cie *cie)
 		}
 	}
 	return !c.bad && !cie->program.bad;
+}
+
+/* At a function's entry the state is the CIE's, and only instructions change it: its unwinding program
+ * starts with a step forward. */
+bool ub_eh_entry_is_fragment(const struct ub_eh_entry *entry)
+{
+	struct ub_cursor program = entry->program;
+	const u8 first = (u8)ub_cursor_fixed(&program, 1);
+
+	return !program.bad && first && first >> 6 != DW_CFA_advance_loc >> 6 &&
+	       (first < DW_CFA_set_loc || first > DW_CFA_advance_loc4);
 }
 
 int ub_eh_frame_each(struct ub_elf *elf, int (*fn)(void *opaque, const struct ub_eh_entry *entry),

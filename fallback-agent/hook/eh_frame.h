@@ -26,6 +26,10 @@ int __must_check ub_eh_frame_each(struct ub_elf *elf,
 				  int (*fn)(void *opaque, const struct ub_eh_entry *entry),
 				  void *opaque);
 
+/* Whether a stack frame is there already at its start: a part of a function that the compiler moved
+ * away, which is jumped to, not called. */
+bool ub_eh_entry_is_fragment(const struct ub_eh_entry *entry);
+
 /* Adds the landing pads in the exception table at @lsda of the function at @start to the targets.
  */
 void ub_eh_frame_landing_pads(struct ub_elf *elf, u64 start, u64 lsda);

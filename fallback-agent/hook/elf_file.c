@@ -242,8 +242,10 @@ struct function_list {
 	u32 capacity;
 };
 
-static int add_function_by(struct function_list *list, u64 start, u64 end, u64 lsda, bool described)
+static int add_function(struct function_list *list, const struct ub_elf_function *function)
 {
+	const u64 start = function->start;
+	u64 end = function->end;
 	struct ub_elf *elf = list->elf;
 	struct ub_elf_segment *segment = ub_elf_segment_at(elf, start);
 
@@ -261,16 +263,23 @@ static int add_function_by(struct function_list *list, u64 start, u64 end, u64 l
 		elf->functions = grown;
 		list->capacity = capacity;
 	}
-	elf->functions[elf->nr_functions++] = (struct ub_elf_function) {
-		.start = start, .end = end, .lsda = lsda, .described = described
-	};
+	elf->functions[elf->nr_functions] = *function;
+	elf->functions[elf->nr_functions++].end = end;
 	ub_elf_add_target(elf, start);
 	return 0;
 }
 
-static int add_function(void *opaque, const struct ub_eh_entry *entry)
+static int add_described(void *opaque, const struct ub_eh_entry *entry)
 {
-	return add_function_by(opaque, entry->start, entry->end, entry->lsda, true);
+	const struct ub_elf_function function = {
+		.start = entry->start,
+		.end = entry->end,
+		.lsda = entry->lsda,
+		.described = true,
+		.fragment = ub_eh_entry_is_fragment(entry),
+	};
+
+	return add_function(opaque, &function);
 }
 
 static int compare_functions(const void *a, const void *b)
@@ -303,6 +312,7 @@ static void sort_functions(struct ub_elf *elf)
 			if (next->end > last->end)
 				last->end = next->end;
 			last->described |= next->described;
+			last->fragment |= next->fragment;
 			if (next->lsda)
 				last->lsda = next->lsda;
 		} else {
@@ -394,8 +404,9 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		}
 		if (symbol.st_value + symbol.st_size < symbol.st_value)
 			continue;
-		err = add_function_by(list, symbol.st_value, symbol.st_value + symbol.st_size, 0,
-				      false);
+		err = add_function(list, &(const struct ub_elf_function) { .start = symbol.st_value,
+									   .end = symbol.st_value +
+										  symbol.st_size });
 		if (err)
 			return err;
 	}
@@ -559,7 +570,7 @@ static int analyse(struct ub_elf *elf, struct ub_reason *why)
 	err = read_segments(elf, handle, why);
 	if (err)
 		return err;
-	err = ub_eh_frame_each(elf, add_function, &list);
+	err = ub_eh_frame_each(elf, add_described, &list);
 	if (err && err != -ENOENT)
 		return err;
 	err = read_sections(&list, handle);

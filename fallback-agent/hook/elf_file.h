@@ -28,6 +28,7 @@ struct ub_elf_function {
 	u64 lsda;	     /* address of its exception table, or 0 */
 	bool gap;	     /* no function: what lies between two, bounds and contents unknown */
 	bool described;	     /* by .eh_frame */
+	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
 	bool scanned;	     /* its own jumps are in `targets` */
 	bool has_tables;     /* it jumps through a table of its own */
 	bool loops_to_start; /* it jumps to its own first instruction */

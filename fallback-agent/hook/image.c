@@ -31,6 +31,26 @@ int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size)
 	return 0;
 }
 
+bool ub_image_refuse(struct ub_image_build *build, const struct ub_hook *hook)
+{
+	const bool later = hook->kind != UB_HOOK_ENTRY && hook->kind != UB_HOOK_UNDIVERT &&
+			   !build->at_entry[hook->link];
+
+	if (later)
+		build->at_entry[hook->link] = build->again = true;
+	else if (build->request->refused)
+		build->request->refused[hook->link] = true;
+	return later;
+}
+
+int ub_image_go_on(struct ub_image_build *build, int err)
+{
+	if (err != -EOPNOTSUPP || !build->request->refused)
+		return err;
+	build->refusal = err;
+	return 0;
+}
+
 static void build_deinit(struct ub_image_build *build)
 {
 	for (u32 i = 0; i < build->nr_files; i++) {
@@ -171,7 +191,13 @@ static int add_link(struct ub_image_build *build, u32 index, struct ub_reason *w
 				     file->modules[0].name, link->point.offset);
 	if (link->point.kind == UB_POINT_ENTRY)
 		return ub_image_add_hook(file, address, index, UB_HOOK_ENTRY);
+	if (build->at_entry[index] && ub_exits_at_entry(elf, address)) {
+		build->needs_diverts = true;
+		return ub_image_add_hook(file, address, index, UB_HOOK_DIVERT);
+	}
 	err = ub_exits_find(elf, address, &resolver, &exits, &nr_exits, why);
+	if (err == -EOPNOTSUPP && build->request->refused)
+		build->request->refused[index] = true;
 	if (err)
 		return ub_reason_prefix(why, err, "%s: return of 0x%" PRIx64,
 					file_of(build, elf)->modules[0].name, link->point.offset);
@@ -240,6 +266,39 @@ static bool is_reachable(struct ub_elf *elf, const struct ub_hook *hook, u64 add
 	return function && !function->gap && function->start == address;
 }
 
+/* Whether address number @i can be hooked, or all that is wanted there will be done without. */
+static int check_plan(struct ub_image_build *build, const struct ub_image_file *file, u32 i,
+		      struct ub_reason *why)
+{
+	const struct ub_module *module = &file->modules[0];
+	const struct ub_hook *hooks = &file->hooks[file->first_hook[i]];
+	const u32 nr = file->first_hook[i + 1] - file->first_hook[i];
+	const struct ub_elf_segment *segment;
+	bool without = true;
+
+	if (!is_reachable(module->elf, hooks, file->addresses[i])) {
+		(void)ub_image_refuse(build, hooks);
+		return ub_reason_set(why, -EOPNOTSUPP,
+				     "%s: 0x%" PRIx64
+				     " is inside a Go function, where its stack may be too "
+				     "small for a program: only entries and returns can be probed",
+				     module->name, file->addresses[i]);
+	}
+	if (file->plan.results[i].tactic)
+		return 0;
+	for (u32 k = 0; k < nr; k++)
+		without &= ub_image_refuse(build, &hooks[k]);
+	if (without)
+		return 0;
+	segment = ub_elf_segment_at(module->elf, file->addresses[i]);
+	return ub_reason_set(why, -EOPNOTSUPP,
+			     "%s: the %sinstruction at offset 0x%" PRIx64 " can't be hooked: %s",
+			     module->name, hooks->kind == UB_HOOK_ENTRY ? "" : "returning ",
+			     segment ? file->addresses[i] - segment->address + segment->offset
+				     : file->addresses[i],
+			     ub_refusal_text(file->plan.results[i].refusal));
+}
+
 static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 		     struct ub_reason *why)
 {
@@ -272,29 +331,9 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 	err = ub_plan_make(module->elf, file->addresses, file->nr_addresses, &options, &file->plan);
 	if (err)
 		return err;
-	for (u32 i = 0; i < file->nr_addresses; i++) {
-		const struct ub_hook *hook = &file->hooks[file->first_hook[i]];
-		const struct ub_elf_segment *segment;
-
-		if (!is_reachable(module->elf, hook, file->addresses[i]))
-			return ub_reason_set(
-				why, -EOPNOTSUPP,
-				"%s: 0x%" PRIx64
-				" is inside a Go function, where its stack may be too "
-				"small for a program: only entries and returns can be probed",
-				module->name, file->addresses[i]);
-		if (file->plan.results[i].tactic)
-			continue;
-		segment = ub_elf_segment_at(module->elf, file->addresses[i]);
-		return ub_reason_set(
-			why, -EOPNOTSUPP,
-			"%s: the %sinstruction at offset 0x%" PRIx64 " can't be hooked: %s",
-			module->name, hook->kind == UB_HOOK_ENTRY ? "" : "returning ",
-			segment ? file->addresses[i] - segment->address + segment->offset
-				: file->addresses[i],
-			ub_refusal_text(file->plan.results[i].refusal));
-	}
-	return 0;
+	for (u32 i = 0; i < file->nr_addresses && !err; i++)
+		err = ub_image_go_on(build, check_plan(build, file, i, why));
+	return err;
 }
 
 /* Thread pointers may be trusted if all makers of processes that share the memory are watched. */
@@ -590,11 +629,13 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 
 	err = ub_address_space_read(request->pid, &build->space, why);
 	for (u32 i = 0; i < request->nr_links && !err; i++)
-		err = add_link(build, i, why);
+		err = ub_image_go_on(build, add_link(build, i, why));
 	if (!err && build->needs_diverts)
 		err = ub_image_hook_unwinders(build, why);
 	for (u32 i = 0; i < build->nr_files && !err; i++)
 		err = plan_file(build, &build->files[i], why);
+	if (!err && (build->again || build->refusal))
+		return build->again ? -ERESTART : build->refusal;
 	if (!err)
 		err = plan_sharing(build);
 	if (!err)
@@ -619,6 +660,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	build->image->counting->counters_offset = build->counters_offset;
 	build->image->counting->counters_stride = build->counters_stride;
 	err = ub_image_emit(build, why);
+	if (!err && (build->again || build->refusal))
+		return build->again ? -ERESTART : build->refusal;
 	if (!err)
 		ub_image_add_unwind(build);
 	if (!err)
@@ -631,19 +674,26 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 int ub_image_build(const struct ub_image_request *request, struct ub_image **out,
 		   struct ub_reason *why)
 {
-	struct ub_image_build build = { .request = request };
-	_cleanup_(image_cleanup) struct ub_image *image = NULL;
+	_cleanup_free_ u8 *at_entry = NULL;
 	int err = check_request(request, why);
 
 	if (err)
 		return err;
-	err = start_image(&build);
-	image = build.image;
-	if (!err)
-		err = build_image(&build, why);
-	build_deinit(&build);
-	if (err)
-		return err;
-	*out = TAKE_PTR(image);
-	return 0;
+	at_entry = calloc(request->nr_links, 1);
+	if (!at_entry)
+		return -ENOMEM;
+	/* Each link is moved to its function's entry once at most. */
+	do {
+		struct ub_image_build build = { .request = request, .at_entry = at_entry };
+		_cleanup_(image_cleanup) struct ub_image *image = NULL;
+
+		err = start_image(&build);
+		image = build.image;
+		if (!err)
+			err = build_image(&build, why);
+		build_deinit(&build);
+		if (!err)
+			*out = TAKE_PTR(image);
+	} while (err == -ERESTART);
+	return err;
 }

@@ -66,6 +66,9 @@ struct ub_image_request {
 	int counters_fd; /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
 	u32 generation;
 	const struct ub_image *current; /* what the target holds now, or NULL */
+	/* NULL, or a flag for each link, zero before: with -EOPNOTSUPP, which can't be probed (not only
+	 * the first that is found). */
+	bool *refused;
 };
 
 struct ub_image; /* opaque: see hook/image_private.h; freed with ub_image_free() */

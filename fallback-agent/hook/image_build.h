@@ -84,6 +84,9 @@ struct ub_image_build {
 	u64 tails_offset;
 	u64 stacks_offset;
 	bool needs_tails;
+	u8 *at_entry; /* of each link: take over the return address there; survives tries */
+	bool again;   /* what was found out asks for another try */
+	int refusal;  /* what the search for all refused links ends with, or 0 */
 	bool needs_diverts;
 	u64 diverts;	 /* address of struct ub_diverts */
 	u64 divert_code; /* of its entries */
@@ -122,6 +125,11 @@ struct ub_image_counting {
 };
 
 bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
+/* After a refusal: 0 if more of them are looked for, @err if not. */
+int __must_check ub_image_go_on(struct ub_image_build *build, int err);
+/* @hook can't be. True: then its link will be hooked at the function's entry, in the next try; false:
+ * there will be no image. */
+bool ub_image_refuse(struct ub_image_build *build, const struct ub_hook *hook);
 int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 
 /* image_code.c: emits zones, sites and moves. */

@@ -315,6 +315,21 @@ static int emit_continuations(struct window *w)
 	return 0;
 }
 
+/* Whether all hooks of the window will be done without. */
+static bool refuse_window(struct window *w)
+{
+	bool all = true;
+
+	for (u32 i = 0; i < w->plan->nr_insns; i++) {
+		const struct ub_plan_insn *insn = &w->file->plan.insns[w->plan->first_insn + i];
+
+		for (u32 k = insn->point < 0 ? 0 : w->file->first_hook[insn->point];
+		     insn->point >= 0 && k < w->file->first_hook[insn->point + 1]; k++)
+			all &= ub_image_refuse(w->build, &w->file->hooks[k]);
+	}
+	return all;
+}
+
 static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 {
 	struct ub_image_build *build = w->build;
@@ -349,12 +364,16 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 		u64 stub;
 
 		err = ub_pun_place(build, site, bytes + site->len, trampoline, &stub);
-		if (err == -ENOSPC)
+		if (err == -ENOSPC) {
+			image->nr_sites--;
+			if (refuse_window(w))
+				return 0;
 			return ub_reason_set(
 				why, -EOPNOTSUPP,
 				"the instruction is shorter than a jump, the one behind it is "
 				"jumped to, and there is no free memory where a jump that "
 				"overlaps it could lead");
+		}
 		return err ? err : add_move_out(build, stub, address, false);
 	}
 	site->new[0] = 0xe9;
@@ -441,8 +460,11 @@ static int emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
 		w->plan = &file->plan.windows[i];
 		err = emit_window(w, why);
 		if (err)
-			return ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
-						(unsigned long long)w->plan->address);
+			ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
+					 (unsigned long long)w->plan->address);
+		err = ub_image_go_on(build, err);
+		if (err)
+			return err;
 	}
 	if (build->nr_sharing && file == &build->files[build->sharing_file])
 		return emit_sharing(w, why);

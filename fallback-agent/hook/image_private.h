@@ -123,6 +123,8 @@ bool ub_image_inside(const struct ub_image *image, u64 ip);
  * program called, or a signal handler on top of it), by its guard. @on_altstack: sp can't be
  * compared with the guard's, so a set guard counts. */
 bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, bool on_altstack);
+/* Whether any thread at all may be. */
+bool ub_image_has_guards(const struct ub_image *image);
 /*
  * For the surgeon, with all threads stopped and before sites are written: finds out, and checks
  * with every thread, where thread control blocks hold the tid, and notes it for helpers. @mem:

@@ -110,6 +110,18 @@ bool ub_image_thread_inside(const struct ub_image *image, u64 fs_base, u64 sp, b
 	return false;
 }
 
+bool ub_image_has_guards(const struct ub_image *image)
+{
+	const u8 *data = (const u8 *)image->process;
+	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
+
+	for (u32 i = 0; i < image->counting->nr_slots; i++) {
+		if (ub_read_once(slots[i].guard))
+			return true;
+	}
+	return false;
+}
+
 void ub_image_identify(const struct ub_image *image, int mem,
 		       const struct ub_thread_identity *threads, u32 nr, u32 sharers)
 {

@@ -26,7 +26,8 @@
 #include <hook/relocate.h>
 
 #define JUMP_LEN	 5
-#define MAX_BACK	 5 /* instructions before the point */
+#define LOWEST		 0x10000 /* vm.mmap_min_addr */
+#define MAX_BACK	 5	 /* instructions before the point */
 #define MAX_WINDOW_INSNS 16
 
 struct ub_planner {
@@ -166,6 +167,48 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 	return UB_REFUSED_NOT;
 }
 
+/* Whether some of the addresses [@from, @to] may be free in a process: outside of the file itself and,
+ * where it is loaded is known, not below what can be mapped. */
+static bool may_be_free(const struct ub_elf *elf, u64 from, u64 to)
+{
+	u64 low = UINT64_MAX, high = 0;
+
+	for (u32 i = 0; i < elf->nr_segments; i++) {
+		const struct ub_elf_segment *segment = &elf->segments[i];
+
+		low = segment->address < low ? segment->address : low;
+		high = segment->address + segment->size > high ? segment->address + segment->size
+							       : high;
+	}
+	if (!elf->position_independent && (s64)from < LOWEST)
+		from = LOWEST;
+	if (!elf->position_independent && (s64)to < LOWEST)
+		return false;
+	return (s64)from < (s64)low || (s64)to >= (s64)high;
+}
+
+/* Whether a jump that starts in the @len bytes at @address and overlaps what follows can lead
+ * anywhere: see pun.c. */
+static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, u32 len)
+{
+	u64 size = 0;
+	const u8 *bytes = ub_elf_bytes(elf, address, &size);
+
+	for (u32 prefixes = 0; bytes && prefixes < len && size >= len + 4u; prefixes++) {
+		const u32 nr_free = len - 1 - prefixes;
+		const u64 end = address + prefixes + JUMP_LEN;
+		u32 rel = 0;
+		u64 low;
+
+		for (u32 i = nr_free; i < 4; i++)
+			rel |= (u32)bytes[len + i - nr_free] << 8 * i;
+		low = end + (u64)(s64)(s32)rel;
+		if (may_be_free(elf, low, low + ((1ull << 8 * nr_free) - 1)))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump,
  * whose last bytes are the first bytes of the next instruction, as they are. They decide about the
@@ -195,6 +238,8 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	}
 	if (!ub_elf_bytes(p->elf, insns[first].address, &available) || available < JUMP_LEN + 3)
 		return UB_REFUSED_END;
+	if (!pun_leads_somewhere(p->elf, insns[first].address, len))
+		return UB_REFUSED_TARGET;
 	*out = (struct candidate) {
 		.first = first,
 		.nr = (u32)(i - first),
@@ -350,8 +395,9 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
 	const struct ub_elf_segment *segment = ub_elf_segment_at(p->elf, address);
 	u64 end = last ? last->address + last->len : 0;
-	/* The bytes behind an overlapping jump are part of it. */
-	u64 free = last && last->tactic == UB_TACTIC_PUN ? last->address + 2 * JUMP_LEN - 1 : end;
+	/* The bytes behind an overlapping jump are part of it: it starts with the window's last byte
+	 * at the latest. */
+	u64 free = last && last->tactic == UB_TACTIC_PUN ? end + JUMP_LEN - 1 : end;
 	struct candidate c;
 	enum ub_refusal refusal, other;
 	s64 i;

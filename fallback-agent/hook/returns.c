@@ -13,7 +13,8 @@
  * Jumps through the PLT are followed to where the target's GOT leads now. Where a jump can't be
  * followed (through a register, through a pointer that is not bound yet, on and on), the return
  * address is taken over right before the function's own jump (UB_EXIT_DIVERT, agent/divert.c). Go
- * moves its stacks and knows its frames by return addresses: there such functions are refused.
+ * moves its stacks and knows its frames by return addresses: there such functions are refused. The
+ * same is done at the function's entry if one of its exits can't be hooked (ub_exits_at_entry()).
  *
  * Jumps through registers stay inside the function where they go by one of its own tables: of
  * distances (loaded with movslq), or of addresses, if data holds any that lead inside of it.
@@ -28,7 +29,7 @@
 #include <common/cleanup.h>
 #include <hook/flow.h>
 
-#define MAX_FUNCTIONS 64
+#define MAX_FUNCTIONS 16
 #define TABLE_WINDOW  12 /* instructions from a table load to its jump */
 #define OPCODE_MOVSXD 0x63
 
@@ -268,6 +269,17 @@ static int divert(struct search *s)
 	return 0;
 }
 
+bool ub_exits_at_entry(struct ub_elf *elf, u64 address)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+
+	if (!function || function->gap || function->start != address || elf->is_go)
+		return false;
+	ub_flow_scan(elf, function->start, function->end);
+	/* Only there, and only once, the stack pointer points to the return address. */
+	return function->described && !function->fragment && !function->loops_to_start;
+}
+
 int ub_exits_find(struct ub_elf *elf, u64 address, const struct ub_exit_resolver *resolver,
 		  struct ub_exit **exits, u32 *nr, struct ub_reason *why)
 {
@@ -284,6 +296,11 @@ int ub_exits_find(struct ub_elf *elf, u64 address, const struct ub_exit_resolver
 		return ub_reason_set(why, -EOPNOTSUPP,
 				     "no function is known to start at 0x%" PRIx64
 				     ", so its ways out are not known",
+				     address);
+	if (s->root->fragment)
+		return ub_reason_set(why, -EOPNOTSUPP,
+				     "what starts at 0x%" PRIx64
+				     " is part of a function: it is jumped to, so it never returns",
 				     address);
 	add_visit(s, elf, address, true);
 	for (u32 i = 0; i < s->nr_visits && !err; i++) {

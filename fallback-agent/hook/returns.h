@@ -11,7 +11,8 @@ enum ub_exit_kind {
 	UB_EXIT_RETURN, /* a ret of the function */
 	UB_EXIT_NOTE,	/* a jump out of it: note where the return address lies */
 	UB_EXIT_NOTED,	/* a ret of what it jumps to: a return if that place was noted */
-	UB_EXIT_DIVERT, /* a jump out of it that can't be followed: take the return address over */
+	UB_EXIT_DIVERT, /* a jump out of it that can't be followed, or its entry: take the return
+			   address over */
 };
 
 struct ub_exit {
@@ -34,5 +35,9 @@ struct ub_exit_resolver {
 int __must_check ub_exits_find(struct ub_elf *elf, u64 address,
 			       const struct ub_exit_resolver *resolver, struct ub_exit **exits,
 			       u32 *nr, struct ub_reason *why);
+
+/* Whether the return address may be taken over at the entry of the function at @address: for those
+ * that have an exit which can't be hooked. */
+bool ub_exits_at_entry(struct ub_elf *elf, u64 address);
 
 #endif

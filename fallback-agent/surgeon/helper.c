@@ -83,7 +83,7 @@ static void favour(pid_t tid)
 	CPU_SET(sched_getcpu(), &here);
 	sched_setaffinity(0, sizeof(here), &here);
 	sched_setaffinity(tid, sizeof(here), &here);
-	setpriority(PRIO_PROCESS, tid, -20); /* where it is allowed */
+	ub_prefer(tid);
 }
 
 static int wait_for_birth(struct ub_target *t)

@@ -115,6 +115,33 @@ static bool add_region(const struct ub_target *t, struct region *regions, u32 *n
 	return true;
 }
 
+/* Selectors of 64-bit user code, with the stack's and (as kernels before 4.1 leave it) without. */
+#define SELECTORS     0x002b000000000033ull
+#define SELECTORS_OLD 0x33ull
+
+typedef u64 words __attribute__((vector_size(32), aligned(8), may_alias));
+
+/* The first word from @at on, below @end, that may be a frame's selectors; or @end. A thousand stacks are
+ * looked through with all threads stopped. */
+static const u8 *next_selectors(const u8 *at, const u8 *end)
+{
+	for (; at + 64 <= end; at += 64) {
+		const words *block = (const words *)at;
+		words hits = (block[0] == SELECTORS) | (block[0] == SELECTORS_OLD) |
+			     (block[1] == SELECTORS) | (block[1] == SELECTORS_OLD);
+
+		if (ub_unlikely(hits[0] | hits[1] | hits[2] | hits[3]))
+			break;
+	}
+	for (; at + 8 <= end; at += 8) {
+		u64 selectors = word(at, 0);
+
+		if (selectors == SELECTORS || selectors == SELECTORS_OLD)
+			return at;
+	}
+	return end;
+}
+
 /* Looks for frames in one region; adds their ips, and the stacks they point to. */
 static int scan_region(const struct ub_target *t, struct region *regions, u32 *nr, u32 i,
 		       u32 thread, u8 *chunk, struct ub_ips *ips)
@@ -131,20 +158,19 @@ static int scan_region(const struct ub_target *t, struct region *regions, u32 *n
 			if (got < (ssize_t)FRAME_SIZE)
 				return 0;
 		}
-		for (size_t o = 0; o + FRAME_SIZE <= (size_t)got; o += 8) {
-			u64 selectors = word(chunk, o + FRAME_CS);
+		for (const u8 *found = chunk + FRAME_CS,
+			      *last = chunk + got - FRAME_SIZE + FRAME_CS + 8;
+		     (found = next_selectors(found, last)) < last; found += 8) {
+			const u8 *frame = found - FRAME_CS;
+			u64 where = at + (frame - chunk) + FRAME_RIP;
 			int err;
 
-			if (ub_likely((u16)selectors != 0x33))
+			if (!is_frame(t, frame))
 				continue;
-			if (selectors != 0x002b000000000033ull && selectors != 0x33)
-				continue;
-			if (!is_frame(t, chunk + o))
-				continue;
-			err = add_ip(ips, word(chunk, o + FRAME_RIP), at + o + FRAME_RIP, thread);
+			err = add_ip(ips, word(frame, FRAME_RIP), where, thread);
 			if (err)
 				return err;
-			add_region(t, regions, nr, word(chunk, o + FRAME_RSP));
+			add_region(t, regions, nr, word(frame, FRAME_RSP));
 		}
 		if ((u64)got == end - at)
 			break;
@@ -250,16 +276,18 @@ bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub
 						: "is inside");
 		return false;
 	}
-	for (u32 i = 0; i < t->nr_threads; i++) {
+	if (image->process && !ub_image_has_guards(image))
+		return !ub_fault(t, UB_FAULT_quiescent);
+	/* In a handler on another stack the stack pointer says nothing about the guard's. ips are in
+	 * the order of threads. */
+	for (u32 i = 0, k = 0; i < t->nr_threads; i++) {
 		const struct ub_thread *thread = &t->threads[i];
 		bool elsewhere = false;
 
+		for (; k < ips->nr && ips->ips[k].thread <= i; k++)
+			elsewhere |= ips->ips[k].thread == i && ips->ips[k].where;
 		if (thread->state == UB_THREAD_GONE)
 			continue;
-		/* In a handler on another stack the stack pointer says nothing about the guard's.
-		 */
-		for (u32 k = 0; k < ips->nr && !elsewhere; k++)
-			elsewhere = ips->ips[k].thread == i && ips->ips[k].where;
 		if (ub_thread_inside(t, image, thread, elsewhere)) {
 			ub_reason_set(left, 0, "thread %d of process %d is inside a program",
 				      thread->tid, t->pid);

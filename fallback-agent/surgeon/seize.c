@@ -575,6 +575,14 @@ static void decide_about_seccomp(struct ub_target *t)
 	t->suspended = t->seccomp && ub_have_capability(CAP_SYS_ADMIN);
 }
 
+void ub_prefer(pid_t tid)
+{
+	const struct sched_param first = { .sched_priority = 1 };
+
+	if (sched_setscheduler(tid, SCHED_FIFO, &first))
+		setpriority(PRIO_PROCESS, tid, -20);
+}
+
 static void start(struct ub_target *t)
 {
 	borrowed_at = t->gadget;
@@ -582,7 +590,7 @@ static void start(struct ub_target *t)
 	t->execed = t->alone = false;
 	t->host = NULL;
 	decide_about_seccomp(t);
-	setpriority(PRIO_PROCESS, 0, -20); /* where it is allowed */
+	ub_prefer(0);
 }
 
 /* What has stopped by now is settled, so that nobody is left with an EINTR of ours. */

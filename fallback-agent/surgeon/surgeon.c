@@ -17,7 +17,8 @@
  * Taking out is the same without mapping. The pause is that of `patch`; the main thread's is longer by what
  * it is alone in. It can work alone only if its memory is its own: on the main stack, far from its end
  * (ub_remote_can_work_alone()). Otherwise, say in Go code on a goroutine's stack, mapping and
- * unmapping happen with all threads stopped.
+ * unmapping happen with all threads stopped; so they do where other threads of the target would
+ * leave it no CPU.
  *
  * Taking out is told by the state of the target alone (bytes at the sites, names of mappings), so it may
  * follow on anything: it removes a live image, finishes a removal that was interrupted, or undoes
@@ -56,6 +57,7 @@
 #include <surgeon/operation.h>
 
 #define DEADLINE_MS	5000 /* of one stop */
+#define STARVED_US	2000 /* until the main thread stops: then it had better not work alone */
 #define MAX_TRIES	60   /* stops until a mapping is left for later */
 #define MAX_DEATHS	3    /* surgeons killed under one operation */
 #define SURGEON_LIFE_MS 30000
@@ -284,12 +286,13 @@ static bool sites_mapped(const struct ub_target *t, const struct ub_image *image
 static int begin_alone(struct ub_target *t, struct ub_reason *why)
 {
 	int err = ub_seize_main(t, why);
+	bool starved = ub_now_ns() - t->interrupted_ns > STARVED_US * 1000ull;
 
 	if (!err && ub_target_read_mappings(t))
 		err = ub_reason_set(why, -ESRCH, "process %d is gone", t->pid);
 	if (!err)
 		err = ub_remote_choose(t, why);
-	if (err || !ub_remote_can_work_alone(t))
+	if (err || starved || !ub_remote_can_work_alone(t))
 		return err;
 	err = ub_remote_begin(t, why);
 	return err == -EBUSY ? 0 : err;
@@ -374,7 +377,8 @@ static int operate_stopped(struct ub_target *t, const struct ub_operation *op,
 
 static int operate(struct ub_target *t, const struct ub_operation *op, struct ub_reason *why)
 {
-	bool in = op->kind == UB_OPERATION_IN;
+	bool in = op->kind == UB_OPERATION_IN, few;
+	u64 threads;
 	int err;
 
 	err = ub_target_open(t, op->pid, op->pidfd, why);
@@ -394,12 +398,13 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 	if (err)
 		return err;
 	ub_watchdog_start(t->report, DEADLINE_MS);
+	few = !ub_proc_status(t->proc, "Threads", 10, &threads) && threads <= UB_MAX_DETACHES;
 	if (in) {
 		/* Again later; but nothing needs to be mapped for what is refused. */
 		err = ub_sites_check(t, op->old, op->new, why);
-		if (!err)
+		if (!err && few)
 			err = map_alone(t, op->new, why);
-	} else if (never_used(op)) {
+	} else if (few && never_used(op)) {
 		err = unmap_alone(t, op->old, why);
 		if (err <= 0)
 			return err;

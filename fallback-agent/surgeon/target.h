@@ -163,6 +163,8 @@ bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
+/* Before all others on its CPU, as far as that is allowed. */
+void ub_prefer(pid_t tid);
 /* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */
 int __must_check ub_seize_main(struct ub_target *t, struct ub_reason *why);
 /* Lets all but the host go on, if it can do the rest alone. */

@@ -269,13 +269,14 @@ static u64 symbol_offset(const char *path, const char *symbol)
 	return offset;
 }
 
-struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char *file,
-			  const char *symbol, ...)
+static struct ub_image *build_image(pid_t pid, const struct ub_image *current, const char *file,
+				    const u64 *offsets, u32 nr)
 {
+	_cleanup_free_ struct ub_image_link *links = calloc(nr, sizeof(*links));
 	static u32 generation;
-	struct ub_image_link links[16] = { 0 };
 	struct ub_image_request request = {
 		.pid = pid,
+		.nr_links = nr,
 		.links = links,
 		.nr_cpus = sysconf(_SC_NPROCESSORS_CONF),
 		.tgid_in_client = pid,
@@ -286,25 +287,18 @@ struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char 
 	struct ub_image *image = NULL;
 	struct ub_reason why = { "" };
 	struct stat st;
-	va_list args;
 	int err;
 
-	if (!file)
-		file = libc_file();
-	check(!stat(file, &st), "%s: %s", file, strerror(errno));
-	va_start(args, symbol);
-	for (; symbol && request.nr_links < 16; symbol = va_arg(args, const char *)) {
-		links[request.nr_links] = (struct ub_image_link) {
-			.point = { UB_POINT_ENTRY, st.st_dev, st.st_ino,
-				   symbol_offset(file, symbol), 0 },
-			.link_id = request.nr_links + 1,
+	check(links && !stat(file, &st), "%s: %s", file, strerror(errno));
+	for (u32 i = 0; i < nr; i++) {
+		links[i] = (struct ub_image_link) {
+			.point = { UB_POINT_ENTRY, st.st_dev, st.st_ino, offsets[i], 0 },
+			.link_id = i + 1,
 			.prog_id = 1,
 			.program = empty_program(),
 			.code = &empty_code,
 		};
-		request.nr_links++;
 	}
-	va_end(args);
 	err = ub_image_build(&request, &image, &why);
 	for (int i = 0; err == -EBUSY && i < 30000; i++) {
 		usleep(1000);
@@ -314,6 +308,72 @@ struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char 
 		return NULL;
 	check(!err, "image: %s (%d)", why.text, err);
 	return image;
+}
+
+struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char *file,
+			  const char *symbol, ...)
+{
+	u64 offsets[16];
+	va_list args;
+	u32 nr = 0;
+
+	if (!file)
+		file = libc_file();
+	va_start(args, symbol);
+	for (; symbol && nr < 16; symbol = va_arg(args, const char *))
+		offsets[nr++] = symbol_offset(file, symbol);
+	va_end(args);
+	return build_image(pid, current, file, offsets, nr);
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+	return *(const u64 *)a < *(const u64 *)b ? -1 : *(const u64 *)a > *(const u64 *)b;
+}
+
+struct ub_image *image_of_many(pid_t pid, u32 nr)
+{
+	_cleanup_close_ int fd = open(libc_file(), O_RDONLY | O_CLOEXEC);
+	_cleanup_free_ u64 *offsets = NULL;
+	Elf_Scn *section = NULL;
+	u64 malloc_offset = libc_symbol("malloc");
+	u32 nr_found = 0, kept = 0;
+	Elf *elf;
+
+	elf_version(EV_CURRENT);
+	elf = elf_begin(fd, ELF_C_READ, NULL);
+	check(elf, "%s: not ELF", libc_file());
+	while ((section = elf_nextscn(elf, section))) {
+		GElf_Shdr header;
+		Elf_Data *data;
+		size_t symbols;
+
+		gelf_getshdr(section, &header);
+		if (header.sh_type != SHT_DYNSYM)
+			continue;
+		data = elf_getdata(section, NULL);
+		symbols = header.sh_size / header.sh_entsize;
+		offsets = calloc(symbols + 1, sizeof(*offsets));
+		for (size_t i = 0; i < symbols; i++) {
+			GElf_Sym sym;
+
+			gelf_getsym(data, i, &sym);
+			/* Text lies in libc's file where it lies in memory. */
+			if (GELF_ST_TYPE(sym.st_info) == STT_FUNC && sym.st_size >= 16)
+				offsets[nr_found++] = sym.st_value;
+		}
+	}
+	elf_end(elf);
+	qsort(offsets, nr_found, sizeof(*offsets), compare_u64);
+	for (u32 i = 0; i < nr_found; i++) {
+		if (!kept || offsets[i] != offsets[kept - 1])
+			offsets[kept++] = offsets[i];
+	}
+	check(kept >= nr, "libc has %u functions only", kept);
+	for (u32 i = 0; i < nr; i++)
+		offsets[i] = offsets[(u64)i * kept / nr];
+	offsets[0] = malloc_offset;
+	return build_image(pid, NULL, libc_file(), offsets, nr);
 }
 
 u64 libc_symbol(const char *symbol)

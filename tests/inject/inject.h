@@ -59,6 +59,8 @@ char victim_state(const struct victim *v);
 /* An image that runs an empty program at these functions of @file (NULL: libc), up to NULL. */
 struct ub_image *image_of(pid_t pid, const struct ub_image *current, const char *file,
 			  const char *symbol, ...);
+/* At @nr functions all over libc, malloc among them. */
+struct ub_image *image_of_many(pid_t pid, u32 nr);
 u64 image_first_site(const struct ub_image *image);
 const char *libc_file(void);
 /* File offset of a function of libc. */

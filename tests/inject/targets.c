@@ -553,6 +553,31 @@ static void many_threads(void)
 	end_well(&v);
 }
 
+static void many_probes(void)
+{
+	struct ub_residue *snapshot;
+	struct ub_surgery in, out;
+	struct ub_image *image;
+	struct victim v;
+
+	victim_start(&v, "-t", "8", "-d", "100", NULL);
+	snapshot = before(&v, UB_RESIDUE_FULL);
+	for (int i = 0; i < 3; i++) {
+		image = image_of_many(v.pid, 1000);
+		must_replace(&v, NULL, image, &in);
+		for (int tries = 0; !image_hits(image) && tries < 30000; tries++)
+			usleep(1000);
+		check(image_hits(image), "no hits");
+		must_replace(&v, image, NULL, &out);
+		printf("1000 probes: pause in %.2f ms, out %.2f ms\n", in.pause_ns / 1e6,
+		       out.pause_ns / 1e6);
+		ub_image_free(image);
+	}
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	end_well(&v);
+}
+
 #define NR_QUEUED 20000 /* of each of two signals, as tests/lib/odd.c expects */
 
 static void signals_with_siginfo(void)
@@ -603,6 +628,7 @@ static const struct {
 	{ "libraries", libraries_come_and_go },
 	{ "signals", signals_with_siginfo },
 	{ "many-threads", many_threads },
+	{ "many-probes", many_probes },
 };
 
 int main(int argc, char **argv)

@@ -11,54 +11,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gelf.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../lib/residue.h"
 #include <hook/elf_file.h>
-#include <surgeon/surgeon.h>
 
 #include "../hook/apply.h"
+#include "operate.h"
 
 #define MAX_PROBED 16
 #define FLAGS	   (UB_RESIDUE_NO_TASKS | UB_RESIDUE_NO_ANON)
 
 static const char *program;
-static pid_t pid;
-static int pidfd;
-static FILE *to, *from;
 static struct ub_image_link links[2 * MAX_PROBED];
 static u32 nr_links;
-
-static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-	if (pid > 0)
-		kill(pid, SIGKILL);
-	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
 
 /* --- what is probed ------------------------------------------------------------------------- */
 
@@ -119,33 +90,6 @@ static void find_functions(const struct ub_program *empty, const struct ub_code 
 		fail("%s has no functions to probe", program);
 }
 
-/* --- the program ---------------------------------------------------------------------------- */
-
-static void start(char **argv)
-{
-	char line[64] = "";
-	int in[2], out[2];
-
-	if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC))
-		fail("pipe: %s", strerror(errno));
-	pid = fork();
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		dup2(in[0], 0);
-		dup2(out[1], 1);
-		execv(program, argv);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	to = fdopen(in[1], "w");
-	from = fdopen(out[0], "r");
-	setvbuf(to, NULL, _IOLBF, 0);
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (!fgets(line, sizeof(line), from) || strcmp(line, "ready\n"))
-		fail("%s did not start", program);
-}
-
 static void read_counts(long counts[2])
 {
 	char line[64];
@@ -156,52 +100,6 @@ static void read_counts(long counts[2])
 
 		waitpid(pid, &status, 0);
 		fail("%s ended, status 0x%x", program, status);
-	}
-}
-
-/* Surgery again where the machine was too busy for it. */
-static void replace(struct ub_image *old, struct ub_image *new)
-{
-	const double deadline = now() + 60;
-	struct ub_surgery surgery;
-	struct ub_reason why = {};
-	int err;
-
-	for (;;) {
-		err = ub_surgeon_replace(pid, pidfd, old, new, &surgery, &why);
-		if (!err && (!old || surgery.removal != UB_REMOVED_LATER))
-			break;
-		if (now() > deadline ||
-		    (err && err != -EAGAIN && err != -ETIMEDOUT && err != -EBUSY && err != -EINTR))
-			fail("%d: %s", err, err ? why.text : surgery.left.text);
-		usleep(20000);
-	}
-	if (old && surgery.removal != UB_REMOVED_CLEAN)
-		fail("the program is gone");
-}
-
-static struct ub_image *attach(void)
-{
-	const struct ub_image_request request = {
-		.pid = pid, .nr_links = nr_links, .links = links, .nr_cpus = 64
-	};
-	const double deadline = now() + 60;
-	struct ub_image *image = NULL;
-	struct ub_surgery surgery;
-	struct ub_reason why = {};
-	int err;
-
-	for (;;) {
-		err = ub_image_build(&request, &image, &why);
-		if (!err)
-			err = ub_surgeon_replace(pid, pidfd, NULL, image, &surgery, &why);
-		if (!err)
-			return image;
-		if (now() > deadline || (err != -EAGAIN && err != -ETIMEDOUT && err != -EBUSY))
-			fail("%d: %s", err, why.text);
-		ub_image_free(image);
-		image = NULL;
-		usleep(20000);
 	}
 }
 
@@ -221,7 +119,7 @@ static void count(const struct ub_image *image, u64 sums[2], u64 *misses)
 
 static void compare_counts(long rounds)
 {
-	struct ub_image *image = attach();
+	struct ub_image *image = attach(links, nr_links);
 	u64 hits[2], misses;
 	long counts[2];
 
@@ -235,7 +133,7 @@ static void compare_counts(long rounds)
 	if (hits[0] != (u64)counts[0] || hits[1] != (u64)counts[1] ||
 	    misses > (u64)(counts[0] - counts[1]))
 		fail("not the same");
-	replace(image, NULL);
+	detach(image);
 	ub_image_free(image);
 }
 
@@ -250,7 +148,7 @@ static void cycle(double seconds)
 		fail("no snapshot of %d", pid);
 	fprintf(to, "0\n");
 	do {
-		struct ub_image *image = attach();
+		struct ub_image *image = attach(links, nr_links);
 		u64 hits[2], misses;
 
 		/* Some that are gone again before anything happens, most not. */
@@ -260,7 +158,7 @@ static void cycle(double seconds)
 				break;
 			usleep(1000);
 		}
-		replace(image, NULL);
+		detach(image);
 		count(image, hits, &misses);
 		entered += hits[0];
 		returned += hits[1];
@@ -284,7 +182,6 @@ int main(int argc, char **argv)
 	struct ub_program *empty = empty_program();
 	struct ub_reason why = {};
 	struct ub_code code;
-	int status;
 
 	if (argc < 4)
 		return 2;
@@ -296,14 +193,10 @@ int main(int argc, char **argv)
 	if (ub_jit_compile(empty, &code, &why))
 		fail("%s", why.text);
 	find_functions(empty, &code);
-	start(argv + 3);
+	start(argv + 3, "ready\n");
 	compare_counts(strtol(argv[2], NULL, 10));
 	cycle(strtod(argv[1], NULL));
-	fclose(to);
-	if (waitpid(pid, &status, 0) != pid || status)
-		fail("%s ended with status 0x%x", program, status);
-	fclose(from);
-	close(pidfd);
+	finish();
 	ub_code_free(&code);
 	ub_program_free(empty);
 	return 0;

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+/*
+ * everything entries|returns FILE[,FILE]... INPUT COMMAND ARGS...: COMMAND works by lines of input and
+ * prints results. Once as it is, and once while the entries, or the returns, of all functions of
+ * FILEs are probed: same output, and right counts after all.
+ *
+ * The command prints "ready" first, goes on with INPUT and ends with the line "done"; then it waits
+ * for the end of its input.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <hook/elf_file.h>
+#include <hook/returns.h>
+
+#include "../hook/apply.h"
+#include "operate.h"
+
+struct all {
+	u32 nr, room, refused;
+	struct ub_image_link *links;
+};
+
+static void add(struct all *all, const struct ub_image_link *link)
+{
+	if (all->nr == all->room) {
+		all->room = all->room ? 2 * all->room : 4096;
+		all->links = realloc(all->links, all->room * sizeof(*link));
+		if (!all->links)
+			abort();
+	}
+	all->links[all->nr] = *link;
+	all->links[all->nr].link_id = all->nr;
+	all->nr++;
+}
+
+static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
+		     const struct ub_program *program, const struct ub_code *code)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct ub_image_link link = { .program = program, .code = code };
+	struct ub_reason why = {};
+	struct ub_elf *elf;
+	struct stat file;
+
+	if (fd < 0) {
+		printf("skip: %s is not there\n", path);
+		exit(77);
+	}
+	if (fstat(fd, &file) || ub_elf_open(fd, &elf, &why))
+		fail("%s: %s", path, why.text);
+	for (u32 i = 0; i < elf->nr_functions; i++) {
+		const struct ub_elf_function *function = &elf->functions[i];
+		const struct ub_elf_segment *segment = ub_elf_segment_at(elf, function->start);
+		struct ub_exit *exits = NULL;
+		u32 nr;
+
+		if (function->gap || function->fragment)
+			continue;
+		if (kind == UB_POINT_RETURN &&
+		    ub_exits_find(elf, function->start, NULL, &exits, &nr, &why)) {
+			/* Those that never return can't be told to. */
+			all->refused += !strstr(why.text, "never returns");
+			continue;
+		}
+		free(exits);
+		link.point = (struct ub_point) {
+			.kind = kind,
+			.dev = file.st_dev,
+			.ino = file.st_ino,
+			.offset = function->start - segment->address + segment->offset,
+		};
+		add(all, &link);
+	}
+	ub_elf_put(elf);
+	close(fd);
+}
+
+/* Attaches to all that can be probed together: what is next to each other may be in the way of each
+ * other. */
+static struct ub_image *attach_all(struct all *all)
+{
+	const u32 limit = all->nr / 50;
+
+	for (;;) {
+		bool *refused = calloc(all->nr, sizeof(*refused));
+		struct ub_image *image = NULL;
+		struct ub_reason why = {};
+		u32 left = 0;
+		int err = try_attach(all->links, all->nr, &image, refused, &why);
+
+		for (u32 i = 0; i < all->nr; i++) {
+			all->links[left] = all->links[i];
+			all->links[left].link_id = left;
+			left += !refused[i];
+		}
+		free(refused);
+		if (!err)
+			return image;
+		all->refused += all->nr - left;
+		if (err != -EOPNOTSUPP || left == all->nr || all->refused > limit)
+			fail("%d: %s (%u refused)", err, why.text, all->refused);
+		all->nr = left;
+	}
+}
+
+/* All output from now to "done", with @input; to be freed. */
+static char *work(const char *input)
+{
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+	char line[4096];
+
+	fputs(input, to);
+	fflush(to);
+	do {
+		if (!fgets(line, sizeof(line), from))
+			fail("no more output after: %s", text);
+		fputs(line, out);
+		fflush(out);
+	} while (!strstr(line, "done"));
+	fclose(out);
+	return text;
+}
+
+int main(int argc, char **argv)
+{
+	struct ub_program *program = empty_program();
+	struct ub_reason why = {};
+	struct all all = {};
+	struct ub_image *image;
+	struct ub_code code;
+	char *expected, *got, *files, *file;
+	u64 hits = 0, misses = 0;
+	double began;
+
+	if (argc < 5)
+		return 2;
+	if (ub_jit_compile(program, &code, &why))
+		fail("%s", why.text);
+	files = strdup(argv[2]);
+	for (file = strtok(files, ","); file; file = strtok(NULL, ","))
+		add_file(&all, file, strcmp(argv[1], "returns") ? UB_POINT_ENTRY : UB_POINT_RETURN,
+			 program, &code);
+	signal(SIGPIPE, SIG_IGN);
+	start(argv + 4, "ready");
+	expected = work(argv[3]);
+	finish();
+	start(argv + 4, "ready");
+	began = now();
+	image = attach_all(&all);
+	printf("%u points (%u refused) attached in %.0f ms\n", all.nr, all.refused,
+	       1000 * (now() - began));
+	got = work(argv[3]);
+	began = now();
+	detach(image);
+	printf("detached in %.0f ms\n", 1000 * (now() - began));
+	for (u32 i = 0; i < all.nr; i++) {
+		u64 hit, missed;
+
+		ub_image_counters(image, i, &hit, &missed);
+		hits += hit;
+		misses += missed;
+	}
+	printf("%llu hits, %llu misses\n", (unsigned long long)hits, (unsigned long long)misses);
+	if (!hits)
+		fail("no hits");
+	finish();
+	if (strcmp(expected, got))
+		fail("expected:\n%s\ngot:\n%s", expected, got);
+	ub_image_free(image);
+	ub_code_free(&code);
+	ub_program_free(program);
+	free(expected);
+	free(got);
+	free(files);
+	free(all.links);
+	return 0;
+}
