@@ -12,9 +12,9 @@
 #include <hook/eh_frame.h>
 #include <hook/unwind.h>
 
-#define CACHE_SIZE  16
-#define SHT_RELR_   19 /* SHT_RELR, which older <elf.h> lack */
-#define MAX_SEGMENT (1ull << 30)
+#define CACHE_SIZE   16
+#define SHT_RELR_    19		  /* SHT_RELR, which older <elf.h> lack */
+#define MAX_SEGMENTS (1ull << 30) /* bytes, all together */
 
 /* Files that were looked at lately, most recent first. The daemon is single-threaded. */
 static struct ub_elf *cache[CACHE_SIZE];
@@ -466,6 +466,7 @@ static int read_sections(struct function_list *list, Elf *elf)
 static int read_segments(struct ub_elf *elf, Elf *handle, struct ub_reason *why)
 {
 	GElf_Ehdr header;
+	u64 total = 0;
 	size_t nr;
 
 	if (!gelf_getehdr(handle, &header) || elf_getphdrnum(handle, &nr) || nr > 4096)
@@ -487,7 +488,9 @@ static int read_segments(struct ub_elf *elf, Elf *handle, struct ub_reason *why)
 			elf->eh_frame_hdr = program.p_vaddr;
 		if (program.p_type != PT_LOAD || !program.p_filesz)
 			continue;
-		if (program.p_filesz > MAX_SEGMENT || program.p_offset > (u64)elf->stat.st_size ||
+		total += program.p_filesz;
+		if (program.p_filesz > MAX_SEGMENTS || total > MAX_SEGMENTS ||
+		    program.p_offset > (u64)elf->stat.st_size ||
 		    program.p_filesz > (u64)elf->stat.st_size - program.p_offset ||
 		    program.p_vaddr + program.p_filesz < program.p_vaddr)
 			return ub_reason_set(why, -ENOEXEC, "damaged ELF program headers");

@@ -26,12 +26,14 @@
 
 #include <hook/eh_frame.h>
 
-#define SHORT_REACH  130   /* bytes that an 8-bit jump bridges, instruction included */
-#define MAX_TABLE    65536 /* entries of a jump table */
-#define TABLE_WINDOW 12	   /* instructions from a table load to its jump */
+#define SHORT_REACH  130	 /* bytes that an 8-bit jump bridges, instruction included */
+#define MAX_TABLE    65536	 /* entries of a jump table */
+#define MAX_TABLES   (1u << 20)	 /* of all tables of a function */
+#define MAX_DECODED  (16u << 20) /* bytes of a function that are looked at: no real one is larger */
+#define TABLE_WINDOW 12		 /* instructions from a table load to its jump */
 
 /* Distances from @table that lead into code. Returns how many. */
-static u32 read_table(struct ub_elf *elf, u64 table)
+static u32 read_table(struct ub_elf *elf, u64 table, u32 *left)
 {
 	u64 size = 0;
 	const u8 *bytes = ub_elf_bytes(elf, table, &size);
@@ -39,7 +41,7 @@ static u32 read_table(struct ub_elf *elf, u64 table)
 
 	if (!bytes)
 		return 0;
-	for (; nr < MAX_TABLE && size >= 4; bytes += 4, size -= 4, nr++) {
+	for (; nr < MAX_TABLE && *left && size >= 4; bytes += 4, size -= 4, nr++, --*left) {
 		const struct ub_elf_segment *segment;
 		s32 distance;
 
@@ -56,7 +58,7 @@ static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 {
 	u64 size = 0, at = function->start;
 	const u8 *bytes = ub_elf_bytes(elf, at, &size);
-	u32 since_load = TABLE_WINDOW, nr_tables = 0;
+	u32 since_load = TABLE_WINDOW, nr_tables = 0, left = MAX_TABLES;
 	bool table_jump = false;
 
 	function->scanned = true;
@@ -81,7 +83,7 @@ static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 			const struct ub_elf_segment *segment = ub_elf_segment_at(elf, insn.mem);
 
 			if (segment && !segment->writable)
-				nr_tables += read_table(elf, insn.mem) > 0;
+				nr_tables += read_table(elf, insn.mem, &left) > 0;
 			/* A computed goto takes the address of a label. */
 			ub_elf_add_target(elf, insn.mem);
 		}
@@ -131,6 +133,8 @@ int ub_flow_decode(struct ub_elf *elf, const struct ub_elf_function *function,
 		return 0;
 	if (size > function->end - at)
 		size = function->end - at;
+	if (size > MAX_DECODED)
+		size = MAX_DECODED;
 	while (size) {
 		if (insns->nr == insns->capacity) {
 			u32 capacity = insns->capacity ? insns->capacity * 2 : 256;

@@ -308,6 +308,8 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file,
 	struct ub_plan_options options = {};
 	int err;
 
+	if (!file->nr_hooks)
+		return 0; /* looked at only */
 	qsort(file->hooks, file->nr_hooks, sizeof(file->hooks[0]), compare_hooks);
 	file->addresses = calloc(file->nr_hooks + 1, sizeof(u64));
 	file->first_hook = calloc(file->nr_hooks + 1, sizeof(u32));
@@ -413,126 +415,6 @@ static int find_zones(struct ub_image_build *build, struct ub_reason *why)
 					     bound, zone->low, build->request->pid);
 		zone->bound = bound;
 		err = ub_address_space_take(&build->space, zone->address, zone->address + bound);
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-/* --- what is there now ----------------------------------------------------------------------- */
-
-static const struct ub_site *site_at(const struct ub_image *image, u64 address)
-{
-	u32 low = 0, high = image ? image->nr_sites : 0;
-
-	while (low < high) {
-		u32 middle = (low + high) / 2;
-		const struct ub_site *site = &image->sites[middle];
-
-		if (address >= site->address && address < site->address + site->len)
-			return site;
-		if (site->address < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
-}
-
-/* Memory at the new sites must hold the file's bytes, or what we wrote there. */
-static int check_memory(const struct ub_image_build *build, struct ub_reason *why)
-{
-	const struct ub_image *image = build->image;
-	_cleanup_close_ int fd = -1;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/mem", image->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return ub_reason_set(why, -errno, "can't read the memory of process %d: %s",
-				     image->pid, strerror(errno));
-	for (u32 i = 0; i < image->nr_sites; i++) {
-		const struct ub_site *site = &image->sites[i];
-		u8 bytes[UB_SITE_BYTES];
-
-		if (pread(fd, bytes, site->len, (off_t)site->address) != site->len)
-			return ub_reason_set(why, -ESRCH,
-					     "can't read the code of process %d at 0x%" PRIx64,
-					     image->pid, site->address);
-		/* A library that was loaded again holds nothing of ours any more. */
-		if (!memcmp(bytes, site->old, site->len))
-			continue;
-		for (u32 k = 0; k < site->len; k++) {
-			const struct ub_site *ours =
-				site_at(build->request->current, site->address + k);
-			u8 expected =
-				ours ? ours->new[site->address + k - ours->address] : site->old[k];
-
-			if (bytes[k] == expected)
-				continue;
-			return ub_reason_set(
-				why, -EBUSY,
-				"the code at 0x%" PRIx64 " in process %d differs from its file: %s",
-				site->address, image->pid,
-				bytes[k] == 0xcc
-					? "a debugger's breakpoint or a kernel uprobe is there"
-					: "somebody else patched it");
-		}
-	}
-	return 0;
-}
-
-/* --- semaphores ------------------------------------------------------------------------------ */
-
-static int add_semaphore(struct ub_image *image, u64 address)
-{
-	struct ub_semaphore *grown;
-
-	for (u32 i = 0; i < image->nr_semaphores; i++) {
-		if (image->semaphores[i].address == address) {
-			image->semaphores[i].count++;
-			return 0;
-		}
-	}
-	grown = realloc(image->semaphores,
-			(image->nr_semaphores + 1) * sizeof(image->semaphores[0]));
-	if (!grown)
-		return -ENOMEM;
-	image->semaphores = grown;
-	image->semaphores[image->nr_semaphores++] = (struct ub_semaphore) { address, 1 };
-	return 0;
-}
-
-static int find_semaphores(struct ub_image_build *build, struct ub_reason *why)
-{
-	for (u32 i = 0; i < build->request->nr_links; i++) {
-		const struct ub_point *point = &build->request->links[i].point;
-		struct ub_image_file *file;
-		int err;
-
-		if (!point->ref_ctr_offset)
-			continue;
-		err = ub_image_find_file(build, point, &file, why);
-		for (u32 m = 0; !err && m < file->nr_modules; m++) {
-			const struct ub_module *module = &file->modules[m];
-			const struct ub_elf_segment *segment = NULL;
-
-			for (u32 s = 0; s < module->elf->nr_segments; s++) {
-				segment = &module->elf->segments[s];
-				if (segment->writable && segment->size >= 2 &&
-				    point->ref_ctr_offset - segment->offset <= segment->size - 2)
-					break;
-				segment = NULL;
-			}
-			if (!segment)
-				return ub_reason_set(why, -EINVAL,
-						     "%s: no writable data at offset 0x%" PRIx64
-						     ", where the semaphore should be",
-						     module->name, point->ref_ctr_offset);
-			err = add_semaphore(build->image,
-					    module->bias + segment->address +
-						    (point->ref_ctr_offset - segment->offset));
-		}
 		if (err)
 			return err;
 	}
@@ -664,7 +546,7 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	if (!err)
 		err = plan_sharing(build);
 	if (!err)
-		err = find_semaphores(build, why);
+		err = ub_image_find_semaphores(build, why);
 	if (!err)
 		err = find_zones(build, why);
 	if (!err)
@@ -694,7 +576,7 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	if (!err)
 		err = add_site_table(build, why);
 	if (!err)
-		err = check_memory(build, why);
+		err = ub_image_check_memory(build, why);
 	return err;
 }
 

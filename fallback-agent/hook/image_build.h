@@ -192,6 +192,10 @@ void ub_image_add_unwind(struct ub_image_build *build);
 /* cgroup.c: fills cgroup_id and cgroups as far as they can be known. */
 void ub_cgroup_find(pid_t pid, struct ub_process *process);
 
+/* image_target.c */
+int __must_check ub_image_check_memory(const struct ub_image_build *build, struct ub_reason *why);
+int __must_check ub_image_find_semaphores(struct ub_image_build *build, struct ub_reason *why);
+
 /* vdso.c */
 void ub_vdso_find(const struct ub_address_space *space, struct ub_process *process);
 

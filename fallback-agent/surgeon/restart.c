@@ -77,19 +77,30 @@ static bool signal_queued(pid_t tid)
 	return ptrace(PTRACE_PEEKSIGINFO, tid, &args, &info) != 0;
 }
 
-/* A signal that is going to be handled is a true reason for -EINTR. */
-static bool signal_pending(const struct ub_thread *thread)
+/*
+ * Whether a signal is a true reason for -EINTR: one that a handler takes or that stops the process. Others
+ * that it ignores, SIGCHLD above all, reach a thread only because it is traced.
+ */
+static bool signal_taken(const struct ub_thread *thread)
 {
+	const u64 stops = 1ull << (SIGSTOP - 1) | 1ull << (SIGTSTP - 1) | 1ull << (SIGTTIN - 1) |
+			  1ull << (SIGTTOU - 1);
+	u64 blocked = 0, own = 0, shared = 0, caught = 0, ignored = 0;
 	char proc[64];
-	u64 blocked = 0, own = 0, shared = 0;
 
-	if (!signal_queued(thread->tid))
+	if (!thread->signal && !signal_queued(thread->tid))
 		return false;
 	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
 	if (ub_proc_status(proc, "SigBlk", 16, &blocked) ||
-	    ub_proc_status(proc, "SigPnd", 16, &own) || ub_proc_status(proc, "ShdPnd", 16, &shared))
+	    ub_proc_status(proc, "SigPnd", 16, &own) ||
+	    ub_proc_status(proc, "ShdPnd", 16, &shared) ||
+	    ub_proc_status(proc, "SigIgn", 16, &ignored) ||
+	    ub_proc_status(proc, "SigCgt", 16, &caught))
 		return true;
-	return (own | shared) & ~blocked;
+	own = (own | shared) & ~blocked;
+	if (thread->signal)
+		own |= 1ull << (thread->signal - 1);
+	return own & ~ignored & (caught | stops);
 }
 
 static bool was_interrupted(const struct user_regs_struct *regs)
@@ -108,7 +119,7 @@ void ub_restart_interrupted(struct ub_thread *thread)
 {
 	struct user_regs_struct regs = thread->regs;
 
-	if (!was_interrupted(&regs) || thread->signal || signal_pending(thread))
+	if (!was_interrupted(&regs) || signal_taken(thread))
 		return;
 	restart(&regs);
 	if (ptrace(PTRACE_SETREGS, thread->tid, 0, &regs))
@@ -121,7 +132,7 @@ void ub_restart_reconsider(struct ub_thread *thread)
 {
 	struct user_regs_struct *regs = &thread->regs;
 
-	if (!thread->restarts_at || regs->rip != thread->restarts_at || !signal_pending(thread))
+	if (!thread->restarts_at || regs->rip != thread->restarts_at || !signal_taken(thread))
 		return;
 	regs->orig_rax = regs->rax;
 	regs->rax = -EINTR;

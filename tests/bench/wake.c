@@ -143,6 +143,8 @@ int main(int argc, char **argv)
 	char self[PATH_MAX], runner[PATH_MAX];
 	char *kernel[] = { self, "tool", (char *)count, NULL };
 	char *ours[] = { runner, "--userspace", "exec", "--", self, "tool", (char *)count, NULL };
+	char run_dir[] = "/tmp/ubpf-bench-XXXXXX";
+	int failed;
 	ssize_t size = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	if (size <= 0 || !records || records > MAX_RECORDS)
@@ -150,9 +152,14 @@ int main(int argc, char **argv)
 	self[size] = 0;
 	if (tool)
 		return run_tool(records);
+	/* A daemon of its own, if nobody has named one. */
+	if (!getenv("UBPF_RUN_DIR") && (!mkdtemp(run_dir) || setenv("UBPF_RUN_DIR", run_dir, 1)))
+		return 1;
 	snprintf(runner, sizeof(runner), "%s/loader/ubpf-run", build ? build : "build/release");
 	printf("%-11s%8s %8s %8s\n", "us", "median", "p99", "max");
 	if (geteuid() == 0 && run_on("kernel", kernel))
 		printf("not to be had\n");
-	return run_on("userspace", ours);
+	failed = run_on("userspace", ours);
+	snprintf(runner, sizeof(runner), "rm -rf %s", run_dir);
+	return system(runner) || failed;
 }

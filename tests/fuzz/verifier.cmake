@@ -2,7 +2,7 @@
 set(generator verifier_fuzz.c verifier_programs.c verifier_statements.c verifier_traps.c)
 ub_executable(verifier_soundness SOURCES verifier_soundness.c ${generator}
   LINKS ub_verifier ub_interpreter ub_helper ub_map)
-ub_test(fuzz/verifier_soundness COMMAND verifier_soundness -n 10000 -s 1)
+ub_test(fuzz/verifier_soundness COMMAND verifier_soundness -n 4000 -s 1)
 
 ub_executable(verifier_differential SOURCES verifier_differential.c ${generator}
   LINKS ub_verifier)

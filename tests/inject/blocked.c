@@ -61,15 +61,21 @@ static void cycle(long only, bool with_faults)
 				     faults[nr % ub_array_size(faults)].point, 1);
 		err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
 		ub_fault_set(UB_FAULT_NONE, "", 0);
-		if (with_faults && (err == -EINTR || err == -EIO)) {
+		/* -EAGAIN, -EBUSY: somebody else operates on all processes of the machine. */
+		if (err == -EAGAIN || err == -EBUSY ||
+		    (with_faults && (err == -EINTR || err == -EIO))) {
 			ub_image_free(image);
 			usleep(10000);
 			nr++;
 			continue;
 		}
 		check(!err || err == -ESRCH, "attach: %s (%d)", why.text, err);
-		if (!err)
+		for (int tries = 0; !err || (err == -EBUSY && tries < 30000); tries++) {
 			err = ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result, &why);
+			if (err != -EBUSY)
+				break;
+			usleep(1000);
+		}
 		check(!err || err == -ESRCH, "detach: %s (%d)", why.text, err);
 		ub_image_free(image);
 		if (err || result.removal == UB_REMOVED_GONE)

@@ -101,9 +101,17 @@ static int find_element(struct ub_kernel_map *map, struct ub_caller *c, void *ke
 	return ub_kmap_task_key(c, pidfd, key);
 }
 
-static bool is_queue(const struct ub_kernel_map *map)
+/* What the commands on an element begin with: the map that allows @mode, and the caller's key. */
+static int get_map_and_key(struct ub_kernel *k, struct ub_caller *c, const struct ub_attr *a,
+			   u32 mode, struct ub_kernel_map **map, void **key)
 {
-	return map->map.attr.type == BPF_MAP_TYPE_QUEUE || map->map.attr.type == BPF_MAP_TYPE_STACK;
+	int err = get_map(k, c, a->a.map_fd, mode, map);
+
+	if (err)
+		return err;
+	if (a->a.flags & BPF_F_LOCK && !(*map)->map.attr.lock)
+		return -EINVAL;
+	return copy_key(*map, c, a->a.key, key);
 }
 
 s64 ub_cmd_map_lookup(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a)
@@ -116,12 +124,7 @@ s64 ub_cmd_map_lookup(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(flags)) || a->a.flags & ~(u64)BPF_F_LOCK)
 		return -EINVAL;
-	err = get_map(k, c, a->a.map_fd, UB_FILE_READ, &map);
-	if (err)
-		return err;
-	if (a->a.flags & BPF_F_LOCK && !map->map.attr.lock)
-		return -EINVAL;
-	err = copy_key(map, c, a->a.key, &key);
+	err = get_map_and_key(k, c, a, UB_FILE_READ, &map, &key);
 	if (err)
 		return err;
 	size = ub_kmap_value_size(map);
@@ -153,12 +156,7 @@ s64 ub_cmd_map_update(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(flags)))
 		return -EINVAL;
-	err = get_map(k, c, a->a.map_fd, UB_FILE_WRITE, &map);
-	if (err)
-		return err;
-	if (a->a.flags & BPF_F_LOCK && !map->map.attr.lock)
-		return -EINVAL;
-	err = copy_key(map, c, a->a.key, &key);
+	err = get_map_and_key(k, c, a, UB_FILE_WRITE, &map, &key);
 	if (err)
 		return err;
 	size = ub_kmap_value_size(map);
@@ -180,9 +178,7 @@ s64 ub_cmd_map_delete(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(key)))
 		return -EINVAL;
-	err = get_map(k, c, a->a.map_fd, UB_FILE_WRITE, &map);
-	if (!err)
-		err = copy_key(map, c, a->a.key, &key);
+	err = get_map_and_key(k, c, a, UB_FILE_WRITE, &map, &key);
 	if (!err)
 		err = find_element(map, c, key);
 	return err ? err : ub_kmap_delete(map, key);
@@ -242,14 +238,7 @@ s64 ub_cmd_map_lookup_and_delete(struct ub_kernel *k, struct ub_caller *c, struc
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(flags)) || a->a.flags & ~(u64)BPF_F_LOCK)
 		return -EINVAL;
-	err = get_map(k, c, a->a.map_fd, UB_FILE_RDWR, &map);
-	if (err)
-		return err;
-	if (a->a.flags && is_queue(map))
-		return -EINVAL;
-	if (a->a.flags & BPF_F_LOCK && !map->map.attr.lock)
-		return -EINVAL;
-	err = copy_key(map, c, a->a.key, &key);
+	err = get_map_and_key(k, c, a, UB_FILE_RDWR, &map, &key);
 	if (err)
 		return err;
 	if (!can_lookup_and_delete(map->map.attr.type))
