@@ -72,6 +72,7 @@ static void build_deinit(struct ub_image_build *build)
 	free(build->map_addresses);
 	free(build->map_tables);
 	free(build->infos);
+	free(build->callees);
 	free(build->pun_pages);
 	ub_address_space_free(&build->space);
 }
@@ -422,6 +423,30 @@ static int find_zones(struct ub_image_build *build, struct ub_reason *why)
 
 /* --- the whole ------------------------------------------------------------------------------- */
 
+static int check_maps(const struct ub_image_request *request, struct ub_reason *why)
+{
+	for (u32 i = 0; i < request->nr_callees; i++) {
+		const struct ub_image_callee *callee = &request->callees[i];
+
+		for (u32 k = 0; k < callee->nr_maps; k++)
+			if (callee->maps[k] >= request->nr_maps)
+				return ub_reason_set(why, -EINVAL, "program %u: no map number %u",
+						     callee->prog_id, callee->maps[k]);
+	}
+	for (u32 i = 0; i < request->nr_maps; i++) {
+		const struct ub_image_map *map = &request->maps[i];
+		const bool programs = map->attr.type == BPF_MAP_TYPE_PROG_ARRAY;
+		const u32 nr = programs ? request->nr_callees : request->nr_maps;
+
+		for (u32 k = 0; k < map->nr_entries; k++)
+			if (map->entries[k].index >= nr ||
+			    (programs && map->entries[k].slot >= map->attr.max_entries))
+				return ub_reason_set(why, -EINVAL, "map %u: bad entry %u",
+						     map->attr.id, map->entries[k].slot);
+	}
+	return 0;
+}
+
 static int check_request(const struct ub_image_request *request, struct ub_reason *why)
 {
 	if (!request->nr_links || !request->nr_cpus)
@@ -436,7 +461,7 @@ static int check_request(const struct ub_image_request *request, struct ub_reaso
 				return ub_reason_set(why, -EINVAL, "link %u: no map number %u",
 						     link->link_id, link->maps[k]);
 	}
-	return 0;
+	return check_maps(request, why);
 }
 
 static int start_image(struct ub_image_build *build)
@@ -544,6 +569,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	err = ub_image_emit(build, why);
 	if (!err && (build->again || build->refusal))
 		return build->again ? -ERESTART : build->refusal;
+	if (!err)
+		err = ub_image_tables_fill(build);
 	if (!err)
 		ub_image_add_unwind(build);
 	if (!err)

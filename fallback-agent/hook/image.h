@@ -49,9 +49,26 @@ struct ub_image_link {
 	const u32 *maps; /* for each of the program's maps: index into the request's maps */
 };
 
+/* A program that is not attached: others tail-call it. */
+struct ub_image_callee {
+	u32 prog_id;
+	const struct ub_program *program;
+	const struct ub_code *code;
+	u32 nr_maps;
+	const u32 *maps; /* as a link's */
+};
+
+/* What a map whose values are programs or maps holds. */
+struct ub_image_entry {
+	u32 slot;  /* PROG_ARRAY: where. Maps of maps: the inner map's id, which finds it */
+	u32 index; /* into the request's callees, or its maps */
+};
+
 struct ub_image_map {
 	struct ub_map_attr attr;
-	int fd; /* memfd of its shared memory */
+	int fd;		/* memfd of its shared memory */
+	u32 nr_entries; /* sorted by slot, none twice */
+	const struct ub_image_entry *entries;
 };
 
 struct ub_image_request {
@@ -60,6 +77,8 @@ struct ub_image_request {
 	const struct ub_image_link *links; /* in attach order */
 	u32 nr_maps;
 	const struct ub_image_map *maps;
+	u32 nr_callees;
+	const struct ub_image_callee *callees;
 	u32 nr_cpus;
 	u64 tgid_in_client; /* for bpf_get_current_pid_tgid() */
 	u64 uid_gid;
@@ -84,6 +103,14 @@ void ub_image_free(struct ub_image *image);
 void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses);
 /* The process's event ring as mapped in this process, and its size. */
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size);
+/* Whether the image holds the map with that id. */
+bool ub_image_has_map(const struct ub_image *image, u32 map_id);
+/* What the image holds of the PROG_ARRAY or map of maps @map_id, or NULL: nothing. */
+struct ub_image_table *ub_image_table(const struct ub_image *image, u32 map_id);
+/* Id of the program in slot @slot, or of the inner map with the id @slot; 0: none. */
+u32 ub_image_table_get(const struct ub_image_table *table, u32 slot);
+/* Empties @slot at once, without touching the target: it is the target's own table, no other process's. */
+void ub_image_table_clear(struct ub_image_table *table, u32 slot);
 /* Starts or stops counting at once, without touching the target: struct ub_process.enabled. */
 void ub_image_enable(struct ub_image *image, bool enabled);
 

@@ -69,6 +69,7 @@ struct ub_image_build {
 	u64 *map_addresses;  /* of the target's struct ub_map */
 	u64 *map_tables;     /* of each link's table of pointers to them */
 	u64 *infos;	     /* of each link's struct ub_link_info */
+	u64 *callees;	     /* where each callee's program was placed */
 
 	bool self_pointer; /* see struct ub_trampoline_space */
 
@@ -80,6 +81,7 @@ struct ub_image_build {
 	u64 infos_offset;
 	u64 maps_offset;
 	u64 tables_offset;
+	u64 inner_offset;  /* tables of maps that hold programs or maps */
 	u64 ranges_offset; /* struct ub_safe_ranges */
 	u64 tails_offset;
 	u64 stacks_offset;
@@ -123,6 +125,13 @@ struct ub_image_counting {
 	struct ub_event_ring *events;
 	u32 events_size;
 };
+
+/* image_tables.c: bytes of all tables; where the @i-th map's are bound to; and their contents, once the
+ * programs' places are known. */
+u64 ub_image_tables_size(const struct ub_image_request *request);
+void ub_image_tables_bind(struct ub_image_build *build);
+int __must_check ub_image_tables_fill(struct ub_image_build *build);
+void ub_image_tables_free(struct ub_image_tables *tables);
 
 bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
 /* After a refusal: 0 if more of them are looked for, @err if not. */

@@ -63,16 +63,45 @@ static bool same_program(const struct ub_image_link *a, const struct ub_image_li
 	       (!a->nr_maps || !memcmp(a->maps, b->maps, a->nr_maps * sizeof(a->maps[0])));
 }
 
-static int place_program(struct ub_image_build *build, struct ub_image_zone *zone, u32 link_index,
-			 const u64 *helpers, struct ub_reason *why)
+static int place_code(struct ub_image_build *build, struct ub_image_zone *zone,
+		      const struct ub_code *code, const u32 *indices, u32 nr_maps,
+		      const u64 *helpers, u64 *placed, struct ub_reason *why)
 {
-	const struct ub_image_request *request = build->request;
-	const struct ub_image_link *link = &request->links[link_index];
 	_cleanup_free_ struct ub_map *maps = NULL;
 	_cleanup_free_ u64 *addresses = NULL;
 	_cleanup_free_ u8 *bytes = NULL;
 	struct ub_code_space space;
 	int err;
+
+	ub_emit_align(&zone->emit, 64);
+	maps = calloc(nr_maps + 1, sizeof(maps[0]));
+	addresses = calloc(nr_maps + 1, sizeof(addresses[0]));
+	bytes = malloc(code->size ? code->size : 1);
+	if (!maps || !addresses || !bytes)
+		return -ENOMEM;
+	for (u32 i = 0; i < nr_maps; i++) {
+		maps[i] = build->maps[indices[i]];
+		addresses[i] = build->map_addresses[indices[i]];
+	}
+	space = (struct ub_code_space) {
+		.base = ub_emit_here(&zone->emit),
+		.helpers = helpers,
+		.maps = maps,
+		.map_addresses = addresses,
+	};
+	err = ub_code_place(code, &space, bytes, why);
+	if (err)
+		return err;
+	*placed = space.base;
+	ub_emit_bytes(&zone->emit, bytes, code->size);
+	return zone->emit.error;
+}
+
+static int place_program(struct ub_image_build *build, struct ub_image_zone *zone, u32 link_index,
+			 const u64 *helpers, struct ub_reason *why)
+{
+	const struct ub_image_request *request = build->request;
+	const struct ub_image_link *link = &request->links[link_index];
 
 	/* Links of one program mostly follow each other. */
 	for (u32 i = link_index, tries = 0; i-- > 0 && tries < 64; tries++) {
@@ -81,28 +110,23 @@ static int place_program(struct ub_image_build *build, struct ub_image_zone *zon
 			return 0;
 		}
 	}
-	ub_emit_align(&zone->emit, 64);
-	maps = calloc(link->nr_maps + 1, sizeof(maps[0]));
-	addresses = calloc(link->nr_maps + 1, sizeof(addresses[0]));
-	bytes = malloc(link->code->size ? link->code->size : 1);
-	if (!maps || !addresses || !bytes)
-		return -ENOMEM;
-	for (u32 i = 0; i < link->nr_maps; i++) {
-		maps[i] = build->maps[link->maps[i]];
-		addresses[i] = build->map_addresses[link->maps[i]];
+	return place_code(build, zone, link->code, link->maps, link->nr_maps, helpers,
+			  &zone->programs[link_index], why);
+}
+
+/* A tail call jumps anywhere, so one copy serves all zones. */
+static int place_callees(struct ub_image_build *build, struct ub_image_zone *zone,
+			 const u64 *helpers, struct ub_reason *why)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < build->request->nr_callees && !err; i++) {
+		const struct ub_image_callee *callee = &build->request->callees[i];
+
+		err = place_code(build, zone, callee->code, callee->maps, callee->nr_maps, helpers,
+				 &build->callees[i], why);
 	}
-	space = (struct ub_code_space) {
-		.base = ub_emit_here(&zone->emit),
-		.helpers = helpers,
-		.maps = maps,
-		.map_addresses = addresses,
-	};
-	err = ub_code_place(link->code, &space, bytes, why);
-	if (err)
-		return err;
-	zone->programs[link_index] = space.base;
-	ub_emit_bytes(&zone->emit, bytes, link->code->size);
-	return zone->emit.error;
+	return err;
 }
 
 /* --- windows --------------------------------------------------------------------------------- */
@@ -157,9 +181,10 @@ static int emit_probe_of(struct window *w, u64 ip, enum ub_trampoline_kind kind,
 			.info = build->infos[index],
 			.maps = build->map_tables[index],
 			.counters = index,
+			.tail_calls = link->program->uses_tail_call,
 		};
-		/* Who has not been verified may read anything. */
-		if (!link->program->aux)
+		/* Who has not been verified may read anything, as may who is tail-called. */
+		if (!link->program->aux || link->program->uses_tail_call)
 			links[i - from].ctx.escapes = true;
 	}
 	*point = (struct ub_trampoline_point) {
@@ -479,6 +504,8 @@ u64 ub_image_zone_bound(const struct ub_image_build *build)
 	for (u32 i = 0; i < request->nr_links; i++)
 		if (!i || !same_program(&request->links[i - 1], &request->links[i]))
 			bound += request->links[i].code->size + 128;
+	for (u32 i = 0; i < request->nr_callees; i++)
+		bound += request->callees[i].code->size + 128;
 	for (u32 f = 0; f < build->nr_files; f++) {
 		const struct ub_image_file *file = &build->files[f];
 		u64 size = 0;
@@ -528,6 +555,8 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 		build->divert_code = ub_trampoline_diverts(emit, build->diverts);
 	for (u32 i = 0; i < build->request->nr_links && !err; i++)
 		err = place_program(build, zone, i, helpers, why);
+	if (!err && zone == build->zones)
+		err = place_callees(build, zone, helpers, why);
 	for (u32 f = 0; f < build->nr_files && !err; f++) {
 		const struct ub_image_file *file = &build->files[f];
 

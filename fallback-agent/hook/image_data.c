@@ -146,6 +146,8 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	for (u32 i = 0; i < request->nr_links; i++)
 		offset += request->links[i].nr_maps * sizeof(u64);
 	offset = ub_round_up(offset, 64ull);
+	build->inner_offset = offset;
+	offset = ub_round_up(offset + ub_image_tables_size(request), 64ull);
 	build->ranges_offset = offset;
 	offset += ub_round_up(sizeof(struct ub_safe_ranges) + MAX_RANGES * 16, 64ull);
 	build->tails_offset = offset;
@@ -167,7 +169,9 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	build->map_addresses = calloc(request->nr_maps + 1, sizeof(u64));
 	build->map_tables = calloc(request->nr_links + 1, sizeof(u64));
 	build->infos = calloc(request->nr_links + 1, sizeof(u64));
-	if (!build->maps || !build->map_addresses || !build->map_tables || !build->infos)
+	build->callees = calloc(request->nr_callees + 1, sizeof(u64));
+	if (!build->maps || !build->map_addresses || !build->map_tables || !build->infos ||
+	    !build->callees)
 		return -ENOMEM;
 
 	err = take(build, PAGE + build->data_size, &address);
@@ -212,6 +216,7 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 		ub_map_bind(&build->maps[i], &map->attr, request->nr_cpus,
 			    (void *)(uintptr_t)address); // NOLINT: the target's address
 	}
+	ub_image_tables_bind(build);
 	return 0;
 }
 

@@ -75,8 +75,10 @@ struct ub_semaphore {
 	u32 count;
 };
 
-/* Private to hook/: where the counters and the event ring are. */
+/* Private to hook/: where the counters and the event ring are, and the tables of maps that hold programs
+ * or maps. */
 struct ub_image_counting;
+struct ub_image_tables;
 
 struct ub_image {
 	pid_t pid;
@@ -113,6 +115,7 @@ struct ub_image {
 	struct ub_process *process; /* in the data part mapped here */
 
 	struct ub_image_counting *counting;
+	struct ub_image_tables *tables; /* image_tables.c */
 };
 
 /* The move for @ip, or @ip itself. */

@@ -25,11 +25,18 @@ static bool calls(const struct ub_code *code, u32 helper)
 	return false;
 }
 
+static bool looks_at_stacks(const struct ub_code *code)
+{
+	return calls(code, BPF_FUNC_get_stack) || calls(code, BPF_FUNC_get_stackid);
+}
+
 static bool is_wanted(const struct ub_image_request *request)
 {
 	for (u32 i = 0; i < request->nr_links; i++)
-		if (calls(request->links[i].code, BPF_FUNC_get_stack) ||
-		    calls(request->links[i].code, BPF_FUNC_get_stackid))
+		if (looks_at_stacks(request->links[i].code))
+			return true;
+	for (u32 i = 0; i < request->nr_callees; i++)
+		if (looks_at_stacks(request->callees[i].code))
 			return true;
 	return false;
 }

@@ -29,6 +29,7 @@ void ub_image_free(struct ub_image *image)
 	if (image->counting)
 		free(image->counting->link_ids);
 	free(image->counting);
+	ub_image_tables_free(image->tables);
 	free(image);
 }
 

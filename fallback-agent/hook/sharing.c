@@ -43,10 +43,10 @@ static u32 number_at(const u8 *bytes)
 	return number == SYS_vfork || number == SYS_clone || number == SYS_clone3 ? number : 0;
 }
 
-static bool asks_who(const struct ub_image_link *link)
+static bool asks_who(const struct ub_program *program)
 {
-	for (u32 i = 0; i < link->program->nr_insns; i++) {
-		const struct bpf_insn *insn = &link->program->insns[i];
+	for (u32 i = 0; i < program->nr_insns; i++) {
+		const struct bpf_insn *insn = &program->insns[i];
 
 		if (insn->code == (BPF_JMP | BPF_CALL) && insn->src_reg == 0 &&
 		    (insn->imm == BPF_FUNC_get_current_pid_tgid ||
@@ -59,7 +59,10 @@ static bool asks_who(const struct ub_image_link *link)
 bool ub_sharing_wanted(const struct ub_image_request *request)
 {
 	for (u32 i = 0; i < request->nr_links; i++)
-		if (asks_who(&request->links[i]))
+		if (asks_who(request->links[i].program))
+			return true;
+	for (u32 i = 0; i < request->nr_callees; i++)
+		if (asks_who(request->callees[i].program))
 			return true;
 	return false;
 }

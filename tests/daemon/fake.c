@@ -168,6 +168,21 @@ u32 ub_kernel_map_id(const struct ub_kernel_map *map)
 	return 0;
 }
 
+u32 ub_kernel_map_slots(const struct ub_kernel_map *map)
+{
+	return 0;
+}
+
+struct ub_kernel_map *ub_kernel_map_inner(const struct ub_kernel_map *map, u32 index)
+{
+	return NULL;
+}
+
+bool ub_kernel_map_program(const struct ub_kernel_map *map, u32 index, struct ub_link_view *view)
+{
+	return false;
+}
+
 void ub_kernel_session_end(struct ub_kernel *kernel, u64 session)
 {
 }
@@ -245,6 +260,25 @@ void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size)
 {
 	return NULL;
+}
+
+bool ub_image_has_map(const struct ub_image *image, u32 map_id)
+{
+	return false;
+}
+
+struct ub_image_table *ub_image_table(const struct ub_image *image, u32 map_id)
+{
+	return NULL;
+}
+
+u32 ub_image_table_get(const struct ub_image_table *table, u32 slot)
+{
+	return 0;
+}
+
+void ub_image_table_clear(struct ub_image_table *table, u32 slot)
+{
 }
 
 void ub_image_enable(struct ub_image *image, bool enabled)

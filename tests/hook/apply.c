@@ -207,8 +207,10 @@ int test_map_create_as(const struct ub_map_attr *attr, u32 nr_cpus, struct test_
 	u64 bytes = ub_map_shared_size(attr, nr_cpus);
 	void *shared;
 
-	map->image.attr = *attr;
-	map->image.fd = memfd_create("ubpf-run:map", MFD_CLOEXEC);
+	map->image = (struct ub_image_map) {
+		.attr = *attr,
+		.fd = memfd_create("ubpf-run:map", MFD_CLOEXEC),
+	};
 	if (map->image.fd < 0 || ftruncate(map->image.fd, (off_t)bytes))
 		return -errno;
 	shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, map->image.fd, 0);

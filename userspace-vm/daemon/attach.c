@@ -2,7 +2,7 @@
 /*
  * Links: what the kernel asks for (struct ub_kernel_ops), turned into what targets should hold.
  */
-#include "targets.h"
+#include "parts.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -451,27 +451,31 @@ static void trace(void *opaque, const char *line, size_t size)
 	ub_daemon_log(targets->daemon, "%.*s", (int)size, line);
 }
 
-/* An inner map or a program of a PROG_ARRAY changed: what is injected has to follow. */
+/*
+ * An inner map or a program of a PROG_ARRAY changes. What goes is out of reach when this returns (threads that are in
+ * a program may end it, as in the kernel). What comes is there in every process that can be stopped; in others
+ * it will be, and until then there is nothing.
+ */
 static void map_changed(void *opaque, struct ub_kernel_map *map)
 {
 	struct targets *targets = opaque;
-	u32 type = ub_kernel_map_attr(map)->type;
+	const u32 type = ub_kernel_map_attr(map)->type;
+	const u32 id = ub_kernel_map_id(map);
 
 	/* Others that hold objects (perf events) are looked into by the kernel alone. */
 	if (type != BPF_MAP_TYPE_PROG_ARRAY && type != BPF_MAP_TYPE_ARRAY_OF_MAPS &&
 	    type != BPF_MAP_TYPE_HASH_OF_MAPS)
 		return;
-	for (const struct link *link = targets->links; link; link = link->next) {
-		bool uses = false;
-
-		for (u32 i = 0; i < link->nr_maps && !uses; i++)
-			uses = link->maps[i] == map;
-		for (struct target *target = targets->list; uses && target; target = target->next) {
-			if (!ub_daemon_target_has(target, link->id))
-				continue;
-			target->stale = true;
-			target->dirty = true;
-		}
+	for (struct target *target = targets->list; target; target = target->next) {
+		for (struct leaving *leaving = target->leaving; leaving; leaving = leaving->next)
+			(void)ub_daemon_parts_changed(leaving->image, map);
+		if (!target->image || !ub_image_has_map(target->image, id) ||
+		    !ub_daemon_parts_changed(target->image, map))
+			continue;
+		target->stale = true;
+		target->dirty = true;
+		/* What fails here is tried again, and said, by the next flush. */
+		(void)ub_daemon_target_update(target, NULL);
 	}
 }
 

@@ -164,6 +164,9 @@ static bool is_alive(void *opaque, u64 tid)
 
 static bool holds_map(const struct target *target, u32 map_id)
 {
+	/* As all that its links' programs lead to. */
+	if (target->image && ub_image_has_map(target->image, map_id))
+		return true;
 	for (const struct link *link = target->targets->links; link; link = link->next) {
 		if (!ub_daemon_target_has(target, link->id))
 			continue;

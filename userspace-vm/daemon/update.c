@@ -8,7 +8,7 @@
  * (targets_before_reply waits until the surgeon has seized the process) and ended after it: the
  * caller stops on its way out of the system call, before it runs another instruction.
  */
-#include "targets.h"
+#include "parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,23 +52,6 @@ static void change_deinit(struct change *change)
 	change->links = NULL;
 }
 
-/* What an image request is made of. */
-struct parts {
-	struct ub_image_link *links;
-	struct ub_image_map *maps;
-	u32 *indices; /* of all links' maps, one after the other */
-	u32 nr_links;
-	u32 nr_maps;
-	u32 nr_indices;
-};
-
-static void parts_deinit(struct parts *parts)
-{
-	free(parts->links);
-	free(parts->maps);
-	free(parts->indices);
-}
-
 /* Links the process should have now: wanted, and their files mapped. */
 static int wanted_links(struct target *target, struct link ***out, u32 *nr_out)
 {
@@ -103,62 +86,9 @@ static int wanted_links(struct target *target, struct link ***out, u32 *nr_out)
 	return 0;
 }
 
-static u32 map_index(struct parts *parts, const struct ub_kernel_map *map)
-{
-	u32 id = ub_kernel_map_id(map);
-	u32 i;
-
-	for (i = 0; i < parts->nr_maps; i++) {
-		if (parts->maps[i].attr.id == id)
-			return i;
-	}
-	parts->maps[i].attr = *ub_kernel_map_attr(map);
-	parts->maps[i].attr.id = id;
-	parts->maps[i].fd = ub_kernel_map_fd(map);
-	parts->nr_maps++;
-	return i;
-}
-
-static int fill_parts(struct parts *parts, struct link **links, u32 nr)
-{
-	u32 nr_uses = 0;
-
-	for (u32 i = 0; i < nr; i++)
-		nr_uses += links[i]->nr_maps;
-	parts->links = calloc(nr + 1, sizeof(*parts->links));
-	parts->maps = calloc(nr_uses + 1, sizeof(*parts->maps));
-	parts->indices = calloc(nr_uses + 1, sizeof(*parts->indices));
-	if (!parts->links || !parts->maps || !parts->indices)
-		return -ENOMEM;
-	for (u32 i = 0; i < nr; i++) {
-		const struct link *link = links[i];
-
-		parts->links[i] = (struct ub_image_link){
-			.point = {
-				.kind = link->is_return ? UB_POINT_RETURN : UB_POINT_ENTRY,
-				.dev = link->dev,
-				.ino = link->ino,
-				.offset = link->offset,
-				.ref_ctr_offset = link->ref_ctr_offset,
-			},
-			.link_id = link->id,
-			.prog_id = link->prog_id,
-			.cookie = link->cookie,
-			.program = link->program,
-			.code = link->code,
-			.nr_maps = link->nr_maps,
-			.maps = parts->indices + parts->nr_indices,
-		};
-		for (u32 j = 0; j < link->nr_maps; j++)
-			parts->indices[parts->nr_indices++] = map_index(parts, link->maps[j]);
-	}
-	parts->nr_links = nr;
-	return 0;
-}
-
 static int build(struct change *change, struct link **links, u32 nr)
 {
-	_cleanup_(parts_deinit) struct parts parts = {};
+	_cleanup_(ub_daemon_parts_free) struct parts parts = {};
 	struct target *target = change->target;
 	struct ub_image_request request = {
 		.pid = target->pid,
@@ -178,13 +108,15 @@ static int build(struct change *change, struct link **links, u32 nr)
 	for (u32 i = 0; i < nr; i++)
 		change->links[i] = links[i]->id;
 	change->nr_links = nr;
-	err = fill_parts(&parts, links, nr);
+	err = ub_daemon_parts_find(&parts, links, nr);
 	if (err)
 		return err;
 	request.nr_links = parts.nr_links;
 	request.links = parts.links;
 	request.nr_maps = parts.nr_maps;
 	request.maps = parts.maps;
+	request.nr_callees = parts.nr_callees;
+	request.callees = parts.callees;
 	/* Before the plan, so that an exec from here on is noticed. */
 	snprintf(path, sizeof(path), "/proc/%d/mem", target->pid);
 	change->mem_fd = open(path, O_RDONLY | O_CLOEXEC);

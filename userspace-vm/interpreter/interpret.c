@@ -27,7 +27,7 @@ static bool in_map(const struct ub_map *map, u64 addr, u32 size)
 	if (!map->inner || (map->attr.type != BPF_MAP_TYPE_ARRAY_OF_MAPS &&
 			    map->attr.type != BPF_MAP_TYPE_HASH_OF_MAPS))
 		return false;
-	for (u32 i = 0; i < map->attr.max_entries; i++) {
+	for (u32 i = 0; i < map->nr_inner; i++) {
 		const struct ub_map *inner = map->inner[i];
 
 		if (inner && inner->shared &&

@@ -84,7 +84,9 @@ struct ub_kernel_ops {
 	void (*log)(void *opaque, u64 session, const char *text);
 	/* Optional (NULL): a line of trace_pipe, with its newline. */
 	void (*trace)(void *opaque, const char *line, size_t size);
-	/* Optional: an entry of a map of maps or of a PROG_ARRAY changed. */
+	/* Optional: an entry of a map of maps or of a PROG_ARRAY changes. What comes can be asked for (below) and is
+	 * not shown to programs before this returns; what goes is not shown any more, or is still there if
+	 * something comes in its place. */
 	void (*map_changed)(void *opaque, struct ub_kernel_map *map);
 	/* Optional: runs and misses of all links that a program has and had. */
 	void (*program_counters)(void *opaque, u32 prog_id, u64 *hits, u64 *misses);
@@ -113,7 +115,7 @@ int ub_kernel_map_fd(const struct ub_kernel_map *map);
 const struct ub_map_attr *ub_kernel_map_attr(const struct ub_kernel_map *map);
 u32 ub_kernel_map_id(const struct ub_kernel_map *map);
 
-/* Entries of a map that holds objects: how many there are (0: no such map), the inner map of one,
+/* Entries of a map that holds objects: how many there are at most (0: no such map), the inner map of one,
  * or the program of one (PROG_ARRAY; only its program, code and maps are filled in). NULL, false:
  * empty. For HASH_OF_MAPS the entries are in no order and a value in shared memory is the inner
  * map's id. */

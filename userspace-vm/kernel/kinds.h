@@ -34,6 +34,7 @@ struct ub_kernel_map {
 	/* Maps of objects: what each entry refers to, by index; for HASH_OF_MAPS in no order. */
 	struct ub_object **slots;
 	u32 nr_slots;
+	struct ub_object *coming; /* inner map that will be shown in the place of another */
 	struct ub_map_attr inner; /* of the template, for maps of maps; type 0: none */
 	/* Batches of hash maps: the key after which entry batch_at comes. */
 	u32 batch_at;

@@ -37,6 +37,14 @@ static void changed(struct ub_kernel_map *map)
 		kernel->ops->map_changed(kernel->opaque, map);
 }
 
+/* An inner map is known wherever programs run before they can find its id. */
+static void announce(struct ub_kernel_map *map, struct ub_object *object)
+{
+	map->coming = object;
+	changed(map);
+	map->coming = NULL;
+}
+
 /* bpf_map_meta_equal(): an inner map must look like the template. */
 static bool fits_template(const struct ub_kernel_map *map, const struct ub_kernel_map *inner)
 {
@@ -152,6 +160,7 @@ static int hash_update(struct ub_kernel_map *map, const void *key, struct ub_obj
 
 	if (err)
 		return err;
+	changed(map);
 	err = ub_map_sys_update(&map->map, key, &object->id, flags);
 	if (err)
 		hash_let_go(map, object->id);
@@ -171,8 +180,6 @@ int ub_kmap_object_update(struct ub_kernel_map *map, struct ub_caller *caller, c
 		err = object_by_fd(map, caller, (s32)fd, &object);
 		if (!err)
 			err = hash_update(map, key, object, flags);
-		if (!err)
-			changed(map);
 		return err;
 	}
 	if (flags != BPF_ANY)
@@ -184,9 +191,13 @@ int ub_kmap_object_update(struct ub_kernel_map *map, struct ub_caller *caller, c
 		return err;
 	old = map->slots[index];
 	ub_object_get(object);
+	if (object->kind == UB_KIND_MAP)
+		announce(map, object);
 	map->slots[index] = object;
+	/* Programs don't go by what is shown here, but by what the change brought them. */
+	if (object->kind != UB_KIND_MAP)
+		changed(map);
 	show(map, index, object);
-	changed(map);
 	ub_object_put(old);
 	return 0;
 }
@@ -283,11 +294,13 @@ void ub_kmap_release_user(struct ub_object *object)
 
 u32 ub_kernel_map_slots(const struct ub_kernel_map *map)
 {
-	return map->nr_slots;
+	return map->nr_slots + (map->coming ? 1 : 0);
 }
 
 struct ub_kernel_map *ub_kernel_map_inner(const struct ub_kernel_map *map, u32 index)
 {
+	if (map->coming && index == map->nr_slots)
+		return ub_to_map(map->coming);
 	if (index >= map->nr_slots || !map->slots[index] || map->slots[index]->kind != UB_KIND_MAP)
 		return NULL;
 	return ub_to_map(map->slots[index]);

@@ -190,6 +190,7 @@ void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus
 	*map = (struct ub_map) { .attr = *attr,
 				 .nr_cpus = nr_cpus,
 				 .shared = shared,
+				 .nr_inner = attr->max_entries,
 				 .key_size = attr->type == BPF_MAP_TYPE_TASK_STORAGE
 						     ? sizeof(u64)
 						     : attr->key_size };

@@ -25,10 +25,10 @@ void *ub_map_lookup(struct ub_map *map, const void *key, struct ub_run *run)
 		return ub_lpm_lookup(map, key, run);
 	case BPF_MAP_TYPE_ARRAY_OF_MAPS:
 		id = ub_array_lookup(map, key, run);
-		return id ? ub_map_inner_find(map->inner, map->attr.max_entries, *id) : NULL;
+		return id ? ub_map_inner_find(map->inner, map->nr_inner, *id) : NULL;
 	case BPF_MAP_TYPE_HASH_OF_MAPS:
 		id = ub_hash_lookup(map, key, run);
-		return id ? ub_map_inner_find(map->inner, map->attr.max_entries, *id) : NULL;
+		return id ? ub_map_inner_find(map->inner, map->nr_inner, *id) : NULL;
 	default:
 		return NULL;
 	}

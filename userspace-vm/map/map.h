@@ -44,9 +44,10 @@ struct ub_map {
 	u64 shared_size;
 	u8 *shared; /* base of the shared memory in this process */
 	struct ub_map **
-		inner; /* maps of maps, PROG_ARRAY: per-process table of max_entries pointers, or NULL */
+		inner; /* maps of maps, PROG_ARRAY: per-process table of nr_inner pointers, or NULL */
 	u64 type_words[8]; /* derived geometry, by type */
 	u32 key_size; /* of a node's key: attr.key_size, but for TASK_STORAGE, see task_storage.h */
+	u32 nr_inner; /* entries of inner: max_entries, but for maps of maps as many as was chosen */
 };
 
 /* Checks @attr as the kernel's map_alloc_check() and map_alloc() of the type do. 0, -EINVAL, -E2BIG,
@@ -111,10 +112,12 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
  * returns and ub_map_sys_update() stores. The per-process table `inner` holds, in any order and with
  * NULL for nothing, the struct ub_map of every inner map: ub_map_inner_add() puts one in before its id is published
  * in the shared memory. An id without a map in the table looks up as NULL.
+ * PROG_ARRAY's table has an entry for each slot: where a tail call jumps to (jit.h), 0 for an empty one. What the shared
+ * memory holds does not matter there.
  * PROG_ARRAY, CGROUP_ARRAY, PERF_EVENT_ARRAY: values are u32 as well: the program's id; nonzero where there is a
  * cgroup or a perf event.
  */
-/* 0, or -ENOSPC. @table has @n (= max_entries) entries. */
+/* 0, or -ENOSPC. @table has @n (= nr_inner) entries. */
 int ub_map_inner_add(struct ub_map **table, u32 n, struct ub_map *inner);
 struct ub_map *ub_map_inner_find(struct ub_map *const *table, u32 n, u32 id); /* [F] */
 

@@ -125,11 +125,11 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 		const struct ub_trampoline_link *link = &point->links[i];
 
 		needs.restore |= link->code->clobbers;
-		if (link->code->calls_helpers) {
+		if (link->code->calls_helpers || link->tail_calls) {
 			needs.restore |= CALLER_SAVED;
 			needs.direction = point->keep_flags && point->kind == UB_TRAMPOLINE_RUN;
 		}
-		if (link->code->calls_helpers || link->code->nr_relocs)
+		if (link->code->calls_helpers || link->code->nr_relocs || link->tail_calls)
 			needs.run = true;
 		if (link->ctx.words || link->ctx.escapes || link->ctx.written || needs.run)
 			needs.context = true;

@@ -13,10 +13,11 @@
 struct ub_trampoline_link {
 	const struct ub_code *code;
 	struct ub_ctx_use ctx;
-	u64 program;  /* where code was placed */
-	u64 info;     /* struct ub_link_info */
-	u64 maps;     /* table of struct ub_map pointers */
-	u32 counters; /* number of the link's struct ub_hit_counters */
+	u64 program;	 /* where code was placed */
+	u64 info;	 /* struct ub_link_info */
+	u64 maps;	 /* table of struct ub_map pointers */
+	u32 counters;	 /* number of the link's struct ub_hit_counters */
+	bool tail_calls; /* it may go on as another program, which may do anything */
 };
 
 /* What all trampolines of an image have in common. */

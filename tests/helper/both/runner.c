@@ -10,11 +10,13 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -221,6 +223,113 @@ static void print_results(const struct victim *victim, const struct both_result 
 
 /* --- programs --------------------------------------------------------------------------------- */
 
+/* --- changes while programs are attached -------------------------------------------------------- */
+
+static int fd_of(const struct bpf_object *object, const char *name)
+{
+	const struct bpf_program *program = bpf_object__find_program_by_name(object, name);
+
+	return program ? bpf_program__fd(program) : bpf_object__find_map_fd_by_name(object, name);
+}
+
+/* @key of @map becomes @value, or nothing. */
+static void put(const struct bpf_object *object, const char *map, unsigned int key,
+		const char *value)
+{
+	int fd = value ? fd_of(object, value) : -1;
+
+	if (value ? bpf_map_update_elem(fd_of(object, map), &key, &fd, 0)
+		  : bpf_map_delete_elem(fd_of(object, map), &key))
+		die(map);
+}
+
+/* A map that was not there when programs were attached, and that nobody but the outer ones hold. */
+static void put_new(const struct bpf_object *object)
+{
+	unsigned int first = 0, second = 1;
+	unsigned long long value = 1000;
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "inner_new", 4, 8, 1, NULL);
+
+	if (fd < 0 || bpf_map_update_elem(fd, &first, &value, 0) ||
+	    bpf_map_update_elem(fd_of(object, "outer_array"), &second, &fd, 0) ||
+	    bpf_map_update_elem(fd_of(object, "outer_hash"), &first, &fd, 0))
+		die("a new inner map");
+	close(fd);
+}
+
+static int change(const struct bpf_object *object, int step)
+{
+	switch (step) {
+	case 1:
+		put(object, "outer_array", 0, "inner_two");
+		put(object, "outer_hash", 1, "inner_two");
+		put(object, "jumps", 0, "tail_two");
+		return 1;
+	case 2:
+		put(object, "outer_array", 0, NULL);
+		put(object, "outer_hash", 1, NULL);
+		put(object, "jumps", 0, NULL);
+		return 1;
+	case 3:
+		put_new(object);
+		put(object, "jumps", 0, "tail_one");
+		put(object, "jumps", 1, "tail_two");
+		return 1;
+	case 4:
+		put(object, "outer_array", 0, "inner_one");
+		put(object, "outer_hash", 1, "inner_one");
+		put(object, "back", 0, NULL);
+		put(object, "jumps", 0, "tail_two");
+		return 1;
+	case 5: /* as at first */
+		put(object, "back", 0, "tail_one");
+		put(object, "jumps", 0, "tail_one");
+		put(object, "jumps", 1, NULL);
+		return 1;
+	}
+	return 0;
+}
+
+static int busy_done;
+
+static void *swap(void *opaque)
+{
+	static const char *const inner[] = { "inner_two", "inner_one" };
+	static const char *const tail[] = { "tail_loop", "tail_quiet" };
+	const struct bpf_object *object = opaque;
+
+	for (int i = 0; i < 40; i++) {
+		put(object, "outer_array", 0, inner[i % 2]);
+		put(object, "outer_hash", 1, inner[i % 2]);
+		if (i % 4 == 0)
+			put(object, "jumps", 0, tail[i / 4 % 2]);
+	}
+	__atomic_store_n(&busy_done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void run_busy(struct victim *victim, struct bpf_object *object)
+{
+	char answer[128];
+	pthread_t thread;
+
+	busy_done = 0;
+	put(object, "jumps", 0, "tail_quiet");
+	if (pthread_create(&thread, NULL, swap, object))
+		die("a thread");
+	while (!__atomic_load_n(&busy_done, __ATOMIC_ACQUIRE))
+		ask(victim, "main", answer, sizeof(answer));
+	pthread_join(thread, NULL);
+}
+
+static void clear(int map, const struct both_result *results)
+{
+	int zero = 0;
+
+	if (map < 0 || bpf_map_update_elem(map, &zero, results, 0))
+		die("results");
+}
+
 static void run(struct victim *victim, struct bpf_object *object, struct bpf_program *program)
 {
 	static const char *const rounds[] = { "main", "thread", "vfork", "rename" };
@@ -235,8 +344,7 @@ static void run(struct victim *victim, struct bpf_object *object, struct bpf_pro
 	int zero = 0;
 
 	memset(results, 0, sizeof(results));
-	if (map < 0 || bpf_map_update_elem(map, &zero, results, 0))
-		die("results");
+	clear(map, results);
 	open_readers(object, &readers);
 	/* Links of one process don't count in its children. */
 	link = bpf_program__attach_uprobe_opts(program, many ? -1 : victim->pid, victim->path, 0,
@@ -250,9 +358,22 @@ static void run(struct victim *victim, struct bpf_object *object, struct bpf_pro
 		printf("%s: %s", rounds[i], answer);
 	}
 	take_times(&after);
-	if (bpf_map_lookup_elem(map, &zero, results))
-		die("results");
-	print_results(victim, results, &before, &after, &readers);
+	if (!strcmp(bpf_program__name(program), "changing_busy")) {
+		run_busy(victim, object);
+		clear(map, results);
+		ask(victim, rounds[0], answer, sizeof(answer));
+	}
+	for (int step = 0;;) {
+		if (bpf_map_lookup_elem(map, &zero, results))
+			die("results");
+		print_results(victim, results, &before, &after, &readers);
+		if (strcmp(bpf_program__name(program), "changing") || !change(object, ++step))
+			break;
+		memset(results, 0, sizeof(results));
+		clear(map, results);
+		ask(victim, rounds[0], answer, sizeof(answer));
+		printf("-- change %d\n", step);
+	}
 	bpf_link__destroy(link);
 	ring_buffer__free(readers.ring);
 	perf_buffer__free(readers.perf);
@@ -277,7 +398,7 @@ static void run_object(struct victim *victim, const char *path)
 		die(path);
 	bpf_object__for_each_program(program, object)
 	{
-		if (strcmp(bpf_program__name(program), "tail"))
+		if (strncmp(bpf_program__name(program), "tail_", 5))
 			run(victim, object, program);
 	}
 	bpf_object__close(object);
