@@ -58,6 +58,9 @@ ubpf attach "$pid" >/dev/null || fail "attach"
 have_child
 sleep 0.5
 [ -z "$(count_of "$child")" ] || fail "a child was attached though nobody asked for it"
+# What it inherited goes when the parent is detached.
+ubpf detach "$pid" >/dev/null || fail "detach"
+until_true is_clean "$child" || fail "something is left in the child of a process that was detached"
 end_child
 tell alone calls 10 >/dev/null
 end_loader INT

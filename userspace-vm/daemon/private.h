@@ -13,6 +13,7 @@
  *   update.c      changes of one: plan, surgery, bookkeeping
  *   attach.c      links, and which target has which
  *   census.c      finds targets as they come
+ *   copies.c      what their children inherited
  *   events.c      records that targets produce
  *   trace_pipe.c  what programs print
  *   request.c     JSON requests

@@ -83,6 +83,8 @@ struct target *ub_daemon_target_find(struct targets *targets, pid_t pid)
 /* The process ended or exec'd: its image went with its memory. */
 void ub_daemon_target_memory_gone(struct target *target)
 {
+	if (target->image || target->leaving)
+		ub_daemon_copies_note(target->targets, target->holds_since);
 	ub_daemon_target_drop_image(target);
 	ub_daemon_target_drop_leaving(target);
 	if (target->mem_fd >= 0)

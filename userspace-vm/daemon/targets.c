@@ -49,7 +49,7 @@ static void on_tick(void *opaque);
 
 void ub_daemon_targets_start_tick(struct targets *targets)
 {
-	if (!targets->tick && (targets->list || targets->links))
+	if (!targets->tick && (targets->list || targets->links || targets->copies_rounds))
 		targets->tick = ub_loop_after(targets->daemon->loop, TICK_MS, on_tick, targets);
 }
 
@@ -223,6 +223,7 @@ static void on_tick(void *opaque)
 		next = target->next;
 		look_after(target);
 	}
+	ub_daemon_copies_clean(targets);
 	ub_daemon_census_tick(targets->census);
 	for (struct session *session = targets->daemon->sessions; session; session = session->next)
 		tell_reach(targets, session);
@@ -251,7 +252,7 @@ bool ub_daemon_targets_busy(const struct targets *targets)
 		if (target->image || target->leaving)
 			return true;
 	}
-	return false;
+	return targets->copies_rounds > 0;
 }
 
 void ub_daemon_targets_detach_all(struct targets *targets)
@@ -274,6 +275,8 @@ void ub_daemon_targets_detach_all(struct targets *targets)
 		if (targets->list)
 			ub_daemon_sleep_us(20000);
 	}
+	while (!ub_daemon_copies_clean(targets) && ub_daemon_now_ms() < until)
+		ub_daemon_sleep_us(20000);
 }
 
 struct targets *ub_daemon_targets_new(struct ub_daemon *daemon)

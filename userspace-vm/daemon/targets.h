@@ -74,6 +74,7 @@ struct target {
 	u64 refused_until_ms; /* not to be tried again before, for links without a pid */
 	bool counted_refused; /* in the links' nr_refused */
 	u64 attached_at;      /* seconds since the epoch */
+	u64 holds_since;      /* ticks since boot: from then on children have a copy */
 	u64 last_pause_ns;
 	struct ub_reason failure; /* of the last surgery, "" if it succeeded */
 	struct ub_event_reader *reader;
@@ -97,6 +98,8 @@ struct targets {
 	struct total *totals;
 	struct ub_timer *tick;
 	struct census *census;
+	u64 copies_since;  /* children that were born since then, in ticks since boot, */
+	u32 copies_rounds; /* are to be cleaned, in so many rounds at most */
 	struct events *events;
 	pid_t held; /* process that waits for its reply and can't be stopped before; 0: none */
 	struct target *deferred; /* to be operated on around the reply */
@@ -168,6 +171,13 @@ void ub_daemon_census_free(struct census *census);
 u32 ub_daemon_census_take(struct census *census);
 /* Called at every tick: does so when it is time. */
 void ub_daemon_census_tick(struct census *census);
+
+/* copies.c: children of processes that were attached. */
+u64 ub_daemon_now_ticks(void);
+/* Children that were born since then may hold copies of an image that is gone. */
+void ub_daemon_copies_note(struct targets *targets, u64 since);
+/* Called at every tick: cleans some of them. Whether there is nothing left to do. */
+bool ub_daemon_copies_clean(struct targets *targets);
 
 /* events.c */
 struct events *ub_daemon_events_new(struct targets *targets);

@@ -159,6 +159,8 @@ static void change_operate(struct change *change)
 {
 	struct target *target = change->target;
 
+	if (!target->image && !target->leaving)
+		target->holds_since = ub_daemon_now_ticks();
 	change->err = ub_surgeon_replace(target->pid, target->pidfd, target->image, change->new,
 					 &change->result, &change->why);
 }
@@ -194,6 +196,9 @@ static void change_finish(struct change *change)
 	struct target *target = change->target;
 	struct targets *targets = target->targets;
 
+	/* Failed halfway, or taken out. */
+	if (change->err ? !target->image : !change->new)
+		ub_daemon_copies_note(targets, target->holds_since);
 	if (change->err) {
 		ub_daemon_log(targets->daemon, "pid %d: %s: %s", target->pid,
 			      strerror(-change->err), change->why.text);
