@@ -37,7 +37,8 @@ struct ub_thread_tails {
  */
 #define UB_MAX_DIVERTS	4096
 #define UB_MAX_CALLERS	256
-#define UB_DIVERT_ENTRY 16 /* bytes of code that each entry's place on the stack leads to */
+#define UB_DIVERT_ENTRY 16   /* bytes of code that each entry's place on the stack leads to */
+#define UB_DIVERT_BUSY	1ull /* in place: being filled */
 struct ub_divert {
 	u64 place;	  /* where on the stack, 0 = free */
 	u64 original;	  /* what stood there; kept when the entry is free */
@@ -49,6 +50,7 @@ struct ub_diverts {
 	u64 code; /* of entry 0 */
 	u32 pending;
 	u32 nr_callers;
+	u64 closed; /* by the surgeon: nobody looks for entries any more */
 	/* Code to which a return address may lead for it to be taken over; sorted. */
 	struct {
 		u64 start;

@@ -12,7 +12,9 @@
  *   unwinders	they look up each frame's code by a function of libc or the loader, which is hooked:
  *		all of the thread's entries above are put back first. The returns that this hides
  *		are counted as missed.
- *   detach	the surgeon puts back every entry whose place still holds it (ub_diverts_undo())
+ *   detach	the surgeon puts back every entry whose place still holds it (ub_diverts_undo()), and
+ *		closes the table: a thread that is still in here takes nothing over any more, since the
+ *		hooks on the unwinders are gone
  *   longjmp	leaves an entry behind, which is used again when nothing else is free
  *   fork	the table is private memory, copied like the stacks
  *   others	only return addresses into files' code are taken over: run-time compilers may know
@@ -27,7 +29,8 @@
 #include <agent/data.h>
 
 #define PROBES 16
-#define BUSY   1ull /* in place: being filled */
+#define NEAR   (256u << 10)
+#define BUSY   UB_DIVERT_BUSY
 
 bool ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thread)
 	__attribute__((visibility("hidden")));
@@ -135,7 +138,7 @@ ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thr
 	struct ub_divert *entry;
 	u32 number;
 
-	if (!may_divert(diverts, *address))
+	if (__atomic_load_n(&diverts->closed, __ATOMIC_RELAXED) || !may_divert(diverts, *address))
 		return false;
 	entry = claim(diverts, place, &number);
 	if (!entry)
@@ -145,7 +148,15 @@ ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thr
 	entry->thread = thread;
 	__atomic_store_n(address, code_of(diverts, number), __ATOMIC_RELEASE);
 	__atomic_store_n(&entry->place, place, __ATOMIC_RELEASE);
-	return true;
+	/* Closed with all threads stopped: we were before this line, and see it, or behind it. */
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (!__atomic_load_n(&diverts->closed, __ATOMIC_RELAXED))
+		return true;
+	if (*address == code_of(diverts, number))
+		*address = entry->original;
+	__atomic_store_n(&entry->place, 0, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&diverts->pending, 1, __ATOMIC_RELAXED);
+	return false;
 }
 
 /* The links whose programs do not run stand before the continuation: how many, then which. */
@@ -156,6 +167,12 @@ static void count_missed(const struct ub_divert *entry, struct ub_hit_counters *
 
 	for (u32 i = 0; i < nr; i++)
 		__atomic_fetch_add(&counters[before[-2 - (long)i]].misses, 1, __ATOMIC_RELAXED);
+}
+
+/* Whether the return address at @place may be the @thread's, whose stack pointer is @sp. */
+static bool may_be_above(const struct ub_divert *entry, u64 place, u64 sp, u64 thread)
+{
+	return place >= sp && (entry->thread == thread || place - sp < NEAR);
 }
 
 void __attribute__((section(".text.ub_agent_undivert")))
@@ -171,15 +188,20 @@ ub_agent_undivert(struct ub_diverts *diverts, u64 sp, u64 thread, struct ub_hit_
 		for (u32 i = 0; i < UB_MAX_DIVERTS; i++) {
 			struct ub_divert *entry = &diverts->entries[i];
 			u64 place = __atomic_load_n(&entry->place, __ATOMIC_RELAXED), value;
+			u64 code = code_of(diverts, i);
 
-			if (place < sp || place & BUSY || entry->thread != thread ||
-			    !read_word(place, &value) || value != code_of(diverts, i))
+			if (place & BUSY || !may_be_above(entry, place, sp, thread) ||
+			    !read_word(place, &value) || value != code ||
+			    !__atomic_compare_exchange_n((u64 *)place, &code, entry->original,
+							 false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 				continue;
-			*(u64 *)place = entry->original;
 			count_missed(entry, counters);
+			again = true;
+			/* Another thread may be on its way through it: left behind, then. */
+			if (entry->thread != thread)
+				continue;
 			__atomic_store_n(&entry->place, 0, __ATOMIC_RELAXED);
 			__atomic_fetch_sub(&diverts->pending, 1, __ATOMIC_RELAXED);
-			again = true;
 		}
 	}
 }

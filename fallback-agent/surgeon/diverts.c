@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Return addresses that an image took over (agent/divert.c), put back before it goes. The table lies
- * in the target: whatever it says, only words that hold an address of the image's own code are
- * written.
+ * Return addresses that an image took over (agent/divert.c), put back before it goes. Threads that
+ * are still inside would take over more, but nobody would put those back for an unwinder: so the
+ * table is closed. It lies in the target: whatever it says, only words that hold an address of the
+ * image's own code are written.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ int ub_diverts_undo(struct ub_target *t, const struct ub_image *image)
 {
 	_cleanup_free_ struct ub_diverts *diverts = NULL;
 	const struct ub_part *part = NULL;
+	const u64 closed = 1;
 	int err;
 
 	for (u32 i = 0; i < image->nr_parts; i++)
@@ -42,14 +44,19 @@ int ub_diverts_undo(struct ub_target *t, const struct ub_image *image)
 	/* Not mapped yet, or no more: nobody came here. */
 	if (err || !ub_image_inside(image, diverts->code))
 		return err == -ESRCH ? err : 0;
+	err = ub_target_write(t, part->address + offsetof(struct ub_diverts, closed), &closed,
+			      sizeof(closed));
+	if (err)
+		return err;
 	for (u32 i = 0; i < UB_MAX_DIVERTS; i++) {
 		const struct ub_divert *entry = &diverts->entries[i];
 		u64 value, original = original_of(diverts, entry->original);
+		u64 place = entry->place & ~UB_DIVERT_BUSY;
 
-		if (!entry->place || ub_target_read(t, entry->place, &value, sizeof(value)) ||
+		if (!place || ub_target_read(t, place, &value, sizeof(value)) ||
 		    value != diverts->code + (u64)i * UB_DIVERT_ENTRY)
 			continue;
-		err = ub_target_write(t, entry->place, &original, sizeof(original));
+		err = ub_target_write(t, place, &original, sizeof(original));
 		if (err)
 			return err;
 	}

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -119,6 +120,50 @@ static void call_looking(void)
 	check_sum(to_next, look, NULL);
 }
 
+/* A coroutine that enters the function in one thread and looks in another. */
+static ucontext_t coroutine, resumer;
+
+static long look_elsewhere(long a, long b, long c, long d, long e, long f, long on_stack,
+			   void *next, void *last)
+{
+	void *frames[8];
+
+	if (swapcontext(&coroutine, &resumer))
+		abort();
+	/* This, whoever called the function, and where the coroutine begins. */
+	if (backtrace(frames, 8) < 3)
+		abort();
+	return 0;
+}
+
+static void enter_coroutine(void)
+{
+	to_next(1, 2, 3, 4, 5, 6, 7, look_elsewhere, NULL);
+}
+
+static void *resume(void *arg)
+{
+	if (swapcontext(&resumer, &coroutine))
+		abort();
+	return NULL;
+}
+
+static void call_migrating(void)
+{
+	static char stack[1 << 16];
+	pthread_t other;
+
+	if (getcontext(&coroutine))
+		abort();
+	coroutine.uc_stack.ss_sp = stack;
+	coroutine.uc_stack.ss_size = sizeof(stack);
+	coroutine.uc_link = &resumer;
+	makecontext(&coroutine, enter_coroutine, 0);
+	resume(NULL);
+	if (pthread_create(&other, NULL, resume, NULL) || pthread_join(other, NULL))
+		abort();
+}
+
 static long fork_child(long a, long b, long c, long d, long e, long f, long on_stack, void *next,
 		       void *last)
 {
@@ -154,6 +199,7 @@ static const struct {
 	{ "longjmp", to_next, call_jumping, NR_CALLS, NR_THREADS, 1, 0 },
 	{ "conditional", if_positive, call_conditional, NR_CALLS, NR_THREADS, 2, 0 },
 	{ "backtrace", to_next, call_looking, 50, 1, 0, 1 },
+	{ "another thread", to_next, call_migrating, 50, 1, 0, 1 },
 	{ "fork", to_next, call_forking, 50, 1, 1, 0 },
 };
 

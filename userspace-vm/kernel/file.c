@@ -12,8 +12,10 @@
  * told by inotify, which merges equal events that follow each other, so events can't be counted
  * reliably. Where it matters an exact question is asked instead: a read lease on our own
  * description, which the kernel grants only while nobody has the inode open for writing (the memfd
- * itself, made by memfd_create(2), does not count as such). Descriptions that were handed out
- * read-only are counted: at worst such an object lives too long.
+ * itself, made by memfd_create(2), does not count as such). Linux tells of a close a moment before it
+ * counts the writer down (__fput() of fs/file_table.c), so who still seems to be open is asked about once
+ * more after a while. Descriptions that were handed out read-only are counted: at worst such an object
+ * lives too long.
  */
 #include <kernel/file.h>
 
@@ -24,6 +26,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+
+#define ASK_AGAIN_MS 50
 
 static struct ub_file **bucket(struct ub_kernel *kernel, dev_t dev, ino_t ino)
 {
@@ -178,6 +182,49 @@ static int open_for_writing(int memfd)
 	return errno == EAGAIN ? 1 : -1;
 }
 
+/* Whether the last description of memory that was handed out is gone, as far as can be told now. */
+static bool is_closed(const struct ub_file *file)
+{
+	int writers = file->mode & UB_FILE_WRITE ? open_for_writing(file->memfd) : -1;
+
+	return writers == 0 || (writers < 0 && file->opens <= 0);
+}
+
+static void ask_again(void *opaque)
+{
+	struct ub_kernel *kernel = opaque;
+
+	kernel->ask_timer = NULL;
+	for (u32 i = 0; i < UB_FILE_BUCKETS; i++) {
+		struct ub_file *file = kernel->files[i];
+
+		while (file) {
+			bool closed = file->ask_again && is_closed(file);
+
+			file->ask_again = false;
+			if (closed)
+				drop(file);
+			/* What went may have taken others with it. */
+			file = closed ? kernel->files[i] : file->next;
+		}
+	}
+}
+
+static void ask_later(struct ub_kernel *kernel, struct ub_file *file)
+{
+	file->ask_again = true;
+	if (!kernel->ask_timer)
+		kernel->ask_timer = ub_loop_after(kernel->loop, ASK_AGAIN_MS, ask_again, kernel);
+}
+
+static void ask_about_all(struct ub_kernel *kernel)
+{
+	for (u32 i = 0; i < UB_FILE_BUCKETS; i++)
+		for (struct ub_file *file = kernel->files[i]; file; file = file->next)
+			if (file->memfd >= 0)
+				ask_later(kernel, file);
+}
+
 static struct ub_file *by_watch(struct ub_kernel *kernel, int descriptor)
 {
 	/* Closes of memory are rare next to everything else: a walk is good enough. */
@@ -191,16 +238,16 @@ static struct ub_file *by_watch(struct ub_kernel *kernel, int descriptor)
 static void inotify_event(struct ub_kernel *kernel, const struct inotify_event *event)
 {
 	struct ub_file *file = by_watch(kernel, event->wd);
-	int writers;
 
-	if (!file)
-		return;
-	if (!(event->mask & IN_CLOSE))
+	if (event->mask & IN_Q_OVERFLOW)
+		ask_about_all(kernel);
+	if (!file || !(event->mask & IN_CLOSE))
 		return;
 	file->opens--;
-	writers = file->mode & UB_FILE_WRITE ? open_for_writing(file->memfd) : -1;
-	if (writers == 0 || (writers < 0 && file->opens <= 0))
+	if (is_closed(file))
 		drop(file);
+	else
+		ask_later(kernel, file);
 }
 
 static void inotify_ready(void *opaque, u32 events)
@@ -323,6 +370,7 @@ void ub_files_exit(struct ub_kernel *kernel)
 	for (u32 i = 0; i < UB_FILE_BUCKETS; i++)
 		while (kernel->files[i])
 			drop(kernel->files[i]);
+	ub_timer_remove(kernel->ask_timer);
 	ub_watch_remove(kernel->inotify_watch);
 	if (kernel->inotify_fd >= 0)
 		close(kernel->inotify_fd);

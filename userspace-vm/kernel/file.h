@@ -26,7 +26,8 @@ struct ub_file {
 	/* ... or a memfd (not owned), reopened for the client. */
 	int memfd;
 	int watch_descriptor;
-	s64 opens; /* descriptions handed out less closes seen; a hint only */
+	s64 opens;	/* descriptions handed out less closes seen; a hint only */
+	bool ask_again; /* a close was told, though somebody still seemed to have it open */
 	/* Where the socket is a pipe instead: it holds a byte, so that its readers are ready. */
 	bool raised;
 };

@@ -63,6 +63,7 @@ struct ub_kernel {
 	u32 nr_files;
 	int inotify_fd;
 	struct ub_watch *inotify_watch;
+	struct ub_timer *ask_timer; /* asks once more whether memory is still open */
 	struct ub_pin *pins;
 	u32 nr_pins;
 	struct ub_object *dying; /* to be destroyed by the put that is at it */
