@@ -152,11 +152,57 @@ static void test_runs(void **state)
 	assert_true(harness_wait_objects(&h, 0));
 }
 
+/* By way of a program array, as far as Linux lets it. */
+static void tail_calls(void **state)
+{
+	u64 ctx[1] = { 7 };
+	u32 retval, key = 1;
+	int array = harness_map(&h, BPF_MAP_TYPE_PROG_ARRAY, 4, 4, 2, 0);
+	const struct bpf_insn calls[] = {
+		INSN(.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 6, .src_reg = 1),
+		INSN(.code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = 7, .src_reg = 1),
+		INSN(.code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = 7, .imm = 1),
+		INSN(.code = BPF_STX | BPF_MEM | BPF_DW, .dst_reg = 1, .src_reg = 7),
+		INSN(.code = BPF_LD | BPF_IMM | BPF_DW, .dst_reg = 2, .src_reg = BPF_PSEUDO_MAP_FD,
+		     .imm = array),
+		INSN(.code = 0),
+		INSN(.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 3, .imm = 1),
+		INSN(.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_tail_call),
+		INSN(.code = BPF_ALU64 | BPF_MOV | BPF_X, .dst_reg = 0, .src_reg = 7),
+		EXIT,
+	};
+	const struct bpf_insn ends[] = {
+		INSN(.code = BPF_LDX | BPF_MEM | BPF_DW, .dst_reg = 0, .src_reg = 1),
+		INSN(.code = BPF_ALU64 | BPF_ADD | BPF_K, .dst_reg = 0, .imm = 1000),
+		EXIT,
+	};
+	int caller = harness_prog(&h, BPF_PROG_TYPE_RAW_TRACEPOINT, 0, calls, ub_array_size(calls));
+	int callee = harness_prog(&h, BPF_PROG_TYPE_RAW_TRACEPOINT, 0, ends, ub_array_size(ends));
+	union bpf_attr attr = { .map_fd = (u32)array, .key = (u64)&key, .value = (u64)&callee };
+
+	assert_true(array >= 0 && caller >= 0 && callee >= 0);
+	assert_int_equal(test_run(caller, ctx, sizeof(ctx), &retval), 0);
+	assert_int_equal(retval, 8);
+	assert_int_equal(harness_bpf(&h, BPF_MAP_UPDATE_ELEM, &attr, sizeof(attr)), 0);
+	assert_int_equal(test_run(caller, ctx, sizeof(ctx), &retval), 0);
+	assert_int_equal(retval, 1008);
+	/* Itself: 33 times more. */
+	attr.value = (u64)&caller;
+	assert_int_equal(harness_bpf(&h, BPF_MAP_UPDATE_ELEM, &attr, sizeof(attr)), 0);
+	assert_int_equal(test_run(caller, ctx, sizeof(ctx), &retval), 0);
+	assert_int_equal(retval, 7 + 34);
+	close(caller);
+	close(callee);
+	close(array);
+	assert_true(harness_wait_objects(&h, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(on_a_clock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_runs, setup, teardown),
+		cmocka_unit_test_setup_teardown(tail_calls, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -474,8 +474,8 @@ static void map_changed(void *opaque, struct ub_kernel_map *map)
 			continue;
 		target->stale = true;
 		target->dirty = true;
-		/* What fails here is tried again, and said, by the next flush. */
-		(void)ub_daemon_target_update(target, NULL);
+		if (ub_daemon_target_update(target, NULL))
+			continue; /* dirty still: tried again, and said, by the next flush */
 	}
 }
 

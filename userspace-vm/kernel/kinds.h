@@ -109,6 +109,15 @@ struct ub_kprog {
 	u32 nr_line_info;
 };
 
+/* A program and all that tail calls lead to from it at this moment: no references are held. */
+struct ub_reach {
+	u32 nr;
+	struct ub_kprog *progs[256]; /* further ones are as good as not there */
+};
+void ub_kprog_reach(struct ub_kprog *prog, struct ub_reach *reach);
+/* Index of the program in slot @slot of a PROG_ARRAY, or -1: none that may be called from there. */
+int ub_reach_slot(const struct ub_reach *reach, const struct ub_kernel_map *map, u32 slot);
+
 static inline struct ub_kprog *ub_to_prog(struct ub_object *object)
 {
 	return ub_container_of(object, struct ub_kprog, object);

@@ -321,3 +321,43 @@ bool ub_kernel_map_program(const struct ub_kernel_map *map, u32 index, struct ub
 					.maps = prog->maps };
 	return true;
 }
+
+/* Linux refuses what does not fit: such a program does not know the context. */
+int ub_reach_slot(const struct ub_reach *reach, const struct ub_kernel_map *map, u32 slot)
+{
+	const struct ub_program *first = reach->progs[0]->program;
+	const struct ub_kprog *prog = map->slots[slot] ? ub_to_prog(map->slots[slot]) : NULL;
+
+	if (!prog || prog->program->type != first->type ||
+	    prog->program->sleepable != first->sleepable)
+		return -1;
+	for (u32 i = 0; i < reach->nr; i++)
+		if (reach->progs[i] == prog)
+			return (int)i;
+	return -1;
+}
+
+static void reach_array(struct ub_reach *reach, const struct ub_kernel_map *map)
+{
+	const struct ub_program *first = reach->progs[0]->program;
+
+	for (u32 slot = 0; slot < map->nr_slots && reach->nr < ub_array_size(reach->progs);
+	     slot++) {
+		struct ub_kprog *prog = map->slots[slot] ? ub_to_prog(map->slots[slot]) : NULL;
+
+		if (prog && prog->program->type == first->type &&
+		    prog->program->sleepable == first->sleepable &&
+		    ub_reach_slot(reach, map, slot) < 0)
+			reach->progs[reach->nr++] = prog;
+	}
+}
+
+void ub_kprog_reach(struct ub_kprog *prog, struct ub_reach *reach)
+{
+	reach->progs[0] = prog;
+	reach->nr = 1;
+	for (u32 i = 0; i < reach->nr; i++)
+		for (u32 m = 0; m < reach->progs[i]->nr_maps; m++)
+			if (reach->progs[i]->maps[m]->map.attr.type == BPF_MAP_TYPE_PROG_ARRAY)
+				reach_array(reach, reach->progs[i]->maps[m]);
+}

@@ -147,11 +147,50 @@ static int find_inner_maps(const struct ub_kernel_map *outer, struct ub_map *map
 	return 0;
 }
 
-static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_event_ring *ring,
-		   u64 cookie)
+static int compile(const struct ub_kprog *prog, const u64 *helpers, struct ub_jitted **jitted)
+{
+	struct ub_map *maps[UB_MAX_USED_MAPS];
+	struct ub_reason why;
+
+	for (u32 i = 0; i < prog->nr_maps; i++) {
+		int err = find_inner_maps(prog->maps[i], &prog->maps[i]->map);
+
+		if (err)
+			return err;
+		maps[i] = &prog->maps[i]->map;
+	}
+	return ub_jitted_create(&prog->code, helpers, maps, jitted, &why);
+}
+
+/* Program arrays: what is in them now. */
+static int fill_arrays(const struct ub_kprog *prog, const struct ub_reach *reach,
+		       struct ub_jitted *const *jitted)
+{
+	for (u32 i = 0; i < prog->nr_maps; i++) {
+		struct ub_kernel_map *array = prog->maps[i];
+
+		if (array->map.attr.type != BPF_MAP_TYPE_PROG_ARRAY || array->map.inner)
+			continue;
+		array->map.inner = calloc(array->map.nr_inner, sizeof(*array->map.inner));
+		if (!array->map.inner)
+			return -ENOMEM;
+		for (u32 slot = 0; slot < array->nr_slots; slot++) {
+			int index = ub_reach_slot(reach, array, slot);
+
+			if (index >= 0)
+				array->map.inner[slot] =
+					(struct ub_map *)ub_jitted_entry(jitted[index]);
+		}
+	}
+	return 0;
+}
+
+static int prepare(struct inside *in, struct ub_kprog *prog, struct ub_event_ring *ring, u64 cookie)
 {
 	static u64 helpers[UB_MAX_HELPER];
-	struct ub_reason why;
+	static struct ub_jitted *jitted[ub_array_size(((struct ub_reach *)0)->progs)];
+	static struct ub_reach reach;
+	int err = 0;
 
 	memset(in, 0, sizeof(*in));
 	for (u32 i = 0; i < UB_MAX_HELPER; i++) {
@@ -159,13 +198,8 @@ static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_eve
 
 		helpers[i] = helper ? (u64)helper->fn : 0;
 	}
-	for (u32 i = 0; i < prog->nr_maps; i++) {
-		int err = find_inner_maps(prog->maps[i], &prog->maps[i]->map);
-
-		if (err)
-			return err;
+	for (u32 i = 0; i < prog->nr_maps; i++)
 		in->maps[i] = &prog->maps[i]->map;
-	}
 	in->prog = prog;
 	in->process = (struct ub_process) { .size = sizeof(in->process),
 					    .nr_cpus = prog->object.kernel->nr_cpus,
@@ -176,7 +210,13 @@ static int prepare(struct inside *in, const struct ub_kprog *prog, struct ub_eve
 					    .events = ring,
 					    .own_pidns_same = 1 };
 	in->link = (struct ub_link_info) { .cookie = cookie, .prog_id = prog->object.id };
-	return ub_jitted_create(&prog->code, helpers, in->maps, &in->jitted, &why);
+	ub_kprog_reach(prog, &reach);
+	for (u32 i = 0; i < reach.nr && !err; i++)
+		err = compile(reach.progs[i], helpers, &jitted[i]);
+	for (u32 i = 0; i < reach.nr && !err; i++)
+		err = fill_arrays(reach.progs[i], &reach, jitted);
+	in->jitted = jitted[0];
+	return err;
 }
 
 static u64 run_once(struct inside *in, void *ctx, u32 cpu)
@@ -234,11 +274,15 @@ static bool is_alive(void *opaque, u64 tid)
 	return !worker->dead;
 }
 
-static bool may_output_to(const struct ub_kprog *prog, u32 map_id)
+static bool may_output_to(struct ub_kprog *prog, u32 map_id)
 {
-	for (u32 i = 0; i < prog->nr_maps; i++)
-		if (prog->maps[i]->object.id == map_id)
-			return true;
+	struct ub_reach reach;
+
+	ub_kprog_reach(prog, &reach);
+	for (u32 i = 0; i < reach.nr; i++)
+		for (u32 m = 0; m < reach.progs[i]->nr_maps; m++)
+			if (reach.progs[i]->maps[m]->object.id == map_id)
+				return true;
 	return false;
 }
 
@@ -403,9 +447,8 @@ struct test_run {
 	u8 ctx[] __attribute__((aligned(16)));
 };
 
-static void __attribute__((noreturn))
-test_run_inside(struct test_run *test, const struct ub_kprog *prog, struct ub_event_ring *ring,
-		u32 repeat)
+static void __attribute__((noreturn)) test_run_inside(struct test_run *test, struct ub_kprog *prog,
+						      struct ub_event_ring *ring, u32 repeat)
 {
 	struct inside in;
 	u64 start, total;
@@ -444,7 +487,7 @@ static bool dead_after_run(void *opaque, u64 tid)
 }
 
 /* What a test run put out (bpftrace's BEGIN prints that way). */
-static void deliver_all(const struct ub_kprog *prog, struct ub_event_ring *ring)
+static void deliver_all(struct ub_kprog *prog, struct ub_event_ring *ring)
 {
 	struct ub_event_reader *reader = ub_event_reader_new(ring, UB_EVENT_RING_SIZE);
 	struct ub_event event;

@@ -97,6 +97,28 @@ static void ask(struct victim *victim, const char *what, char *answer, int size)
 		die("the process is gone");
 }
 
+/* Mappings of ours, waited for while there are any: a thread may still be on its way out of one. */
+static int mappings_left(const struct victim *victim)
+{
+	char path[64], line[512];
+	int left = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", victim->pid);
+	for (int i = 0; i < PATIENCE_MS / 10; i++) {
+		FILE *maps = fopen(path, "re");
+
+		if (!maps)
+			die(path);
+		for (left = 0; fgets(line, sizeof(line), maps);)
+			left += strstr(line, "ubpf-run:") != NULL;
+		fclose(maps);
+		if (!left)
+			break;
+		usleep(10000);
+	}
+	return left;
+}
+
 /* --- records ---------------------------------------------------------------------------------- */
 
 static int on_record(void *ctx, void *data, size_t size)
@@ -375,6 +397,7 @@ static void run(struct victim *victim, struct bpf_object *object, struct bpf_pro
 		printf("-- change %d\n", step);
 	}
 	bpf_link__destroy(link);
+	printf("mappings left: %d\n", mappings_left(victim));
 	ring_buffer__free(readers.ring);
 	perf_buffer__free(readers.perf);
 }
