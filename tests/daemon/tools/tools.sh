@@ -228,12 +228,14 @@ test_bpftrace_interval() {
 
 # A sampling timer on every CPU.
 test_bpftrace_profile() {
-	local backend
+	local backend every=$(((1 << $(nproc)) - 1))
 	command -v bpftrace >/dev/null || skip "no bpftrace"
 	for backend in kernel userspace; do
 		start_victim 1
-		tool $backend bpftrace -B line -e 'profile:hz:50 { @seen[cpu] = count(); @all++; }
-			interval:ms:200 { if (@all >= 20) { exit(); } } END { clear(@all); }'
+		# Until every CPU was seen, which may take a busy one a while, but at most 30 s.
+		tool $backend bpftrace -B line -e 'profile:hz:50 { @seen[cpu] = count(); @cpus = @cpus | (1 << cpu); }
+			interval:ms:200 { @rounds++; if (@cpus == '$every' || @rounds > 150) { exit(); } }
+			END { clear(@cpus); clear(@rounds); }'
 		wait "$tool_pid" || fail "$backend: exit status $?"
 		end_victim
 		sed -n 's/^\(@seen\[[0-9]*\]\): [1-9][0-9]*$/\1/p' "$dir/tool-$backend.out" |
