@@ -271,7 +271,8 @@ static void find_origins(const struct random_program *p, const struct ub_program
 
 /*
  * Whether what was refused is a pointer taken for a number, which may come from a slot that another way left with
- * any bytes at all. It tells the program an address; Linux does not mind that in privileged programs.
+ * any bytes at all. It tells the program an address; Linux does not mind that in privileged programs. What
+ * the unpruned walk then refuses is arithmetic that a number may do and a pointer may not.
  */
 static bool is_leak(void)
 {
@@ -279,6 +280,7 @@ static bool is_leak(void)
 
 	return strstr(text, "invalid size of register fill") ||
 	       strstr(text, "subtract pointer from scalar") ||
+	       strstr(text, "pointer be out of bounds") ||
 	       (strstr(text, "prohibited") && !strstr(text, "_or_null"));
 }
 
