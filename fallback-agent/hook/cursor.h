@@ -44,35 +44,37 @@ static inline u64 ub_cursor_fixed(struct ub_cursor *c, u32 size)
 	return value;
 }
 
-static inline u64 ub_cursor_uleb(struct ub_cursor *c)
+/* The bits of a LEB128 number, how many there are in @bits, and its last byte in @last (DWARF 5, 7.6). */
+static inline u64 ub_cursor_leb(struct ub_cursor *c, u32 *bits, u8 *last)
 {
 	u64 value = 0;
-	u32 shift = 0;
-	u8 byte;
 
+	*bits = 0;
 	do {
-		byte = (u8)ub_cursor_fixed(c, 1);
-		if (shift < 64)
-			value |= (u64)(byte & 0x7f) << shift;
-		shift += 7;
-	} while ((byte & 0x80) && !c->bad);
+		*last = (u8)ub_cursor_fixed(c, 1);
+		if (*bits < 64)
+			value |= (u64)(*last & 0x7f) << *bits;
+		*bits += 7;
+	} while ((*last & 0x80) && !c->bad);
 	return value;
+}
+
+static inline u64 ub_cursor_uleb(struct ub_cursor *c)
+{
+	u32 bits;
+	u8 last;
+
+	return ub_cursor_leb(c, &bits, &last);
 }
 
 static inline s64 ub_cursor_sleb(struct ub_cursor *c)
 {
-	u64 value = 0;
-	u32 shift = 0;
-	u8 byte;
+	u32 bits;
+	u8 last;
+	u64 value = ub_cursor_leb(c, &bits, &last);
 
-	do {
-		byte = (u8)ub_cursor_fixed(c, 1);
-		if (shift < 64)
-			value |= (u64)(byte & 0x7f) << shift;
-		shift += 7;
-	} while ((byte & 0x80) && !c->bad);
-	if (shift < 64 && (byte & 0x40))
-		value |= ~0ull << shift;
+	if (bits < 64 && (last & 0x40))
+		value |= ~0ull << bits;
 	return (s64)value;
 }
 

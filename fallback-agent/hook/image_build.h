@@ -148,7 +148,7 @@ u64 ub_image_zone_bound(const struct ub_image_build *build);
 /* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to
  * @trampoline. -ENOSPC. */
 int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site,
-			      const u8 *following, u64 trampoline, u64 *stub);
+			      const u8 *following, u64 trampoline, u64 *landing);
 /* The pages become parts of the image. */
 int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
 

@@ -386,9 +386,9 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 	};
 	memcpy(site->old, bytes, site->len);
 	if (w->plan->tactic == UB_TACTIC_PUN) {
-		u64 stub;
+		u64 landing;
 
-		err = ub_pun_place(build, site, bytes + site->len, trampoline, &stub);
+		err = ub_pun_place(build, site, bytes + site->len, trampoline, &landing);
 		if (err == -ENOSPC) {
 			image->nr_sites--;
 			if (refuse_window(w))
@@ -399,7 +399,7 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 				"jumped to, and there is no free memory where a jump that "
 				"overlaps it could lead");
 		}
-		return err ? err : add_move_out(build, stub, address, false);
+		return err ? err : add_move_out(build, landing, address, false);
 	}
 	site->new[0] = 0xe9;
 	memcpy(site->new + 1, &rel, sizeof(rel));

@@ -59,8 +59,8 @@ static int add_page(struct ub_image_build *build, u64 address, struct ub_image_p
 	return 0;
 }
 
-/* A stub in @page at an address in [@low, @high], if there is room. */
-static bool put(struct ub_image_pun_page *page, u64 low, u64 high, u64 trampoline, u64 *stub)
+/* A landing in @page at an address in [@low, @high], if there is room. */
+static bool put(struct ub_image_pun_page *page, u64 low, u64 high, u64 trampoline, u64 *landing)
 {
 	static const u8 jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
 	const u64 start = page->address;
@@ -77,19 +77,19 @@ static bool put(struct ub_image_pun_page *page, u64 low, u64 high, u64 trampolin
 		memcpy(page->bytes + at + sizeof(jump), &trampoline, 8);
 		for (u64 i = at; i < at + STUB; i++)
 			page->used[i / 64] |= 1ull << i % 64;
-		*stub = start + at;
+		*landing = start + at;
 		return true;
 	}
 	return false;
 }
 
-/* Takes an address in [@low, @high] for a stub. */
-static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline, u64 *stub)
+/* Takes an address in [@low, @high] for a landing. */
+static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline, u64 *landing)
 {
 	u32 tries = 0;
 
 	for (u32 i = 0; i < build->nr_pun_pages; i++)
-		if (put(&build->pun_pages[i], low, high, trampoline, stub))
+		if (put(&build->pun_pages[i], low, high, trampoline, landing))
 			return 0;
 	for (u64 page_at = low & ~(PAGE - 1); page_at <= high && tries < MAX_TRIES; tries++) {
 		if (!find_page(build, page_at) &&
@@ -99,7 +99,7 @@ static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline,
 
 			if (err)
 				return err;
-			if (put(page, low, high, trampoline, stub))
+			if (put(page, low, high, trampoline, landing))
 				return 0;
 		}
 		/* A long range is looked at here and there. */
@@ -111,7 +111,7 @@ static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline,
 }
 
 int ub_pun_place(struct ub_image_build *build, struct ub_site *site, const u8 *following,
-		 u64 trampoline, u64 *stub)
+		 u64 trampoline, u64 *landing)
 {
 	for (u32 prefixes = 0; prefixes < site->len; prefixes++) {
 		const u32 nr_free = site->len - 1 - prefixes;
@@ -124,12 +124,12 @@ int ub_pun_place(struct ub_image_build *build, struct ub_site *site, const u8 *f
 			low_rel |= (u32)following[i - nr_free] << 8 * i;
 		low = end + (u64)(s64)(s32)low_rel;
 		high = low + ((1ull << 8 * nr_free) - 1);
-		err = take(build, low, high, trampoline, stub);
+		err = take(build, low, high, trampoline, landing);
 		if (err == -ENOSPC)
 			continue;
 		if (err)
 			return err;
-		rel = (u32)(*stub - end);
+		rel = (u32)(*landing - end);
 		memset(site->new, 0x2e, prefixes);
 		site->new[prefixes] = 0xe9;
 		memcpy(site->new + prefixes + 1, &rel, nr_free);

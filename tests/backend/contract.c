@@ -14,11 +14,10 @@
 #include <cmocka.h>
 
 #include <common/cleanup.h>
-#include <daemon/daemon.h>
 
+#include "enter.h"
 #include "link_manager.h"
 #include "map_dump.h"
-#include "output.h"
 #include "residue.h"
 #include "victim.h"
 
@@ -398,23 +397,10 @@ int main(int argc, char **argv)
 	struct ub_reason why = { 0 };
 	int err, failed;
 
-	/* The client starts the daemon by executing the program that it is in. */
-	if (argc == 3 && !strcmp(argv[1], "--daemon"))
-		return ub_daemon_main((int)strtol(argv[2], NULL, 10));
-	backend = argc == 2 ? ub_backend_find(argv[1]) : NULL;
-	if (!backend) {
-		fprintf(stderr, "usage: contract kernel|userspace\n");
-		return 2;
-	}
-	ub_libbpf_log(0);
-	signal(SIGPIPE, SIG_IGN);
-	err = backend->enter(&why);
-	if (err == -EPERM && backend == &ub_backend_kernel) {
-		printf("skip: %s\n", why.text);
-		return 77;
-	}
-	if (!err)
-		err = ub_programs_load("malloc", NULL, 0, &programs, &why);
+	err = enter_backend(argc, argv, &backend);
+	if (err >= 0)
+		return err;
+	err = ub_programs_load("malloc", NULL, 0, &programs, &why);
 	if (err) {
 		fprintf(stderr, "%s\n", why.text);
 		return 1;

@@ -17,10 +17,9 @@
 #include <bpf/bpf.h>
 
 #include <common/cleanup.h>
-#include <daemon/daemon.h>
 
 #include "backend.h"
-#include "output.h"
+#include "enter.h"
 #include "symbol.h"
 #include "victim.h"
 
@@ -170,28 +169,11 @@ int main(int argc, char **argv)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_each_place_with_its_cookie),
 	};
-	struct ub_reason why = { 0 };
 	int err, failed;
 
-	/* The client starts the daemon by executing the program that it is in. */
-	if (argc == 3 && !strcmp(argv[1], "--daemon"))
-		return ub_daemon_main((int)strtol(argv[2], NULL, 10));
-	backend = argc == 2 ? ub_backend_find(argv[1]) : NULL;
-	if (!backend) {
-		fprintf(stderr, "usage: multi kernel|userspace\n");
-		return 2;
-	}
-	ub_libbpf_log(0);
-	signal(SIGPIPE, SIG_IGN);
-	err = backend->enter(&why);
-	if (err == -EPERM && backend == &ub_backend_kernel) {
-		printf("skip: %s\n", why.text);
-		return 77;
-	}
-	if (err) {
-		fprintf(stderr, "%s\n", why.text);
-		return 1;
-	}
+	err = enter_backend(argc, argv, &backend);
+	if (err >= 0)
+		return err;
 	err = load();
 	if (err == -EINVAL && backend == &ub_backend_kernel) {
 		printf("skip: this kernel has no uprobe_multi links (Linux 6.6 has)\n");

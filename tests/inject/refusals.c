@@ -38,26 +38,41 @@ static pid_t find_kernel_thread(void)
 	return !stat("/proc/2/exe", &st) ? 0 : 2;
 }
 
+/* A process called @name that traces @pid for @us, or until it is killed (0). */
+static pid_t start_tracer(const char *name, pid_t pid, useconds_t us)
+{
+	int p[2];
+	char byte;
+	pid_t tracer;
+
+	check(!pipe(p), "pipe");
+	tracer = fork();
+	if (!tracer) {
+		prctl(PR_SET_NAME, name);
+		byte = ptrace(PTRACE_SEIZE, pid, 0, 0) ? 'n' : 'y';
+		if (write(p[1], &byte, 1) == 1) {
+			if (us)
+				usleep(us);
+			else
+				pause();
+		}
+		_exit(0);
+	}
+	check(read(p[0], &byte, 1) == 1 && byte == 'y', "cannot trace");
+	close(p[0]);
+	close(p[1]);
+	return tracer;
+}
+
 static void traced(void)
 {
 	struct victim v;
 	struct ub_image *image;
 	pid_t tracer;
-	int p[2];
-	char byte;
 
 	victim_start(&v, "-d", "1000", NULL);
 	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
-	check(!pipe(p), "pipe");
-	tracer = fork();
-	if (!tracer) {
-		prctl(PR_SET_NAME, "debugger");
-		byte = ptrace(PTRACE_SEIZE, v.pid, 0, 0) ? 'n' : 'y';
-		if (write(p[1], &byte, 1) == 1)
-			pause();
-		_exit(0);
-	}
-	check(read(p[0], &byte, 1) == 1 && byte == 'y', "cannot trace");
+	tracer = start_tracer("debugger", v.pid, 0);
 	refused("traced", v.pid, image, -EBUSY, "debugger (pid ");
 	kill(tracer, SIGKILL);
 	waitpid(tracer, NULL, 0);
@@ -73,26 +88,13 @@ static void held_by_ours(void)
 	struct victim v;
 	struct ub_image *image;
 	pid_t tracer;
-	int p[2];
-	char byte;
 
 	victim_start(&v, "-d", "1000", NULL);
 	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
-	check(!pipe(p), "pipe");
-	tracer = fork();
-	if (!tracer) {
-		prctl(PR_SET_NAME, "ubpf-guard");
-		byte = ptrace(PTRACE_SEIZE, v.pid, 0, 0) ? 'n' : 'y';
-		if (write(p[1], &byte, 1) == 1)
-			usleep(100000);
-		_exit(0);
-	}
-	check(read(p[0], &byte, 1) == 1 && byte == 'y', "cannot trace");
+	tracer = start_tracer("ubpf-guard", v.pid, 100000);
 	must_replace(&v, NULL, image, NULL);
 	waitpid(tracer, NULL, 0);
 	must_replace(&v, image, NULL, NULL);
-	close(p[0]);
-	close(p[1]);
 	ub_image_free(image);
 	victim_end(&v);
 }
