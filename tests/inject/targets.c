@@ -300,7 +300,7 @@ static void seccomp_after_attach(void)
 	/* Root can finish it. */
 	if (!geteuid()) {
 		struct ub_reason why = { "" };
-		int err = ub_surgeon_repair(v.pid, &why);
+		int err = ub_surgeon_repair(v.pid, false, &why);
 
 		check(err >= 0, "repair: %s (%d)", why.text, err);
 		end_well(&v);
