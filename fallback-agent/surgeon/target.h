@@ -179,6 +179,11 @@ int __must_check ub_deliver_signal(struct ub_target *t, struct ub_thread *thread
 void ub_watchdog_start(struct ub_report *report, u32 ms);
 void ub_watchdog_stop(void);
 
+/* --- sharing.c ----------------------------------------------------------------------------- */
+
+/* Whether both run in the same memory: 1, 0, -ESRCH, or another -errno if that can't be known. */
+int __must_check ub_same_memory(pid_t a, pid_t b);
+
 /* --- restart.c ----------------------------------------------------------------------------- */
 
 /* Has the system call restarted that our stop of @thread made return EINTR. */
