@@ -26,6 +26,7 @@ const struct ub_bundled ub_bundled[] = {
 		.help = "histogram of how long calls of LIB:FUNCTION take (default libc:malloc)",
 		.elf = funclatency_bpf__elf_bytes,
 		.default_args = { "libc:malloc" },
+		.working_map = "entered",
 		.timed_maps = { "nanoseconds" },
 	},
 	{

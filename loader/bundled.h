@@ -3,7 +3,7 @@
  * The programs that come with ubpf-run (bpf/NAME.bpf.c), and how their maps are shown.
  *
  * To add one: write bpf/NAME.bpf.c, name it in bpf/CMakeLists.txt, and add a row in bundled.c.
- * Without a `print`, its maps are shown generally, by their BTF.
+ * Without a `pid_map`, its maps are shown generally, by their BTF.
  */
 #ifndef UB_LOADER_BUNDLED_H
 #define UB_LOADER_BUNDLED_H
@@ -22,6 +22,8 @@ struct ub_bundled {
 	 */
 	const char *pid_map;
 	const char *pid_label;
+	/* What it keeps between two hits: `map dump` shows it, a session does not. */
+	const char *working_map;
 	/* compare: maps whose values depend on time; only their totals are compared. */
 	const char *timed_maps[4];
 };

@@ -23,7 +23,7 @@ static const struct command {
 	int (*run)(struct ub_options *options, int argc, char **argv);
 	const char *help;
 } commands[] = {
-	{ "run", cmd_run, "load PROGRAM, attach to the PIDs (or start CMD), print until Ctrl-C" },
+	{ "run", cmd_run, "load PROGRAM, attach to PIDs or start CMD, print until Ctrl-C" },
 	{ "load", cmd_load, "load PROGRAM and wait: processes come and go with attach, detach" },
 	{ "attach", cmd_attach, "attach the running session's programs to PID" },
 	{ "detach", cmd_detach, "take the programs out again" },

@@ -116,7 +116,7 @@ static int compare_entries(const void *a, const void *b)
 	return strcmp(json_object_to_json_string(x), json_object_to_json_string(y));
 }
 
-struct json_object *ub_map_to_json(const struct bpf_map *map, const struct btf *btf)
+static struct json_object *map_to_json(const struct bpf_map *map, const struct btf *btf)
 {
 	u32 key_size = bpf_map__key_size(map);
 	u32 nr_cpus = (u32)libbpf_num_possible_cpus();
@@ -164,7 +164,16 @@ struct json_object *ub_maps_to_json(const struct ub_programs *programs)
 
 		if (can_be_dumped(map) && !strstr(name, ".rodata") && !strstr(name, ".kconfig") &&
 		    strncmp(name, "__bpf_usdt", 10))
-			json_object_object_add(maps, name, ub_map_to_json(map, btf));
+			json_object_object_add(maps, name, map_to_json(map, btf));
 	}
+	return maps;
+}
+
+struct json_object *ub_results_to_json(const struct ub_programs *programs)
+{
+	struct json_object *maps = ub_maps_to_json(programs);
+
+	if (programs->bundled && programs->bundled->working_map)
+		json_object_object_del(maps, programs->bundled->working_map);
 	return maps;
 }

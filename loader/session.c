@@ -88,10 +88,12 @@ static int block_signals(struct ub_session *session, struct ub_reason *why)
 
 	sigemptyset(&set);
 	for (size_t i = 0; i < ub_array_size(ends); i++) {
-		/* A script's background job starts with some of them ignored, and signalfd never
-		 * sees those. */
-		signal(ends[i], SIG_DFL);
-		sigaddset(&set, ends[i]);
+		/* A script's background job starts with some of them ignored, which signalfd would
+		 * honour. Only nohup means it. */
+		if (signal(ends[i], SIG_DFL) == SIG_IGN && ends[i] == SIGHUP)
+			signal(SIGHUP, SIG_IGN);
+		else
+			sigaddset(&set, ends[i]);
 	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	session->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

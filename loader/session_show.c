@@ -140,7 +140,7 @@ static void show_histogram(struct json_object *slots)
 
 static void show_maps(const struct ub_session *session)
 {
-	struct json_object *maps = ub_maps_to_json(session->programs);
+	struct json_object *maps = ub_results_to_json(session->programs);
 
 	if (session->options->json) {
 		struct json_object *object = event(session, "maps");
@@ -218,7 +218,7 @@ void ub_session_show_summary(const struct ub_session *session)
 
 		json_object_object_add(object, "backend",
 				       json_object_new_string(session->options->backend->name));
-		json_object_object_add(object, "maps", ub_maps_to_json(session->programs));
+		json_object_object_add(object, "maps", ub_results_to_json(session->programs));
 		json_object_object_add(object, "lost_events",
 				       json_object_new_uint64(session->nr_lost));
 		if (session->options->command)

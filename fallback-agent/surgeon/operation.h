@@ -19,8 +19,9 @@ struct ub_operation {
 	int pidfd;
 	const struct ub_image *old;
 	const struct ub_image *new;
-	bool partial;  /* old may have been mapped in part only */
-	bool replaced; /* old has been replaced by another image that stays */
+	bool own_filter; /* as struct ub_image_request says */
+	bool partial;	 /* old may have been mapped in part only */
+	bool replaced;	 /* old has been replaced by another image that stays */
 };
 
 /* An image read from a target's site table. */

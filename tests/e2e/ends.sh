@@ -50,3 +50,17 @@ for signal in INT TERM HUP KILL; do
 	tell stops calls 10 >/dev/null
 	no_residue stops "$pid"
 done
+
+# Under nohup it outlives the terminal.
+start under-nohup nohup "$ubpf_run" "--$backend" load malloc
+wait_line "$tmp/under-nohup.err" 'loaded on the'
+kill -HUP "$last"
+for attach in 1 2; do
+	ubpf attach "$pid" >/dev/null || fail "attach $attach under nohup"
+	tell stops calls 10 >/dev/null
+	expect_count "$pid" $((40 * attach))
+	ubpf detach "$pid" >/dev/null || fail "detach $attach under nohup"
+done
+kill -TERM "$last"
+wait_end "$last"
+no_residue stops "$pid"
