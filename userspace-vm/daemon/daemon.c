@@ -29,7 +29,6 @@
 
 #include <common/cleanup.h>
 #include <daemon/procfs.h>
-#include <surgeon/surgeon.h>
 
 #include "targets.h"
 
@@ -241,11 +240,6 @@ static int watch_signals(struct ub_daemon *daemon)
 	return daemon->signal_watch ? 0 : -errno;
 }
 
-static bool is_client(void *opaque, pid_t pid)
-{
-	return ub_daemon_listener_has(opaque, pid);
-}
-
 static int daemon_init(struct ub_daemon *daemon)
 {
 	struct rlimit files;
@@ -269,7 +263,6 @@ static int daemon_init(struct ub_daemon *daemon)
 	err = watch_signals(daemon);
 	if (err)
 		return err;
-	ub_surgeon_set_clients(is_client, daemon);
 	daemon->trace = ub_daemon_trace_new(daemon->loop);
 	daemon->targets = ub_daemon_targets_new(daemon);
 	if (!daemon->trace || !daemon->targets)

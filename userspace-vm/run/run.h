@@ -40,7 +40,7 @@ struct ub_process {
 	s32 tid_shift;	/* unused unless pid namespaces differ: see tid_map */
 	u64 vdso_clock_gettime; /* address of __vdso_clock_gettime, or 0: use the system call */
 	u64 vdso_getcpu;	/* address of __vdso_getcpu, or 0 */
-	u32 no_syscalls;	/* nonzero: a filter may kill for system calls: make none */
+	u32 no_syscalls;	/* [daemon w] nonzero: a filter may kill for them: run/syscall.h */
 	u32 enabled;	/* [daemon w] zero: count and run nothing any more (detach has begun) */
 	u32 generation; /* [daemon w] counts images, for diagnosis */
 	u32 has_rseq;	/* fs base + rseq_offset holds struct rseq */
