@@ -69,9 +69,9 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 	__atomic_store_n(&image->process->enabled, enabled, __ATOMIC_SEQ_CST);
 }
 
-void ub_image_forbid_syscalls(const struct ub_image *image)
+void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid)
 {
-	__atomic_store_n(&image->process->no_syscalls, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&image->process->no_syscalls, forbid, __ATOMIC_SEQ_CST);
 }
 
 bool ub_image_forbids_syscalls(const struct ub_image *image)

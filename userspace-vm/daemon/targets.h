@@ -80,6 +80,7 @@ struct target {
 	struct ub_event_reader *reader;
 	struct ub_event_ring *ring;   /* what the reader reads */
 	u32 filters_round;	      /* in which it was looked at last */
+	u32 nr_passing_filters;	      /* as struct ub_surgery says */
 	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
 };
 
