@@ -67,12 +67,15 @@
 
 static int refuse_seccomp(const struct ub_target *t, struct ub_reason *why)
 {
-	if (!t->seccomp || ub_have_capability(CAP_SYS_ADMIN_NR))
+	if (!t->seccomp)
+		return ub_filter_on_us() ? ub_rehearse(why) : 0;
+	if (ub_may_suspend_filters())
 		return 0;
 	return ub_reason_set(
 		why, -EOPNOTSUPP,
-		"process %d is under a seccomp filter, which would kill it for our system calls: run "
-		"this as root (CAP_SYS_ADMIN), so that the filter can be suspended meanwhile",
+		"process %d is under a seccomp filter of its own, which would kill it for our system calls: "
+		"run this as root (CAP_SYS_ADMIN) outside of any container, so that the filter can be "
+		"suspended meanwhile",
 		t->pid);
 }
 

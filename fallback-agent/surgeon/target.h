@@ -143,6 +143,11 @@ int __must_check ub_target_write(const struct ub_target *t, u64 address, const v
 /* Whether the memory that was opened is still the process's. */
 bool ub_target_gone(const struct ub_target *t);
 
+/* --- rehearse.c ----------------------------------------------------------------------------- */
+
+/* 0, or -EOPNOTSUPP if the filters around us kill for what is done in targets. */
+int __must_check ub_rehearse(struct ub_reason *why);
+
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
@@ -162,6 +167,9 @@ bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
+/* Whether filters of a target may be suspended: PTRACE_O_SUSPEND_SECCOMP takes CAP_SYS_ADMIN and a tracer without
+ * any itself (kernel/ptrace.c). */
+bool ub_may_suspend_filters(void);
 /* Before all others on its CPU, as far as that is allowed. */
 void ub_prefer(pid_t tid);
 /* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */
