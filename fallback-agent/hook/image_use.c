@@ -26,8 +26,11 @@ void ub_image_free(struct ub_image *image)
 	free(image->moves_in);
 	free(image->moves_out);
 	free(image->semaphores);
-	if (image->counting)
+	if (image->counting) {
 		free(image->counting->link_ids);
+		free(image->counting->functions);
+		free(image->counting->continuations);
+	}
 	free(image->counting);
 	ub_image_tables_free(image->tables);
 	free(image);

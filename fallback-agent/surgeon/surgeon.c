@@ -250,7 +250,9 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 	}
 	if (op->old) {
 		t->replaced = true;
-		undone = ub_take_out(t, op->old, NULL, ips, &undo_why);
+		undone = ub_returns_hand_over(t, op->old, op->new, ips);
+		if (!undone)
+			undone = ub_take_out(t, op->old, NULL, ips, &undo_why);
 		if (!undone)
 			undone = ub_unmap(t, op->old, &undo_why);
 		t->report->again = undone != 0;

@@ -315,6 +315,9 @@ void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_im
 		     const struct ub_image *keep);
 /* diverts.c: puts back the return addresses that @image took over. */
 int __must_check ub_diverts_undo(struct ub_target *t, const struct ub_image *image);
+/* Hands what @old waits for to @new, which has taken its place: returns in flight. */
+int __must_check ub_returns_hand_over(struct ub_target *t, const struct ub_image *old,
+				      const struct ub_image *new, const struct ub_ips *ips);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
 bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		      const struct ub_thread *thread, bool elsewhere);
