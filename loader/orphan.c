@@ -14,5 +14,5 @@ int ub_orphan_clean(const struct ub_tracee *target, struct ub_reason *why)
 
 	if (found <= 0)
 		return found;
-	return ub_surgeon_repair(target->pid, why);
+	return ub_surgeon_repair(target->pid, false, why);
 }

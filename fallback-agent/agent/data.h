@@ -36,7 +36,7 @@ struct ub_thread_tails {
  * own copies of the stacks.
  */
 #define UB_MAX_DIVERTS	4096
-#define UB_MAX_CALLERS	256
+#define UB_MAX_CALLERS	255
 #define UB_DIVERT_ENTRY 16   /* bytes of code that each entry's place on the stack leads to */
 #define UB_DIVERT_BUSY	1ull /* in place: being filled */
 struct ub_divert {
@@ -56,6 +56,8 @@ struct ub_diverts {
 		u64 start;
 		u64 end;
 	} callers[UB_MAX_CALLERS];
+	u64 process; /* address of struct ub_process */
+	u64 reserved;
 	struct ub_divert entries[UB_MAX_DIVERTS];
 };
 

@@ -17,6 +17,9 @@
  *		hooks on the unwinders are gone
  *   longjmp	leaves an entry behind, which is used again when nothing else is free
  *   fork	the table is private memory, copied like the stacks
+ *   filters	where no system call may be made (run/syscall.h) only return addresses on the stack that
+ *		the thread was born with are taken over: others may be unmapped, which only the kernel
+ *		can tell
  *   others	only return addresses into files' code are taken over: run-time compilers may know
  *		their frames by them
  *
@@ -24,13 +27,14 @@
  * Freestanding. Other threads and signal handlers come in between anywhere; an entry belongs to who
  * set its place by compare-and-exchange, marked BUSY until the stack holds it.
  */
-#include <sys/syscall.h>
-
 #include <agent/data.h>
+#include <run/syscall.h>
 
 #define PROBES 16
 #define NEAR   (256u << 10)
 #define BUSY   UB_DIVERT_BUSY
+
+#define MAX_STACK (64ull << 20) /* of a thread, from its control block down */
 
 bool ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thread)
 	__attribute__((visibility("hidden")));
@@ -64,38 +68,56 @@ static bool may_divert(const struct ub_diverts *diverts, u64 address)
 	return low && address < diverts->callers[low - 1].end;
 }
 
-static long sys_call(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+/* In a forked child nobody knows what filters it puts itself under. */
+static bool may_ask_kernel(const struct ub_diverts *diverts)
 {
-	register u64 r10 __asm__("r10") = d;
-	register u64 r8 __asm__("r8") = e;
-	register u64 r9 __asm__("r9") = f;
-	long result;
+	const struct ub_process *process = (const struct ub_process *)diverts->process;
 
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return result;
+	return !ub_syscalls_forbidden(process) && *(const volatile u64 *)process->fork_page == 1;
 }
 
-/* What stands at @place, which may be gone. */
-static bool read_word(u64 place, u64 *value)
+/* Whether @place is on the stack that @thread was born with, and in use: there as long as the thread is. It
+ * ends at the control block, or is the first thread's. */
+static bool on_own_stack(const struct ub_diverts *diverts, u64 place, u64 thread)
 {
+	const struct ub_process *process = (const struct ub_process *)diverts->process;
+	const struct ub_safe_ranges *ranges = (const struct ub_safe_ranges *)process->safe_ranges;
+
+	if (place < thread && thread - place < MAX_STACK)
+		return true;
+	for (u32 i = 0; ranges && i < ranges->nr; i++)
+		if (place >= ranges->range[i].start && place < ranges->range[i].end)
+			return true;
+	return false;
+}
+
+/* What stands at @place, which may be gone. @sp: the stack in use; it is there from here on. */
+static bool read_word(const struct ub_diverts *diverts, u64 place, u64 sp, u64 thread, u64 *value)
+{
+	const struct ub_process *process = (const struct ub_process *)diverts->process;
 	struct {
 		u64 base;
 		u64 size;
 	} here = { (u64)value, 8 }, there = { place, 8 };
-	const u64 self = (u64)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	long self;
 
-	return sys_call(SYS_process_vm_readv, self, (u64)&here, 1, (u64)&there, 1, 0) == 8;
+	if (!may_ask_kernel(diverts)) {
+		if (place < sp || !on_own_stack(diverts, place, thread))
+			return false;
+		*value = *(const volatile u64 *)place;
+		return true;
+	}
+	self = ub_syscall(process, SYS_getpid, 0, 0, 0, 0, 0, 0);
+	return ub_syscall(process, SYS_process_vm_readv, (u64)self, (u64)&here, 1, (u64)&there, 1,
+			  0) == 8;
 }
 
 /* Left behind: its place holds something else by now, and no live entry stands before it. */
-static bool is_stale(const struct ub_diverts *diverts, u32 entry, u64 place)
+static bool is_stale(const struct ub_diverts *diverts, u32 entry, u64 place, u64 sp, u64 thread)
 {
 	u64 value = 0;
 
-	if (!read_word(place, &value))
+	if (!read_word(diverts, place, sp, thread, &value))
 		return false;
 	for (u32 hops = 0; hops < 16 && is_entry(diverts, value); hops++) {
 		const u32 next = (u32)((value - diverts->code) / UB_DIVERT_ENTRY);
@@ -107,7 +129,7 @@ static bool is_stale(const struct ub_diverts *diverts, u32 entry, u64 place)
 	return true;
 }
 
-static struct ub_divert *claim(struct ub_diverts *diverts, u64 place, u32 *number)
+static struct ub_divert *claim(struct ub_diverts *diverts, u64 place, u64 thread, u32 *number)
 {
 	const u32 hash = (u32)(place >> 3) * 0x9e3779b1u >> 20;
 
@@ -117,7 +139,8 @@ static struct ub_divert *claim(struct ub_diverts *diverts, u64 place, u32 *numbe
 			struct ub_divert *entry = &diverts->entries[n];
 			u64 old = __atomic_load_n(&entry->place, __ATOMIC_RELAXED);
 
-			if (old && (!pass || old & BUSY || !is_stale(diverts, n, old)))
+			if (old &&
+			    (!pass || old & BUSY || !is_stale(diverts, n, old, place, thread)))
 				continue;
 			if (!__atomic_compare_exchange_n(&entry->place, &old, place | BUSY, false,
 							 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
@@ -140,7 +163,10 @@ ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thr
 
 	if (__atomic_load_n(&diverts->closed, __ATOMIC_RELAXED) || !may_divert(diverts, *address))
 		return false;
-	entry = claim(diverts, place, &number);
+	/* Nobody could put back what is not sure to be there. */
+	if (!may_ask_kernel(diverts) && !on_own_stack(diverts, place, thread))
+		return false;
+	entry = claim(diverts, place, thread, &number);
 	if (!entry)
 		return false;
 	entry->original = *address;
@@ -191,7 +217,7 @@ ub_agent_undivert(struct ub_diverts *diverts, u64 sp, u64 thread, struct ub_hit_
 			u64 code = code_of(diverts, i);
 
 			if (place & BUSY || !may_be_above(entry, place, sp, thread) ||
-			    !read_word(place, &value) || value != code ||
+			    !read_word(diverts, place, sp, thread, &value) || value != code ||
 			    !__atomic_compare_exchange_n((u64 *)place, &code, entry->original,
 							 false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 				continue;

@@ -474,6 +474,7 @@ static int start_image(struct ub_image_build *build)
 	build->image = image;
 	image->pid = request->pid;
 	image->generation = request->generation;
+	image->own_filter = request->own_filter;
 	image->counting = calloc(1, sizeof(*image->counting));
 	if (!image->counting)
 		return -ENOMEM;

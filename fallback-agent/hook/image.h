@@ -82,6 +82,7 @@ struct ub_image_request {
 	u32 nr_cpus;
 	u64 tgid_in_client; /* for bpf_get_current_pid_tgid() */
 	u64 uid_gid;
+	bool own_filter; /* the process's first seccomp filter is the caller's and lets our calls pass */
 	int counters_fd; /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
 	u32 generation;
 	const struct ub_image *current; /* what the target holds now, or NULL */
@@ -113,5 +114,9 @@ u32 ub_image_table_get(const struct ub_image_table *table, u32 slot);
 void ub_image_table_clear(struct ub_image_table *table, u32 slot);
 /* Starts or stops counting at once, without touching the target: struct ub_process.enabled. */
 void ub_image_enable(struct ub_image *image, bool enabled);
+/* From now on nothing of ours makes a system call in the process: it is under a seccomp filter. Heap reads
+ * then fail with -EFAULT. Images are built so where a filter is there already. */
+void ub_image_forbid_syscalls(const struct ub_image *image);
+bool ub_image_forbids_syscalls(const struct ub_image *image);
 
 #endif

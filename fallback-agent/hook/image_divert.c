@@ -144,6 +144,7 @@ int ub_image_add_diverts(struct ub_image_build *build, struct ub_reason *why)
 	if (!diverts)
 		return -ENOMEM;
 	diverts->code = build->divert_code;
+	diverts->process = build->image->data_address;
 	fill_callers(build, diverts);
 	/* The entries are zero, as the rest of the file is. */
 	part.fd = ub_image_sealed(UB_NAME_PREFIX "returns", diverts,

@@ -83,6 +83,7 @@ struct ub_image_tables;
 struct ub_image {
 	pid_t pid;
 	u32 generation;
+	bool own_filter; /* as it was requested */
 
 	u32 nr_parts;
 	struct ub_part *parts; /* in the order in which they are mapped */

@@ -69,6 +69,16 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 	__atomic_store_n(&image->process->enabled, enabled, __ATOMIC_SEQ_CST);
 }
 
+void ub_image_forbid_syscalls(const struct ub_image *image)
+{
+	__atomic_store_n(&image->process->no_syscalls, 1, __ATOMIC_SEQ_CST);
+}
+
+bool ub_image_forbids_syscalls(const struct ub_image *image)
+{
+	return __atomic_load_n(&image->process->no_syscalls, __ATOMIC_RELAXED);
+}
+
 u64 ub_moves_find(const struct ub_move *moves, u32 nr, u64 ip)
 {
 	u32 low = 0, high = nr;

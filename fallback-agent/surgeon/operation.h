@@ -19,8 +19,9 @@ struct ub_operation {
 	int pidfd;
 	const struct ub_image *old;
 	const struct ub_image *new;
-	bool partial;  /* old may have been mapped in part only */
-	bool replaced; /* old has been replaced by another image that stays */
+	bool own_filter; /* as struct ub_image_request says */
+	bool partial;	 /* old may have been mapped in part only */
+	bool replaced;	 /* old has been replaced by another image that stays */
 };
 
 /* An image read from a target's site table. */
@@ -30,8 +31,7 @@ struct ub_recorded_image {
 	u32 nr_guards;
 };
 
-#define CAP_SYS_ADMIN_NR 21
-#define UB_MAX_DETACHES	 64 /* more threads than this are released by the surgeon's exit */
+#define UB_MAX_DETACHES 64 /* more threads than this are released by the surgeon's exit */
 
 /* repair.c: the whole operation, from open to release. */
 int __must_check ub_repair_stopped(struct ub_target *t, const struct ub_operation *op,

@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -58,12 +57,12 @@ static bool owner_lives(const struct ub_site_table *table)
  * (vfork). */
 static bool is_inherited(const struct ub_target *t, const struct ub_site_table *table)
 {
-	long same;
+	int same;
 
 	if ((pid_t)table->owner_pid != getppid() || (pid_t)table->target_pid == t->pid)
 		return false;
-	same = syscall(SYS_kcmp, t->pid, (pid_t)table->target_pid, KCMP_VM, 0, 0);
-	return same > 0 || (same < 0 && errno == ESRCH);
+	same = ub_same_memory(t->pid, (pid_t)table->target_pid);
+	return !same || same == -ESRCH;
 }
 
 /* --- the table as an image ----------------------------------------------------------------- */

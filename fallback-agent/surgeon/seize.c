@@ -3,8 +3,8 @@
  * Stopping everything that runs in a target's memory, and letting it go again.
  *
  * Threads come in three kinds: those of the process; those of other processes in the same memory
- * (children of vfork() and posix_spawn() until they exec, raw clone(CLONE_VM)), found with kcmp();
- *and those that are born while we look, which are ours from birth because all of the others are
+ * (children of vfork() and posix_spawn() until they exec, raw clone(CLONE_VM)), found by sharing.c;
+ * and those that are born while we look, which are ours from birth because all of the others are
  *seized with TRACECLONE, TRACEFORK and TRACEVFORK. We are done when every thread that /proc lists
  *is known and settled:
  *
@@ -33,7 +33,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/capability.h>
-#include <linux/kcmp.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -285,11 +284,6 @@ static int seize_process(struct ub_target *t, pid_t process, bool interrupt, str
 
 /* --- other processes in the same memory ---------------------------------------------------- */
 
-static bool same_memory(const struct ub_target *t, pid_t pid)
-{
-	return !syscall(SYS_kcmp, t->alive, pid, KCMP_VM, 0, 0);
-}
-
 static bool known_process(const struct ub_target *t, pid_t pid)
 {
 	for (u32 i = 0; i < t->nr_threads; i++) {
@@ -311,8 +305,8 @@ static int seize_sharers(struct ub_target *t, struct ub_reason *why)
 	while (nr >= 0 && (entry = readdir(proc))) {
 		pid_t pid = atoi(entry->d_name);
 
-		if (pid > 0 && pid != getpid() && pid != t->pid && same_memory(t, pid) &&
-		    !known_process(t, pid))
+		if (pid > 0 && pid != getpid() && pid != t->pid &&
+		    ub_same_memory(t->alive, pid) == 1 && !known_process(t, pid))
 			nr = seize_process(t, pid, false, why);
 	}
 	closedir(proc);
@@ -332,7 +326,7 @@ static int seize_children(struct ub_target *t, const struct ub_thread *parent,
 	if (!children)
 		return 0;
 	while (nr >= 0 && fscanf(children, "%d", &pid) == 1) {
-		if (!same_memory(t, pid) || known_process(t, pid))
+		if (ub_same_memory(t->alive, pid) != 1 || known_process(t, pid))
 			continue;
 		nr = seize_process(t, pid, true, why);
 		found += nr > 0 ? nr : 0;
@@ -378,7 +372,7 @@ static int new_tracee(struct ub_target *t, const struct ub_thread *parent)
 	if (!ub_proc_status(proc, "Tgid", 10, &tgid))
 		process = tgid;
 	err = add_thread(t, process, tid, UB_THREAD_SEIZED);
-	if (!err && process != parent->process && !same_memory(t, tid))
+	if (!err && process != parent->process && ub_same_memory(t->alive, tid) != 1)
 		t->threads[t->nr_threads - 1].foreign = true;
 	return err;
 }
@@ -570,9 +564,14 @@ static bool in_64_bit_mode(const struct ub_target *t)
 	return true;
 }
 
+bool ub_may_suspend_filters(void)
+{
+	return ub_have_capability(CAP_SYS_ADMIN) && !ub_filter_on_us();
+}
+
 static void decide_about_seccomp(struct ub_target *t)
 {
-	t->suspended = t->seccomp && ub_have_capability(CAP_SYS_ADMIN);
+	t->suspended = t->seccomp && ub_may_suspend_filters();
 }
 
 void ub_prefer(pid_t tid)

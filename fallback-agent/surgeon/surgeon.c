@@ -67,12 +67,15 @@
 
 static int refuse_seccomp(const struct ub_target *t, struct ub_reason *why)
 {
-	if (!t->seccomp || ub_have_capability(CAP_SYS_ADMIN_NR))
+	if (!t->seccomp)
+		return ub_filter_on_us() ? ub_rehearse(why) : 0;
+	if (ub_may_suspend_filters())
 		return 0;
 	return ub_reason_set(
 		why, -EOPNOTSUPP,
-		"process %d is under a seccomp filter, which would kill it for our system calls: run "
-		"this as root (CAP_SYS_ADMIN), so that the filter can be suspended meanwhile",
+		"process %d is under a seccomp filter of its own, which would kill it for our system calls: "
+		"run this as root (CAP_SYS_ADMIN) outside of any container, so that the filter can be "
+		"suspended meanwhile",
 		t->pid);
 }
 
@@ -202,6 +205,8 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 	if (err)
 		return err;
 	identify(t, new);
+	if (t->seccomp)
+		ub_image_forbid_syscalls(new);
 	ub_stage_set(t, new, UB_STAGE_WRITING);
 	err = ub_ips_move_in(t, ips, new, why);
 	if (!err)
@@ -428,6 +433,7 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 		.replaced = op->replaced,
 		.partial = op->partial,
 		.recorded = op->kind == UB_OPERATION_REPAIR,
+		.own_filter = op->own_filter,
 	};
 	struct ub_reason why = { "" };
 	sigset_t all;
@@ -634,6 +640,7 @@ int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_ima
 		.pidfd = pidfd,
 		.old = old,
 		.new = new,
+		.own_filter = new ? new->own_filter : old && old->own_filter,
 	};
 	int err;
 
@@ -685,10 +692,15 @@ int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 	return found;
 }
 
-int ub_surgeon_repair(pid_t pid, struct ub_reason *why)
+int ub_surgeon_repair(pid_t pid, bool own_filter, struct ub_reason *why)
 {
 	_cleanup_(free_report) struct ub_report *report = new_report();
-	struct ub_operation op = { .kind = UB_OPERATION_REPAIR, .pid = pid, .pidfd = -1 };
+	struct ub_operation op = {
+		.kind = UB_OPERATION_REPAIR,
+		.pid = pid,
+		.pidfd = -1,
+		.own_filter = own_filter,
+	};
 	struct ub_surgery result = { 0 };
 	int err;
 

@@ -49,8 +49,9 @@ int __must_check ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old,
 
 /* Cleans a process of everything of ours that no living daemon owns, and of what it inherited from a
  * process that the caller operated on, from its own site table: for
- * `detach PID` and `doctor --repair`. Returns number of sites restored, or -errno. */
-int __must_check ub_surgeon_repair(pid_t pid, struct ub_reason *why);
+ * `detach PID` and `doctor --repair`. @own_filter: as struct ub_image_request says. Returns number of
+ * sites restored, or -errno. */
+int __must_check ub_surgeon_repair(pid_t pid, bool own_filter, struct ub_reason *why);
 /* Waits, for 3 s at most, while another daemon, guard or loader of ours operates on process @pid. */
 void ub_surgeon_await(pid_t pid);
 /* Whether @pid holds anything of ours: 1, 0 or -errno. */
@@ -62,9 +63,5 @@ bool ub_surgeon_stands(int mem, const struct ub_image *image);
 /* Whether bytes [@offset, @offset + @size) of a file are patched by us in @pid: 1, 0 or -errno. In
  * doubt 1. */
 int __must_check ub_surgeon_holds(pid_t pid, u64 offset, u64 size, struct ub_reason *why);
-
-/* Has @is_client say of which processes the first seccomp filter is the daemon's own, which lets our
- * system calls in the target pass: under no other filter they can be operated on without privileges. */
-void ub_surgeon_set_clients(bool (*is_client)(void *opaque, pid_t pid), void *opaque);
 
 #endif

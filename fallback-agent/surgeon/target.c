@@ -52,26 +52,6 @@ int ub_target_proc(struct ub_target *t)
 	return 0;
 }
 
-static struct {
-	bool (*contain)(void *opaque, pid_t pid);
-	void *opaque;
-} clients;
-
-void ub_surgeon_set_clients(bool (*is_client)(void *opaque, pid_t pid), void *opaque)
-{
-	clients.contain = is_client;
-	clients.opaque = opaque;
-}
-
-bool ub_target_filtered(const struct ub_target *t, const char *proc)
-{
-	u64 mode = 0, nr = 0;
-
-	if (ub_proc_status(proc, "Seccomp", 10, &mode) || !mode)
-		return false;
-	return !t->client || ub_proc_status(proc, "Seccomp_filters", 10, &nr) || nr != 1;
-}
-
 int ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *why)
 {
 	char path[128];
@@ -94,8 +74,7 @@ int ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *
 	 * along. */
 	if (pidfd >= 0 && poll(&(struct pollfd) { pidfd, POLLIN, 0 }, 1, 0) == 1)
 		return ub_reason_set(why, -ESRCH, "process %d has exited", pid);
-	t->client = clients.contain && clients.contain(clients.opaque, pid);
-	t->seccomp = ub_target_filtered(t, t->proc);
+	t->seccomp = ub_filter_on(t->proc, t->own_filter);
 	return 0;
 }
 

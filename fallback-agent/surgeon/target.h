@@ -12,6 +12,7 @@
 #include <sys/user.h>
 
 #include <common/reason.h>
+#include <hook/filter.h>
 #include <hook/image_private.h>
 #include <surgeon/fault.h>
 #include <surgeon/surgeon.h>
@@ -52,16 +53,16 @@ struct ub_mapping {
 struct ub_target {
 	pid_t pid;
 	int pidfd;
-	int mem;	/* /proc/PID/mem, of this memory for ever: reads 0 after exec or exit */
-	char proc[64];	/* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a
+	int mem;	 /* /proc/PID/mem, of this memory for ever: reads 0 after exec or exit */
+	char proc[64];	 /* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a
 			   zombie */
-	pid_t alive;	/* that thread */
-	bool client;	/* its first filter lets our system calls pass */
-	bool seccomp;	/* under a filter that may not, and */
-	bool suspended; /* the filter is suspended while we trace */
-	bool replaced;	/* an image that goes has been replaced by one that stays */
-	bool partial;	/* an image that goes may have been mapped in part only */
-	bool recorded;	/* an image that goes is known from the target's site table only */
+	pid_t alive;	 /* that thread */
+	bool own_filter; /* its first filter is the caller's and lets our system calls pass */
+	bool seccomp;	 /* under a filter that may not, and */
+	bool suspended;	 /* the filter is suspended while we trace */
+	bool replaced;	 /* an image that goes has been replaced by one that stays */
+	bool partial;	 /* an image that goes may have been mapped in part only */
+	bool recorded;	 /* an image that goes is known from the target's site table only */
 	bool copy;   /* what it holds was inherited by fork: its state is the parent's to write */
 	bool taken;  /* an address was taken: the image must be built again */
 	bool execed; /* seen to execute another program */
@@ -142,6 +143,11 @@ int __must_check ub_target_write(const struct ub_target *t, u64 address, const v
 /* Whether the memory that was opened is still the process's. */
 bool ub_target_gone(const struct ub_target *t);
 
+/* --- rehearse.c ----------------------------------------------------------------------------- */
+
+/* 0, or -EOPNOTSUPP if the filters around us kill for what is done in targets. */
+int __must_check ub_rehearse(struct ub_reason *why);
+
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
@@ -154,8 +160,6 @@ int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
 int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *found,
 		    struct ub_reason *why);
 /* Reads number after "KEY:" of a /proc status file; @base 10 or 16. -ENOENT. */
-/* Whether a filter of the thread or process @proc may keep our system calls from being made. */
-bool ub_target_filtered(const struct ub_target *t, const char *proc);
 int ub_proc_status(const char *proc, const char *key, int base, u64 *value);
 /* comm of a process, "?" if gone. */
 void ub_proc_comm(pid_t pid, char comm[32]);
@@ -163,6 +167,9 @@ bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
+/* Whether filters of a target may be suspended: PTRACE_O_SUSPEND_SECCOMP takes CAP_SYS_ADMIN and a tracer without
+ * any itself (kernel/ptrace.c). */
+bool ub_may_suspend_filters(void);
 /* Before all others on its CPU, as far as that is allowed. */
 void ub_prefer(pid_t tid);
 /* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */
@@ -179,6 +186,11 @@ int __must_check ub_deliver_signal(struct ub_target *t, struct ub_thread *thread
 /* Installs the watchdog: after @ms in one operation the surgeon gives up. */
 void ub_watchdog_start(struct ub_report *report, u32 ms);
 void ub_watchdog_stop(void);
+
+/* --- sharing.c ----------------------------------------------------------------------------- */
+
+/* Whether both run in the same memory: 1, 0, -ESRCH, or another -errno if that can't be known. */
+int __must_check ub_same_memory(pid_t a, pid_t b);
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 

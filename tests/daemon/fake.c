@@ -285,6 +285,20 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 {
 }
 
+void ub_image_forbid_syscalls(const struct ub_image *image)
+{
+}
+
+bool ub_image_forbids_syscalls(const struct ub_image *image)
+{
+	return false;
+}
+
+bool ub_filter_on_any(pid_t pid, bool own_first)
+{
+	return false;
+}
+
 /* --- surgeon ------------------------------------------------------------------------------------
  */
 
@@ -319,7 +333,7 @@ int ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old, struct ub_sur
 	return 0;
 }
 
-int ub_surgeon_repair(pid_t pid, struct ub_reason *why)
+int ub_surgeon_repair(pid_t pid, bool own_filter, struct ub_reason *why)
 {
 	char path[4200];
 
@@ -330,10 +344,6 @@ int ub_surgeon_repair(pid_t pid, struct ub_reason *why)
 bool ub_surgeon_stands(int mem, const struct ub_image *image)
 {
 	return true;
-}
-
-void ub_surgeon_set_clients(bool (*is_client)(void *opaque, pid_t pid), void *opaque)
-{
 }
 
 int ub_surgeon_find(pid_t pid, struct ub_reason *why)

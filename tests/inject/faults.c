@@ -173,7 +173,7 @@ static void both(enum step step, const char *point, u32 nth)
 	nr_met += WIFSIGNALED(status);
 	/* Its surgeon may still be on its way out. */
 	for (int i = 0; i < 3000 && (err == -EAGAIN || err == -EBUSY); i++) {
-		err = ub_surgeon_repair(v.pid, &why);
+		err = ub_surgeon_repair(v.pid, false, &why);
 		if (err == -EAGAIN || err == -EBUSY)
 			usleep(10000);
 	}

@@ -23,7 +23,8 @@ int main(void)
 	victim_start(&v, "-t", "2", "-s", "500", NULL);
 	snapshot = before(&v, UB_RESIDUE_FULL);
 	check(ub_surgeon_find(v.pid, &why) == 0, "finds something in an untouched process");
-	check(ub_surgeon_repair(v.pid, &why) == 0, "repairs an untouched process: %s", why.text);
+	check(ub_surgeon_repair(v.pid, false, &why) == 0, "repairs an untouched process: %s",
+	      why.text);
 	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
 
 	/* Ours, and we live. */
@@ -32,7 +33,7 @@ int main(void)
 	check(ub_surgeon_find(v.pid, &why) == 1, "does not find it");
 	owner = fork();
 	if (!owner) {
-		int err = ub_surgeon_repair(v.pid, &why);
+		int err = ub_surgeon_repair(v.pid, false, &why);
 
 		check(err == -EBUSY && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
 		      why.text, err);
@@ -54,10 +55,10 @@ int main(void)
 	waitpid(owner, &status, 0);
 	check(WIFSIGNALED(status), "the owner did not attach");
 	check(ub_surgeon_find(v.pid, &why) == 1, "does not find it");
-	status = ub_surgeon_repair(v.pid, &why);
+	status = ub_surgeon_repair(v.pid, false, &why);
 	for (int i = 0; status == -EAGAIN && i < 1000; i++) {
 		usleep(10000);
-		status = ub_surgeon_repair(v.pid, &why);
+		status = ub_surgeon_repair(v.pid, false, &why);
 	}
 	check(status == 2, "%d sites restored: %s", status, why.text);
 	check(ub_surgeon_find(v.pid, &why) == 0, "something is left");

@@ -58,7 +58,7 @@ static void killed_at_random(const char *kind, u32 rounds)
 		check(victim_alive(&v), "the victim is dead in round %u", i);
 		err = -EAGAIN;
 		for (int k = 0; k < 3000 && (err == -EAGAIN || err == -EBUSY); k++) {
-			err = ub_surgeon_repair(v.pid, &why);
+			err = ub_surgeon_repair(v.pid, false, &why);
 			if (err == -EAGAIN || err == -EBUSY)
 				usleep(10000);
 		}

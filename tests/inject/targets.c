@@ -9,12 +9,20 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/kcmp.h>
+#include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <surgeon/target.h>
 
 #include "inject.h"
 
@@ -137,7 +145,7 @@ static void forks_and_vforks(void)
 	end_well(&v);
 }
 
-static void parent_in_vfork(void)
+static void long_vfork(void (*cycle)(struct victim *))
 {
 	struct victim v;
 	char path[96];
@@ -146,7 +154,7 @@ static void parent_in_vfork(void)
 
 	odd_start(&v, "vfork");
 	usleep(50000);
-	cycles(&v, 10, 10);
+	cycle(&v);
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", v.pid, v.pid);
 	children = fopen(path, "re");
 	check(children && fscanf(children, "%d", &child) == 1, "where is its child?");
@@ -154,6 +162,107 @@ static void parent_in_vfork(void)
 	check(!kill(child, 0), "the vfork child is dead");
 	kill(child, SIGKILL);
 	victim_end(&v);
+}
+
+static void ten_cycles(struct victim *v)
+{
+	cycles(v, 10, 10);
+}
+
+static void parent_in_vfork(void)
+{
+	long_vfork(ten_cycles);
+}
+
+/* --- no kcmp ------------------------------------------------------------------------------- */
+
+/* As a container's filter does. */
+static void forbid_kcmp(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_kcmp, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+
+	check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+		      !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program),
+	      "no filter: %s", strerror(errno));
+	check(syscall(SYS_kcmp, getpid(), getpid(), KCMP_VM, 0, 0) < 0 && errno == EPERM,
+	      "kcmp works nevertheless");
+}
+
+static int waits_forever(void *opaque)
+{
+	for (;;)
+		syscall(SYS_pause);
+	return 0;
+}
+
+static unsigned long dump_filter(pid_t pid)
+{
+	unsigned long filter = 0;
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/coredump_filter", pid);
+	file = fopen(path, "re");
+	check(file && fscanf(file, "%lx", &filter) == 1, "no %s", path);
+	fclose(file);
+	return filter;
+}
+
+/* Those who share memory, those who forked, and strangers. */
+static void same_memory(void)
+{
+	static char stack[65536] __attribute__((aligned(16)));
+	const unsigned long filter = dump_filter(getpid());
+	pid_t forked = fork(), shares, stranger = getppid();
+
+	if (!forked)
+		waits_forever(NULL);
+	shares = clone(waits_forever, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL);
+	check(forked > 0 && shares > 0, "clone: %s", strerror(errno));
+	check(ub_same_memory(getpid(), shares) == 1, "who shares the memory is not found");
+	check(ub_same_memory(shares, getpid()) == 1, "nor the other way round");
+	check(ub_same_memory(getpid(), forked) == 0, "who forked does not share the memory");
+	check(ub_same_memory(shares, forked) == 0, "nor with its sharer");
+	check(ub_same_memory(getpid(), stranger) <= 0, "nor a stranger");
+	check(dump_filter(getpid()) == filter && dump_filter(forked) == filter,
+	      "the filter of core dumps is another");
+	kill(forked, SIGKILL);
+	kill(shares, SIGKILL);
+	check(waitpid(forked, NULL, 0) == forked && waitpid(shares, NULL, 0) == shares, "wait");
+	check(ub_same_memory(getpid(), forked) == -ESRCH, "a process that is gone");
+}
+
+/* The victim was started without that filter. */
+static void cycles_without_kcmp(struct victim *v)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		forbid_kcmp();
+		same_memory();
+		cycles(v, 10, 10);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	check(!status, "without kcmp");
+}
+
+static void without_kcmp(void)
+{
+	struct victim v;
+
+	same_memory();
+	long_vfork(cycles_without_kcmp);
+	odd_start(&v, "forks");
+	cycles_without_kcmp(&v);
+	end_well(&v);
 }
 
 /* --- states -------------------------------------------------------------------------------- */
@@ -300,7 +409,7 @@ static void seccomp_after_attach(void)
 	/* Root can finish it. */
 	if (!geteuid()) {
 		struct ub_reason why = { "" };
-		int err = ub_surgeon_repair(v.pid, &why);
+		int err = ub_surgeon_repair(v.pid, false, &why);
 
 		check(err >= 0, "repair: %s (%d)", why.text, err);
 		end_well(&v);
@@ -620,6 +729,7 @@ static const struct {
 	{ "threads", threads_come_and_go },
 	{ "forks", forks_and_vforks },
 	{ "vfork", parent_in_vfork },
+	{ "no-kcmp", without_kcmp },
 	{ "zombie-leader", zombie_leader },
 	{ "stopped", stopped },
 	{ "seccomp", under_seccomp },

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -423,6 +424,117 @@ static void has_zombie(void *opaque)
 		pause();
 }
 
+/* --- strict ------------------------------------------------------------------------------------ */
+
+#define NR_STRICT 4 /* threads, the main one among them */
+
+static int orders[NR_STRICT][2], answers[2];
+
+void __attribute__((noinline)) ubpf_odd_function(const char *heap, const char *stack);
+void ubpf_odd_function(const char *heap, const char *stack)
+{
+	__asm__ volatile("" ::"r"(heap), "r"(stack) : "memory");
+}
+
+static void work(unsigned int nr, const char *heap)
+{
+	char stack[16] = "on the stack";
+
+	for (unsigned int i = 0; i < nr; i++)
+		ubpf_odd_function(heap, stack);
+}
+
+static void wait_for_workers(void)
+{
+	char byte;
+
+	for (int i = 1; i < NR_STRICT; i++) {
+		if (read(answers[0], &byte, 1) != 1)
+			_exit(9);
+	}
+}
+
+static void *strict_worker(void *opaque)
+{
+	const int order = orders[(long)opaque][0];
+	char *heap = strdup("on the heap....");
+	unsigned int nr;
+
+	/* The first answer: it needs nothing more than it is allowed. */
+	for (nr = 0; write(answers[1], "", 1) == 1; work(nr, heap)) {
+		if (read(order, &nr, sizeof(nr)) != sizeof(nr))
+			break;
+	}
+	_exit(9);
+}
+
+/* All threads may read and write, and are killed for anything else. */
+static void strict_sandbox(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program))
+		_exit(9);
+}
+
+static bool read_line(char *line, size_t size)
+{
+	for (size_t n = 0; n < size; n++) {
+		if (read(STDIN_FILENO, line + n, 1) != 1)
+			return false;
+		if (line[n] != '\n')
+			continue;
+		line[n] = '\0';
+		return true;
+	}
+	return false;
+}
+
+/*
+ * "sandbox", and "NR": every thread calls ubpf_odd_function() so often. Says "done" after each.
+ */
+static void strict(void *opaque)
+{
+	char *heap = strdup("on the heap....");
+	char line[32];
+	pthread_t thread;
+
+	if (pipe(answers))
+		_exit(9);
+	for (long i = 1; i < NR_STRICT; i++) {
+		if (pipe(orders[i]) || pthread_create(&thread, NULL, strict_worker, (void *)i))
+			_exit(9);
+	}
+	wait_for_workers();
+	begin();
+	while (read_line(line, sizeof(line))) {
+		unsigned int nr = 0;
+
+		if (!strcmp(line, "sandbox"))
+			strict_sandbox();
+		for (const char *p = line; *p >= '0' && *p <= '9'; p++)
+			nr = 10 * nr + (*p - '0');
+		for (int i = 1; i < NR_STRICT && nr; i++) {
+			if (write(orders[i][1], &nr, sizeof(nr)) != sizeof(nr))
+				_exit(9);
+		}
+		work(nr, heap);
+		if (nr)
+			wait_for_workers();
+		if (write(STDOUT_FILENO, "done\n", 5) != 5)
+			_exit(9);
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*fn)(void *);
@@ -445,6 +557,7 @@ static const struct {
 	{ "signals", takes_signals },
 	{ "undumpable", undumpable },
 	{ "zombie", has_zombie },
+	{ "strict", strict },
 };
 
 int main(int argc, char **argv)

@@ -66,7 +66,7 @@ bool ub_daemon_copies_clean(struct targets *targets)
 			left++;
 			break;
 		}
-		n = ub_surgeon_repair(pid, &why);
+		n = ub_surgeon_repair(pid, ub_daemon_listener_has(targets->daemon, pid), &why);
 		ub_daemon_log(targets->daemon, "pid %d: a copy: %s", pid,
 			      n < 0 ? why.text : "removed");
 		cleaned += n >= 0;

@@ -245,7 +245,8 @@ static bool arm(struct events *events)
 	     target = target->next) {
 		if (!target->ring)
 			continue;
-		if (nr == MAX_WAITERS)
+		/* Who may make no system call wakes nobody. */
+		if (nr == MAX_WAITERS || ub_image_forbids_syscalls(target->image))
 			ready = true;
 		else
 			words[nr++] = ub_event_futex(target->ring);

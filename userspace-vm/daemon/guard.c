@@ -65,7 +65,7 @@ static int repair_round(void)
 		if (pid <= 0 || pid == getpid() || ub_procfs_status(pid, &status) ||
 		    !status.has_memory || (getuid() && status.uid != getuid()))
 			continue;
-		if (ub_surgeon_find(pid, NULL) == 1 && ub_surgeon_repair(pid, NULL) < 0)
+		if (ub_surgeon_find(pid, NULL) == 1 && ub_surgeon_repair(pid, false, NULL) < 0)
 			left++;
 	}
 	closedir(proc);

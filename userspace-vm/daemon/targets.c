@@ -223,6 +223,7 @@ static void on_tick(void *opaque)
 		next = target->next;
 		look_after(target);
 	}
+	ub_daemon_filters_look(targets);
 	ub_daemon_copies_clean(targets);
 	ub_daemon_census_tick(targets->census);
 	for (struct session *session = targets->daemon->sessions; session; session = session->next)
@@ -286,6 +287,7 @@ struct targets *ub_daemon_targets_new(struct ub_daemon *daemon)
 	if (!targets)
 		return NULL;
 	targets->daemon = daemon;
+	targets->filters_round = 1;
 	targets->census = ub_daemon_census_new(targets);
 	targets->events = ub_daemon_events_new(targets);
 	if (!targets->census || !targets->events) {

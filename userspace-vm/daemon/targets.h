@@ -79,6 +79,7 @@ struct target {
 	struct ub_reason failure; /* of the last surgery, "" if it succeeded */
 	struct ub_event_reader *reader;
 	struct ub_event_ring *ring;   /* what the reader reads */
+	u32 filters_round;	      /* in which it was looked at last */
 	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
 };
 
@@ -101,6 +102,8 @@ struct targets {
 	u64 copies_since;  /* children that were born since then, in ticks since boot, */
 	u32 copies_rounds; /* are to be cleaned, in so many rounds at most */
 	struct events *events;
+	u32 filters_round; /* see filters.c; begins with 1 */
+	u64 filters_at_us; /* not before */
 	pid_t held; /* process that waits for its reply and can't be stopped before; 0: none */
 	struct target *deferred; /* to be operated on around the reply */
 	struct surgery_thread *surgery;
@@ -178,6 +181,9 @@ u64 ub_daemon_now_ticks(void);
 void ub_daemon_copies_note(struct targets *targets, u64 since);
 /* Called at every tick: cleans some of them. Whether there is nothing left to do. */
 bool ub_daemon_copies_clean(struct targets *targets);
+
+/* filters.c: called at every tick. */
+void ub_daemon_filters_look(struct targets *targets);
 
 /* events.c */
 struct events *ub_daemon_events_new(struct targets *targets);

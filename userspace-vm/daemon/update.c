@@ -95,6 +95,7 @@ static int build(struct change *change, struct link **links, u32 nr)
 		.nr_cpus = target->targets->daemon->nr_cpus,
 		.tgid_in_client = (u64)target->pid,
 		.uid_gid = (u64)target->gid << 32 | target->uid,
+		.own_filter = ub_daemon_listener_has(target->targets->daemon, target->pid),
 		.counters_fd = -1,
 		.generation = target->generation + 1,
 		.current = target->image,
@@ -243,7 +244,8 @@ static void drop_inherited(const struct target *target)
 
 	if (target->image || target->leaving || ub_surgeon_find(target->pid, NULL) != 1)
 		return;
-	n = ub_surgeon_repair(target->pid, &why);
+	n = ub_surgeon_repair(target->pid,
+			      ub_daemon_listener_has(target->targets->daemon, target->pid), &why);
 	ub_daemon_log(target->targets->daemon, "pid %d: inherited: %s", target->pid,
 		      n < 0 ? why.text : "removed");
 }

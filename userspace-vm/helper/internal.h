@@ -4,13 +4,11 @@
 #ifndef UB_HELPER_INTERNAL_H
 #define UB_HELPER_INTERNAL_H
 
-#include <errno.h>
-#include <sys/syscall.h>
-
 #include <helper/helper.h>
 #include <map/cpu.h>
 #include <map/map.h>
 #include <map/mem.h>
+#include <run/syscall.h>
 
 #define HELPER(name) u64 ub_helper_##name(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, void *run_)
 
@@ -18,18 +16,7 @@
 static inline long sys_call(const struct ub_run *run, long nr, u64 a1, u64 a2, u64 a3, u64 a4,
 			    u64 a5, u64 a6)
 {
-	register u64 r10 __asm__("r10") = a4;
-	register u64 r8 __asm__("r8") = a5;
-	register u64 r9 __asm__("r9") = a6;
-	long ret = nr;
-
-	if (run && run->process && run->process->no_syscalls)
-		return -ENOSYS;
-	__asm__ volatile("syscall"
-			 : "+a"(ret)
-			 : "D"(a1), "S"(a2), "d"(a3), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret;
+	return ub_syscall(run ? run->process : NULL, nr, a1, a2, a3, a4, a5, a6);
 }
 
 /* The caller's thread id as the process itself sees it. */

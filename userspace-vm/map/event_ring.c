@@ -27,10 +27,10 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <sys/syscall.h>
 
 #include <map/mem.h>
 #include <map/thread.h>
+#include <run/syscall.h>
 
 #define MAX_TRIES 1024
 
@@ -153,6 +153,7 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 	__atomic_exchange_n(&record->header, header, __ATOMIC_SEQ_CST);
 	if (!ring || !__atomic_load_n(&ring->sleeping, __ATOMIC_SEQ_CST))
 		return;
-	if (__atomic_exchange_n(&ring->sleeping, 0, __ATOMIC_SEQ_CST) && !run->process->no_syscalls)
-		ub_raw_syscall(SYS_futex, (u64)&ring->sleeping, FUTEX_WAKE, 1, 0);
+	/* Where that is forbidden the daemon looks by itself, and soon. */
+	if (__atomic_exchange_n(&ring->sleeping, 0, __ATOMIC_SEQ_CST))
+		ub_syscall(run->process, SYS_futex, (u64)&ring->sleeping, FUTEX_WAKE, 1, 0, 0, 0);
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <map/lock.h>
 
-#include <sys/syscall.h>
-
 #include <map/thread.h>
+#include <run/syscall.h>
 
 #define ROUNDS		200
 #define SPINS_PER_ROUND 100
@@ -16,7 +15,7 @@ static u32 holder(struct ub_run *run)
 
 void ub_lock_acquire(u32 *lock, struct ub_run *run)
 {
-	bool may_yield = !run || !run->process || !run->process->no_syscalls;
+	const struct ub_process *process = run ? run->process : NULL;
 	u32 me = holder(run);
 
 	for (u32 i = 0; i < ROUNDS * SPINS_PER_ROUND; i++) {
@@ -26,8 +25,8 @@ void ub_lock_acquire(u32 *lock, struct ub_run *run)
 						__ATOMIC_RELAXED))
 			return;
 		__builtin_ia32_pause();
-		if (may_yield && i % SPINS_PER_ROUND == SPINS_PER_ROUND - 1)
-			ub_raw_syscall(SYS_sched_yield, 0, 0, 0, 0);
+		if (i % SPINS_PER_ROUND == SPINS_PER_ROUND - 1)
+			ub_syscall(process, SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 	}
 	__atomic_store_n(lock, me, __ATOMIC_RELEASE);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <map/thread.h>
 
-#include <sys/syscall.h>
+#include <run/syscall.h>
 
 u32 ub_thread_id(const struct ub_run *run)
 {
@@ -14,7 +14,7 @@ u32 ub_thread_id(const struct ub_run *run)
 		if (base)
 			return *(const volatile u32 *)(base + (u64)process->tid_offset);
 	}
-	if (process && process->no_syscalls)
+	if (ub_syscalls_forbidden(process))
 		return process->own_tgid;
-	return (u32)ub_raw_syscall(SYS_gettid, 0, 0, 0, 0);
+	return (u32)ub_syscall(process, SYS_gettid, 0, 0, 0, 0, 0, 0);
 }

@@ -40,7 +40,7 @@ struct ub_process {
 	s32 tid_shift;	/* unused unless pid namespaces differ: see tid_map */
 	u64 vdso_clock_gettime; /* address of __vdso_clock_gettime, or 0: use the system call */
 	u64 vdso_getcpu;	/* address of __vdso_getcpu, or 0 */
-	u32 no_syscalls;	/* nonzero: a filter may kill for system calls: make none */
+	u32 no_syscalls;	/* [daemon w] nonzero: a filter may kill for them: run/syscall.h */
 	u32 enabled;	/* [daemon w] zero: count and run nothing any more (detach has begun) */
 	u32 generation; /* [daemon w] counts images, for diagnosis */
 	u32 has_rseq;	/* fs base + rseq_offset holds struct rseq */
@@ -66,7 +66,9 @@ struct ub_process {
 	u64 cgroups
 		[UB_MAX_CGROUPS]; /* ids of the cgroup's ancestors from the root on, then its own */
 	u64 unwind;		  /* address of struct ub_unwind (run/unwind.h), or 0 */
-	u64 reserved[7];
+	u64 nr_lineage; /* entries of cgroups that are of its group and its ancestors, at whatever
+			   level: nr_cgroups, or more where the levels are not known */
+	u64 reserved[6];
 };
 
 /* Memory of the process that is never unmapped nor protected while the image is there: may be read
