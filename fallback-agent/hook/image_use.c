@@ -30,6 +30,7 @@ void ub_image_free(struct ub_image *image)
 		free(image->counting->link_ids);
 		free(image->counting->functions);
 		free(image->counting->continuations);
+		free(image->counting->map_events);
 	}
 	free(image->counting);
 	ub_image_tables_free(image->tables);
@@ -65,6 +66,18 @@ struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_si
 {
 	*data_size = image->counting->events_size;
 	return image->counting->events;
+}
+
+struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
+					  u32 *data_size)
+{
+	const struct ub_image_counting *counting = image->counting;
+
+	if (i >= counting->nr_map_events)
+		return NULL;
+	*map_id = counting->map_events[i].map_id;
+	*data_size = counting->map_events[i].size;
+	return counting->map_events[i].ring;
 }
 
 void ub_image_enable(struct ub_image *image, bool enabled)
