@@ -11,7 +11,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -212,19 +211,6 @@ static u32 look_around(struct census *census, enum whom whom)
 	return attached;
 }
 
-/* The number of the process or thread that was made last, or 0. */
-static u64 last_pid(void)
-{
-	_cleanup_close_ int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-	char text[128];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	const char *at;
-
-	text[n < 0 ? 0 : n] = '\0';
-	at = strrchr(text, ' ');
-	return at ? strtoull(at, NULL, 10) : 0;
-}
-
 static void watch_newcomers(struct census *census);
 
 static void on_newcomers(void *opaque)
@@ -235,7 +221,7 @@ static void on_newcomers(void *opaque)
 	census->newcomers = NULL;
 	if (!any_everywhere(census->targets))
 		return;
-	pid = last_pid();
+	pid = ub_procfs_last_pid();
 	if (pid != census->last_pid) {
 		census->last_pid = pid;
 		look_around(census, NEWCOMERS);
