@@ -13,6 +13,7 @@ case ${2:-} in
 	inside() { "$container" "${@:2}" "$0" userspace "$1" || fail "inside: $*"; }
 	inside own-filter
 	inside beside
+	! command -v bpftrace >/dev/null || inside tool
 	# SYS_sched_yield, SYS_process_vm_writev
 	for number in 24 311; do
 		inside killer -k $number
@@ -40,6 +41,17 @@ beside) # of processes with and without a filter of their own, those without are
 	wait_end "$last"
 	no_residue target "$pid"
 	! has_ended "$sandboxed" || fail "the sandboxed process did not survive"
+	;;
+tool) # with the preloaded library: no listener gets to see what the engine's filter answers itself
+	start_victim target -t 1
+	start tool "$ubpf_run" exec -p "$last" -- bpftrace -e \
+		'uprobe:libc:malloc { @calls = count(); } interval:s:1 { print(@calls); }'
+	tool=$last
+	until_true has_line "$tmp/tool.out" '^@calls: ' || fail "the tool prints nothing: $(cat "$tmp/tool.err")"
+	tell target calls 1000 >/dev/null
+	until_true has_line "$tmp/tool.out" '^@calls: 1[0-9]{3}$' || fail "the tool does not count"
+	kill -INT "$tool"
+	wait_end "$tool"
 	;;
 killer)
 	start_victim target -t 2

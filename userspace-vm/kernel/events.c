@@ -115,6 +115,13 @@ bool ub_object_can_wait(const struct ub_object *object)
 	return type == BPF_MAP_TYPE_RINGBUF || type == BPF_MAP_TYPE_USER_RINGBUF;
 }
 
+static int take_file(const struct ub_caller *c, int fd)
+{
+	int taken = (int)syscall(__NR_pidfd_getfd, c->pidfd, fd, 0);
+
+	return taken < 0 ? -errno : taken;
+}
+
 static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd, int op,
 			 u64 address)
 {
@@ -130,9 +137,9 @@ static s64 epoll_ctl_for(struct ub_caller *c, struct ub_object *object, int epfd
 			return err;
 	}
 	event.events |= EPOLLET;
-	set = (int)syscall(__NR_pidfd_getfd, c->pidfd, epfd, 0);
+	set = c->epoll_file ? c->epoll_file(c) : take_file(c, epfd);
 	if (set < 0)
-		return errno == EBADF ? -EBADF : -errno;
+		return set;
 	if (*fd < 0) {
 		*fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		if (*fd < 0)

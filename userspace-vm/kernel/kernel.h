@@ -32,6 +32,9 @@ struct ub_caller {
 	/* Puts a duplicate of @fd, with @flags (O_CLOEXEC), in the place of the caller's @number. 0
 	 * or -errno. NULL: the transport can't. */
 	int (*install)(struct ub_caller *caller, int fd, int number, u32 flags);
+	/* The epoll file of the epoll_ctl() at hand, as a descriptor for us to close, or -errno. NULL: we
+	 * take it from the caller's table, which containers forbid. */
+	int (*epoll_file)(struct ub_caller *caller);
 	void *opaque;
 	u64 call_id; /* transport's */
 };
