@@ -78,16 +78,16 @@ endfunction()
 set(UB_BPF_FLAGS -g -O2 -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Wall -I/usr/include/x86_64-linux-gnu
   -I${CMAKE_SOURCE_DIR}/bpf)
 
-# ub_bpf_object(NAME [OUTPUT folder]): NAME.bpf.c compiled for BPF to NAME.bpf.o in the build folder, or in OUTPUT;
-# target NAME_bpf.
+# ub_bpf_object(NAME [OUTPUT folder] [DEPENDS header...]): NAME.bpf.c compiled for BPF to NAME.bpf.o in the build folder, or
+# in OUTPUT; target NAME_bpf.
 function(ub_bpf_object name)
-  cmake_parse_arguments(ARG "" "OUTPUT" "" ${ARGN})
+  cmake_parse_arguments(ARG "" "OUTPUT" "DEPENDS" ${ARGN})
   if(NOT ARG_OUTPUT)
     set(ARG_OUTPUT ${CMAKE_CURRENT_BINARY_DIR})
   endif()
   add_custom_command(OUTPUT ${ARG_OUTPUT}/${name}.bpf.o
     COMMAND ${CLANG} ${UB_BPF_FLAGS} -c ${CMAKE_CURRENT_SOURCE_DIR}/${name}.bpf.c -o ${ARG_OUTPUT}/${name}.bpf.o
-    DEPENDS ${name}.bpf.c ${CMAKE_SOURCE_DIR}/bpf/ubpf.h
+    DEPENDS ${name}.bpf.c ${CMAKE_SOURCE_DIR}/bpf/ubpf.h ${ARG_DEPENDS}
     COMMENT "BPF program ${name}" VERBATIM)
   add_custom_target(${name}_bpf ALL DEPENDS ${ARG_OUTPUT}/${name}.bpf.o)
 endfunction()

@@ -332,6 +332,13 @@ static int explain_load_failure(const struct ub_programs *programs, int err, str
 			"the kernel does not let this process load programs (%s): run as "
 			"root, or use --userspace",
 			said[0] ? said : strerror(-err));
+	if (err == -ENOSYS)
+		return ub_reason_set(
+			why, err,
+			"cannot load %s: nobody answers bpf(2): the userspace kernel's daemon "
+			"has ended (run it again with UBPF_DAEMON_LOG=FILE to see why), or "
+			"Linux was built without it",
+			programs->name);
 	map = find_unsupported_map(programs);
 	if (map) {
 		const char *type = libbpf_bpf_map_type_str(bpf_map__type(map));

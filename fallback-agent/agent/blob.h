@@ -18,5 +18,6 @@ extern const u32 ub_agent_tail_note_offset;
 extern const u32 ub_agent_tail_noted_offset;
 extern const u32 ub_agent_divert_offset;
 extern const u32 ub_agent_undivert_offset;
+extern const u32 ub_agent_null_offset;
 
 #endif

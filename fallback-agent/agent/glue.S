@@ -72,4 +72,53 @@ ub_agent_slot:
 	pop	%rsi
 	ret
 	.size	ub_agent_slot, . - ub_agent_slot
+/*
+ * ub_agent_null: calls ub_agent_null_signal() with all registers on the stack.
+ *
+ * in:  on the stack, above the return address: see struct ub_null_frame in null.c
+ * Keeps everything, if it comes back.
+ */
+	.section .text.ub_agent_null, "ax", @progbits
+	.globl	ub_agent_null
+	.hidden	ub_agent_null
+	.type	ub_agent_null, @function
+	.p2align 4
+ub_agent_null:
+	pushfq
+	cld
+	push	%rax
+	push	%rcx
+	push	%rdx
+	push	%rbx
+	push	%rbp
+	push	%rsi
+	push	%rdi
+	push	%r8
+	push	%r9
+	push	%r10
+	push	%r11
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	mov	%rsp, %rdi
+	call	ub_agent_null_signal
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%r11
+	pop	%r10
+	pop	%r9
+	pop	%r8
+	pop	%rdi
+	pop	%rsi
+	pop	%rbp
+	pop	%rbx
+	pop	%rdx
+	pop	%rcx
+	pop	%rax
+	popfq
+	ret
+	.size	ub_agent_null, . - ub_agent_null
 	.section .note.GNU-stack, "", @progbits

@@ -36,4 +36,7 @@
 #define UB_TAILS_SHIFT		9
 #define UB_SLOT_PROBES		256 /* slots that a thread looks at before its hits become misses */
 
+/* Addresses below are taken for null pointers and members of what they point to: vm.mmap_min_addr. */
+#define UB_NULL_REACH 65536
+
 #endif

@@ -31,11 +31,11 @@ static int write_symbols(FILE *out, Elf *elf, Elf_Data *data, const GElf_Shdr *h
 {
 	static const char prefix[] = "ub_helper_";
 	const size_t nr = header->sh_size / header->sh_entsize;
-	static const char *const wanted[] = { "ub_agent_slot", "ub_agent_tail_note",
+	static const char *const wanted[] = { "ub_agent_slot",	     "ub_agent_tail_note",
 					      "ub_agent_tail_noted", "ub_agent_divert",
-					      "ub_agent_undivert" };
+					      "ub_agent_undivert",   "ub_agent_null" };
 	enum { NR_WANTED = sizeof(wanted) / sizeof(wanted[0]) };
-	int64_t offsets[NR_WANTED] = { -1, -1, -1, -1, -1 };
+	int64_t offsets[NR_WANTED] = { -1, -1, -1, -1, -1, -1 };
 	int failed = 0;
 
 	fprintf(out, "\nconst u32 ub_agent_helpers[UB_AGENT_HELPERS] = {\n");

@@ -76,6 +76,7 @@ void ub_cgroup_find(pid_t pid, struct ub_process *process)
 		if (process->nr_cgroups < UB_MAX_CGROUPS)
 			process->cgroups[process->nr_cgroups++] = st.st_ino;
 	}
+	process->nr_lineage = process->nr_cgroups;
 	/* Seen from a namespace of its own the levels are not the kernel's. */
 	if (process->cgroups[0] != ROOT_ID || !process->cgroup_id)
 		process->nr_cgroups = 0;

@@ -86,13 +86,15 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 int ub_coverage_measure(int fd, struct ub_coverage *coverage, struct ub_reason *why)
 {
 	_cleanup_(elf_cleanup) struct ub_elf *elf = NULL;
-	const struct ub_plan_options options = {};
+	struct ub_plan_options options = {};
 	struct ub_planner *planner;
 	int err = ub_elf_open(fd, &elf, why);
 
 	*coverage = (struct ub_coverage) {};
 	if (err)
 		return err;
+	/* As the image is planned: see plan_file(). */
+	options.single_instruction = elf->is_go;
 	planner = ub_planner_new(elf, &options);
 	if (!planner)
 		return -ENOMEM;

@@ -6,6 +6,8 @@
 
 #include <Zydis/Zydis.h>
 
+#include <agent/layout.h>
+
 static const ZydisDecoder *decoder(void)
 {
 	static __thread ZydisDecoder instance;
@@ -91,13 +93,66 @@ static void decode_memory(const ZydisDecodedInstruction *insn, struct ub_decoded
 	}
 }
 
+/* What touches no memory, or memory that the operand alone does not tell. */
+static bool is_exempt(const ZydisDecodedInstruction *insn)
+{
+	switch (insn->meta.category) {
+	case ZYDIS_CATEGORY_NOP:
+	case ZYDIS_CATEGORY_WIDENOP:
+	case ZYDIS_CATEGORY_PREFETCH:
+	case ZYDIS_CATEGORY_PREFETCHWT1:
+	case ZYDIS_CATEGORY_MPX:
+		return true;
+	default:
+		break;
+	}
+	switch (insn->mnemonic) {
+	case ZYDIS_MNEMONIC_LEA:
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTC:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTS:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Compilers and runtimes dereference null pointers on purpose: see x86_64/null.c. */
+static void decode_nullable(const ZydisDecodedInstruction *insn, struct ub_decoded *out)
+{
+	const bool sib = insn->attributes & ZYDIS_ATTRIB_HAS_SIB;
+	const u8 base =
+		(u8)((sib ? insn->raw.sib.base : insn->raw.modrm.rm) | insn->raw.rex.B << 3);
+
+	if (!(insn->attributes & ZYDIS_ATTRIB_HAS_MODRM) || insn->raw.modrm.mod == 3 ||
+	    insn->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || insn->address_width != 64 ||
+	    insn->attributes & (ZYDIS_ATTRIB_HAS_SEGMENT_FS | ZYDIS_ATTRIB_HAS_SEGMENT_GS) ||
+	    is_exempt(insn))
+		return;
+	/* Relative to rip, no base at all, or the stack. */
+	if (insn->raw.modrm.mod == 0 && (sib ? insn->raw.sib.base : insn->raw.modrm.rm) == 5)
+		return;
+	if (base == 4 || insn->raw.disp.value < 0 || insn->raw.disp.value >= UB_NULL_REACH)
+		return;
+	out->flags |= UB_DECODED_NULLABLE;
+	out->base = base;
+	out->index = -1;
+	out->disp = (s32)insn->raw.disp.value;
+	if (sib && (insn->raw.sib.index != 4 || insn->raw.rex.X)) {
+		out->index = (s8)(insn->raw.sib.index | insn->raw.rex.X << 3);
+		out->scale = insn->raw.sib.scale;
+	}
+}
+
 static void decode_flags(const ZydisDecodedInstruction *insn, struct ub_decoded *out)
 {
 	const u32 all = ZYDIS_CPUFLAG_CF | ZYDIS_CPUFLAG_PF | ZYDIS_CPUFLAG_AF | ZYDIS_CPUFLAG_ZF |
 			ZYDIS_CPUFLAG_SF | ZYDIS_CPUFLAG_OF;
 	u32 written;
 
-	if (!insn->cpu_flags)
+	/* Shifts leave them as they are where the count is zero. */
+	if (!insn->cpu_flags || insn->meta.category == ZYDIS_CATEGORY_SHIFT)
 		return;
 	written = insn->cpu_flags->modified | insn->cpu_flags->set_0 | insn->cpu_flags->set_1 |
 		  insn->cpu_flags->undefined;
@@ -120,6 +175,7 @@ int ub_decode(const u8 *bytes, u64 size, u64 address, struct ub_decoded *out)
 	};
 	decode_flow(&insn, out);
 	decode_memory(&insn, out);
+	decode_nullable(&insn, out);
 	decode_flags(&insn, out);
 	switch (insn.mnemonic) {
 	case ZYDIS_MNEMONIC_NOP:

@@ -30,6 +30,8 @@ enum {
 	UB_DECODED_LEA_RIP = 1 << 5,	 /* lea of mem into a register */
 	UB_DECODED_FLAGS_WRITE = 1 << 6, /* writes all arithmetic flags before reading any */
 	UB_DECODED_ENDBR = 1 << 7,
+	UB_DECODED_NULLABLE =
+		1 << 8, /* accesses memory that a null pointer in `base` makes fault */
 };
 
 struct ub_decoded {
@@ -45,6 +47,11 @@ struct ub_decoded {
 	u8 prefix_rex;
 	u8 modrm_at;
 	s8 index_scale; /* of a UB_DECODED_TABLE_LOAD: 4 or 8 */
+	/* With UB_DECODED_NULLABLE: where the operand lies, registers by hardware number. */
+	u8 base;
+	s8 index; /* -1: none */
+	u8 scale; /* log2 */
+	s32 disp;
 };
 
 /* Decodes the instruction at @bytes, which runs at @address. 0 or -EINVAL. */

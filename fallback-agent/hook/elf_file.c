@@ -35,6 +35,8 @@ static void destroy(struct ub_elf *elf)
 		free(elf->segments[i].labels);
 	}
 	free(elf->segments);
+	for (u32 i = 0; i < elf->nr_functions; i++)
+		free(elf->functions[i].ways);
 	free(elf->functions);
 	ub_unwind_table_free(elf->unwind);
 	if (elf->fd >= 0)

@@ -22,14 +22,31 @@ struct ub_elf_segment {
 	u8 *labels;  /* executable: bit n = data holds address + n */
 };
 
+enum ub_way_kind {
+	UB_WAY_RETURN,
+	UB_WAY_JUMP,	/* to `to` */
+	UB_WAY_POINTER, /* to where the pointer at `to` leads */
+	UB_WAY_UNKNOWN, /* through a register, by no table of the function's own */
+};
+
+/* An instruction by which a function is left other than by calls, and where it leads. */
+struct ub_way {
+	u64 address;
+	u64 to;
+	enum ub_way_kind kind;
+};
+
 struct ub_elf_function {
 	u64 start;
 	u64 end;
 	u64 lsda;	     /* address of its exception table, or 0 */
+	u32 nr_ways;	     /* once it was scanned */
+	struct ub_way *ways; /* by address */
 	bool gap;	     /* no function: what lies between two, bounds and contents unknown */
 	bool described;	     /* by .eh_frame */
 	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
-	bool scanned;	     /* its own jumps are in `targets` */
+	bool scanned;	     /* its own jumps are in `targets`, and its ways out in `ways` */
+	bool no_memory;	     /* for all of `ways` */
 	bool has_tables;     /* it jumps through a table of its own */
 	bool loops_to_start; /* it jumps to its own first instruction */
 	bool unknown_jumps;  /* it jumps through a table that was not understood */

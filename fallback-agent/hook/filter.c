@@ -2,13 +2,24 @@
 #include <hook/filter.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <common/cleanup.h>
+
+#define MAX_ANCESTORS 64
+
+struct lineage {
+	pid_t process, parent;
+	u64 nr_filters; /* UNKNOWN before Linux 5.9 */
+};
+
+#define UNKNOWN (~0ull)
 
 /* The number behind @key, which begins a line of @status; @otherwise if there is none. */
 static u64 number_of(const char *status, const char *key, u64 otherwise)
@@ -18,7 +29,7 @@ static u64 number_of(const char *status, const char *key, u64 otherwise)
 	return at ? strtoull(at + strlen(key), NULL, 10) : otherwise;
 }
 
-bool ub_filter_on(const char *proc, bool own_first)
+static int read_lineage(const char *proc, struct lineage *lineage)
 {
 	_cleanup_close_ int fd = -1;
 	char path[96], status[4096];
@@ -28,15 +39,106 @@ bool ub_filter_on(const char *proc, bool own_first)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	n = fd < 0 ? -1 : read(fd, status, sizeof(status) - 1);
 	if (n <= 0)
-		return false;
+		return -ESRCH;
 	status[n] = '\0';
-	if (!number_of(status, "\nSeccomp:", 0))
-		return false;
-	/* How many they are Linux says since 5.9: without that none is known to be harmless. */
-	return !own_first || number_of(status, "\nSeccomp_filters:", 0) != 1;
+	lineage->process = (pid_t)number_of(status, "\nTgid:", 0);
+	lineage->parent = (pid_t)number_of(status, "\nPPid:", 0);
+	switch (number_of(status, "\nSeccomp:", 0)) {
+	case 0: /* disabled */
+		lineage->nr_filters = 0;
+		break;
+	case 2: /* filters */
+		lineage->nr_filters = number_of(status, "\nSeccomp_filters:", UNKNOWN);
+		break;
+	default: /* read(2), write(2) and no more */
+		lineage->nr_filters = UNKNOWN;
+	}
+	return 0;
 }
 
-bool ub_filter_on_any(pid_t pid, bool own_first)
+static int read_lineage_of(pid_t pid, struct lineage *lineage)
+{
+	char proc[32];
+
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	return read_lineage(proc, lineage);
+}
+
+/* The nearest of @from and its ancestors that is @stop or whose parent is not in our pid namespace. */
+static int climb(struct lineage from, bool (*stop)(pid_t pid), struct lineage *found)
+{
+	*found = from;
+	for (int i = 0; i < MAX_ANCESTORS; i++) {
+		if (!found->parent || (stop && stop(found->process)))
+			return 0;
+		if (read_lineage_of(found->parent, found))
+			return -ESRCH;
+	}
+	return -ELOOP;
+}
+
+static bool is_ancestor_of_ours(pid_t pid)
+{
+	struct lineage at = { .process = getpid(), .parent = getppid() };
+
+	for (int i = 0; i < MAX_ANCESTORS && at.process != pid; i++) {
+		if (!at.parent || read_lineage_of(at.parent, &at))
+			return false;
+	}
+	return at.process == pid;
+}
+
+/* Whether a process of the engine outside, which started @first and, later, us, gave both the same. */
+static bool came_in_like_us(const struct lineage *first, const struct lineage *us)
+{
+	struct stat theirs, ours;
+	struct lineage our_first;
+	char path[48];
+
+	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", first->process);
+	return !climb(*us, NULL, &our_first) && our_first.nr_filters == us->nr_filters &&
+	       !stat(path, &theirs) && !stat("/proc/self/ns/mnt", &ours) &&
+	       theirs.st_ino == ours.st_ino;
+}
+
+/* How many filters @process shares with us: all of ours, or none that we know of. */
+static u64 nr_shared(const struct lineage *process)
+{
+	struct lineage us, common;
+
+	if (read_lineage("/proc/self", &us) || us.nr_filters == UNKNOWN || !us.nr_filters)
+		return 0;
+	if (climb(*process, is_ancestor_of_ours, &common) || common.nr_filters != us.nr_filters)
+		return 0;
+	return is_ancestor_of_ours(common.process) || came_in_like_us(&common, &us) ? us.nr_filters
+										    : 0;
+}
+
+static bool is_filtered(const char *proc, bool own_first, u32 nr_passing)
+{
+	struct lineage thread;
+
+	if (read_lineage(proc, &thread) || thread.nr_filters == 0)
+		return false;
+	if (thread.nr_filters == UNKNOWN)
+		return true;
+	return thread.nr_filters != nr_passing &&
+	       thread.nr_filters != nr_shared(&thread) + own_first;
+}
+
+bool ub_filter_on(const char *proc, bool own_first)
+{
+	return is_filtered(proc, own_first, 0);
+}
+
+bool ub_filter_on_us(void)
+{
+	struct lineage us;
+
+	return !read_lineage("/proc/self", &us) && us.nr_filters;
+}
+
+bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing)
 {
 	struct dirent *entry;
 	bool found = false;
@@ -49,7 +151,7 @@ bool ub_filter_on_any(pid_t pid, bool own_first)
 		pid_t tid = atoi(entry->d_name);
 
 		snprintf(path, sizeof(path), "/proc/%d/task/%d", pid, tid);
-		found = tid > 0 && ub_filter_on(path, own_first);
+		found = tid > 0 && is_filtered(path, own_first, nr_passing);
 	}
 	if (tasks)
 		closedir(tasks);

@@ -26,11 +26,12 @@
 
 #include <hook/eh_frame.h>
 
-#define SHORT_REACH  130	 /* bytes that an 8-bit jump bridges, instruction included */
-#define MAX_TABLE    65536	 /* entries of a jump table */
-#define MAX_TABLES   (1u << 20)	 /* of all tables of a function */
-#define MAX_DECODED  (16u << 20) /* bytes of a function that are looked at: no real one is larger */
-#define TABLE_WINDOW 12		 /* instructions from a table load to its jump */
+#define SHORT_REACH   130	  /* bytes that an 8-bit jump bridges, instruction included */
+#define MAX_TABLE     65536	  /* entries of a jump table */
+#define MAX_TABLES    (1u << 20)  /* of all tables of a function */
+#define MAX_DECODED   (16u << 20) /* bytes of a function that are looked at: no real one is larger */
+#define TABLE_WINDOW  12	  /* instructions from a table load to its jump */
+#define OPCODE_MOVSXD 0x63
 
 /* Distances from @table that lead into code. Returns how many. */
 static u32 read_table(struct ub_elf *elf, u64 table, u32 *left)
@@ -54,11 +55,71 @@ static u32 read_table(struct ub_elf *elf, u64 table, u32 *left)
 	return nr;
 }
 
+/* Loads from tables, on the way through a function. */
+struct table_loads {
+	u32 since; /* instructions ago */
+	bool distances;
+};
+
+/* Jumps through registers stay inside the function where they go by one of its own tables: of
+ * distances (loaded with movslq), or of addresses, if data holds any that lead inside of it. */
+static bool by_own_table(const struct ub_elf_function *function, struct ub_elf *elf,
+			 const struct table_loads *loads)
+{
+	return loads->since < TABLE_WINDOW &&
+	       (loads->distances || ub_elf_has_label(elf, function->start + 1, function->end));
+}
+
+static void add_way(struct ub_elf_function *function, const struct ub_way *way)
+{
+	const u32 nr = function->nr_ways;
+
+	if (!(nr & (nr - 1))) {
+		struct ub_way *grown = realloc(function->ways, (nr ? nr * 2 : 1) * sizeof(*grown));
+
+		if (!grown) {
+			function->no_memory = true;
+			return;
+		}
+		function->ways = grown;
+	}
+	function->ways[function->nr_ways++] = *way;
+}
+
+static void note_way(struct ub_elf *elf, struct ub_elf_function *function,
+		     const struct ub_decoded *insn, const struct table_loads *loads)
+{
+	struct ub_way way = { .address = insn->address };
+
+	switch (insn->flow) {
+	case UB_FLOW_RET:
+		way.kind = UB_WAY_RETURN;
+		break;
+	case UB_FLOW_JUMP:
+	case UB_FLOW_BRANCH:
+		if (insn->target >= function->start && insn->target < function->end)
+			return;
+		way.kind = UB_WAY_JUMP;
+		way.to = insn->target;
+		break;
+	case UB_FLOW_JUMP_MEM:
+		way.kind = insn->flags & UB_DECODED_RIP ? UB_WAY_POINTER : UB_WAY_UNKNOWN;
+		way.to = insn->mem;
+		if (way.kind == UB_WAY_UNKNOWN && by_own_table(function, elf, loads))
+			return;
+		break;
+	default:
+		return;
+	}
+	add_way(function, &way);
+}
+
 static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 {
 	u64 size = 0, at = function->start;
 	const u8 *bytes = ub_elf_bytes(elf, at, &size);
-	u32 since_load = TABLE_WINDOW, nr_tables = 0, left = MAX_TABLES;
+	struct table_loads loads = { .since = TABLE_WINDOW };
+	u32 nr_tables = 0, left = MAX_TABLES;
 	bool table_jump = false;
 
 	function->scanned = true;
@@ -87,10 +148,13 @@ static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 			/* A computed goto takes the address of a label. */
 			ub_elf_add_target(elf, insn.mem);
 		}
-		since_load = insn.flags & UB_DECODED_TABLE_LOAD ? 0 : since_load + 1;
+		loads.since++;
+		if (insn.flags & UB_DECODED_TABLE_LOAD)
+			loads = (struct table_loads) { 0, insn.opcode == OPCODE_MOVSXD };
 		if (insn.flow == UB_FLOW_JUMP_MEM && !(insn.flags & UB_DECODED_RIP) &&
-		    since_load < TABLE_WINDOW)
+		    loads.since < TABLE_WINDOW)
 			table_jump = true;
+		note_way(elf, function, &insn, &loads);
 		bytes += insn.len;
 		at += insn.len;
 		size -= insn.len;
@@ -119,6 +183,18 @@ void ub_flow_scan(struct ub_elf *elf, u64 from, u64 to)
 		if (ub_elf_next_start(elf, function->start) < at)
 			at = ub_elf_next_start(elf, function->start);
 	}
+}
+
+int ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function, const struct ub_way **ways,
+		 u32 *nr)
+{
+	if (!function->scanned)
+		scan_function(elf, function);
+	if (function->no_memory)
+		return -ENOMEM;
+	*ways = function->ways;
+	*nr = function->nr_ways;
+	return 0;
 }
 
 int ub_flow_decode(struct ub_elf *elf, const struct ub_elf_function *function,

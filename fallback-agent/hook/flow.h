@@ -11,6 +11,10 @@
 /* Makes ub_elf_is_target() complete for the addresses in [@from, @to). */
 void ub_flow_scan(struct ub_elf *elf, u64 from, u64 to);
 
+/* How @function is left, in the order of addresses: kept with the file. 0 or -ENOMEM. */
+int __must_check ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function,
+			      const struct ub_way **ways, u32 *nr);
+
 /* The instructions of one function, decoded from its start. */
 struct ub_flow_insns {
 	const struct ub_elf_function *function; /* whose they are, or NULL */

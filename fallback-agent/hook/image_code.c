@@ -141,6 +141,7 @@ struct window {
 	u32 nr_points;
 	struct ub_trampoline_point points[MAX_POINTS];
 	struct ub_trampoline_cold cold[MAX_POINTS];
+	struct ub_trampoline_null nulls[MAX_INSNS]; /* of each instruction */
 	u64 continuations[MAX_INSNS]; /* of instructions that take the return address over */
 };
 
@@ -267,6 +268,25 @@ static int emit_noting_branch(struct window *w, const struct ub_plan_insn *insn,
 	return err;
 }
 
+/* Emits the look at a null pointer before an instruction that may follow one. */
+static bool look_at_null(struct window *w, const struct ub_plan_insn *insn)
+{
+	const u64 address = insn->decoded.address;
+	struct ub_trampoline_null *null =
+		&w->nulls[insn - (w->file->plan.insns + w->plan->first_insn)];
+	const bool go = ub_image_is_go_code(w->module->elf, address);
+	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);
+
+	/* Elsewhere in Go code there are no registers for it: see the planner. */
+	if (go && !(function && !function->gap && function->start == address))
+		return false;
+	ub_trampoline_null(&w->zone->emit, &insn->decoded, address + w->module->bias,
+			   !go && !is_entry(w, address) &&
+				   !(insn->decoded.flags & UB_DECODED_FLAGS_WRITE),
+			   go, null);
+	return null->insn;
+}
+
 static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 {
 	u32 end = 0, of_jump = 0;
@@ -296,12 +316,30 @@ static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 	err = add_move_out(w->build, ub_emit_here(emit), ip, false);
 	if (err)
 		return err;
+	if (look_at_null(w, insn)) {
+		err = add_move_out(w->build, ub_emit_here(emit), ip, false);
+		if (err)
+			return err;
+	}
 	moved.address += bias;
 	moved.target += bias;
 	moved.mem += bias;
 	if (of_jump < end)
 		return emit_noting_branch(w, insn, &moved, of_jump, end);
 	return ub_relocate(emit, &moved, insn->bytes);
+}
+
+static int note_continuation(struct window *w, u64 code, u32 link)
+{
+	struct ub_image_counting *counting = w->build->image->counting;
+	int err =
+		ub_image_grow((void **)&counting->continuations, &counting->continuations_capacity,
+			      counting->nr_continuations + 1, sizeof(counting->continuations[0]));
+
+	if (!err)
+		counting->continuations[counting->nr_continuations++] =
+			(struct ub_image_continuation) { code, link };
+	return err;
 }
 
 /*
@@ -315,7 +353,7 @@ static int emit_continuations(struct window *w)
 	for (u32 i = 0; i < w->plan->nr_insns; i++) {
 		const struct ub_plan_insn *insn = &w->file->plan.insns[w->plan->first_insn + i];
 		u32 from, to;
-		int err;
+		int err = 0;
 
 		if (insn->point < 0)
 			continue;
@@ -331,6 +369,10 @@ static int emit_continuations(struct window *w)
 			ub_emit_u32(emit, w->file->hooks[k - 1].link);
 		ub_emit_u32(emit, to - from);
 		w->continuations[i] = ub_emit_here(emit);
+		for (u32 k = from; k < to && !err; k++)
+			err = note_continuation(w, w->continuations[i], w->file->hooks[k].link);
+		if (err)
+			return err;
 		err = emit_probe_of(w, insn->decoded.address + w->module->bias,
 				    UB_TRAMPOLINE_RETURN, 0, from, to);
 		if (err)
@@ -430,6 +472,10 @@ static int emit_window(struct window *w, struct ub_reason *why)
 		free((void *)w->points[i].links);
 	}
 	w->nr_points = 0;
+	for (u32 i = 0; i < w->plan->nr_insns; i++) {
+		ub_trampoline_null_cold(emit, w->space, &w->nulls[i]);
+		w->nulls[i].insn = NULL;
+	}
 	if (!err)
 		err = emit->error;
 	return err ? err : add_site(w, trampoline, why);
@@ -510,7 +556,8 @@ u64 ub_image_zone_bound(const struct ub_image_build *build)
 		const struct ub_image_file *file = &build->files[f];
 		u64 size = 0;
 
-		size += file->plan.nr_insns * 80ull + file->plan.nr_windows * 32ull;
+		size += file->plan.nr_insns * (80ull + UB_TRAMPOLINE_NULL_BOUND) +
+			file->plan.nr_windows * 32ull;
 		size += file->nr_addresses * 3ull * ub_trampoline_bound(0);
 		size += file->nr_hooks * (u64)(ub_trampoline_bound(1) - ub_trampoline_bound(0));
 		/* Once more as continuations. */
@@ -550,6 +597,7 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 	space.noted_function = zone->address + ub_agent_tail_noted_offset;
 	space.divert_function = zone->address + ub_agent_divert_offset;
 	space.undivert_function = zone->address + ub_agent_undivert_offset;
+	space.null_function = zone->address + ub_agent_null_offset;
 	space.diverts = build->diverts;
 	if (build->needs_diverts && zone == build->zones)
 		build->divert_code = ub_trampoline_diverts(emit, build->diverts);

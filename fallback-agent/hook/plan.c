@@ -96,6 +96,14 @@ static bool goes_on(const struct ub_decoded *insn)
 	       insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
 }
 
+/* Where a runtime keeps instruction pointers, only the first instruction of a function may fault away from
+ * its place: see x86_64/null.c. */
+static bool may_fault(const struct ub_planner *p, const struct ub_decoded *insn)
+{
+	return p->options->single_instruction && insn->flags & UB_DECODED_NULLABLE &&
+	       insn->address != p->flow.function->start;
+}
+
 static bool is_call(const struct ub_decoded *insn)
 {
 	return insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
@@ -150,6 +158,10 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 	}
 	if (i - first > 1) {
 		const struct ub_elf_function *function = p->flow.function;
+
+		for (s64 k = first; k < i; k++)
+			if (may_fault(p, &insns[k]))
+				return UB_REFUSED_SAVED_IPS;
 
 		/* Whoever comes back to an instruction whose bytes are as they were does no harm.
 		 */

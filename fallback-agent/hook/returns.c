@@ -16,8 +16,7 @@
  * moves its stacks and knows its frames by return addresses: there such functions are refused. The
  * same is done at the function's entry if one of its exits can't be hooked (ub_exits_at_entry()).
  *
- * Jumps through registers stay inside the function where they go by one of its own tables: of
- * distances (loaded with movslq), or of addresses, if data holds any that lead inside of it.
+ * Which instructions leave a function is found out once per file (ub_flow_ways()).
  */
 #include <hook/returns.h>
 
@@ -30,8 +29,6 @@
 #include <hook/flow.h>
 
 #define MAX_FUNCTIONS 16
-#define TABLE_WINDOW  12 /* instructions from a table load to its jump */
-#define OPCODE_MOVSXD 0x63
 
 struct visit {
 	struct ub_elf *elf;
@@ -51,11 +48,6 @@ struct search {
 	struct ub_exit *exits;
 	u32 nr_exits;
 };
-
-static void insns_cleanup(struct ub_flow_insns *insns)
-{
-	ub_flow_insns_free(insns);
-}
 
 static int add_exit(struct search *s, struct ub_elf *elf, u64 address, enum ub_exit_kind kind)
 {
@@ -86,20 +78,18 @@ static void add_visit(struct search *s, struct ub_elf *elf, u64 start, bool root
 
 /* Whether @part is a piece of @function that the compiler moved away (.cold): it jumps back inside.
  */
-static bool jumps_back(struct ub_elf *elf, const struct ub_elf_function *part,
+static bool jumps_back(struct ub_elf *elf, struct ub_elf_function *part,
 		       const struct ub_elf_function *function)
 {
-	_cleanup_(insns_cleanup) struct ub_flow_insns insns = {};
+	const struct ub_way *ways;
+	u32 nr;
 
-	if (ub_flow_decode(elf, part, &insns))
+	if (ub_flow_ways(elf, part, &ways, &nr))
 		return false;
-	for (u32 i = 0; i < insns.nr; i++) {
-		const struct ub_decoded *insn = &insns.insns[i];
-
-		if ((insn->flow == UB_FLOW_JUMP || insn->flow == UB_FLOW_BRANCH) &&
-		    insn->target > function->start && insn->target < function->end)
+	for (u32 i = 0; i < nr; i++)
+		if (ways[i].kind == UB_WAY_JUMP && ways[i].to > function->start &&
+		    ways[i].to < function->end)
 			return true;
-	}
 	return false;
 }
 
@@ -174,35 +164,14 @@ static bool within(const struct ub_elf_function *function, u64 address)
 	return function && address >= function->start && address < function->end;
 }
 
-/* Loads from tables, on the way through a function. */
-struct table_loads {
-	u32 since; /* instructions ago */
-	bool distances;
-};
-
-static bool by_own_table(const struct visit *v, const struct ub_elf_function *function,
-			 const struct table_loads *loads)
+static int visit_jump(struct search *s, const struct visit *v, const struct ub_way *way)
 {
-	return loads->since < TABLE_WINDOW &&
-	       (loads->distances || ub_elf_has_label(v->elf, function->start + 1, function->end));
-}
-
-static int visit_jump(struct search *s, const struct visit *v,
-		      const struct ub_elf_function *function, const struct ub_decoded *insn,
-		      const struct table_loads *loads)
-{
-	const bool indirect = insn->flow == UB_FLOW_JUMP_MEM;
-	const bool unknown = indirect && !(insn->flags & UB_DECODED_RIP);
 	int err;
 
-	if (!indirect && within(function, insn->target))
-		return 0;
-	if (unknown && by_own_table(v, function, loads))
-		return 0;
-	if (v->root && !indirect) {
-		const struct ub_elf_function *to = ub_elf_function_at(v->elf, insn->target);
+	if (v->root && way->kind == UB_WAY_JUMP) {
+		struct ub_elf_function *to = ub_elf_function_at(v->elf, way->to);
 
-		if (within(s->root, insn->target) || within(s->cold, insn->target))
+		if (within(s->root, way->to) || within(s->cold, way->to))
 			return 0;
 		if (to && !to->gap && !s->cold && jumps_back(v->elf, to, s->root)) {
 			s->cold = to;
@@ -210,38 +179,30 @@ static int visit_jump(struct search *s, const struct visit *v,
 			return 0;
 		}
 	}
-	err = v->root ? add_exit(s, v->elf, insn->address, UB_EXIT_NOTE) : 0;
-	if (unknown)
+	err = v->root ? add_exit(s, v->elf, way->address, UB_EXIT_NOTE) : 0;
+	if (way->kind == UB_WAY_UNKNOWN)
 		s->lost = true;
 	else
-		follow(s, v->elf, insn->target, indirect ? insn->mem : 0);
+		follow(s, v->elf, way->kind == UB_WAY_JUMP ? way->to : 0,
+		       way->kind == UB_WAY_POINTER ? way->to : 0);
 	return err;
 }
 
 static int visit_function(struct search *s, const struct visit *v)
 {
-	const struct ub_elf_function *function = ub_elf_function_at(v->elf, v->start);
-	_cleanup_(insns_cleanup) struct ub_flow_insns insns = {};
-	struct table_loads loads = { .since = TABLE_WINDOW };
+	struct ub_elf_function *function = ub_elf_function_at(v->elf, v->start);
+	const struct ub_way *ways;
+	u32 nr;
 	int err;
 
 	if (!function)
 		return -EINVAL;
-	ub_flow_scan(v->elf, function->start, function->end);
-	err = ub_flow_decode(v->elf, function, &insns);
-	for (u32 i = 0; i < insns.nr && !err; i++) {
-		const struct ub_decoded *insn = &insns.insns[i];
-
-		loads.since++;
-		if (insn->flags & UB_DECODED_TABLE_LOAD)
-			loads = (struct table_loads) { 0, insn->opcode == OPCODE_MOVSXD };
-		if (insn->flow == UB_FLOW_RET)
-			err = add_exit(s, v->elf, insn->address,
-				       v->root ? UB_EXIT_RETURN : UB_EXIT_NOTED);
-		else if (insn->flow == UB_FLOW_JUMP || insn->flow == UB_FLOW_BRANCH ||
-			 insn->flow == UB_FLOW_JUMP_MEM)
-			err = visit_jump(s, v, function, insn, &loads);
-	}
+	err = ub_flow_ways(v->elf, function, &ways, &nr);
+	for (u32 i = 0; !err && i < nr; i++)
+		err = ways[i].kind == UB_WAY_RETURN
+			      ? add_exit(s, v->elf, ways[i].address,
+					 v->root ? UB_EXIT_RETURN : UB_EXIT_NOTED)
+			      : visit_jump(s, v, &ways[i]);
 	return err;
 }
 

@@ -5,7 +5,8 @@
  * A helper process in the target's memory (helper.c) makes a socketpair; we take one end with
  * pidfd_getfd(), send the memfds through it, and the helper receives and maps them. No path, no
  * name in any namespace, no privilege over being allowed to trace, nothing in the target's own
- * table of descriptors.
+ * table of descriptors. Linux before 5.6 has no pidfd_getfd(), and containers forbid it: there the helper
+ * connects to a socket of ours, whose name is abstract, so both must be in one network namespace.
  *
  * An operation that dies in between leaves mappings. They are found without a log, by their names; the
  * one that has no name by the site table, which is mapped first.
@@ -16,11 +17,14 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 #include <common/cleanup.h>
 #include <surgeon/target.h>
 
 #define MAX_FDS 250 /* the kernel's SCM_MAX_FD is 253 */
+#define BACKLOG                                                                                    \
+	16 /* of whoever guesses our socket's name: the helper's own connection is told apart */
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -31,7 +35,10 @@
 
 /* What the helper needs at ub_remote_arguments() to receive descriptors. */
 struct exchange {
-	s32 pair[2];
+	union {
+		s32 pair[2];
+		struct sockaddr_un name;
+	};
 	struct msghdr msg;
 	struct iovec iov;
 	u64 byte;
@@ -57,7 +64,8 @@ static int remote(struct ub_target *t, const char *what, long nr, u64 a, u64 b, 
 
 /* --- descriptors --------------------------------------------------------------------------- */
 
-static int make_pair(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
+/* One end of a socketpair of the helper's: -EPERM or -ENOSYS where pidfd_getfd() can't be had. */
+static int take_socket(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
 {
 	_cleanup_close_ int helper = syscall(SYS_pidfd_open, t->helper, 0);
 	u64 at = ub_remote_arguments(t) + offsetof(struct exchange, pair);
@@ -65,8 +73,8 @@ static int make_pair(struct ub_target *t, int *end, s32 *socket, struct ub_reaso
 	s64 result;
 	int err;
 
-	err = remote(t, "socketpair", SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, at, 0,
-		     0, &result, why);
+	err = remote(t, "socketpair", SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, at,
+		     0, 0, &result, why);
 	if (err)
 		return err;
 	err = ub_target_read(t, at, pair, sizeof(pair));
@@ -77,7 +85,80 @@ static int make_pair(struct ub_target *t, int *end, s32 *socket, struct ub_reaso
 		return ub_reason_set(why, -errno, "cannot take a socket of process %d: %s", t->pid,
 				     strerror(errno));
 	*socket = pair[1];
-	return ub_fault(t, UB_FAULT_socketpair);
+	return 0;
+}
+
+/* A socket that listens, and its name, which the kernel chooses. */
+static int listen_somewhere(struct sockaddr_un *name, socklen_t *size)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	*name = (struct sockaddr_un) { .sun_family = AF_UNIX };
+	*size = sizeof(*name);
+	if (fd < 0 || bind(fd, (struct sockaddr *)name, sizeof(name->sun_family)) ||
+	    getsockname(fd, (struct sockaddr *)name, size) || listen(fd, BACKLOG))
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+/* The helper's connection among those that came: its socket, or -1. */
+static int accept_helper(const struct ub_target *t, int listener)
+{
+	for (;;) {
+		_cleanup_close_ int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		struct ucred peer;
+		socklen_t size = sizeof(peer);
+
+		if (fd < 0)
+			return -1;
+		if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && peer.pid == t->helper)
+			return TAKE_FD(fd);
+	}
+}
+
+static int meet_helper(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
+{
+	u64 at = ub_remote_arguments(t) + offsetof(struct exchange, name);
+	struct sockaddr_un name;
+	socklen_t size;
+	_cleanup_close_ int listener = listen_somewhere(&name, &size);
+	s64 result;
+	int err;
+
+	if (listener < 0)
+		return ub_reason_set(why, listener, "cannot make a socket to meet process %d: %s",
+				     t->pid, strerror(-listener));
+	err = ub_target_write(t, at, &name, sizeof(name));
+	if (!err)
+		err = remote(t, "socket", SYS_socket, AF_UNIX,
+			     SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0, 0, 0, &result,
+			     why);
+	if (err)
+		return err;
+	*socket = (s32)result;
+	err = remote(t, "connect", SYS_connect, *socket, at, size, 0, 0, 0, &result, why);
+	if (err == -ECONNREFUSED)
+		return ub_reason_set(
+			why, err,
+			"process %d is in another network namespace, and pidfd_getfd(2), which would "
+			"do all the same, is forbidden here: run this in the process's container, or "
+			"as root of the machine",
+			t->pid);
+	if (err)
+		return err;
+	*end = accept_helper(t, listener);
+	return *end < 0 ? ub_reason_set(why, -EAGAIN, "process %d connected to somebody else",
+					t->pid)
+			: 0;
+}
+
+static int make_pair(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
+{
+	int err = take_socket(t, end, socket, why);
+
+	if (err == -EPERM || err == -ENOSYS)
+		err = meet_helper(t, end, socket, why);
+	return err ? err : ub_fault(t, UB_FAULT_socketpair);
 }
 
 static int send_fds(int socket, const int *fds, u32 nr)
@@ -163,6 +244,12 @@ static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, str
 				     "process %d locks its memory (mlockall) and has reached its "
 				     "limit: raise it (prlimit --memlock)",
 				     t->pid);
+	if (err == -ENOMEM)
+		return ub_reason_set(
+			why, err,
+			"process %d may not map %lu more bytes: raise its limits (prlimit "
+			"--as, --data) or vm.max_map_count",
+			t->pid, part->size);
 	if (err)
 		return err;
 	if ((u64)result != part->address) {

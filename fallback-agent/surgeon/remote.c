@@ -46,6 +46,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <agent/sigframe.h>
 #include <common/cleanup.h>
 #include <surgeon/target.h>
 
@@ -58,36 +59,13 @@
 #define SEARCH_CHUNK  65536
 #define LOADING_TRIES 20
 
-#define XSTATE_MAGIC1 0x46505853u
-#define XSTATE_MAGIC2 0x46505845u
-#define XSTATE_AMX    (3ull << 17)
+#define XSTATE_AMX (3ull << 17)
 
 #define GET_RSEQ_CONFIGURATION 0x420f /* PTRACE_GET_RSEQ_CONFIGURATION */
 /* PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG */
 #define GET_SYSCALL_USER_DISPATCH 0x4211
 
-#define UC_FP_XSTATE	     1
-#define UC_SIGCONTEXT_SS     2
-#define UC_STRICT_RESTORE_SS 4
-
-/* As the kernel lays it out (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h). */
-struct signal_frame {
-	u64 pretcode;
-	u64 uc_flags;
-	u64 uc_link;
-	u64 ss_sp;
-	u32 ss_flags, pad;
-	u64 ss_size;
-	u64 r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip,
-		eflags;
-	u16 cs, gs, fs, ss;
-	u64 err, trapno, oldmask, cr2, fpstate, reserved[8];
-	u64 sigmask;
-	u8 siginfo[128];
-};
-
-_Static_assert(offsetof(struct signal_frame, r8) == 48, "rt_sigframe");
-_Static_assert(sizeof(struct signal_frame) <= FRAME_BYTES, "frame space");
+_Static_assert(sizeof(struct ub_signal_frame) <= FRAME_BYTES, "frame space");
 
 static const u8 syscall_ret[] = { 0x0f, 0x05, 0xc3 };
 static const u8 sigreturn_rax[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
@@ -229,12 +207,12 @@ static int read_xstate(const struct ub_thread *thread, u8 *xstate, u32 *size)
 		return -EOPNOTSUPP;
 	/* struct _fpx_sw_bytes */
 	memset(xstate + 464, 0, 48);
-	words[0] = XSTATE_MAGIC1;
+	words[0] = UB_XSTATE_MAGIC1;
 	words[1] = *size + 4;
 	memcpy(xstate + 464, words, 8);
 	memcpy(xstate + 472, &features, 8);
 	memcpy(xstate + 480, size, 4);
-	words[0] = XSTATE_MAGIC2;
+	words[0] = UB_XSTATE_MAGIC2;
 	memcpy(xstate + *size, words, 4);
 	*size += 4;
 	return 0;
@@ -252,7 +230,7 @@ static u32 xstate_bytes(const struct ub_thread *thread)
 static int write_frame(struct ub_target *t, u64 sigmask)
 {
 	struct user_regs_struct regs = t->host->regs;
-	struct signal_frame f = { 0 };
+	struct ub_signal_frame f = { 0 };
 	u8 xstate[UB_MAX_XSTATE];
 	u64 fpstate;
 	u32 size = 0;
@@ -265,11 +243,11 @@ static int write_frame(struct ub_target *t, u64 sigmask)
 	if (fpstate + size > t->scratch + t->under_bytes)
 		return -EOPNOTSUPP; /* it has grown since */
 	ub_restart_by_hand(&regs);
-	f = (struct signal_frame) {
+	f = (struct ub_signal_frame) {
 		.pretcode = t->restorer,
-		.uc_flags =
-			(size > 512 ? UC_FP_XSTATE : 0) | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
-		.ss_flags = 0x7f, /* no such mode */
+		.uc_flags = (size > 512 ? UB_UC_FP_XSTATE : 0) | UB_UC_SIGCONTEXT_SS |
+			    UB_UC_STRICT_RESTORE_SS,
+		.ss_flags = UB_NO_ALTSTACK,
 		.r8 = regs.r8,
 		.r9 = regs.r9,
 		.r10 = regs.r10,
@@ -301,14 +279,14 @@ static int write_frame(struct ub_target *t, u64 sigmask)
 
 u64 ub_frame_argument(u64 frame)
 {
-	return frame + offsetof(struct signal_frame, rdi);
+	return frame + offsetof(struct ub_signal_frame, rdi);
 }
 
 int ub_remote_write_call(struct ub_target *t, u64 frame, const struct ub_frame_call *call)
 {
-	const struct signal_frame f = {
+	const struct ub_signal_frame f = {
 		.pretcode = t->restorer,
-		.uc_flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS,
+		.uc_flags = UB_UC_SIGCONTEXT_SS | UB_UC_STRICT_RESTORE_SS,
 		.ss_flags = 0x7f,
 		.rax = call->nr,
 		.rdi = call->a,

@@ -573,9 +573,14 @@ static bool in_64_bit_mode(const struct ub_target *t)
 	return true;
 }
 
+bool ub_may_suspend_filters(void)
+{
+	return ub_have_capability(CAP_SYS_ADMIN) && !ub_filter_on_us();
+}
+
 static void decide_about_seccomp(struct ub_target *t)
 {
-	t->suspended = t->seccomp && ub_have_capability(CAP_SYS_ADMIN);
+	t->suspended = t->seccomp && ub_may_suspend_filters();
 }
 
 void ub_prefer(pid_t tid)

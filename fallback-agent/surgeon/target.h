@@ -143,6 +143,14 @@ int __must_check ub_target_write(const struct ub_target *t, u64 address, const v
 /* Whether the memory that was opened is still the process's. */
 bool ub_target_gone(const struct ub_target *t);
 
+/* --- filters.c ----------------------------------------------------------------------------- */
+
+/* 0, or -EOPNOTSUPP if the filters that we share with targets kill for what is done in them. */
+int __must_check ub_filters_try(struct ub_reason *why);
+/* [stopped, filters suspended] How many filters each thread is under, if they let all calls of programs and
+ * agent pass; else 0. */
+u32 ub_filters_ask(const struct ub_target *t);
+
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
@@ -162,6 +170,9 @@ bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
+/* Whether filters of a target may be suspended: PTRACE_O_SUSPEND_SECCOMP takes CAP_SYS_ADMIN and a tracer without
+ * any itself (kernel/ptrace.c). */
+bool ub_may_suspend_filters(void);
 /* Before all others on its CPU, as far as that is allowed. */
 void ub_prefer(pid_t tid);
 /* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */
@@ -307,6 +318,9 @@ void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_im
 		     const struct ub_image *keep);
 /* diverts.c: puts back the return addresses that @image took over. */
 int __must_check ub_diverts_undo(struct ub_target *t, const struct ub_image *image);
+/* Hands what @old waits for to @new, which has taken its place: returns in flight. */
+int __must_check ub_returns_hand_over(struct ub_target *t, const struct ub_image *old,
+				      const struct ub_image *new, const struct ub_ips *ips);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
 bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		      const struct ub_thread *thread, bool elsewhere);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -159,18 +160,64 @@ static bool no_process(void)
 	return !find_process(NULL);
 }
 
+/* The next file that has no reason to be there, or NULL. */
+static const struct dirent *next_file(DIR *dir)
+{
+	const struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] != '.' && strcmp(entry->d_name, "lock") != 0)
+			return entry;
+	}
+	return NULL;
+}
+
 /* The name of the session's socket in the file system is the daemon's to remove. */
 static bool no_file(void)
 {
 	DIR *dir = opendir(run_dir);
-	struct dirent *entry;
-	bool none = true;
+	bool none = !next_file(dir);
 
-	while (dir && (entry = readdir(dir)))
-		none = none && (entry->d_name[0] == '.' || !strcmp(entry->d_name, "lock"));
 	if (dir)
 		closedir(dir);
 	return none;
+}
+
+/* Sockets are known by a line in /proc/net/unix: it is there while one of that name is open. */
+static bool is_open(const char *path)
+{
+	_cleanup_fclose_ FILE *sockets = fopen("/proc/net/unix", "re");
+	char line[512];
+
+	while (sockets && fgets(line, sizeof(line), sockets)) {
+		const char *name = strchr(line, '/');
+
+		if (name && !strncmp(name, path, strlen(path)) && name[strlen(path)] == '\n')
+			return true;
+	}
+	return false;
+}
+
+static void tell_files(void)
+{
+	DIR *dir = opendir(run_dir);
+	const struct dirent *entry;
+
+	while ((entry = next_file(dir))) {
+		char path[512];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "%s/%s", run_dir, entry->d_name);
+		if (lstat(path, &st))
+			continue;
+		fprintf(stderr, "  %s: mode %o, uid %u, %lld s old, %s\n", path, st.st_mode,
+			st.st_uid, (long long)(time(NULL) - st.st_mtime),
+			is_open(path) ? "somebody has it open" : "nobody listens");
+	}
+	if (dir)
+		closedir(dir);
+	fprintf(stderr, "  living: daemon %d, guard %d, any of ours %d\n",
+		find_process("ubpf-daemon"), find_process("ubpf-guard"), find_process(NULL));
 }
 
 static bool await(bool (*condition)(void), const char *what, const char *blow)
@@ -302,6 +349,8 @@ static bool round_of(u32 nr)
 		await(victim_is_clean, "the target is not clean", blow) &&
 		(!blows[nr % ub_array_size(blows)].of_daemon || next_command()) &&
 		await(no_file, "a file is left", blow);
+	if (!clean)
+		tell_files();
 	if (!clean)
 		fprintf(stderr, "round %u: run directory %s, target %d\n", nr, run_dir, victim);
 	hit(victim, SIGKILL);

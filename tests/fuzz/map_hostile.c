@@ -167,8 +167,12 @@ static void operate(struct ub_map *map)
 		break;
 	case 9:
 		if (map->attr.type == BPF_MAP_TYPE_STACK_TRACE) {
-			value[0] = pick(100);
-			ub_stack_trace_put(map, value, 1 + pick(8),
+			u32 node = UB_STACK_TRACE_NO_NODE;
+			u64 *ips = pick(2) ? ub_stack_trace_take(map, &run, &node) : NULL;
+
+			ips = ips ? ips : value;
+			ips[0] = pick(100);
+			ub_stack_trace_put(map, node, ips, pick(8),
 					   pick(2) ? BPF_F_REUSE_STACKID : 0, &run);
 		} else if (ub_map_iterable(map)) {
 			struct ub_map_iter iter = { 0 };

@@ -366,11 +366,11 @@ static int stack_trace_invariants(u64 steps, u64 seed)
 
 		for (u32 i = 0; i < nr; i++)
 			trace[i] = kind * 1000 + i + 1;
-		id = ub_stack_trace_put(&fuzz.map, trace, nr,
+		id = ub_stack_trace_put(&fuzz.map, UB_STACK_TRACE_NO_NODE, trace, nr,
 					pick(&fuzz, 2) ? BPF_F_REUSE_STACKID : 0, NULL);
 		if (id == -EEXIST)
 			continue;
-		again = ub_stack_trace_put(&fuzz.map, trace, nr, 0, NULL);
+		again = ub_stack_trace_put(&fuzz.map, UB_STACK_TRACE_NO_NODE, trace, nr, 0, NULL);
 		if (id < 0 || again != id || id > 255)
 			bad = fail(&fuzz, "stack trace id", (int)id, (int)again);
 		else if (ub_map_sys_lookup(&fuzz.map, &id, got, 0) ||

@@ -2,7 +2,7 @@
 /*
  * A Go program with growing stacks, garbage collection and preemption runs on under entry and
  * return probes on its functions, attached and detached over and over: right results, and as many
- * returns as entries.
+ * returns as entries. Nil pointers that a hooked instruction follows are recovered from.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,6 +51,18 @@ static struct ub_point symbol_point(const char *name, enum ub_point_kind kind)
 	return point;
 }
 
+enum { ENTRY, RETURN, NIL, NR_LINKS };
+
+static const struct {
+	const char *name;
+	enum ub_point_kind kind;
+} points[NR_LINKS] = {
+	[ENTRY] = { "main.Grow", UB_POINT_ENTRY },
+	[RETURN] = { "main.Grow", UB_POINT_RETURN },
+	/* Its first instruction follows a nil pointer, and Go looks up what to do by its address. */
+	[NIL] = { "main.(*Pair).B", UB_POINT_ENTRY },
+};
+
 /* Surgery again where the machine was too busy for it. */
 static void replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_image *new)
 {
@@ -79,7 +91,7 @@ static void test_go(void **state)
 {
 	static u32 one_map[] = { 0 };
 	struct ub_program *program = counting_program(0);
-	struct ub_image_link links[2];
+	struct ub_image_link links[NR_LINKS];
 	struct ub_reason why = {};
 	struct ub_code code;
 	struct test_map map;
@@ -91,10 +103,9 @@ static void test_go(void **state)
 
 	assert_int_equal(test_map_create(64, &map), 0);
 	assert_int_equal(ub_jit_compile(program, &code, &why), 0);
-	for (u32 i = 0; i < 2; i++)
+	for (u32 i = 0; i < NR_LINKS; i++)
 		links[i] = (struct ub_image_link) {
-			.point = symbol_point("main.Grow",
-					      i == 1 ? UB_POINT_RETURN : UB_POINT_ENTRY),
+			.point = symbol_point(points[i].name, points[i].kind),
 			.link_id = i,
 			.program = program,
 			.code = &code,
@@ -120,32 +131,35 @@ static void test_go(void **state)
 	assert_non_null(strstr(text, "ready"));
 	for (u32 cycle = 0; cycle < NR_CYCLES; cycle++) {
 		const struct ub_image_request request = { .pid = pid,
-							  .nr_links = 2,
+							  .nr_links = NR_LINKS,
 							  .links = links,
 							  .nr_maps = 1,
 							  .maps = &map.image,
 							  .nr_cpus = 1 };
 		struct ub_image *image = NULL;
-		u64 hits[2], misses;
+		u64 hits[NR_LINKS], misses;
 		int err = ub_image_build(&request, &image, &why);
 
 		if (err)
 			fail_msg("%d: %s", err, why.text);
 		replace(pid, pidfd, NULL, image);
 		for (u32 i = 0; i < 1000; i++) {
-			ub_image_counters(image, 1, &hits[1], &misses);
-			if (hits[1] > 100)
+			ub_image_counters(image, RETURN, &hits[RETURN], &misses);
+			ub_image_counters(image, NIL, &hits[NIL], &misses);
+			if (hits[RETURN] > 100 && hits[NIL] > 10)
 				break;
 			usleep(20000);
 		}
 		replace(pid, pidfd, image, NULL);
-		for (u32 i = 0; i < 2; i++)
+		for (u32 i = 0; i < NR_LINKS; i++)
 			ub_image_counters(image, i, &hits[i], &misses);
-		assert_true(hits[1] > 0);
+		assert_true(hits[RETURN] > 0);
+		assert_true(hits[NIL] > 0);
 		/* Attach and detach fall between entries and returns, of 8 goroutines and 201
 		 * levels. */
-		assert_true(hits[0] + 2048 >= hits[1] && hits[1] + 2048 >= hits[0]);
-		total += hits[0];
+		assert_true(hits[ENTRY] + 2048 >= hits[RETURN] &&
+			    hits[RETURN] + 2048 >= hits[ENTRY]);
+		total += hits[ENTRY];
 		ub_image_free(image);
 	}
 	close(in[1]);

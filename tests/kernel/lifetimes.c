@@ -2,12 +2,15 @@
 /* Objects live exactly as long as somebody holds them: a file in any process, a pin, another
  * object. */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/perf_event.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -82,6 +85,62 @@ static void in_other_processes(void **state)
 	held_by_child(harness_map(&h, BPF_MAP_TYPE_ARRAY, 4, 8, 4, BPF_F_MMAPABLE));
 	held_by_child(harness_map(&h, BPF_MAP_TYPE_RINGBUF, 0, 0, 4096, 0));
 	held_by_child(harness_uprobe(&h, "/proc/self/exe", 64, false, -1, 0));
+}
+
+static int reopen(int fd, int flags)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags);
+}
+
+/* Closes that follow each other are told as one. */
+static void closed_at_once(void **state)
+{
+	static const u32 flags[] = { BPF_F_RDONLY, 0 };
+
+	for (u32 i = 0; i < ub_array_size(flags); i++) {
+		int fd = harness_map(&h, BPF_MAP_TYPE_ARRAY, 4, 8, 4, BPF_F_MMAPABLE | flags[i]);
+		int others[8];
+
+		assert_true(fd >= 0);
+		for (u32 o = 0; o < ub_array_size(others); o++) {
+			others[o] = reopen(fd, O_RDONLY);
+			assert_true(others[o] >= 0);
+		}
+		for (u32 o = 1; o < ub_array_size(others); o++)
+			close(others[o]);
+		close(fd);
+		settle();
+		/* A reader is a holder as good as a writer. */
+		assert_int_equal(ub_kernel_objects(h.kernel), 1);
+		close(others[0]);
+		assert_true(harness_wait_objects(&h, 0));
+	}
+}
+
+/* Each of its closes is told and asked about, often just when it opens the memory again. */
+static void opened_without_end(void **state)
+{
+	int fd = harness_map(&h, BPF_MAP_TYPE_ARRAY, 4, 8, 4, BPF_F_MMAPABLE);
+	pid_t child;
+
+	assert_true(fd >= 0);
+	child = fork();
+	if (!child) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			close(reopen(fd, O_RDWR));
+	}
+	assert_true(child > 0);
+	for (int i = 0; i < 300; i++)
+		harness_pump(&h);
+	assert_int_equal(ub_kernel_objects(h.kernel), 1);
+	kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	close(fd);
+	assert_true(harness_wait_objects(&h, 0));
 }
 
 /* A program array that holds a program that uses the array. */
@@ -173,6 +232,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(in_other_processes, setup, teardown),
+		cmocka_unit_test_setup_teardown(closed_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(opened_without_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(circle, setup, teardown),
 		cmocka_unit_test_setup_teardown(chain, setup, teardown),
 		cmocka_unit_test_setup_teardown(pins, setup, teardown),

@@ -91,21 +91,9 @@ static int connect_to(const struct sockaddr_un *address)
 	return TAKE_FD(sock);
 }
 
-static int listen_at(const struct sockaddr_un *address)
-{
-	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	if (sock < 0)
-		return -errno;
-	unlink(address->sun_path); /* of a daemon that was killed */
-	if (bind(sock, (const struct sockaddr *)address, sizeof(*address)) || listen(sock, 512))
-		return -errno;
-	return TAKE_FD(sock);
-}
-
 static int connect_daemon(bool start, struct ub_reason *why)
 {
-	_cleanup_close_ int lock = -1, listening = -1;
+	_cleanup_close_ int lock = -1;
 	struct sockaddr_un address;
 	char dir[PATH_MAX];
 	int sock, err;
@@ -124,13 +112,11 @@ static int connect_daemon(bool start, struct ub_reason *why)
 	if (sock != -ENOENT && sock != -ECONNREFUSED)
 		return ub_reason_set(why, sock, "can't connect to %s: %s", address.sun_path,
 				     strerror(-sock));
+	/* Of a daemon that was killed, and its guard too: while we hold the lock it is nobody's. */
+	unlink(address.sun_path);
 	if (!start)
 		return ub_reason_set(why, -ENOENT, "no userspace session is running");
-	listening = listen_at(&address);
-	if (listening < 0)
-		return ub_reason_set(why, listening, "can't listen at %s: %s", address.sun_path,
-				     strerror(-listening));
-	err = ub_client_start_daemon(listening, dir, why);
+	err = ub_client_start_daemon(&address, dir, why);
 	if (err)
 		return err;
 	sock = connect_to(&address);

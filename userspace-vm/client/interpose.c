@@ -110,13 +110,13 @@ static int serve_copy(const struct ub_msg *msg, size_t size)
 	return ub_msg_send(state.sock, &answer, state.data, err || write ? 0 : wanted, -1);
 }
 
-/* 0 and *reply and *fd, or -errno: the connection is of no use any more. */
-static int exchange(const struct ub_msg *call, struct ub_msg *reply, int *fd)
+/* 0 and *reply and *fd, or -errno: the connection is of no use any more. @file (-1: none) goes along. */
+static int exchange(const struct ub_msg *call, int file, struct ub_msg *reply, int *fd)
 {
 	size_t size;
 	int err;
 
-	err = ub_msg_send(state.sock, call, NULL, 0, -1);
+	err = ub_msg_send(state.sock, call, NULL, 0, file);
 	while (!err) {
 		err = ub_msg_recv(state.sock, reply, state.data, sizeof(state.data), &size, fd);
 		if (err || reply->type == UB_MSG_REPLY)
@@ -139,6 +139,8 @@ static long call_daemon(long nr, const long args[6], bool *pass)
 		.type = UB_MSG_CALL,
 		.words = { (u64)nr },
 	};
+	/* The daemon adds to it what it wakes, and may not always take it itself. */
+	int file = nr == SYS_epoll_ctl && fcntl((int)args[0], F_GETFD) >= 0 ? (int)args[0] : -1;
 	int fd = -1, err;
 
 	*pass = false;
@@ -147,7 +149,7 @@ static long call_daemon(long nr, const long args[6], bool *pass)
 	if (state.pid != getpid())
 		reconnect_in_child();
 	pthread_mutex_lock(&state.lock);
-	err = state.sock < 0 ? -ENOTCONN : exchange(&call, &reply, &fd);
+	err = state.sock < 0 ? -ENOTCONN : exchange(&call, file, &reply, &fd);
 	if (err && state.sock >= 0)
 		lose_connection();
 	pthread_mutex_unlock(&state.lock);

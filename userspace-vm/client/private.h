@@ -3,6 +3,7 @@
 #define UB_CLIENT_PRIVATE_H
 
 #include <sys/types.h>
+#include <sys/un.h>
 
 #include <client/client.h>
 #include <common/types.h>
@@ -15,7 +16,8 @@ int __must_check ub_client_join(u64 session, struct ub_reason *why);
 /* client.c: lets @guard and what it starts trace this process where Yama asks for that. */
 void ub_client_allow_tracer(pid_t guard);
 
-/* start.c: starts a daemon on the socket @listen_fd, which stays the caller's. 0 or -errno. */
-int __must_check ub_client_start_daemon(int listen_fd, const char *run_dir, struct ub_reason *why);
+/* start.c: starts a daemon; when this returns, clients may connect to @address. 0 or -errno. */
+int __must_check ub_client_start_daemon(const struct sockaddr_un *address, const char *run_dir,
+					struct ub_reason *why);
 
 #endif

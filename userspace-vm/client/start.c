@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,24 +47,59 @@ static void become_daemon(int listen_fd, const char *run_dir)
 	_exit(127);
 }
 
-int ub_client_start_daemon(int listen_fd, const char *run_dir, struct ub_reason *why)
+static int listen_at(const struct sockaddr_un *address)
 {
+	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (sock < 0)
+		return -errno;
+	if (bind(sock, (const struct sockaddr *)address, sizeof(*address)) || listen(sock, 512))
+		return -errno;
+	return TAKE_FD(sock);
+}
+
+/*
+ * In a process of a moment, nobody's child afterwards: the client may wait for any. It makes the
+ * socket too: a client that is killed half-way would leave one that has nobody to remove it.
+ */
+static int start_apart(const struct sockaddr_un *address, const char *run_dir)
+{
+	int listening, err;
+	pid_t pid;
+
+	setsid();
+	listening = listen_at(address);
+	if (listening < 0)
+		return listening;
+	pid = fork();
+	if (pid == 0)
+		become_daemon(listening, run_dir);
+	err = pid < 0 ? -errno : 0;
+	if (err)
+		unlink(address->sun_path);
+	return err;
+}
+
+int ub_client_start_daemon(const struct sockaddr_un *address, const char *run_dir,
+			   struct ub_reason *why)
+{
+	int status = 0, err = 0;
 	pid_t pid;
 
 	fflush(NULL);
 	pid = fork();
+	if (pid == 0)
+		_exit(-start_apart(address, run_dir));
 	if (pid < 0)
-		return ub_reason_set(why, -errno, "can't start the userspace kernel's daemon: %s",
-				     strerror(errno));
-	if (pid == 0) {
-		/* Twice, so that it is nobody's child here: the client may wait for any. */
-		setsid();
-		pid = fork();
-		if (pid == 0)
-			become_daemon(listen_fd, run_dir);
-		_exit(pid < 0 ? errno : 0);
-	}
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		err = -errno;
+	/* Who lets its children go unseen learns of failure when it connects. */
+	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		err = -WEXITSTATUS(status);
+	if (err)
+		return ub_reason_set(why, err,
+				     "can't start the userspace kernel's daemon at %s: %s",
+				     address->sun_path, strerror(-err));
 	return 0;
 }

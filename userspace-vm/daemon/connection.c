@@ -6,6 +6,7 @@
 #include "private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +144,15 @@ static int hello(struct connection *connection, const struct ub_msg *msg, const 
 		     connection->session ? connection->session->id : 0, -1);
 }
 
-static int serve_call(struct connection *connection, const struct ub_msg *msg)
+static int epoll_file_that_came(struct ub_caller *base)
+{
+	const struct caller *caller = base->opaque;
+	int fd = fcntl(caller->came_fd, F_DUPFD_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int serve_call(struct connection *connection, const struct ub_msg *msg, int fd)
 {
 	struct ub_call call = { .nr = (int)msg->words[0] };
 	struct ub_reply answer;
@@ -154,6 +163,7 @@ static int serve_call(struct connection *connection, const struct ub_msg *msg)
 	memcpy(call.args, &msg->words[1], sizeof(call.args));
 	ub_daemon_caller_begin(&connection->caller, connection->caller.tid,
 			       connection->caller.base.call_id + 1);
+	connection->caller.came_fd = fd;
 	ub_daemon_call(connection->daemon, &connection->caller, &call, false, &answer);
 	err = reply(connection, answer.value, answer.pass | ((u64)answer.fd_flags << 32), 0,
 		    answer.fd);
@@ -206,7 +216,7 @@ static void on_message(void *opaque, u32 events)
 			err = hello(connection, &msg, data, size, &fd);
 			break;
 		case UB_MSG_CALL:
-			err = serve_call(connection, &msg);
+			err = serve_call(connection, &msg, fd);
 			break;
 		case UB_MSG_ASK:
 			err = connection->kind ? serve_ask(connection, (const char *)data, size)
@@ -243,6 +253,7 @@ int ub_daemon_connection_new(struct ub_daemon *daemon, int sock)
 	connection->sock = sock;
 	ub_daemon_caller_init(&connection->caller, peer.pid, pidfd, peer.uid, peer.gid, 0);
 	connection->caller.sock = sock;
+	connection->caller.base.epoll_file = epoll_file_that_came;
 	connection->watch =
 		ub_loop_watch(daemon->loop, sock, EPOLLIN | EPOLLRDHUP, on_message, connection);
 	if (!connection->watch) {

@@ -32,9 +32,8 @@
 
 #include "targets.h"
 
-#define IDLE_CHECK_MS	200
-#define LEAVE_MS	2000
-#define FIRST_CLIENT_MS 10000 /* a starved machine may take its time between fork and hello */
+#define IDLE_CHECK_MS 200
+#define LEAVE_MS      2000
 
 void ub_daemon_log(struct ub_daemon *daemon, const char *fmt, ...)
 {
@@ -154,7 +153,6 @@ void ub_daemon_check_idle(struct ub_daemon *daemon)
 {
 	if (daemon->connections || daemon->listeners)
 		return;
-	/* The first client may have been waited for longer. */
 	ub_timer_remove(daemon->idle_timer);
 	daemon->idle_timer = ub_loop_after(daemon->loop, IDLE_CHECK_MS, on_idle_timer, daemon);
 }
@@ -276,7 +274,8 @@ static int daemon_init(struct ub_daemon *daemon)
 	watch_guard(daemon);
 	daemon->listen_watch =
 		ub_loop_watch(daemon->loop, daemon->listen_fd, EPOLLIN, on_connect, daemon);
-	daemon->idle_timer = ub_loop_after(daemon->loop, FIRST_CLIENT_MS, on_idle_timer, daemon);
+	/* The client that starts us may die before it connects. Until then it holds the lock. */
+	daemon->idle_timer = ub_loop_after(daemon->loop, IDLE_CHECK_MS, on_idle_timer, daemon);
 	return daemon->listen_watch ? 0 : -errno;
 }
 

@@ -113,6 +113,7 @@ struct caller {
 	pid_t tid;	 /* the calling thread, whose memory is read */
 	int sock;	 /* where the client can be asked to copy, or -1 */
 	int listener_fd; /* where call_id can be checked, or -1 */
+	int came_fd;	 /* what came with the call at hand over a socket, or -1 */
 	/* What was read last: attr and what it points to mostly lie on one page, and each look at
 	 * another process costs more than all that is done with it. */
 	u64 page; /* its address; 0: none in this call */

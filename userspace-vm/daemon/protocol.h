@@ -6,7 +6,8 @@
  *   client                       daemon
  *   HELLO kind, pids [fd]   ->                    first message of every connection
  *                           <-   REPLY 0, guard's pid, session id
- *   CALL nr, args           ->                    a system call (kind UB_HELLO_CALLER)
+ *   CALL nr, args [fd]      ->                    a system call (kind UB_HELLO_CALLER); fd: the set of an
+ *                                                 epoll_ctl()
  *                           <-   READ addr, size     only where the daemon may not read the
  * client's COPIED 0|-errno, data   ->                       memory itself
  *                           <-   WRITE addr, data

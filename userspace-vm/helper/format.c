@@ -5,7 +5,8 @@
  */
 #include <helper/internal.h>
 
-#define STR_MAX 512 /* MAX_BPRINTF_BUF: of one %s */
+#define STR_MAX	  512 /* MAX_BPRINTF_BUF: of one %s */
+#define STR_PIECE 64
 
 struct output {
 	char *to;
@@ -177,12 +178,42 @@ static int put_pointer(struct ub_run *run, struct output *out, struct spec *spec
 	return 2;
 }
 
+/* Puts the string, in small pieces because stacks may be small; its length, 0 where it can't be read. */
+static u64 put_pieces(struct ub_run *run, struct output *out, u64 arg)
+{
+	const u64 from = out->used;
+	char piece[STR_PIECE];
+	u64 length = 0;
+
+	while (length < STR_MAX) {
+		u64 size = STR_PIECE - (arg + length) % STR_PIECE; /* within a page */
+
+		size = size < STR_MAX - length ? size : STR_MAX - length;
+		if (ub_memory_read(run, piece, arg + length, size)) {
+			out->used = from;
+			return 0;
+		}
+		for (u64 i = 0; i < size; i++, length++) {
+			if (!piece[i] || length == STR_MAX - 1)
+				return length;
+			put(out, piece[i]);
+		}
+	}
+	return length;
+}
+
 static void put_string(struct ub_run *run, struct output *out, const struct spec *spec, u64 arg)
 {
-	char text[STR_MAX];
-	long length = ub_memory_read_string(run, text, sizeof(text), arg);
+	struct output nowhere = { 0 };
+	/* Before anything is written: of what can't be read nothing may be. */
+	u64 length = put_pieces(run, &nowhere, arg);
 
-	put_padded(out, spec, text, length > 0 ? (u64)length - 1 : 0);
+	for (u64 i = length; !spec->left && i < spec->width; i++)
+		put(out, ' ');
+	if (length)
+		put_pieces(run, out, arg);
+	for (u64 i = length; spec->left && i < spec->width; i++)
+		put(out, ' ');
 }
 
 /* One conversion, @at behind the %. Number of letters that belong to it, or -EINVAL. */

@@ -2,6 +2,8 @@
 /* Helpers that say who runs and where. Freestanding. */
 #include <helper/internal.h>
 
+#include <map/array.h>
+
 #define PR_GET_NAME 16
 #define COMM_LEN    16
 #define AT_FDCWD    (-100)
@@ -209,6 +211,28 @@ HELPER(get_current_ancestor_cgroup_id)
 	return process && level < process->nr_cgroups && level < UB_MAX_CGROUPS
 		       ? process->cgroups[level]
 		       : 0;
+}
+
+/* Of groups deeper than UB_MAX_CGROUPS not all ancestors are known. */
+HELPER(current_task_under_cgroup)
+{
+	const struct ub_process *process = ((struct ub_run *)run_)->process;
+	const struct ub_map *map = (const struct ub_map *)r1;
+	u32 index = (u32)r2;
+	u64 id;
+
+	if (index >= map->attr.max_entries)
+		return (u64)-E2BIG;
+	id = __atomic_load_n((const u64 *)ub_array_value(map, index, 0), __ATOMIC_ACQUIRE);
+	if (!id)
+		return (u64)-EAGAIN;
+	if (!process || process->cgroup_id == id)
+		return process != NULL;
+	for (u64 i = 0; i < process->nr_lineage && i < UB_MAX_CGROUPS; i++) {
+		if (process->cgroups[i] == id)
+			return 1;
+	}
+	return 0;
 }
 
 /* Good enough for sampling, which is what programs use it for; no state, so nothing to share. */

@@ -29,9 +29,6 @@ u32 ub_run_own_pid(struct ub_run *run);
  * written. */
 int ub_memory_read(struct ub_run *run, void *into, u64 address, u64 size);
 
-/* As strncpy_from_kernel_nofault(): length with NUL, at most @size, or -EFAULT with @to half written. */
-long ub_memory_read_string(struct ub_run *run, char *to, u64 size, u64 from);
-
 /*
  * Formats as the kernel's bpf_bprintf_prepare() and bstr_printf() into @out of @size bytes, NUL
  * included. Returns the length that all of it would have (without NUL), or -EINVAL for what the

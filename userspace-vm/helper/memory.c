@@ -107,11 +107,6 @@ static long read_string(struct ub_run *run, char *to, u64 size, u64 from, bool w
 	return (long)size;
 }
 
-long ub_memory_read_string(struct ub_run *run, char *to, u64 size, u64 from)
-{
-	return size ? read_string(run, to, size, from, false) : 0;
-}
-
 static u64 read_user_string(struct ub_run *run, u64 to, u64 size, u64 from)
 {
 	long n;

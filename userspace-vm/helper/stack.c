@@ -234,21 +234,40 @@ clear:
 	return (u64)err;
 }
 
+/* The trace into @ips, then into the map. */
+static long put_trace(struct ub_run *run, struct ub_map *map, const u64 *regs, u64 flags, u32 node,
+		      u64 *ips)
+{
+	u32 skip = flags & BPF_F_SKIP_FIELD_MASK, max = map->attr.value_size / 8, n;
+
+	max = max < MAX_DEPTH ? max : MAX_DEPTH;
+	n = unwind(run, regs, ips, max, skip);
+	n = n <= skip ? 0 : n - skip < max ? n - skip : max;
+	return ub_stack_trace_put(map, node, ips, n, flags, run);
+}
+
+/* Where more threads than the map has memory for are at it, and its buckets full. */
+static __attribute__((noinline)) long put_from_stack(struct ub_run *run, struct ub_map *map,
+						     const u64 *regs, u64 flags)
+{
+	u64 ips[MAX_DEPTH];
+
+	return put_trace(run, map, regs, flags, UB_STACK_TRACE_NO_NODE, ips);
+}
+
 HELPER(get_stackid)
 {
 	struct ub_map *map = (struct ub_map *)r2;
-	u32 skip = r3 & BPF_F_SKIP_FIELD_MASK, max = map->attr.value_size / 8, n;
-	u64 ips[MAX_DEPTH];
+	u64 *ips;
+	u32 node;
 
 	if (r3 & ~(u64)(BPF_F_SKIP_FIELD_MASK | BPF_F_USER_STACK | BPF_F_FAST_STACK_CMP |
 			BPF_F_REUSE_STACKID))
 		return (u64)-EINVAL;
 	if (!(r3 & BPF_F_USER_STACK) || !r1 || map->attr.flags & BPF_F_STACK_BUILD_ID)
 		return (u64)-EFAULT;
-	max = max < MAX_DEPTH ? max : MAX_DEPTH;
-	n = unwind(run_, (const u64 *)r1, ips, max, skip);
-	if (n <= skip)
-		return (u64)-EFAULT;
-	n = n - skip < max ? n - skip : max;
-	return (u64)ub_stack_trace_put(map, ips, n, r3, run_);
+	ips = ub_stack_trace_take(map, run_, &node);
+	if (!ips)
+		return (u64)put_from_stack(run_, map, (const u64 *)r1, r3);
+	return (u64)put_trace(run_, map, (const u64 *)r1, r3, node, ips);
 }

@@ -9,16 +9,23 @@
 #define PR_GET_NAME	   16
 #define CLOCK_MONOTONIC_NR 1
 
-/* Sends what stands in @text as a line of trace_pipe: "comm-tid [cpu] flags time: bpf_trace_printk:
- * text". */
-static void print_line(struct ub_run *run, const char *text, u64 length)
+/* What ub_format() takes. */
+struct line {
+	const char *fmt;
+	u64 fmt_size;
+	const u64 *args;
+	u32 nr_args;
+};
+
+/* Formats @line, known to take @length bytes, behind its head, into where it is sent from: stacks may be small. */
+static void print_line(struct ub_run *run, const struct line *line, u64 length)
 {
 	struct ub_event_ring *ring = run->process ? run->process->events : NULL;
 	static const char format[] = "%16s-%-7d [%03d] ...11 %5lu.%06lu: bpf_trace_printk: ";
 	char comm[16] = { 0 }, head[80];
 	u64 now, args[5];
 	char *to;
-	long n;
+	long n, got;
 
 	if (!ring)
 		return;
@@ -38,21 +45,25 @@ static void print_line(struct ub_run *run, const char *text, u64 length)
 	if (!to)
 		return;
 	ub_mem_copy(to, head, (u64)n);
-	ub_mem_copy(to + n, text, length);
-	to[(u64)n + length] = '\n';
-	ub_event_commit(to, false, 0, run);
+	to += n;
+	got = ub_format(run, to, length + 1, line->fmt, line->fmt_size, line->args, line->nr_args);
+	/* Strings may have become shorter meanwhile, or a format that is a map's wrong. */
+	for (u64 i = got < 0 ? 0 : (u64)got; i < length; i++)
+		to[i] = ' ';
+	to[length] = '\n';
+	ub_event_commit(to - n, false, 0, run);
 }
 
-static u64 print(struct ub_run *run, const char *fmt, u64 fmt_size, const u64 *args, u32 nr)
+/* A line of trace_pipe: "comm-tid [cpu] flags time: bpf_trace_printk: text". */
+static u64 print(struct ub_run *run, const struct line *line)
 {
-	char text[LINE_MAX];
-	long n = ub_format(run, text, sizeof(text), fmt, fmt_size, args, nr);
+	long n = ub_format(run, NULL, 0, line->fmt, line->fmt_size, line->args, line->nr_args);
 
 	if (n < 0)
 		return (u64)n;
-	if (n >= (long)sizeof(text))
-		n = sizeof(text) - 1;
-	print_line(run, text, (u64)n);
+	if (n >= LINE_MAX)
+		n = LINE_MAX - 1;
+	print_line(run, line, (u64)n);
 	return (u64)n;
 }
 
@@ -60,7 +71,7 @@ HELPER(trace_printk)
 {
 	u64 args[3] = { r3, r4, r5 };
 
-	return print(run_, (const char *)r1, (u32)r2, args, 3);
+	return print(run_, &(struct line) { (const char *)r1, (u32)r2, args, 3 });
 }
 
 HELPER(trace_vprintk)
@@ -69,7 +80,8 @@ HELPER(trace_vprintk)
 
 	if (size & 7 || size > MAX_VARARGS * 8 || (size && !r3))
 		return (u64)-EINVAL;
-	return print(run_, (const char *)r1, (u32)r2, (const u64 *)r3, (u32)size / 8);
+	return print(run_,
+		     &(struct line) { (const char *)r1, (u32)r2, (const u64 *)r3, (u32)size / 8 });
 }
 
 HELPER(snprintf)

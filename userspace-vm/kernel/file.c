@@ -9,25 +9,26 @@
  *
  * Memory that clients mmap must be a memfd. The client gets a description of its own, reopened
  * through /proc/self/fd; the kernel keeps that open while a mapping of it exists. Its closing is
- * told by inotify, which merges equal events that follow each other, so events can't be counted
- * reliably. Where it matters an exact question is asked instead: a read lease on our own
- * description, which the kernel grants only while nobody has the inode open for writing (the memfd
- * itself, made by memfd_create(2), does not count as such). Linux tells of a close a moment before it
- * counts the writer down (__fput() of fs/file_table.c), so who still seems to be open is asked about once
- * more after a while. Descriptions that were handed out read-only are counted: at worst such an object
- * lives too long.
+ * told by inotify, which merges equal events that follow each other, so they can't be counted. An exact
+ * question is asked instead: a write lease on a description of our own, which the kernel grants only while
+ * nobody else has the inode open (the memfd itself, made by memfd_create(2), does not count). Linux tells of a
+ * close a moment before it counts the description out (__fput() of fs/file_table.c), so who still seems to be
+ * open is asked about again after a while. Whoever opens the memory in between breaks the lease, of which Linux
+ * tells by a signal.
  */
 #include <kernel/file.h>
 
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define ASK_AGAIN_MS 50
+/* The first time, and once more: who closes may be kept from going on for long on a busy machine. */
+static const u32 ask_again_ms[] = { 1000, 50 };
 
 static struct ub_file **bucket(struct ub_kernel *kernel, dev_t dev, ino_t ino)
 {
@@ -64,6 +65,8 @@ static void drop(struct ub_file *file)
 		close(file->socket);
 	if (file->watch_descriptor >= 0)
 		inotify_rm_watch(kernel->inotify_fd, file->watch_descriptor);
+	if (file->asked_fd >= 0)
+		close(file->asked_fd);
 	free(file);
 	ub_object_put_user(object);
 }
@@ -86,6 +89,7 @@ static int insert(struct ub_object *object, int fd, u32 mode, struct ub_file **o
 				   .mode = mode,
 				   .socket = -1,
 				   .memfd = -1,
+				   .asked_fd = -1,
 				   .watch_descriptor = -1 };
 	at = bucket(kernel, st.st_dev, st.st_ino);
 	file->next = *at;
@@ -171,23 +175,22 @@ int ub_file_pipe(struct ub_object *object, u32 mode)
 	return TAKE_FD(theirs);
 }
 
-/* Whether a description with write access, or a mapping of one, exists besides our own. -1: can't
- * tell. */
-static int open_for_writing(int memfd)
-{
-	if (!fcntl(memfd, F_SETLEASE, F_RDLCK)) {
-		fcntl(memfd, F_SETLEASE, F_UNLCK);
-		return 0;
-	}
-	return errno == EAGAIN ? 1 : -1;
-}
-
-/* Whether the last description of memory that was handed out is gone, as far as can be told now. */
+/* Whether nobody has a description of the memory, or a mapping of one, besides us. Where leases are forbidden
+ * (fs.leases-enable) the count must do: at worst an object lives too long. */
 static bool is_closed(const struct ub_file *file)
 {
-	int writers = file->mode & UB_FILE_WRITE ? open_for_writing(file->memfd) : -1;
+	if (fcntl(file->asked_fd, F_SETLEASE, F_WRLCK))
+		return errno != EAGAIN && file->opens <= 0;
+	fcntl(file->asked_fd, F_SETLEASE, F_UNLCK);
+	return true;
+}
 
-	return writers == 0 || (writers < 0 && file->opens <= 0);
+static void ask_again(void *opaque);
+
+static void ask_after(struct ub_kernel *kernel, u32 ms)
+{
+	if (!kernel->ask_timer)
+		kernel->ask_timer = ub_loop_after(kernel->loop, ms, ask_again, kernel);
 }
 
 static void ask_again(void *opaque)
@@ -201,7 +204,8 @@ static void ask_again(void *opaque)
 		while (file) {
 			bool closed = file->ask_again && is_closed(file);
 
-			file->ask_again = false;
+			if (file->ask_again && --file->ask_again)
+				ask_after(kernel, ask_again_ms[file->ask_again - 1]);
 			if (closed)
 				drop(file);
 			/* What went may have taken others with it. */
@@ -212,9 +216,8 @@ static void ask_again(void *opaque)
 
 static void ask_later(struct ub_kernel *kernel, struct ub_file *file)
 {
-	file->ask_again = true;
-	if (!kernel->ask_timer)
-		kernel->ask_timer = ub_loop_after(kernel->loop, ASK_AGAIN_MS, ask_again, kernel);
+	file->ask_again = ub_array_size(ask_again_ms);
+	ask_after(kernel, ask_again_ms[file->ask_again - 1]);
 }
 
 static void ask_about_all(struct ub_kernel *kernel)
@@ -266,6 +269,16 @@ static void inotify_ready(void *opaque, u32 events)
 	}
 }
 
+/* A broken lease is told by SIGIO, which would end us; SIGURG is nothing to who does not wait for it. */
+static int open_to_ask(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || fcntl(fd, F_SETSIG, SIGURG))
+		return -1;
+	return TAKE_FD(fd);
+}
+
 int ub_file_memory(struct ub_object *object, int memfd, u32 mode)
 {
 	struct ub_kernel *kernel = object->kernel;
@@ -286,7 +299,10 @@ int ub_file_memory(struct ub_object *object, int memfd, u32 mode)
 		if (err)
 			return err;
 		file->memfd = memfd;
-		file->watch_descriptor = inotify_add_watch(kernel->inotify_fd, path, IN_CLOSE);
+		file->asked_fd = open_to_ask(path);
+		file->watch_descriptor =
+			file->asked_fd < 0 ? -1
+					   : inotify_add_watch(kernel->inotify_fd, path, IN_CLOSE);
 		if (file->watch_descriptor < 0) {
 			err = -errno;
 			drop(file);

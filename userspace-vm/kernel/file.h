@@ -23,11 +23,12 @@ struct ub_file {
 	/* Either a socket pair, whose other end the client holds ... */
 	int socket;
 	struct ub_watch *watch;
-	/* ... or a memfd (not owned), reopened for the client. */
+	/* ... or a memfd (not owned), reopened for the client and, to ask who has it open, for us. */
 	int memfd;
+	int asked_fd;
 	int watch_descriptor;
-	s64 opens;	/* descriptions handed out less closes seen; a hint only */
-	bool ask_again; /* a close was told, though somebody still seemed to have it open */
+	s64 opens; /* descriptions handed out less closes seen: where nothing better can be had */
+	u32 ask_again; /* so often: a close was told, though somebody still seemed to have it open */
 	/* Where the socket is a pipe instead: it holds a byte, so that its readers are ready. */
 	bool raised;
 };

@@ -17,7 +17,7 @@ struct ub_worker;
 
 #define UB_MAX_LOG (UINT32_MAX >> 2)
 
-/* --- maps (map_object.c, map_cmd.c, map_fd_values.c, map_batch.c) -------------------------------
+/* --- maps (map_object.c, map_cmd.c, map_slots.c, map_batch.c) -------------------------------
  */
 
 struct ub_kernel_map {
@@ -34,16 +34,23 @@ struct ub_kernel_map {
 	/* Maps of objects: what each entry refers to, by index; for HASH_OF_MAPS in no order. */
 	struct ub_object **slots;
 	u32 nr_slots;
+	u64 *cgroups;		  /* of CGROUP_ARRAY instead: ids, once there was one */
 	struct ub_object *coming; /* inner map that will be shown in the place of another */
 	struct ub_map_attr inner; /* of the template, for maps of maps; type 0: none */
 	/* Batches of hash maps: the key after which entry batch_at comes. */
 	u32 batch_at;
 	u8 *batch_key;
 	struct ub_client_ring ring; /* RINGBUF */
-	int eventfd;		    /* in the readers' epoll sets, or -1 */
+	struct ub_late *late;	    /* records that wait for room in it, in order */
+	struct ub_late **late_end;
+	u64 late_bytes;
+	int eventfd; /* in the readers' epoll sets, or -1 */
 	u64 lost;
 	struct ub_timer *task_sweep; /* TASK_STORAGE: looks for threads that died */
 };
+
+/* Forgets the records that wait for room. */
+void ub_kmap_free_late(struct ub_kernel_map *map);
 
 static inline struct ub_kernel_map *ub_to_map(struct ub_object *object)
 {
@@ -73,6 +80,11 @@ static inline bool ub_kmap_has_fields(const struct ub_kernel_map *map)
 	return map->map.attr.lock || map->map.attr.timer;
 }
 
+/* CGROUP_ARRAY (map_cgroup.c), @index being good: 0, -EBADF: @fd is no control group, or -ENOENT. */
+int __must_check ub_kmap_cgroup_update(struct ub_kernel_map *map, const struct ub_caller *caller,
+				       u32 index, s32 fd);
+int __must_check ub_kmap_cgroup_delete(struct ub_kernel_map *map, u32 index);
+
 /* TASK_STORAGE (map_task.c): the key in shared memory of the thread that the caller's pidfd @fd means.
  * 0, -EBADF: no pidfd; -ENOENT: it is gone. */
 int __must_check ub_kmap_task_key(struct ub_caller *caller, s32 fd, u64 *pid_tgid);
@@ -101,6 +113,7 @@ struct ub_kprog {
 	u32 nr_bound;
 	struct ub_kbtf *btf;
 	bool gpl;
+	bool overrides; /* calls bpf_override_return() */
 	u8 tag[BPF_TAG_SIZE];
 	u64 load_time;
 	struct bpf_func_info *func_info;

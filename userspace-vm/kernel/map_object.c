@@ -47,6 +47,7 @@ void ub_kmap_destroy(struct ub_object *object)
 	for (u32 i = 0; i < map->nr_slots; i++)
 		ub_object_put(map->slots[i]);
 	free(map->slots);
+	free(map->cgroups);
 	free(map->batch_key);
 	ub_timer_remove(map->task_sweep);
 	if (map->map.shared)
@@ -55,6 +56,7 @@ void ub_kmap_destroy(struct ub_object *object)
 		close(map->memfd);
 	if (map->eventfd >= 0)
 		close(map->eventfd);
+	ub_kmap_free_late(map);
 	if (map->btf)
 		ub_object_put(&map->btf->object);
 	free(map);

@@ -3,6 +3,7 @@
  * Maps whose values are objects: PROG_ARRAY, PERF_EVENT_ARRAY, CGROUP_ARRAY and maps of maps. An
  * update gives an fd of the caller's; a lookup gets the object's id. The references are kept here;
  * the shared memory of the map holds ids only, which mean nothing to a process that writes there.
+ * Control groups are no objects of ours: map_cgroup.c.
  */
 #include <kernel/kinds.h>
 
@@ -101,7 +102,7 @@ static int object_by_fd(struct ub_kernel_map *map, struct ub_caller *c, int fd,
 		if (!err && !fits_template(map, ub_to_map(object)))
 			err = -EINVAL;
 		break;
-	default: /* there are no cgroups here */
+	default:
 		return -EBADF;
 	}
 	if (!err)
@@ -185,6 +186,8 @@ int ub_kmap_object_update(struct ub_kernel_map *map, struct ub_caller *caller, c
 	if (flags != BPF_ANY)
 		return -EINVAL;
 	err = slot_of(map, key, &index);
+	if (!err && map->map.attr.type == BPF_MAP_TYPE_CGROUP_ARRAY)
+		return ub_kmap_cgroup_update(map, caller, index, (s32)fd);
 	if (!err)
 		err = object_by_fd(map, caller, (s32)fd, &object);
 	if (err)
@@ -236,6 +239,8 @@ int ub_kmap_object_delete(struct ub_kernel_map *map, const void *key)
 	err = slot_of(map, key, &index);
 	if (err)
 		return err;
+	if (map->map.attr.type == BPF_MAP_TYPE_CGROUP_ARRAY)
+		return ub_kmap_cgroup_delete(map, index);
 	old = map->slots[index];
 	if (!old)
 		return -ENOENT;

@@ -265,7 +265,8 @@ int ub_perf_set_prog(struct ub_kperf *event, struct ub_kprog *prog, u64 cookie,
 	int err;
 
 	if (event->is_uprobe) {
-		if (type != BPF_PROG_TYPE_KPROBE)
+		/* There is nothing to override at a probe in a process. */
+		if (type != BPF_PROG_TYPE_KPROBE || prog->overrides)
 			return -EINVAL;
 		if (event->prog)
 			return -EEXIST;

@@ -209,6 +209,8 @@ static int check_helpers(struct load *load)
 
 		if (insn->code == (BPF_JMP | BPF_CALL) && !insn->src_reg)
 			helper = ub_helper_by_id((u32)insn->imm);
+		if (helper && helper->id == BPF_FUNC_override_return)
+			load->prog->overrides = true;
 		if (!helper || !helper->why)
 			continue;
 		ub_log_printf(&load->log, "unknown func bpf_%s#%d: %s\n", helper->name, insn->imm,

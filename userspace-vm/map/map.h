@@ -114,8 +114,8 @@ u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), v
  * in the shared memory. An id without a map in the table looks up as NULL.
  * PROG_ARRAY's table has an entry for each slot: where a tail call jumps to (jit.h), 0 for an empty one. What the shared
  * memory holds does not matter there.
- * PROG_ARRAY, CGROUP_ARRAY, PERF_EVENT_ARRAY: values are u32 as well: the program's id; nonzero where there is a
- * cgroup or a perf event.
+ * PROG_ARRAY, PERF_EVENT_ARRAY: values are u32 as well: the program's id; nonzero where there is a perf event. In a
+ * CGROUP_ARRAY an entry is the cgroup's id, of eight bytes, or 0.
  */
 /* 0, or -ENOSPC. @table has @n (= nr_inner) entries. */
 int ub_map_inner_add(struct ub_map **table, u32 n, struct ub_map *inner);

@@ -10,6 +10,8 @@
 
 #include <map/pool.h>
 
+_Static_assert(UB_STACK_TRACE_NO_NODE == UB_NO_NODE, "no node");
+
 /* key[] of a node: u32 hash, u32 nr; the value follows. */
 
 static u64 *bucket_at(const struct ub_map *map, u32 id)
@@ -39,14 +41,24 @@ static bool exchange(struct ub_map *map, u32 id, u64 old, u32 target, struct ub_
 	return true;
 }
 
-long ub_stack_trace_put(struct ub_map *map, const u64 *ips, u32 nr, u64 flags, struct ub_run *run)
+u64 *ub_stack_trace_take(const struct ub_map *map, struct ub_run *run, u32 *node)
 {
-	u64 mix = ub_hash_bytes(ips, nr * 8, 0);
-	u32 hash = (u32)(mix ^ mix >> 32), id = hash & (u32)map->mask, index;
-	u64 link = ub_atomic_load(bucket_at(map, id));
+	*node = ub_pool_take(map, run);
+	return *node == UB_NO_NODE ? NULL : (u64 *)(ub_pool_node(map, *node)->key + 8);
+}
+
+static void give_back(struct ub_map *map, u32 index, struct ub_run *run)
+{
+	if (index != UB_NO_NODE)
+		ub_pool_put(map, index, ub_atomic_load(&ub_pool_node(map, index)->state), false,
+			    run);
+}
+
+/* The id if the trace is there already, 1 + the mask if it is to be stored, or -EEXIST. */
+static long find(const struct ub_map *map, u64 link, const u64 *ips, u32 nr, u32 hash, u64 flags)
+{
 	const struct ub_node *there = node_of(map, link);
-	struct ub_node *node;
-	u32 head[2] = { hash, nr };
+	u32 id = hash & (u32)map->mask;
 
 	if (there && ub_load32(there->key) == hash) {
 		if (flags & BPF_F_FAST_STACK_CMP)
@@ -56,17 +68,36 @@ long ub_stack_trace_put(struct ub_map *map, const u64 *ips, u32 nr, u64 flags, s
 		    ub_atomic_load(bucket_at(map, id)) == link)
 			return id;
 	}
-	if (there && !(flags & BPF_F_REUSE_STACKID))
-		return -EEXIST;
-	index = ub_pool_take(map, run);
-	if (index == UB_NO_NODE)
-		return -ENOMEM;
-	node = ub_pool_node(map, index);
-	ub_mem_copy(node->key, head, 8);
-	ub_mem_copy(node->key + 8, ips, nr * 8ull);
-	ub_mem_zero(node->key + 8 + nr * 8ull, map->attr.value_size - nr * 8ull);
-	if (!exchange(map, id, link, index + 1, run)) {
-		ub_pool_put(map, index, ub_atomic_load(&node->state), false, run);
+	return there && !(flags & BPF_F_REUSE_STACKID) ? -EEXIST : (long)map->mask + 1;
+}
+
+long ub_stack_trace_put(struct ub_map *map, u32 node, const u64 *ips, u32 nr, u64 flags,
+			struct ub_run *run)
+{
+	u64 mix = ub_hash_bytes(ips, nr * 8, 0), link;
+	u32 hash = (u32)(mix ^ mix >> 32), id = hash & (u32)map->mask;
+	u32 head[2] = { hash, nr };
+	long found = -EFAULT;
+	u8 *to;
+
+	link = ub_atomic_load(bucket_at(map, id));
+	if (nr)
+		found = find(map, link, ips, nr, hash, flags);
+	if (found <= (long)map->mask) {
+		give_back(map, node, run);
+		return found;
+	}
+	if (node == UB_NO_NODE) {
+		node = ub_pool_take(map, run);
+		if (node == UB_NO_NODE)
+			return -ENOMEM;
+		ub_mem_copy(ub_pool_node(map, node)->key + 8, ips, nr * 8ull);
+	}
+	to = ub_pool_node(map, node)->key;
+	ub_mem_copy(to, head, 8);
+	ub_mem_zero(to + 8 + nr * 8ull, map->attr.value_size - nr * 8ull);
+	if (!exchange(map, id, link, node + 1, run)) {
+		give_back(map, node, run);
 		return -EBUSY;
 	}
 	return id;

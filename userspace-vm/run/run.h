@@ -66,7 +66,9 @@ struct ub_process {
 	u64 cgroups
 		[UB_MAX_CGROUPS]; /* ids of the cgroup's ancestors from the root on, then its own */
 	u64 unwind;		  /* address of struct ub_unwind (run/unwind.h), or 0 */
-	u64 reserved[7];
+	u64 nr_lineage; /* entries of cgroups that are of its group and its ancestors, at whatever
+			   level: nr_cgroups, or more where the levels are not known */
+	u64 reserved[6];
 };
 
 /* Memory of the process that is never unmapped nor protected while the image is there: may be read

@@ -4,6 +4,9 @@
  */
 #include <verifier/env.h>
 
+/* __BPF_FUNC_MAX_ID of Linux 6.18: the headers here may be older. */
+#define FUNC_MAX_ID 212
+
 #define MAX_ERRNO 4095
 
 static bool gpl_compatible(const char *license)
@@ -352,7 +355,7 @@ int ub_check_helper_call(struct env *env, const struct bpf_insn *insn, u32 *insn
 	const struct ub_map_attr *map;
 	int err;
 
-	if (insn->imm <= 0 || insn->imm >= __BPF_FUNC_MAX_ID)
+	if (insn->imm <= 0 || insn->imm >= FUNC_MAX_ID)
 		return ub_reject(env, -EINVAL, "invalid func %s#%d\n", ub_func_name(id), insn->imm);
 	if (helper && helper->flags & UB_HELPER_NO_PROTO)
 		return ub_reject(env, -EINVAL, "unknown func %s#%d: %s\n", ub_func_name(id),

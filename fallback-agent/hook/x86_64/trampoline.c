@@ -412,9 +412,7 @@ static void enter(struct ub_emit *emit, const struct ub_trampoline_space *space,
 	ub_emit_store(emit, UB_RSP, UB_RCX, UB_SLOT_GUARD);
 }
 
-/* The same with the frame on the slot's stack, using r12 and r13 only until then. */
-static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_space *space,
-			    struct ub_trampoline_cold *cold)
+u32 ub_trampoline_find_slot(struct ub_emit *emit, u32 bits)
 {
 	static const u8 rdfsbase_r13[] = { 0xf3, 0x49, 0x0f, 0xae, 0xc5 };
 	static const u8 rdfsbase_r12[] = { 0xf3, 0x49, 0x0f, 0xae, 0xc4 };
@@ -423,19 +421,11 @@ static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_spa
 	static const u8 multiply[] = {
 		0x45, 0x69, 0xed, 0xb1, 0x79, 0x37, 0x9e
 	}; /* imul $..,%r13d,%r13d */
-	const u8 right[] = { 0x41, 0xc1, 0xed, (u8)(32 - space->slot_bits) };
+	const u8 right[] = { 0x41, 0xc1, 0xed, (u8)(32 - bits) };
 	static const u8 left[] = { 0x41, 0xc1, 0xe5, UB_SLOT_SHIFT };
 	static const u8 address[] = { 0x4f, 0x8d, 0xac, 0x2c }; /* lea d(%r12,%r13),%r13 */
 	static const u8 compare[] = { 0x4d, 0x39, 0x65, 0x00 }; /* cmp %r12,0(%r13) */
-	static const u8 sp_to_r12[] = { 0x49, 0x89, 0xe4 };
-	static const u8 slot_to_rcx[] = { 0x4c, 0x89, 0xe9 };
-	u32 nested;
 
-	ub_emit_set(emit, UB_R12, space->data);
-	ub_emit_cmp32_mem_imm8(emit, UB_R12, offsetof(struct ub_process, enabled), 0);
-	cold->disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
-	ub_emit_cmp32_mem_imm8(emit, UB_R12, UB_DATA_FORK, 0);
-	cold->child = ub_emit_jcc_forward(emit, UB_CC_Z);
 	ub_emit_bytes(emit, rdfsbase_r13, sizeof(rdfsbase_r13));
 	ub_emit_bytes(emit, inc_r13d, sizeof(inc_r13d));
 	ub_emit_bytes(emit, multiply, sizeof(multiply));
@@ -446,7 +436,23 @@ static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_spa
 	ub_emit_bytes(emit, rdfsbase_r12, sizeof(rdfsbase_r12));
 	ub_emit_bytes(emit, inc_r12, sizeof(inc_r12));
 	ub_emit_bytes(emit, compare, sizeof(compare));
-	cold->slow = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	return ub_emit_jcc_forward(emit, UB_CC_NZ);
+}
+
+/* The same with the frame on the slot's stack, using r12 and r13 only until then. */
+static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			    struct ub_trampoline_cold *cold)
+{
+	static const u8 sp_to_r12[] = { 0x49, 0x89, 0xe4 };
+	static const u8 slot_to_rcx[] = { 0x4c, 0x89, 0xe9 };
+	u32 nested;
+
+	ub_emit_set(emit, UB_R12, space->data);
+	ub_emit_cmp32_mem_imm8(emit, UB_R12, offsetof(struct ub_process, enabled), 0);
+	cold->disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
+	ub_emit_cmp32_mem_imm8(emit, UB_R12, UB_DATA_FORK, 0);
+	cold->child = ub_emit_jcc_forward(emit, UB_CC_Z);
+	cold->slow = ub_trampoline_find_slot(emit, space->slot_bits);
 	cold->back = ub_emit_here(emit);
 
 	/* In a handler on top of a program: it has a stack of its own, and the slot's is taken. */

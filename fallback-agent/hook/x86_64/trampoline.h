@@ -6,6 +6,7 @@
 #define UB_HOOK_TRAMPOLINE_H
 
 #include <common/types.h>
+#include <hook/decode.h>
 #include <hook/x86_64/emit.h>
 #include <jit/jit.h>
 
@@ -28,6 +29,7 @@ struct ub_trampoline_space {
 	u64 noted_function;
 	u64 divert_function;
 	u64 undivert_function;
+	u64 null_function;
 	u64 diverts;	     /* struct ub_diverts, or 0 */
 	u32 slot_bits;	     /* log2 of the number of thread slots */
 	u64 shared_counters; /* of threads without a slot */
@@ -76,6 +78,29 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 			 const struct ub_trampoline_point *point, struct ub_trampoline_cold *cold);
 void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
 			const struct ub_trampoline_cold *cold);
+
+/*
+ * null.c: a look at the base register before a moved instruction follows it (agent/null.c). Nothing
+ * is emitted for instructions that no null pointer makes fault. @own_stack: see struct
+ * ub_trampoline_point.
+ */
+struct ub_trampoline_null {
+	const struct ub_decoded *insn; /* NULL: nothing was emitted */
+	u64 ip;			       /* where it was */
+	u32 jump;		       /* where the jump for a null pointer stands */
+	u64 back;		       /* the moved instruction */
+	bool own_stack;
+	bool rcx_saved; /* on the stack, at the jump */
+};
+void ub_trampoline_null(struct ub_emit *emit, const struct ub_decoded *insn, u64 ip,
+			bool keep_flags, bool own_stack, struct ub_trampoline_null *null);
+void ub_trampoline_null_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			     const struct ub_trampoline_null *null);
+#define UB_TRAMPOLINE_NULL_BOUND 224u
+
+/* r12 = data part. The slot's address into r13 where it is the one that the thread's key hashes to, with
+ * r12 and r13 only; r12 = key. Returns where the jump for all else stands. */
+u32 ub_trampoline_find_slot(struct ub_emit *emit, u32 bits);
 
 /* divert.c: the code that the diverted return addresses lead to, UB_MAX_DIVERTS entries. Returns its
  * address. */

@@ -14,6 +14,7 @@ enum both_kind {
 	BOTH_BYTES_TOO, /* so must be `size` bytes */
 	BOTH_CLOCK,	/* of clock number `size`: within what the loader saw around the run */
 	BOTH_STACK,	/* `value` is a result or -errno, bytes instruction pointers */
+	BOTH_STACK_ID,	/* `value` is where the map "stacks" has them */
 	BOTH_RECORDS,	/* so many come out of the ring buffer (`size` 0) or the perf buffer (1) */
 };
 

@@ -5,12 +5,40 @@
 set -u
 
 build=${UBPF_BUILD:?is the build directory}
+here=$(cd "$(dirname "$0")" && pwd)
 user=12345
 dir=$(mktemp -d "${TMPDIR:-/tmp}/ubpf-both.XXXXXX") || exit 1
 # The process may wait for a tool that never came.
-trap 'kill "$victim" 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'kill "$victim" 2>/dev/null; remove_groups; rm -rf "$dir"' EXIT
 victim=
 export UBPF_RUN_DIR=$dir/run
+
+# Control groups for the process, where some may be made: the whole hierarchy, the process's parent, its own, another. The
+# process runs in the third; without them BOTH_GROUPS is the hierarchy, if there is one.
+make_groups() {
+	local root
+	root=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+	BOTH_GROUPS=$root
+	own_group=
+	if [ -n "$root" ] && mkdir "$root/${dir##*/}" 2>/dev/null; then
+		groups=("$root/${dir##*/}" "$root/${dir##*/}/own" "$root/${dir##*/}/other")
+		mkdir "${groups[1]}" "${groups[2]}"
+		BOTH_GROUPS="$root ${groups[*]}"
+		own_group=${groups[1]}
+	fi
+	export BOTH_GROUPS
+}
+groups=()
+# A group is busy for a moment after its last process died.
+remove_groups() {
+	local i try
+	for ((i = ${#groups[@]} - 1; i >= 0; i--)); do
+		for ((try = 0; try < 600; try++)); do
+			rmdir "${groups[i]}" 2>/dev/null && break
+			sleep 0.05
+		done
+	done
+}
 
 fail() {
 	echo "FAILED: $*"
@@ -34,26 +62,51 @@ fi
 
 objects=()
 for object in *.bpf.o; do
-	[ "$object" = refused.bpf.o ] || objects+=("$object")
+	case $object in
+	refused.bpf.o | configured.bpf.o) ;;
+	*) objects+=("$object") ;;
+	esac
 done
-# run NAME TIMEOUT-AND-TOOL...: a process and the tool, which speaks with it and prints into NAME.
+apart=() # a command that runs the process in a pid namespace of its own, as its child
+# run NAME TOOL... OBJECT...: a process and the tool, which speaks with it and prints into NAME.
 run() {
 	local name=$1
 	shift
-	"${as_user[@]}" ./both_victim <in >out &
+	"${apart[@]}" "${as_user[@]}" ./both_victim <in >out &
 	victim=$!
-	"$@" ./both_victim in out "${objects[@]}" >"$name" 2>errors ||
+	[ "${#apart[@]}" = 0 ] || export BOTH_PARENT=$victim
+	[ -z "$own_group" ] || echo "$victim" >"$own_group/cgroup.procs" || fail "moving the process"
+	"$@" >"$name" 2>errors ||
 		fail "$name: status $?: $(grep -E '^[A-Za-z/]' errors | tail -n 20; grep NOT "$name")"
 	wait "$victim"
 	victim=
 }
-run ours "${as_user[@]}" timeout -k 5 100 ./ubpf-run exec -- ./both_runner
-"${as_user[@]}" timeout -k 5 100 ./ubpf-run exec -- ./both_runner --refused refused.bpf.o >refused 2>&1 ||
-	fail "what can't be had: $(cat refused)"
+make_groups
+exec_as_user=("${as_user[@]}" timeout -k 5 100 ./ubpf-run exec -- ./both_runner)
+as_root=(timeout -k 5 100 ./both_runner)
+meet=(./both_victim in out)
+run ours "${exec_as_user[@]}" "${meet[@]}" "${objects[@]}"
+# What this machine's kernel may be without: compared with what one does that has it.
+run ours.configured "${exec_as_user[@]}" "${meet[@]}" configured.bpf.o
+diff "$here/configured.expected" ours.configured || fail "< is expected, > ours"
+"${exec_as_user[@]}" --refused refused.bpf.o >refused 2>&1 || fail "what can't be had: $(cat refused)"
 ./ubpf-run doctor 2>/dev/null | grep -q '^kernel backend: works' || {
 	echo "compared with nothing: the kernel does not let this user load programs"
 	exit 0
 }
-run kernel timeout -k 5 100 ./both_runner
+run kernel "${as_root[@]}" "${meet[@]}" "${objects[@]}"
 diff kernel ours || fail "< is the kernel's, > ours"
+if ./both_runner --loads configured.bpf.o; then
+	run kernel.configured "${as_root[@]}" "${meet[@]}" configured.bpf.o
+	diff "$here/configured.expected" kernel.configured || fail "< is expected, > the kernel's"
+fi
+if [ "$(id -u)" = 0 ] && unshare --pid --fork true 2>/dev/null; then
+	apart=(unshare --pid --fork --kill-child)
+	run ours.apart "${exec_as_user[@]}" "${meet[@]}" identity.bpf.o
+	run kernel.apart "${as_root[@]}" "${meet[@]}" identity.bpf.o
+	# But for what the client calls a child of the process, of whom only its own namespace knows the number here.
+	sed -i /^get_current_pid_tgid/d ours.apart kernel.apart
+	diff kernel.apart ours.apart || fail "in a pid namespace: < is the kernel's, > ours"
+	cat kernel.apart >>kernel
+fi
 echo "$(grep -c = kernel) results are the same"

@@ -66,3 +66,26 @@ int identity(struct pt_regs *ctx)
 	CHECK("get_current_ancestor_cgroup_id 99", bpf_get_current_ancestor_cgroup_id(99));
 	return 0;
 }
+
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, 6);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} groups SEC(".maps");
+
+/* The loader has put in what BOTH_GROUPS names, and last what is no group (runner.c). */
+SEC("uprobe")
+int groups_of_task(struct pt_regs *ctx)
+{
+	start(ctx, 0);
+	CHECK("current_task_under_cgroup 0", bpf_current_task_under_cgroup(&groups, 0));
+	CHECK("current_task_under_cgroup 1", bpf_current_task_under_cgroup(&groups, 1));
+	CHECK("current_task_under_cgroup 2", bpf_current_task_under_cgroup(&groups, 2));
+	CHECK("current_task_under_cgroup 3", bpf_current_task_under_cgroup(&groups, 3));
+	CHECK("current_task_under_cgroup 4", bpf_current_task_under_cgroup(&groups, 4));
+	CHECK("current_task_under_cgroup 5", bpf_current_task_under_cgroup(&groups, 5));
+	CHECK("current_task_under_cgroup 6", bpf_current_task_under_cgroup(&groups, 6));
+	CHECK("current_task_under_cgroup -1", bpf_current_task_under_cgroup(&groups, -1));
+	return 0;
+}

@@ -35,9 +35,14 @@ int stack(struct pt_regs *ctx)
 	STACK("build id, odd size", 20, BPF_F_USER_STACK | BPF_F_USER_BUILD_ID);
 	id = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK);
 	CHECK("get_stackid", id >= 0);
+	CHECK_AS("get_stackid's stack", id, BOTH_STACK_ID, 0);
 	CHECK("get_stackid again", bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK) == id);
 	CHECK("get_stackid skipping",
 	      bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | BPF_F_REUSE_STACKID | 2) >= 0);
+	id = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | BPF_F_REUSE_STACKID | 2);
+	CHECK_AS("get_stackid's stack, skipping", id, BOTH_STACK_ID, 0);
+	CHECK("get_stackid fast",
+	      bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | BPF_F_FAST_STACK_CMP) >= 0);
 	CHECK("get_stackid flags", bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | 1 << 12));
 	CHECK("get_stackid skipping all", bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK | 255));
 	return 0;

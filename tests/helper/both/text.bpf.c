@@ -69,3 +69,33 @@ int texts(struct pt_regs *ctx)
 	CHECK("trace_printk string", bpf_trace_printk("helpers %s", 11, own));
 	return 0;
 }
+
+#define PRINT(name, format, ...)                                                                   \
+	({                                                                                         \
+		static const char format_[] = format;                                              \
+		u64 args_[] = { __VA_ARGS__ };                                                     \
+		CHECK(name, bpf_trace_vprintk(format_, sizeof(format_), args_, sizeof(args_)));    \
+	})
+
+SEC("uprobe")
+int prints(struct pt_regs *ctx)
+{
+	char *address = own;
+	u64 args[13] = {};
+
+	asm volatile("" : "+r"(address));
+	start(ctx, 0);
+	PRINT("trace_vprintk", "helpers %d %s %llx\n", 5, (u64)address, 0x123456789a);
+	PRINT("trace_vprintk too few", "helpers %d %d", 5);
+	PRINT("trace_vprintk too many", "helpers %d", 5, 6);
+	PRINT("trace_vprintk bad", "helpers %y", 5);
+	PRINT("trace_vprintk twelve", "%d%d%d%d%d%d%d%d%d%d%d%d", 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1,
+	      2);
+	CHECK("trace_vprintk none", bpf_trace_vprintk("helpers", 8, NULL, 0));
+	CHECK("trace_vprintk no NUL", bpf_trace_vprintk("helpers", 7, NULL, 0));
+	CHECK("trace_vprintk odd size", bpf_trace_vprintk("helpers", 8, args, 12));
+	CHECK("trace_vprintk thirteen", bpf_trace_vprintk("helpers", 8, args, 104));
+	PRINT("trace_vprintk user string", "%pus", input.text);
+	PRINT("trace_vprintk bad user string", "%pus", input.unmapped);
+	return 0;
+}

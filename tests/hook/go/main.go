@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,6 +21,31 @@ func Grow(n int) int {
 	}
 	pad[n%64] = n
 	return Grow(n-1) + pad[n%64] - n
+}
+
+type Pair struct {
+	a [20]int
+	b int
+}
+
+//go:noinline
+func (p *Pair) B() int { return p.b }
+
+// Recovers from a nil pointer that B follows, and finds B on the stack.
+func nilIsCaught() (caught bool) {
+	defer func() {
+		var pcs [20]uintptr
+		frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs[:])])
+		for more := true; more; {
+			var frame runtime.Frame
+			frame, more = frames.Next()
+			caught = caught || strings.HasSuffix(frame.Function, "Pair).B")
+		}
+		caught = recover() != nil && caught
+	}()
+	var p *Pair
+	p.B()
+	return
 }
 
 func main() {
@@ -41,6 +67,9 @@ func main() {
 				defer group.Done()
 				for k := 0; k < 50; k++ {
 					if Grow(200) != 1 {
+						bad++
+					}
+					if !nilIsCaught() || (&Pair{b: 2}).B() != 2 {
 						bad++
 					}
 					runtime.Gosched()
