@@ -90,10 +90,11 @@ struct ub_image_build {
 	bool again;   /* what was found out asks for another try */
 	int refusal;  /* what the search for all refused links ends with, or 0 */
 	bool needs_diverts;
-	u64 diverts;	 /* address of struct ub_diverts */
-	u64 divert_code; /* of its entries */
-	u64 events_address;
+	u64 diverts;	    /* address of struct ub_diverts */
+	u64 divert_code;    /* of its entries */
+	u64 events_address; /* the process's event ring, and behind it those of its RINGBUF maps */
 	u64 events_size;
+	u32 own_events_size; /* data of the process's own */
 
 #define UB_MAX_SHARING 8
 	u32 nr_sharing; /* sites of sharing.c: addresses in the file number sharing_file */
@@ -131,6 +132,15 @@ struct ub_image_counting {
 	struct ub_image_continuation *continuations;
 	struct ub_event_ring *events;
 	u32 events_size;
+	u32 nr_map_events;
+	struct ub_image_map_events *map_events;
+};
+
+/* The event ring of one RINGBUF map. */
+struct ub_image_map_events {
+	u32 map_id;
+	u32 size; /* of its data */
+	struct ub_event_ring *ring;
 };
 
 /* Code that runs when a return address that was taken over is returned to, and one of its links. */

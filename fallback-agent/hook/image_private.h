@@ -32,8 +32,8 @@ enum ub_part_kind {
 		2, /* r--, MAP_PRIVATE of a sealed memfd "ubpf-run:sites": struct ub_site_table */
 	UB_PART_DATA = 3,   /* rw-, MAP_SHARED of a memfd "ubpf-run:data": see agent/data.h */
 	UB_PART_EVENTS = 4, /* rw-, MAP_SHARED of a memfd "ubpf-run:events" */
-	UB_PART_MAP = 5,    /* rw-, MAP_SHARED of a map's memfd */
-	UB_PART_FORK = 6,   /* rw-, anonymous, private; to be marked MADV_WIPEONFORK, then its first
+	UB_PART_MAP = 5,  /* rw-, MAP_SHARED of a map's memfd; r-- for a ring buffer's positions */
+	UB_PART_FORK = 6, /* rw-, anonymous, private; to be marked MADV_WIPEONFORK, then its first
 			     * 8 bytes set to 1 */
 	UB_PART_DIVERTS = 7, /* rw-, MAP_PRIVATE of a sealed memfd "ubpf-run:returns": struct
 			      * ub_diverts, in agent/data.h */

@@ -143,10 +143,13 @@ int __must_check ub_target_write(const struct ub_target *t, u64 address, const v
 /* Whether the memory that was opened is still the process's. */
 bool ub_target_gone(const struct ub_target *t);
 
-/* --- rehearse.c ----------------------------------------------------------------------------- */
+/* --- filters.c ----------------------------------------------------------------------------- */
 
-/* 0, or -EOPNOTSUPP if the filters around us kill for what is done in targets. */
-int __must_check ub_rehearse(struct ub_reason *why);
+/* 0, or -EOPNOTSUPP if the filters that we share with targets kill for what is done in them. */
+int __must_check ub_filters_try(struct ub_reason *why);
+/* [stopped, filters suspended] How many filters each thread is under, if they let all calls of programs and
+ * agent pass; else 0. */
+u32 ub_filters_ask(const struct ub_target *t);
 
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
