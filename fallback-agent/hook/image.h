@@ -117,9 +117,10 @@ u32 ub_image_table_get(const struct ub_image_table *table, u32 slot);
 void ub_image_table_clear(struct ub_image_table *table, u32 slot);
 /* Starts or stops counting at once, without touching the target: struct ub_process.enabled. */
 void ub_image_enable(struct ub_image *image, bool enabled);
-/* From now on nothing of ours makes a system call in the process: it is under a seccomp filter. Heap reads
- * then fail with -EFAULT. Images are built so where a filter is there already. */
-void ub_image_forbid_syscalls(const struct ub_image *image);
+/* From now on nothing of ours makes a system call in the process (@forbid) or what helpers need is made: it is
+ * under a seccomp filter, or under one that lets them pass. Without, heap reads fail with -EFAULT. Images are built
+ * so where a filter is there already. */
+void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid);
 bool ub_image_forbids_syscalls(const struct ub_image *image);
 
 #endif

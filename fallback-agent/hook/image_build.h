@@ -121,8 +121,15 @@ struct ub_image_counting {
 	u32 nr_links;
 	u32 nr_slots;
 	u32 *link_ids;
+	u64 *functions; /* whose return each link probes, in the target; 0: it probes none */
 	u64 counters_offset;
 	u64 counters_stride;
+	u64 stacks_offset; /* 0: there are none */
+	u64 tails_offset;  /* 0: there are none */
+	u32 slot_bits;
+	u32 nr_continuations;
+	u32 continuations_capacity;
+	struct ub_image_continuation *continuations;
 	struct ub_event_ring *events;
 	u32 events_size;
 	u32 nr_map_events;
@@ -134,6 +141,12 @@ struct ub_image_map_events {
 	u32 map_id;
 	u32 size; /* of its data */
 	struct ub_event_ring *ring;
+};
+
+/* Code that runs when a return address that was taken over is returned to, and one of its links. */
+struct ub_image_continuation {
+	u64 code;
+	u32 link; /* number in the image */
 };
 
 /* image_tables.c: bytes of all tables; where the @i-th map's are bound to; and their contents, once the

@@ -324,7 +324,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 		.has_fsgsbase = !!(getauxval(AT_HWCAP2) & 2),
 		.events = (struct ub_event_ring *)(uintptr_t)build->events_address,
 		.fork_page = build->image->data_address - PAGE,
-		.no_syscalls = ub_filter_on_any(request->pid, request->own_filter),
+		.no_syscalls = ub_filter_on_any(request->pid, request->own_filter, 0),
 	};
 	process->own_pidns_same = process->tgid_pid == own;
 	ub_cgroup_find(request->pid, process);

@@ -28,6 +28,8 @@ void ub_image_free(struct ub_image *image)
 	free(image->semaphores);
 	if (image->counting) {
 		free(image->counting->link_ids);
+		free(image->counting->functions);
+		free(image->counting->continuations);
 		free(image->counting->map_events);
 	}
 	free(image->counting);
@@ -83,9 +85,9 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 	__atomic_store_n(&image->process->enabled, enabled, __ATOMIC_SEQ_CST);
 }
 
-void ub_image_forbid_syscalls(const struct ub_image *image)
+void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid)
 {
-	__atomic_store_n(&image->process->no_syscalls, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&image->process->no_syscalls, forbid, __ATOMIC_SEQ_CST);
 }
 
 bool ub_image_forbids_syscalls(const struct ub_image *image)

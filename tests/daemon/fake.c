@@ -306,7 +306,7 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 {
 }
 
-void ub_image_forbid_syscalls(const struct ub_image *image)
+void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid)
 {
 }
 
@@ -315,7 +315,7 @@ bool ub_image_forbids_syscalls(const struct ub_image *image)
 	return false;
 }
 
-bool ub_filter_on_any(pid_t pid, bool own_first)
+bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing)
 {
 	return false;
 }

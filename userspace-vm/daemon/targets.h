@@ -78,6 +78,7 @@ struct target {
 	u64 last_pause_ns;
 	struct ub_reason failure;	/* of the last surgery, "" if it succeeded */
 	u32 filters_round;		/* in which it was looked at last */
+	u32 nr_passing_filters;		/* as struct ub_surgery says */
 	struct ub_event_reader *reader; /* of the process's own event ring */
 	struct ub_event_ring *ring;
 	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
