@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 
 #include <common/cleanup.h>
+#include <common/foreign.h>
 #include <surgeon/surgeon.h>
 
 #include "output.h"
@@ -56,8 +57,8 @@ static int read_stat(pid_t pid, struct proc_stat *stat)
 	return 0;
 }
 
-/* A number from /proc/PID/status, or -1. */
-static long read_status(pid_t pid, const char *key)
+/* What stands behind "@key:" in /proc/PID/status. */
+static int read_status_line(pid_t pid, const char *key, char *text, size_t text_size)
 {
 	_cleanup_fclose_ FILE *file = NULL;
 	char path[64], line[256];
@@ -66,10 +67,20 @@ static long read_status(pid_t pid, const char *key)
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	file = fopen(path, "re");
 	while (file && fgets(line, sizeof(line), file)) {
-		if (!strncmp(line, key, size) && line[size] == ':')
-			return strtol(line + size + 1, NULL, 10);
+		if (strncmp(line, key, size) || line[size] != ':')
+			continue;
+		snprintf(text, text_size, "%s", line + size + 1);
+		return 0;
 	}
-	return -1;
+	return -ENOENT;
+}
+
+/* A number from there, or -1. */
+static long read_status(pid_t pid, const char *key)
+{
+	char text[64];
+
+	return read_status_line(pid, key, text, sizeof(text)) ? -1 : strtol(text, NULL, 10);
 }
 
 static int check_kind(const struct ub_tracee *target, const struct proc_stat *stat,
@@ -162,10 +173,55 @@ static void describe_user(uid_t uid, char *text, size_t size)
 		snprintf(text, size, "uid %u", uid);
 }
 
+/* Whether the ids after @key ("Uid", "Gid") of process @pid, its real, effective and saved one, are not all the same. */
+static bool ids_differ(pid_t pid, const char *key, unsigned int ids[3])
+{
+	char text[64];
+
+	return !read_status_line(pid, key, text, sizeof(text)) &&
+	       sscanf(text, "%u %u %u", &ids[0], &ids[1], &ids[2]) == 3 &&
+	       (ids[0] != ids[1] || ids[0] != ids[2]);
+}
+
+/* Files of a process that is not are root's, whoever it belongs to. */
+static bool is_dumpable(pid_t pid)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	return stat(path, &st) || st.st_uid == geteuid();
+}
+
+/* Why not, although it is the caller's own. */
+static void describe_privilege(const struct ub_tracee *target, char *text, size_t size)
+{
+	unsigned int ids[3];
+	char caps[64], who[128];
+
+	if (ids_differ(target->pid, "Uid", ids)) {
+		describe_user(ids[1] != ids[0] ? ids[1] : ids[2], who, sizeof(who));
+		snprintf(text, size, "it runs a set-user-id program with the rights of %s", who);
+	} else if (ids_differ(target->pid, "Gid", ids)) {
+		snprintf(text, size, "it runs a set-group-id program with the rights of group %u",
+			 ids[1] != ids[0] ? ids[1] : ids[2]);
+	} else if (!read_status_line(target->pid, "CapPrm", caps, sizeof(caps)) &&
+		   strtoull(caps, NULL, 16)) {
+		snprintf(text, size, "it has capabilities (0x%llx)", strtoull(caps, NULL, 16));
+	} else if (!is_dumpable(target->pid)) {
+		snprintf(
+			text, size,
+			"it is not dumpable (its executable can't be read, it was privileged, or it "
+			"said so by prctl)");
+	} else {
+		snprintf(text, size, "a security module (Yama's ptrace_scope?) forbids ptrace");
+	}
+}
+
 static int permission_denied(const struct ub_tracee *target, struct ub_reason *why)
 {
 	uid_t owner = (uid_t)read_status(target->pid, "Uid");
-	char who[128];
+	char who[128], privilege[256];
 
 	if (owner == (uid_t)-1)
 		owner = target->uid;
@@ -182,12 +238,12 @@ static int permission_denied(const struct ub_tracee *target, struct ub_reason *w
 			"no permission for process %d (%s): it belongs to %s; run ubpf-run as "
 			"that user or as root",
 			target->pid, target->comm, who);
+	describe_privilege(target, privilege, sizeof(privilege));
 	return ub_reason_set(
 		why, -EPERM,
-		"no permission for process %d (%s) though it belongs to you (%s): it is not "
-		"dumpable, more privileged, or a security module forbids ptrace; run ubpf-run "
-		"as root",
-		target->pid, target->comm, who);
+		"no permission for process %d (%s) though it belongs to you (%s): %s; run "
+		"ubpf-run as root",
+		target->pid, target->comm, who, privilege);
 }
 
 int ub_tracee_may_trace(const struct ub_tracee *target, struct ub_reason *why)
@@ -254,14 +310,18 @@ static int name_file(const struct ub_tracee *target, const char *shown, struct u
 		     struct ub_reason *why)
 {
 	struct ub_tracee_file named;
-	bool same = same_mount_namespace(target);
-	int n;
+	char proc[32];
+	int err = 0;
 
-	n = same ? snprintf(named.path, sizeof(named.path), "%s", shown)
-		 : snprintf(named.path, sizeof(named.path), "/proc/%d/root%s", target->pid, shown);
-	if (n >= (int)sizeof(named.path))
-		return ub_reason_set(why, -ENAMETOOLONG, "the path %s is too long", shown);
-	snprintf(named.shown, sizeof(named.shown), "%s", shown);
+	snprintf(proc, sizeof(proc), "/proc/%d", target->pid);
+	if (snprintf(named.shown, sizeof(named.shown), "%s", shown) >= (int)sizeof(named.shown))
+		err = -ENAMETOOLONG;
+	else if (same_mount_namespace(target))
+		memcpy(named.path, named.shown, sizeof(named.shown));
+	else
+		err = ub_foreign_path(proc, shown, named.path, sizeof(named.path));
+	if (err)
+		return ub_reason_set(why, err, "the path %s is too long", shown);
 	if (access(named.path, R_OK))
 		return ub_reason_set(why, -errno, "cannot read %s of process %d: %s", shown,
 				     target->pid, strerror(errno));

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <common/cleanup.h>
+#include <common/foreign.h>
 
 #define PAGE	 4096ull
 #define REACH	 ((1ull << 31) - (1ull << 20)) /* of a 32-bit distance, less what lies around it */
@@ -193,9 +194,12 @@ static int check_file(int fd, dev_t dev, ino_t ino)
 	return !fstat(fd, &stat) && stat.st_dev == dev && stat.st_ino == ino ? 0 : -ESTALE;
 }
 
-static void path_in_target(pid_t pid, const struct ub_mapping *mapping, char *path, size_t size)
+static int path_in_target(pid_t pid, const struct ub_mapping *mapping, char *path, size_t size)
 {
-	snprintf(path, size, "/proc/%d/root%s", pid, mapping->name);
+	char proc[32];
+
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	return ub_foreign_path(proc, mapping->name, path, size);
 }
 
 /* Opens the mapped file itself (privileged), or what the target sees under its name. */
@@ -211,8 +215,9 @@ static int open_mapped(pid_t pid, const struct ub_mapping *mapping, dev_t dev, i
 		return fd;
 	if (fd >= 0)
 		close(fd);
-	path_in_target(pid, mapping, path, sizeof(path));
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = path_in_target(pid, mapping, path, sizeof(path))
+		     ? -1
+		     : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd >= 0 && !check_file(fd, dev, ino))
 		return fd;
 	if (fd >= 0)
@@ -238,8 +243,8 @@ static bool is_file(pid_t pid, const struct ub_mapping *mapping, dev_t dev, ino_
 		return false;
 	if (!by_name)
 		return mapping->dev == dev && mapping->ino == ino;
-	path_in_target(pid, mapping, path, sizeof(path));
-	return !lstat(path, &stat) && stat.st_dev == dev && stat.st_ino == ino;
+	return !path_in_target(pid, mapping, path, sizeof(path)) && !lstat(path, &stat) &&
+	       stat.st_dev == dev && stat.st_ino == ino;
 }
 
 void ub_modules_free(struct ub_module *modules, u32 nr)
@@ -354,8 +359,8 @@ int ub_mapping_file(pid_t pid, const struct ub_mapping *mapping, dev_t *dev, ino
 
 	if (!mapping->ino || mapping->name[0] != '/')
 		return -ENOENT;
-	path_in_target(pid, mapping, path, sizeof(path));
-	if (lstat(path, &stat) || stat.st_ino != mapping->ino)
+	if (path_in_target(pid, mapping, path, sizeof(path)) || lstat(path, &stat) ||
+	    stat.st_ino != mapping->ino)
 		return -ENOENT;
 	*dev = stat.st_dev;
 	*ino = stat.st_ino;

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 
 #include <common/cleanup.h>
+#include <common/foreign.h>
 #include <surgeon/target.h>
 
 #define PAGE 4096ull
@@ -29,7 +30,8 @@ int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m)
 	if (fd >= 0)
 		return fd;
 	/* By now the name may be that of a FIFO. */
-	snprintf(path, sizeof(path), "%s/root%s", t->proc, ub_mapping_name(t, m));
+	if (ub_foreign_path(t->proc, ub_mapping_name(t, m), path, sizeof(path)))
+		return -1;
 	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 

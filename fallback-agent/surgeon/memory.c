@@ -244,6 +244,12 @@ static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, str
 				     "process %d locks its memory (mlockall) and has reached its "
 				     "limit: raise it (prlimit --memlock)",
 				     t->pid);
+	if (err == -ENOMEM)
+		return ub_reason_set(
+			why, err,
+			"process %d may not map %lu more bytes: raise its limits (prlimit "
+			"--as, --data) or vm.max_map_count",
+			t->pid, part->size);
 	if (err)
 		return err;
 	if ((u64)result != part->address) {

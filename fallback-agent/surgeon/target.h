@@ -143,10 +143,13 @@ int __must_check ub_target_write(const struct ub_target *t, u64 address, const v
 /* Whether the memory that was opened is still the process's. */
 bool ub_target_gone(const struct ub_target *t);
 
-/* --- rehearse.c ----------------------------------------------------------------------------- */
+/* --- filters.c ----------------------------------------------------------------------------- */
 
-/* 0, or -EOPNOTSUPP if the filters around us kill for what is done in targets. */
-int __must_check ub_rehearse(struct ub_reason *why);
+/* 0, or -EOPNOTSUPP if the filters that we share with targets kill for what is done in them. */
+int __must_check ub_filters_try(struct ub_reason *why);
+/* [stopped, filters suspended] How many filters each thread is under, if they let all calls of programs and
+ * agent pass; else 0. */
+u32 ub_filters_ask(const struct ub_target *t);
 
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
@@ -312,6 +315,9 @@ void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_im
 		     const struct ub_image *keep);
 /* diverts.c: puts back the return addresses that @image took over. */
 int __must_check ub_diverts_undo(struct ub_target *t, const struct ub_image *image);
+/* Hands what @old waits for to @new, which has taken its place: returns in flight. */
+int __must_check ub_returns_hand_over(struct ub_target *t, const struct ub_image *old,
+				      const struct ub_image *new, const struct ub_ips *ips);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
 bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		      const struct ub_thread *thread, bool elsewhere);

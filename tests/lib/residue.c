@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <common/foreign.h>
+
 struct ub_residue {
 	char **lines;
 	size_t nr, room;
@@ -98,15 +100,16 @@ static int open_shared(pid_t pid, char *dir, size_t size)
 static long differing(int mem, pid_t pid, const struct mapping *m)
 {
 	static __thread uint8_t a[65536], b[65536];
-	char path[700];
+	char proc[32], path[700];
 	long n = 0;
 	int file;
 
 	snprintf(path, sizeof(path), "/proc/%d/map_files/%lx-%lx", pid, m->start, m->end);
 	file = open(path, O_RDONLY | O_CLOEXEC);
 	if (file < 0) {
-		snprintf(path, sizeof(path), "/proc/%d/root%s", pid, m->path);
-		file = open(path, O_RDONLY | O_CLOEXEC);
+		snprintf(proc, sizeof(proc), "/proc/%d", pid);
+		if (!ub_foreign_path(proc, m->path, path, sizeof(path)))
+			file = open(path, O_RDONLY | O_CLOEXEC);
 	}
 	if (file < 0)
 		return -1;

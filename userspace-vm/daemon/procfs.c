@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <common/cleanup.h>
+#include <common/foreign.h>
 
 /* Reads at most @size - 1 bytes of /proc/@pid/@name; their number or -errno. */
 static ssize_t read_file(pid_t pid, const char *name, char *text, size_t size)
@@ -145,7 +146,7 @@ struct wanted_file {
 static int is_wanted(void *opaque, const struct ub_procfs_file *file)
 {
 	const struct wanted_file *wanted = opaque;
-	char path[4200];
+	char proc[32], path[4200];
 	struct stat st;
 
 	if (file->ino != wanted->ino)
@@ -153,8 +154,9 @@ static int is_wanted(void *opaque, const struct ub_procfs_file *file)
 	if (file->dev == wanted->dev)
 		return 1;
 	/* btrfs and overlayfs: maps shows the file system's device, stat() the subvolume's. */
-	snprintf(path, sizeof(path), "/proc/%d/root%s", wanted->pid, file->path);
-	return stat(path, &st) == 0 && st.st_dev == wanted->dev && st.st_ino == wanted->ino;
+	snprintf(proc, sizeof(proc), "/proc/%d", wanted->pid);
+	return !ub_foreign_path(proc, file->path, path, sizeof(path)) && !stat(path, &st) &&
+	       st.st_dev == wanted->dev && st.st_ino == wanted->ino;
 }
 
 int ub_procfs_maps_file(pid_t pid, dev_t dev, ino_t ino)
