@@ -257,16 +257,6 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* In Go only where its calling convention leaves registers free. */
-static bool is_reachable(struct ub_elf *elf, const struct ub_hook *hook, u64 address)
-{
-	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
-
-	if (!ub_image_is_go_code(elf, address) || hook->kind != UB_HOOK_ENTRY)
-		return true;
-	return function && !function->gap && function->start == address;
-}
-
 /* Whether address number @i can be hooked, or all that is wanted there will be done without. */
 static int check_plan(struct ub_image_build *build, const struct ub_image_file *file, u32 i,
 		      struct ub_reason *why)
@@ -277,13 +267,13 @@ static int check_plan(struct ub_image_build *build, const struct ub_image_file *
 	const struct ub_elf_segment *segment;
 	bool without = true;
 
-	if (!is_reachable(module->elf, hooks, file->addresses[i])) {
+	if (!ub_image_is_reachable(module->elf, file->addresses[i], hooks->kind != UB_HOOK_ENTRY)) {
 		(void)ub_image_refuse(build, hooks);
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "%s: 0x%" PRIx64
-				     " is inside a Go function, where its stack may be too "
-				     "small for a program: only entries and returns can be probed",
-				     module->name, file->addresses[i]);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"%s: the instruction at 0x%" PRIx64
+			" can't be hooked, but the function's entry and return can: %s",
+			module->name, file->addresses[i], ub_refusal_text(UB_REFUSED_GO_STACK));
 	}
 	if (file->plan.results[i].tactic)
 		return 0;

@@ -153,6 +153,14 @@ bool ub_image_is_go_code(struct ub_elf *elf, u64 address)
 	return elf->is_go && !(function && function->described);
 }
 
+bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+
+	return leaves || !ub_image_is_go_code(elf, address) ||
+	       (function && !function->gap && function->start == address);
+}
+
 static bool is_entry(const struct window *w, u64 address)
 {
 	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);

@@ -575,6 +575,8 @@ const char *ub_refusal_text(enum ub_refusal refusal)
 			"it is shorter than a jump, in a function with jumps that can't be followed",
 		[UB_REFUSED_SAVED_IPS] =
 			"it is shorter than a jump, in a runtime that keeps instruction pointers out of sight",
+		[UB_REFUSED_GO_STACK] =
+			"inside a Go function the stack may be too small for a program",
 	};
 
 	return refusal < UB_NR_REFUSALS ? texts[refusal] : "?";
