@@ -27,6 +27,7 @@
 
 #include <hook/elf_file.h>
 #include <hook/flow.h>
+#include <hook/grow.h>
 #include <hook/image_build.h>
 
 #include "apply.h"
@@ -177,8 +178,7 @@ struct points {
 
 static void add_point(struct points *points, u64 address)
 {
-	if (ub_image_grow((void **)&points->addresses, &points->capacity, points->nr + 1,
-			  sizeof(u64)))
+	if (ub_grow((void **)&points->addresses, &points->capacity, points->nr + 1, sizeof(u64)))
 		abort();
 	points->addresses[points->nr++] = address;
 }
