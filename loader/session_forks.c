@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * --follow-forks: children of attached processes are attached too. A link that is bound to a
- * process does not count in its children, on either backend; so they are looked for, ten times a
- * second, and attached as any process is. What a child does before it is seen is not counted, and
+ * process does not count in its children, on either backend; so they are looked for, fifty times a
+ * second if there is anybody new, and attached as any process is. What a child does before it is seen is not counted, and
  * one that ends before is not seen at all. Each child is tried once: one that was taken out by hand,
  * or that can't be attached, stays out.
  */
@@ -16,10 +16,12 @@
 #include <string.h>
 
 #include <common/cleanup.h>
+#include <daemon/procfs.h>
 
 #include "output.h"
 
-enum { LOOK_MS = 100 };
+/* Soon where somebody new has come, and every few rounds all the same. */
+enum { LOOK_MS = 20, ROUNDS = 5 };
 
 /* A child that was tried. */
 struct child {
@@ -32,6 +34,8 @@ struct child {
 struct ub_forks {
 	struct ub_timer *timer;
 	struct child *children;
+	u64 last_pid;
+	u32 rounds; /* since the last look */
 };
 
 /* Parent and start time of a process. */
@@ -115,9 +119,8 @@ static void look_at(struct ub_session *session, pid_t pid)
 			why.text[0] ? why.text : strerror(-err));
 }
 
-static void on_look(void *opaque)
+static void look_around(struct ub_session *session)
 {
-	struct ub_session *session = opaque;
 	const struct dirent *entry;
 	DIR *dir = opendir("/proc");
 
@@ -128,7 +131,20 @@ static void on_look(void *opaque)
 	if (dir)
 		closedir(dir);
 	forget_ended(session->forks);
-	session->forks->timer = ub_loop_after(session->loop, LOOK_MS, on_look, session);
+}
+
+static void on_look(void *opaque)
+{
+	struct ub_session *session = opaque;
+	struct ub_forks *forks = session->forks;
+	u64 last_pid = ub_procfs_last_pid();
+
+	if (last_pid != forks->last_pid || ++forks->rounds >= ROUNDS) {
+		forks->last_pid = last_pid;
+		forks->rounds = 0;
+		look_around(session);
+	}
+	forks->timer = ub_loop_after(session->loop, LOOK_MS, on_look, session);
 }
 
 int ub_session_forks_follow(struct ub_session *session, struct ub_reason *why)

@@ -114,15 +114,21 @@ static u64 nr_shared(const struct lineage *process)
 										    : 0;
 }
 
-bool ub_filter_on(const char *proc, bool own_first)
+static bool is_filtered(const char *proc, bool own_first, u32 nr_passing)
 {
 	struct lineage thread;
 
-	if (read_lineage(proc, &thread) || !thread.nr_filters)
+	if (read_lineage(proc, &thread) || thread.nr_filters == 0)
 		return false;
 	if (thread.nr_filters == UNKNOWN)
 		return true;
-	return thread.nr_filters != nr_shared(&thread) + own_first;
+	return thread.nr_filters != nr_passing &&
+	       thread.nr_filters != nr_shared(&thread) + own_first;
+}
+
+bool ub_filter_on(const char *proc, bool own_first)
+{
+	return is_filtered(proc, own_first, 0);
 }
 
 bool ub_filter_on_us(void)
@@ -132,7 +138,7 @@ bool ub_filter_on_us(void)
 	return !read_lineage("/proc/self", &us) && us.nr_filters;
 }
 
-bool ub_filter_on_any(pid_t pid, bool own_first)
+bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing)
 {
 	struct dirent *entry;
 	bool found = false;
@@ -145,7 +151,7 @@ bool ub_filter_on_any(pid_t pid, bool own_first)
 		pid_t tid = atoi(entry->d_name);
 
 		snprintf(path, sizeof(path), "/proc/%d/task/%d", pid, tid);
-		found = tid > 0 && ub_filter_on(path, own_first);
+		found = tid > 0 && is_filtered(path, own_first, nr_passing);
 	}
 	if (tasks)
 		closedir(tasks);

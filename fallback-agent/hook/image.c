@@ -479,7 +479,8 @@ static int start_image(struct ub_image_build *build)
 	if (!image->counting)
 		return -ENOMEM;
 	image->counting->link_ids = calloc(request->nr_links, sizeof(u32));
-	if (!image->counting->link_ids)
+	image->counting->functions = calloc(request->nr_links, sizeof(u64));
+	if (!image->counting->link_ids || !image->counting->functions)
 		return -ENOMEM;
 	image->counting->nr_links = request->nr_links;
 	for (u32 i = 0; i < request->nr_links; i++)
@@ -501,9 +502,13 @@ static void fill_func_ips(struct ub_image_build *build)
 			const struct ub_point *point = &build->request->links[hook->link].point;
 			u64 address;
 
-			if (point->dev == file->dev && point->ino == file->ino &&
-			    !ub_elf_address(file->modules[0].elf, point->offset, &address))
-				infos[hook->link].func_ip = address + file->modules[0].bias;
+			if (point->dev != file->dev || point->ino != file->ino ||
+			    ub_elf_address(file->modules[0].elf, point->offset, &address))
+				continue;
+			address += file->modules[0].bias;
+			infos[hook->link].func_ip = address;
+			if (point->kind == UB_POINT_RETURN)
+				build->image->counting->functions[hook->link] = address;
 		}
 	}
 }
@@ -567,6 +572,10 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	build->image->counting->nr_slots = 1u << build->slot_bits;
 	build->image->counting->counters_offset = build->counters_offset;
 	build->image->counting->counters_stride = build->counters_stride;
+	build->image->counting->slot_bits = build->slot_bits;
+	build->image->counting->tails_offset = build->needs_tails ? build->tails_offset : 0;
+	build->image->counting->stacks_offset =
+		build->image->single_instruction ? build->stacks_offset : 0;
 	err = ub_image_emit(build, why);
 	if (!err && (build->again || build->refusal))
 		return build->again ? -ERESTART : build->refusal;

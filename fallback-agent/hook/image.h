@@ -104,6 +104,9 @@ void ub_image_free(struct ub_image *image);
 void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses);
 /* The process's event ring as mapped in this process, and its size. */
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size);
+/* The same for the ring of the @i-th RINGBUF map in it, or NULL behind the last. */
+struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
+					  u32 *data_size);
 /* Whether the image holds the map with that id. */
 bool ub_image_has_map(const struct ub_image *image, u32 map_id);
 /* What the image holds of the PROG_ARRAY or map of maps @map_id, or NULL: nothing. */
@@ -114,9 +117,10 @@ u32 ub_image_table_get(const struct ub_image_table *table, u32 slot);
 void ub_image_table_clear(struct ub_image_table *table, u32 slot);
 /* Starts or stops counting at once, without touching the target: struct ub_process.enabled. */
 void ub_image_enable(struct ub_image *image, bool enabled);
-/* From now on nothing of ours makes a system call in the process: it is under a seccomp filter. Heap reads
- * then fail with -EFAULT. Images are built so where a filter is there already. */
-void ub_image_forbid_syscalls(const struct ub_image *image);
+/* From now on nothing of ours makes a system call in the process (@forbid) or what helpers need is made: it is
+ * under a seccomp filter, or under one that lets them pass. Without, heap reads fail with -EFAULT. Images are built
+ * so where a filter is there already. */
+void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid);
 bool ub_image_forbids_syscalls(const struct ub_image *image);
 
 #endif

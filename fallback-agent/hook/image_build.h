@@ -90,10 +90,11 @@ struct ub_image_build {
 	bool again;   /* what was found out asks for another try */
 	int refusal;  /* what the search for all refused links ends with, or 0 */
 	bool needs_diverts;
-	u64 diverts;	 /* address of struct ub_diverts */
-	u64 divert_code; /* of its entries */
-	u64 events_address;
+	u64 diverts;	    /* address of struct ub_diverts */
+	u64 divert_code;    /* of its entries */
+	u64 events_address; /* the process's event ring, and behind it those of its RINGBUF maps */
 	u64 events_size;
+	u32 own_events_size; /* data of the process's own */
 
 #define UB_MAX_SHARING 8
 	u32 nr_sharing; /* sites of sharing.c: addresses in the file number sharing_file */
@@ -120,10 +121,32 @@ struct ub_image_counting {
 	u32 nr_links;
 	u32 nr_slots;
 	u32 *link_ids;
+	u64 *functions; /* whose return each link probes, in the target; 0: it probes none */
 	u64 counters_offset;
 	u64 counters_stride;
+	u64 stacks_offset; /* 0: there are none */
+	u64 tails_offset;  /* 0: there are none */
+	u32 slot_bits;
+	u32 nr_continuations;
+	u32 continuations_capacity;
+	struct ub_image_continuation *continuations;
 	struct ub_event_ring *events;
 	u32 events_size;
+	u32 nr_map_events;
+	struct ub_image_map_events *map_events;
+};
+
+/* The event ring of one RINGBUF map. */
+struct ub_image_map_events {
+	u32 map_id;
+	u32 size; /* of its data */
+	struct ub_event_ring *ring;
+};
+
+/* Code that runs when a return address that was taken over is returned to, and one of its links. */
+struct ub_image_continuation {
+	u64 code;
+	u32 link; /* number in the image */
 };
 
 /* image_tables.c: bytes of all tables; where the @i-th map's are bound to; and their contents, once the

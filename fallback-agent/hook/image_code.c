@@ -329,6 +329,19 @@ static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
 	return ub_relocate(emit, &moved, insn->bytes);
 }
 
+static int note_continuation(struct window *w, u64 code, u32 link)
+{
+	struct ub_image_counting *counting = w->build->image->counting;
+	int err =
+		ub_image_grow((void **)&counting->continuations, &counting->continuations_capacity,
+			      counting->nr_continuations + 1, sizeof(counting->continuations[0]));
+
+	if (!err)
+		counting->continuations[counting->nr_continuations++] =
+			(struct ub_image_continuation) { code, link };
+	return err;
+}
+
 /*
  * For the instructions of the window that take return addresses over: what runs when those return,
  * as before a `ret`. Before it stand the links' numbers, then how many (agent/divert.c).
@@ -340,7 +353,7 @@ static int emit_continuations(struct window *w)
 	for (u32 i = 0; i < w->plan->nr_insns; i++) {
 		const struct ub_plan_insn *insn = &w->file->plan.insns[w->plan->first_insn + i];
 		u32 from, to;
-		int err;
+		int err = 0;
 
 		if (insn->point < 0)
 			continue;
@@ -356,6 +369,10 @@ static int emit_continuations(struct window *w)
 			ub_emit_u32(emit, w->file->hooks[k - 1].link);
 		ub_emit_u32(emit, to - from);
 		w->continuations[i] = ub_emit_here(emit);
+		for (u32 k = from; k < to && !err; k++)
+			err = note_continuation(w, w->continuations[i], w->file->hooks[k].link);
+		if (err)
+			return err;
 		err = emit_probe_of(w, insn->decoded.address + w->module->bias,
 				    UB_TRAMPOLINE_RETURN, 0, from, to);
 		if (err)

@@ -19,6 +19,7 @@
 #define MAX_COUNTERS  (1ull << 29) /* bytes; only those of threads that hit are ever touched */
 #define MAX_DATA      (1ull << 33)
 #define MAX_RANGES    16
+#define SMALL_EVENTS  (1u << 18) /* bytes: a process's own event ring without perf buffers */
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
@@ -124,6 +125,67 @@ static int take(struct ub_image_build *build, u64 size, u64 *address)
 	return err;
 }
 
+/* Rings of records: the process's own is large only if all of a perf buffer's go through it. */
+static void size_events(struct ub_image_build *build)
+{
+	const struct ub_image_request *request = build->request;
+
+	build->own_events_size = SMALL_EVENTS;
+	build->events_size = 0;
+	for (u32 i = 0; i < request->nr_maps; i++) {
+		const struct ub_map_attr *attr = &request->maps[i].attr;
+
+		if (attr->type == BPF_MAP_TYPE_PERF_EVENT_ARRAY)
+			build->own_events_size = UB_EVENT_RING_SIZE;
+		else if (attr->type == BPF_MAP_TYPE_RINGBUF)
+			build->events_size += ub_event_ring_size(ub_event_ring_data_size(attr));
+	}
+	build->events_size += ub_event_ring_size(build->own_events_size);
+}
+
+/* Addresses of the maps' rings, in the target. */
+static void place_events(struct ub_image_build *build)
+{
+	u64 address = build->events_address + ub_event_ring_size(build->own_events_size);
+
+	for (u32 i = 0; i < build->request->nr_maps; i++) {
+		struct ub_map *map = &build->maps[i];
+
+		if (map->attr.type != BPF_MAP_TYPE_RINGBUF)
+			continue;
+		map->type_words[UB_W_EVENTS] = address;
+		address += ub_event_ring_size(ub_event_ring_data_size(&map->attr));
+	}
+}
+
+static int format_events(struct ub_image_build *build, u8 *events)
+{
+	struct ub_image_counting *counting = build->image->counting;
+	u32 nr = 0;
+
+	counting->events = (struct ub_event_ring *)events;
+	counting->events_size = build->own_events_size;
+	ub_event_ring_format(counting->events, counting->events_size);
+	counting->map_events = calloc(build->request->nr_maps + 1, sizeof(counting->map_events[0]));
+	if (!counting->map_events)
+		return -ENOMEM;
+	for (u32 i = 0; i < build->request->nr_maps; i++) {
+		const struct ub_map *map = &build->maps[i];
+		struct ub_image_map_events *ring = &counting->map_events[nr];
+
+		if (map->attr.type != BPF_MAP_TYPE_RINGBUF)
+			continue;
+		ring->map_id = map->attr.id;
+		ring->size = ub_event_ring_data_size(&map->attr);
+		ring->ring = (struct ub_event_ring *)(events + (map->type_words[UB_W_EVENTS] -
+								build->events_address));
+		ub_event_ring_format(ring->ring, ring->size);
+		nr++;
+	}
+	counting->nr_map_events = nr;
+	return 0;
+}
+
 int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 {
 	const struct ub_image_request *request = build->request;
@@ -180,7 +242,7 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 		return ub_reason_set(why, err, "no room for %llu bytes of data in process %d",
 				     (unsigned long long)build->data_size, request->pid);
 	build->image->data_address = address + PAGE;
-	build->events_size = ub_round_up(ub_event_ring_size(UB_EVENT_RING_SIZE), PAGE);
+	size_events(build);
 	err = take(build, build->events_size, &build->events_address);
 	if (err)
 		return ub_reason_set(why, err, "no room for the event ring in process %d",
@@ -217,6 +279,7 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 		ub_map_bind(&build->maps[i], &map->attr, request->nr_cpus,
 			    (void *)(uintptr_t)address); // NOLINT: the target's address
 	}
+	place_events(build);
 	ub_image_tables_bind(build);
 	return 0;
 }
@@ -261,7 +324,7 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 		.has_fsgsbase = !!(getauxval(AT_HWCAP2) & 2),
 		.events = (struct ub_event_ring *)(uintptr_t)build->events_address,
 		.fork_page = build->image->data_address - PAGE,
-		.no_syscalls = ub_filter_on_any(request->pid, request->own_filter),
+		.no_syscalls = ub_filter_on_any(request->pid, request->own_filter, 0),
 	};
 	process->own_pidns_same = process->tgid_pid == own;
 	ub_cgroup_find(request->pid, process);
@@ -269,11 +332,29 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 	ub_runtime_find(build, process);
 }
 
+/*
+ * Of a client's ring buffer a target sees how far it is filled and read, and can't write even that: what
+ * libbpf reads there it believes. A description that was opened for reading can't be made writable by
+ * mprotect(2) either.
+ */
+static int only_positions(struct ub_part *part)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", part->fd);
+	part->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (part->fd < 0)
+		return -errno;
+	part->owned = true;
+	part->prot = PROT_READ;
+	part->size = 2 * PAGE;
+	return 0;
+}
+
 int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 {
 	const struct ub_image_request *request = build->request;
 	struct ub_image *image = build->image;
-	struct ub_image_counting *counting = image->counting;
 	struct ub_part fork = {
 		.kind = UB_PART_FORK,
 		.address = image->data_address - PAGE,
@@ -296,9 +377,9 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 				  build->events_address, build->events_size, &events);
 	if (err)
 		return ub_reason_set(why, err, "can't make shared memory: %s", strerror(-err));
-	ub_event_ring_format((struct ub_event_ring *)events, UB_EVENT_RING_SIZE);
-	counting->events = (struct ub_event_ring *)events;
-	counting->events_size = UB_EVENT_RING_SIZE;
+	err = format_events(build, events);
+	if (err)
+		return err;
 
 	image->process = (struct ub_process *)data;
 	fill_process(build, image->process);
@@ -340,12 +421,21 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 
 		if (!part.size)
 			continue;
+		if (request->maps[i].attr.type == BPF_MAP_TYPE_RINGBUF) {
+			err = only_positions(&part);
+			if (err)
+				return ub_reason_set(why, err, "can't open a ring buffer: %s",
+						     strerror(-err));
+		}
 		/* Frozen: the kernel refuses new writable mappings. */
 		if (seals >= 0 && seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))
 			part.prot = PROT_READ;
 		err = ub_image_add_part(image, &part);
-		if (err)
+		if (err) {
+			if (part.owned)
+				close(part.fd);
 			return err;
+		}
 	}
 	return 0;
 }

@@ -32,8 +32,8 @@ enum ub_part_kind {
 		2, /* r--, MAP_PRIVATE of a sealed memfd "ubpf-run:sites": struct ub_site_table */
 	UB_PART_DATA = 3,   /* rw-, MAP_SHARED of a memfd "ubpf-run:data": see agent/data.h */
 	UB_PART_EVENTS = 4, /* rw-, MAP_SHARED of a memfd "ubpf-run:events" */
-	UB_PART_MAP = 5,    /* rw-, MAP_SHARED of a map's memfd */
-	UB_PART_FORK = 6,   /* rw-, anonymous, private; to be marked MADV_WIPEONFORK, then its first
+	UB_PART_MAP = 5,  /* rw-, MAP_SHARED of a map's memfd; r-- for a ring buffer's positions */
+	UB_PART_FORK = 6, /* rw-, anonymous, private; to be marked MADV_WIPEONFORK, then its first
 			     * 8 bytes set to 1 */
 	UB_PART_DIVERTS = 7, /* rw-, MAP_PRIVATE of a sealed memfd "ubpf-run:returns": struct
 			      * ub_diverts, in agent/data.h */
@@ -141,6 +141,22 @@ struct ub_thread_identity {
 };
 void ub_image_identify(const struct ub_image *image, int mem,
 		       const struct ub_thread_identity *threads, u32 nr, u32 sharers);
+/*
+ * Returns in flight, when @new is about to take @old's place with all threads stopped
+ * (image_inherit.c). The code in @new that runs at the return which @code, a continuation of @old
+ * (agent/divert.c), waits for; 0: there is none.
+ */
+u64 ub_image_continuation(const struct ub_image *old, u64 code, const struct ub_image *new);
+/* The return that @code waits for will not be seen: counts that, for @new's links. */
+void ub_image_missed(const struct ub_image *old, u64 code, const struct ub_image *new);
+/* Gives @new the notes of tail jumps that @old has. @inside: threads in @old's code, which may be about
+ * to look at those close to their stack pointers. */
+struct ub_thread_stack {
+	u64 fs_base;
+	u64 sp;
+};
+void ub_image_inherit_tails(const struct ub_image *old, const struct ub_image *new,
+			    const struct ub_thread_stack *inside, u32 nr);
 /* Where the surgeon notes how far it came: in the data part, mapped in the target and here. */
 struct ub_site_state *ub_image_state(const struct ub_image *image);
 

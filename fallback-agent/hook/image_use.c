@@ -26,8 +26,12 @@ void ub_image_free(struct ub_image *image)
 	free(image->moves_in);
 	free(image->moves_out);
 	free(image->semaphores);
-	if (image->counting)
+	if (image->counting) {
 		free(image->counting->link_ids);
+		free(image->counting->functions);
+		free(image->counting->continuations);
+		free(image->counting->map_events);
+	}
 	free(image->counting);
 	ub_image_tables_free(image->tables);
 	free(image);
@@ -64,14 +68,26 @@ struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_si
 	return image->counting->events;
 }
 
+struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
+					  u32 *data_size)
+{
+	const struct ub_image_counting *counting = image->counting;
+
+	if (i >= counting->nr_map_events)
+		return NULL;
+	*map_id = counting->map_events[i].map_id;
+	*data_size = counting->map_events[i].size;
+	return counting->map_events[i].ring;
+}
+
 void ub_image_enable(struct ub_image *image, bool enabled)
 {
 	__atomic_store_n(&image->process->enabled, enabled, __ATOMIC_SEQ_CST);
 }
 
-void ub_image_forbid_syscalls(const struct ub_image *image)
+void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid)
 {
-	__atomic_store_n(&image->process->no_syscalls, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&image->process->no_syscalls, forbid, __ATOMIC_SEQ_CST);
 }
 
 bool ub_image_forbids_syscalls(const struct ub_image *image)

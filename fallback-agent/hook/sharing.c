@@ -43,15 +43,23 @@ static u32 number_at(const u8 *bytes)
 	return number == SYS_vfork || number == SYS_clone || number == SYS_clone3 ? number : 0;
 }
 
+/* Who makes a record signs it with its thread id, too. */
 static bool asks_who(const struct ub_program *program)
 {
 	for (u32 i = 0; i < program->nr_insns; i++) {
 		const struct bpf_insn *insn = &program->insns[i];
 
-		if (insn->code == (BPF_JMP | BPF_CALL) && insn->src_reg == 0 &&
-		    (insn->imm == BPF_FUNC_get_current_pid_tgid ||
-		     insn->imm == BPF_FUNC_get_ns_current_pid_tgid))
+		if (insn->code != (BPF_JMP | BPF_CALL) || insn->src_reg)
+			continue;
+		switch (insn->imm) {
+		case BPF_FUNC_get_current_pid_tgid:
+		case BPF_FUNC_get_ns_current_pid_tgid:
+		case BPF_FUNC_perf_event_output:
+		case BPF_FUNC_ringbuf_output:
+		case BPF_FUNC_ringbuf_reserve:
+		case BPF_FUNC_ringbuf_reserve_dynptr:
 			return true;
+		}
 	}
 	return false;
 }

@@ -68,7 +68,7 @@
 static int refuse_seccomp(const struct ub_target *t, struct ub_reason *why)
 {
 	if (!t->seccomp)
-		return ub_filter_on_us() ? ub_rehearse(why) : 0;
+		return ub_filter_on_us() ? ub_filters_try(why) : 0;
 	if (ub_may_suspend_filters())
 		return 0;
 	return ub_reason_set(
@@ -205,8 +205,10 @@ static int take_in(struct ub_target *t, const struct ub_image *old, const struct
 	if (err)
 		return err;
 	identify(t, new);
-	if (t->seccomp)
-		ub_image_forbid_syscalls(new);
+	if (t->seccomp) {
+		t->report->surgery.nr_passing_filters = ub_filters_ask(t);
+		ub_image_forbid_syscalls(new, !t->report->surgery.nr_passing_filters);
+	}
 	ub_stage_set(t, new, UB_STAGE_WRITING);
 	err = ub_ips_move_in(t, ips, new, why);
 	if (!err)
@@ -248,7 +250,9 @@ static int operate_in(struct ub_target *t, const struct ub_operation *op, struct
 	}
 	if (op->old) {
 		t->replaced = true;
-		undone = ub_take_out(t, op->old, NULL, ips, &undo_why);
+		undone = ub_returns_hand_over(t, op->old, op->new, ips);
+		if (!undone)
+			undone = ub_take_out(t, op->old, NULL, ips, &undo_why);
 		if (!undone)
 			undone = ub_unmap(t, op->old, &undo_why);
 		t->report->again = undone != 0;
@@ -570,6 +574,7 @@ static void copy_result(struct ub_surgery *result, const struct ub_report *repor
 	result->pause_ns = report->surgery.pause_ns;
 	result->alone_ns = report->surgery.alone_ns;
 	result->nr_threads = report->surgery.nr_threads;
+	result->nr_passing_filters = report->surgery.nr_passing_filters;
 }
 
 /* Takes in @new, and on success all of @old out. */

@@ -23,9 +23,10 @@ enum ub_removal {
 
 struct ub_surgery {
 	enum ub_removal removal;
-	u64 pause_ns;	       /* from the first INTERRUPT of all threads to the last's resume */
-	u64 alone_ns;	       /* that one thread alone was held before and after */
-	u32 nr_threads;	       /* stopped */
+	u64 pause_ns;	/* from the first INTERRUPT of all threads to the last's resume */
+	u64 alone_ns;	/* that one thread alone was held before and after */
+	u32 nr_threads; /* stopped */
+	u32 nr_passing_filters; /* of its own, of each thread, that let pass what is done in it; 0: not known */
 	struct ub_reason left; /* why the mapping stays, for UB_REMOVED_LATER */
 };
 

@@ -143,10 +143,13 @@ int __must_check ub_target_write(const struct ub_target *t, u64 address, const v
 /* Whether the memory that was opened is still the process's. */
 bool ub_target_gone(const struct ub_target *t);
 
-/* --- rehearse.c ----------------------------------------------------------------------------- */
+/* --- filters.c ----------------------------------------------------------------------------- */
 
-/* 0, or -EOPNOTSUPP if the filters around us kill for what is done in targets. */
-int __must_check ub_rehearse(struct ub_reason *why);
+/* 0, or -EOPNOTSUPP if the filters that we share with targets kill for what is done in them. */
+int __must_check ub_filters_try(struct ub_reason *why);
+/* [stopped, filters suspended] How many filters each thread is under, if they let all calls of programs and
+ * agent pass; else 0. */
+u32 ub_filters_ask(const struct ub_target *t);
 
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
@@ -194,6 +197,9 @@ int __must_check ub_same_memory(pid_t a, pid_t b);
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 
+/* Whether system call @nr returns EINTR when it is interrupted before anything has happened, so that it must be
+ * made again by hand. Socket calls do so under SO_RCVTIMEO. */
+bool ub_restart_is_needed(long nr);
 /* Has the system call restarted that our stop of @thread made return EINTR. */
 void ub_restart_interrupted(struct ub_thread *thread);
 /* At its release: not if a signal has come meanwhile. */
@@ -312,6 +318,9 @@ void ub_ips_move_out(struct ub_target *t, struct ub_ips *ips, const struct ub_im
 		     const struct ub_image *keep);
 /* diverts.c: puts back the return addresses that @image took over. */
 int __must_check ub_diverts_undo(struct ub_target *t, const struct ub_image *image);
+/* Hands what @old waits for to @new, which has taken its place: returns in flight. */
+int __must_check ub_returns_hand_over(struct ub_target *t, const struct ub_image *old,
+				      const struct ub_image *new, const struct ub_ips *ips);
 /* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
 bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
 		      const struct ub_thread *thread, bool elsewhere);
@@ -330,7 +339,7 @@ void ub_drop_copies(struct ub_target *t, const struct ub_image *image);
 
 /* clang-format off */
 #define UB_FAULT_POINTS                                                                            \
-	X(seize) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
+	X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
 	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(alone) X(checked) X(moved) X(writing)    \
 	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
 	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)

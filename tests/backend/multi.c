@@ -148,6 +148,60 @@ static void counts_each_place_with_its_cookie(void **state)
 	end_victim(&victim);
 }
 
+static u64 hits_of(u32 cookie)
+{
+	return read_sum(cookie).hits;
+}
+
+/* A link that was there when a function was called counts its return, whatever came and went in between;
+ * so does one that came after the call. */
+static void counts_returns_in_flight(void **state)
+{
+	enum { JUMPS = 2, PASSES = 3, LATE_JUMPS = 4, LATE_PASSES = 6 };
+	const u64 cookies[] = { JUMPS, PASSES }, late_cookies[] = { LATE_JUMPS, LATE_PASSES };
+	_cleanup_close_ int early = -1;
+	struct ub_tracee_file exe;
+	struct ub_tracee target;
+	struct victim victim;
+	u64 offsets[2];
+
+	start_victim(&victim, "1");
+	assert_int_equal(ub_tracee_open(victim.pid, &target, NULL), 0);
+	assert_int_equal(ub_tracee_find_file(&target, "", NULL, &exe, NULL), 0);
+	offsets[0] = offset_of(&exe, "ubpf_victim_jumps");
+	offsets[1] = offset_of(&exe, "ubpf_victim_passes");
+	early = create_link("leave", exe.path, offsets, cookies, 2, MULTI_RETURN, victim.pid);
+	if (early < 0)
+		fail_msg("link: %s", strerror(errno));
+	for (u64 round = 1; round <= 3; round++) {
+		_cleanup_close_ int late = -1;
+
+		ask_victim(&victim, "wait");
+		late = create_link("leave", exe.path, offsets, late_cookies, 2, MULTI_RETURN,
+				   victim.pid);
+		if (late < 0)
+			fail_msg("link: %s", strerror(errno));
+		/* Once more everything is replaced. */
+		if (round == 2)
+			close(create_link("leave", exe.path, offsets, late_cookies, 1, MULTI_RETURN,
+					  victim.pid));
+		ask_victim(&victim, "go on");
+		assert_int_equal(hits_of(JUMPS), round);
+		assert_int_equal(hits_of(PASSES), round);
+		assert_int_equal(read_sum(JUMPS).values, 6 * round);
+		assert_int_equal(read_sum(PASSES).values, 5 * round);
+		/* Those of the rounds before may not be gone yet. */
+		assert_in_range(hits_of(LATE_JUMPS), round, round == 1 ? 1 : 3 * round);
+		assert_in_range(hits_of(LATE_PASSES), round, round == 1 ? 1 : 3 * round);
+	}
+	/* Nobody is there any more when it returns. */
+	ask_victim(&victim, "wait");
+	close(TAKE_FD(early));
+	ask_victim(&victim, "go on");
+	ub_tracee_close(&target);
+	end_victim(&victim);
+}
+
 static int load(void)
 {
 	const char *build = getenv("UBPF_BUILD");
@@ -168,6 +222,7 @@ int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counts_each_place_with_its_cookie),
+		cmocka_unit_test(counts_returns_in_flight),
 	};
 	int err, failed;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Processes that a seccomp filter kills for every system call but read and write: what programs there count, read
- * and say is right, or the error that is documented; and the process lives, is detached and clean.
+ * and say is right, or the error that is documented; and the process lives, is detached and clean. Under filters that
+ * let pass what programs need all of it is right.
  *
  *   sandbox BACKEND	the kernel's programs make no system calls: what they say is what is expected
  */
@@ -231,6 +232,27 @@ static void filter_first(void **state)
 	end_victim(&victim);
 }
 
+static void filters_let_pass(void **state)
+{
+	struct victim victim;
+	struct fixture f;
+
+	if (geteuid())
+		skip();
+	start(&victim);
+	ask_victim(&victim, "lenient");
+	ask_victim(&victim, "lenient");
+	attach(&f, victim.pid);
+	call(&victim);
+	/* The daemon looks at filters ten times a second. */
+	usleep(500000);
+	call(&victim);
+	must_live(&victim);
+	check_all(&f, 2 * NR_CALLS, true);
+	detach(&f);
+	end_victim(&victim);
+}
+
 /* What the daemon has noticed by now. */
 static bool has_noticed(pid_t pid)
 {
@@ -278,6 +300,7 @@ int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(filter_first),
+		cmocka_unit_test(filters_let_pass),
 		cmocka_unit_test(filter_later),
 	};
 	int err, fd, failed;

@@ -36,7 +36,5 @@ int bench_map_load_kernel(const struct row *row, int map);
 /* One run of it; nanoseconds, or 0: it could not be run. */
 u64 bench_map_run_kernel(int program);
 int bench_map_prepare_ours(const struct row *row, struct prepared *p);
-/* Eight threads write to one ring buffer that one reads. Status. */
-int bench_map_producers(u32 rounds);
 
 #endif

@@ -145,8 +145,23 @@ void ub_kernel_delivered(struct ub_kernel *kernel)
 {
 }
 
-void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event)
+u64 ub_kernel_ring_unread(struct ub_kernel *kernel, u32 map_id)
 {
+	return 0;
+}
+
+void ub_kernel_deliver_later(struct ub_kernel *kernel, const struct ub_event *event)
+{
+}
+
+u64 ub_kernel_ring_position(struct ub_kernel *kernel, u32 map_id)
+{
+	return 0;
+}
+
+bool ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event)
+{
+	return true;
 }
 
 void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count)
@@ -262,6 +277,12 @@ struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_si
 	return NULL;
 }
 
+struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
+					  u32 *data_size)
+{
+	return NULL;
+}
+
 bool ub_image_has_map(const struct ub_image *image, u32 map_id)
 {
 	return false;
@@ -285,7 +306,7 @@ void ub_image_enable(struct ub_image *image, bool enabled)
 {
 }
 
-void ub_image_forbid_syscalls(const struct ub_image *image)
+void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid)
 {
 }
 
@@ -294,7 +315,7 @@ bool ub_image_forbids_syscalls(const struct ub_image *image)
 	return false;
 }
 
-bool ub_filter_on_any(pid_t pid, bool own_first)
+bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing)
 {
 	return false;
 }
@@ -357,7 +378,7 @@ int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 /* --- event rings --------------------------------------------------------------------------------
  */
 
-struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size)
+struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size, u32 map_id)
 {
 	return NULL;
 }
@@ -377,7 +398,24 @@ bool ub_event_lost_of(const struct ub_event_ring *ring, u32 slot, u32 *map_id, u
 	return false;
 }
 
-bool ub_event_prepare_sleep(struct ub_event_ring *ring)
+void ub_event_unread(struct ub_event_reader *reader)
+{
+}
+
+void ub_event_release(struct ub_event_reader *reader, u64 client)
+{
+}
+
+u64 ub_event_lost(const struct ub_event_ring *ring)
+{
+	return 0;
+}
+
+void ub_event_prepare_sleep(struct ub_event_ring *ring)
+{
+}
+
+bool ub_event_ready(const struct ub_event_ring *ring)
 {
 	return false;
 }

@@ -416,7 +416,7 @@ static void test_events(void **state)
 	assert_int_equal(CALL(ringbuf_reserve, &map, 8, 0), 0);
 	assert_int_equal(CALL(ringbuf_output, &map, &value, 8, 0), -EAGAIN);
 	ub_event_ring_format(ring, size);
-	reader = ub_event_reader_new(ring, size);
+	reader = ub_event_reader_new(ring, size, 0);
 	process.events = ring;
 
 	assert_int_equal(CALL(ringbuf_output, &map, &value, 8, 4), -EINVAL);

@@ -275,7 +275,7 @@ static int run_case(u32 number, bool filtered, const struct ub_program *program,
 		return err == -EBUSY ? 77 : 1;
 	}
 	if (filtered) {
-		ub_image_forbid_syscalls(image);
+		ub_image_forbid_syscalls(image, true);
 		if (forbid_asking())
 			return 4;
 	}

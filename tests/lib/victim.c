@@ -26,6 +26,8 @@
  *   exec       executes itself again with the same options -> "ready pid=N"
  *   thread     one more thread                -> "threads N"
  *   count      -> "calls TOTAL"
+ *   wait       calls functions that leave by tail jumps, to one that waits for a line
+ *		-> "waiting", and after that line "waited"
  *   semaphores -> "semaphores ADDRESS A B C D": ubpf_victim_semaphores[], at first 5 0 7 65535
  *   quit
  */
@@ -224,6 +226,38 @@ static bool read_line(char *line, size_t size)
 	return true;
 }
 
+/* Left by a jump that nobody can follow, and by one to a function that returns. */
+long ubpf_victim_jumps(long (*to)(void));
+long ubpf_victim_passes(void);
+__asm__(".text\n.p2align 4\n.globl ubpf_victim_jumps\n.type ubpf_victim_jumps,@function\n"
+	"ubpf_victim_jumps:\n.cfi_startproc\nmov %rdi,%rax\njmp *%rax\n.cfi_endproc\n"
+	".size ubpf_victim_jumps,.-ubpf_victim_jumps\n"
+	".p2align 4\n.globl ubpf_victim_passes\n.type ubpf_victim_passes,@function\n"
+	"ubpf_victim_passes:\n.cfi_startproc\nmov $5,%edi\njmp ubpf_victim_waits\n.cfi_endproc\n"
+	".size ubpf_victim_passes,.-ubpf_victim_passes\n");
+
+__attribute__((noinline, noclone, used)) long ubpf_victim_waits(long x)
+{
+	char line[MAX_LINE];
+
+	say("waiting\n");
+	if (!read_line(line, sizeof(line)))
+		_exit(0);
+	return x;
+}
+
+static long pass(void)
+{
+	return ubpf_victim_passes() + 1;
+}
+
+static void command_wait(void)
+{
+	if (ubpf_victim_jumps(pass) != 6)
+		_exit(3);
+	say("waited\n");
+}
+
 static void child_calls(unsigned long n)
 {
 	for (unsigned long i = 0; i < n; i++)
@@ -282,6 +316,8 @@ static void obey(char **argv)
 			say("semaphores %p %u %u %u %u\n", (void *)ubpf_victim_semaphores,
 			    ubpf_victim_semaphores[0], ubpf_victim_semaphores[1],
 			    ubpf_victim_semaphores[2], ubpf_victim_semaphores[3]);
+		else if (!strcmp(word, "wait"))
+			command_wait();
 		else if (!strcmp(word, "exec"))
 			execv("/proc/self/exe", argv);
 		else if (!strcmp(word, "quit"))

@@ -71,7 +71,7 @@ static int send(struct ub_event_ring *ring, struct ub_run *run, u32 map_id, cons
 static void test_order_and_wrapping(void **state)
 {
 	struct ub_event_ring *ring = make_ring(4096);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, 4096);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, 4096, 0);
 	struct ub_process process = { .events = ring };
 	struct ub_run run = { .process = &process };
 	struct ub_event event;
@@ -112,7 +112,7 @@ static void test_order_and_wrapping(void **state)
 static void test_uncommitted(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
 	struct ub_process process = { .events = ring };
 	struct ub_run run = { .process = &process };
 	struct timespec tick = { .tv_nsec = 5000000 };
@@ -155,22 +155,25 @@ static void test_uncommitted(void **state)
 static void test_sleep(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
 	struct ub_process process = { .events = ring };
 	struct ub_run run = { .process = &process };
 	struct ub_event event;
 	u64 one = 1;
 
 	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
-	assert_false(ub_event_prepare_sleep(ring));
+	ub_event_prepare_sleep(ring);
+	assert_false(ub_event_ready(ring));
 	assert_int_equal(*ub_event_futex(ring), 1);
 	assert_int_equal(send(ring, &run, 1, &one, 8), 0);
 	assert_int_equal(*ub_event_futex(ring), 0);
-	assert_true(ub_event_prepare_sleep(ring));
+	ub_event_prepare_sleep(ring);
+	assert_true(ub_event_ready(ring));
 	ub_event_awake(ring);
 	assert_int_equal(ub_event_read(reader, &event, always, NULL), 1);
 	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
-	assert_false(ub_event_prepare_sleep(ring));
+	ub_event_prepare_sleep(ring);
+	assert_false(ub_event_ready(ring));
 	ub_event_reader_free(reader);
 	munmap(ring, ub_event_ring_size(DATA_SIZE));
 }
@@ -212,7 +215,7 @@ static void produce_strictly(struct ub_event_ring *ring)
 static void test_no_system_call(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
 	struct timespec tick = { .tv_nsec = 1000000 };
 	struct ub_event event;
 	int status = 0, gone = 0;
@@ -258,7 +261,7 @@ static void write_for_ever(struct ub_event_ring *ring, u64 number)
 static void test_killed_writers(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
 	u64 next[256] = { 0 }, got = 0;
 	pid_t writers[3] = { 0 };
 	struct ub_event event;
@@ -329,7 +332,7 @@ static void *write_many(void *ring)
 static void test_counts(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
 	pthread_t threads[THREADS];
 	struct ub_event event;
 	u64 got = 0, failed = 0, count;
@@ -365,7 +368,7 @@ static void test_scribbling(void **state)
 {
 	u64 size = ub_event_ring_size(4096);
 	struct ub_event_ring *ring = make_ring(4096);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, 4096);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, 4096, 0);
 	struct ub_process process = { .events = ring };
 	struct ub_run run = { .process = &process };
 	struct ub_event event;
@@ -398,7 +401,7 @@ static void test_scribbling(void **state)
 			ub_event_ring_format(ring, 4096);
 		if (round % 50 == 49) {
 			ub_event_reader_free(reader);
-			reader = ub_event_reader_new(ring, 4096);
+			reader = ub_event_reader_new(ring, 4096, 0);
 		}
 	}
 	assert_true(bad > 0);

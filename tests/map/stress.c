@@ -334,7 +334,7 @@ static void test_event_ring(void **state)
 
 	assert_non_null(ring);
 	ub_event_ring_format(ring, 1u << 16);
-	reader = ub_event_reader_new(ring, 1u << 16);
+	reader = ub_event_reader_new(ring, 1u << 16, 0);
 	assert_non_null(reader);
 	for (u32 i = 0; i < THREADS; i++) {
 		jobs[i] = (struct job) { .map = (struct ub_map *)ring, .number = i };

@@ -111,6 +111,40 @@ struct ub_image *attach(const struct ub_image_link *links, u32 nr_links)
 	return image;
 }
 
+struct ub_image *replace(struct ub_image *old, const struct ub_image_link *links, u32 nr_links)
+{
+	const struct ub_image_request request = {
+		.pid = pid, .nr_links = nr_links, .links = links, .nr_cpus = 64, .current = old
+	};
+	const double deadline = now() + 60;
+	struct ub_image *image = NULL;
+	struct ub_surgery surgery;
+	struct ub_reason why = {};
+	int err;
+
+	for (;;) {
+		err = ub_image_build(&request, &image, &why);
+		if (!err)
+			err = ub_surgeon_replace(pid, pidfd, old, image, &surgery, &why);
+		if (!err)
+			break;
+		if (now() > deadline || (err != -EAGAIN && err != -ETIMEDOUT && err != -EBUSY))
+			fail("%d: %s", err, why.text);
+		ub_image_free(image);
+		image = NULL;
+		usleep(20000);
+	}
+	while (surgery.removal == UB_REMOVED_LATER) {
+		if (now() > deadline)
+			fail("%s", surgery.left.text);
+		usleep(20000);
+		err = ub_surgeon_collect(pid, pidfd, old, &surgery, &why);
+		if (err && err != -EAGAIN && err != -ETIMEDOUT && err != -EBUSY)
+			fail("%d: %s", err, why.text);
+	}
+	return image;
+}
+
 void detach(struct ub_image *image)
 {
 	const double deadline = now() + 60;

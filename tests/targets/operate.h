@@ -27,6 +27,8 @@ struct ub_image *attach(const struct ub_image_link *links, u32 nr_links);
  * each). */
 int try_attach(const struct ub_image_link *links, u32 nr_links, struct ub_image **image,
 	       bool *refused, struct ub_reason *why);
+/* @old is gone afterwards, but for its counters. */
+struct ub_image *replace(struct ub_image *old, const struct ub_image_link *links, u32 nr_links);
 void detach(struct ub_image *image);
 
 #endif

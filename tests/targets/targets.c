@@ -4,7 +4,7 @@
  * all of its functions that are called probed_*.
  *
  * First the counts of ROUNDS rounds are compared with what the program itself counts; then it works
- * on while the probes are attached and detached over and over for SECONDS. Its results must be
+ * on while the probes are attached, replaced and detached over and over for SECONDS. Its results must be
  * right, and after each detach it must be as before.
  */
 #include <elf.h>
@@ -184,6 +184,16 @@ static void cycle(double seconds)
 			if (hits[1] > 50)
 				break;
 			usleep(1000);
+		}
+		/* Returns that wait are handed on. */
+		for (u32 i = 0; cycles % 4 == 1 && i < 4; i++) {
+			struct ub_image *next = replace(image, links, nr_links);
+
+			count(image, hits, &misses);
+			entered += hits[0];
+			returned += hits[1];
+			ub_image_free(image);
+			image = next;
 		}
 		detach(image);
 		count(image, hits, &misses);

@@ -4,7 +4,8 @@
  * come. Linux learns of a new mapping from mmap itself; here /proc is looked through, four times a
  * second while such links exist. What one look costs is kept down by remembering processes that
  * were looked at: a process is looked at in its first few rounds (it may be between fork, exec and
- * dlopen) and then once a second.
+ * dlopen) and then once a second. A process that nobody knows yet, a child that just forked, is found sooner: the
+ * number that was given out last (/proc/loadavg) tells in one short read whether there can be one.
  */
 #include "targets.h"
 
@@ -18,6 +19,7 @@
 #include <daemon/procfs.h>
 
 #define ROUND_MS	 250
+#define NEWCOMERS_MS	 20
 #define FIRST_ROUNDS	 8
 #define KNOWN_AGAIN_MS	 1000
 #define REFUSED_AGAIN_MS 5000
@@ -34,7 +36,11 @@ struct census {
 	u32 nr_known;
 	u32 capacity;
 	struct known *known; /* by pid */
+	struct ub_timer *newcomers;
+	u64 last_pid;
 };
+
+enum whom { EVERYBODY, WHO_IS_DUE, NEWCOMERS };
 
 static bool is_everywhere(const struct link *link)
 {
@@ -155,7 +161,19 @@ static bool remember(struct known **list, u32 *nr, u32 *capacity, struct known e
 	return true;
 }
 
-static u32 look_around(struct census *census, bool at_all)
+static bool is_due(enum whom whom, const struct known *old, u64 now)
+{
+	switch (whom) {
+	case EVERYBODY:
+		return true;
+	case NEWCOMERS:
+		return !old;
+	default:
+		return !old || old->rounds < FIRST_ROUNDS || now >= old->again_ms;
+	}
+}
+
+static u32 look_around(struct census *census, enum whom whom)
 {
 	struct known *seen = NULL;
 	u32 nr = 0, capacity = 0, attached = 0;
@@ -175,7 +193,7 @@ static u32 look_around(struct census *census, bool at_all)
 		old = find_known(census, pid);
 		if (old)
 			next = *old;
-		if (at_all || next.rounds < FIRST_ROUNDS || now >= next.again_ms) {
+		if (is_due(whom, old, now)) {
 			attached += visit(census, pid);
 			next.rounds++;
 			next.again_ms = now + KNOWN_AGAIN_MS;
@@ -193,12 +211,38 @@ static u32 look_around(struct census *census, bool at_all)
 	return attached;
 }
 
+static void watch_newcomers(struct census *census);
+
+static void on_newcomers(void *opaque)
+{
+	struct census *census = opaque;
+	u64 pid;
+
+	census->newcomers = NULL;
+	if (!any_everywhere(census->targets))
+		return;
+	pid = ub_procfs_last_pid();
+	if (pid != census->last_pid) {
+		census->last_pid = pid;
+		look_around(census, NEWCOMERS);
+	}
+	watch_newcomers(census);
+}
+
+static void watch_newcomers(struct census *census)
+{
+	if (!census->newcomers)
+		census->newcomers = ub_loop_after(census->targets->daemon->loop, NEWCOMERS_MS,
+						  on_newcomers, census);
+}
+
 u32 ub_daemon_census_take(struct census *census)
 {
 	if (!any_everywhere(census->targets))
 		return 0;
 	census->next_ms = ub_daemon_now_ms() + ROUND_MS;
-	return look_around(census, true);
+	watch_newcomers(census);
+	return look_around(census, EVERYBODY);
 }
 
 void ub_daemon_census_tick(struct census *census)
@@ -210,7 +254,8 @@ void ub_daemon_census_tick(struct census *census)
 	if (ub_daemon_now_ms() < census->next_ms)
 		return;
 	census->next_ms = ub_daemon_now_ms() + ROUND_MS;
-	look_around(census, false);
+	watch_newcomers(census);
+	look_around(census, WHO_IS_DUE);
 }
 
 struct census *ub_daemon_census_new(struct targets *targets)
@@ -226,6 +271,7 @@ void ub_daemon_census_free(struct census *census)
 {
 	if (!census)
 		return;
+	ub_timer_remove(census->newcomers);
 	free(census->known);
 	free(census);
 }

@@ -1,46 +1,66 @@
 // SPDX-License-Identifier: MIT
 /*
- * Records that targets produce. Each target writes a ring of its own; here it is read, each record
- * checked and handed to the kernel, which alone writes the clients' buffers.
+ * Records that targets produce. Each target writes rings of its own, one for each ring buffer map and one
+ * for all else; here they are read, each record checked and handed to the kernel, which alone writes the
+ * clients' buffers.
  *
  * A target's ring is hostile memory: the reader (map/event_ring.h) copies a record before it is
  * looked at, and a record may only name a map that the target's image holds.
  *
- * While records come, the rings are looked at every BUSY_MS: producers then need no system call.
- * When none came for a few rounds they are armed (ub_event_prepare_sleep) and a thread waits for
- * all of them in one futex_waitv(2); a producer that finds its ring armed wakes it, and it wakes
+ * A record that a ring buffer has no room for stays where it is until the client has read: by and by the
+ * ring of that map fills in the target, and there the program is told. So what it was told to be taken
+ * arrives, as in the kernel, and nobody else's records wait.
+ *
+ * While records come, the rings are looked at every BUSY_US, or at once where many were there: producers then need
+ * no system call. When none came for a few rounds they are armed (ub_event_prepare_sleep) and a thread
+ * waits for all of them in one futex_waitv(2); a producer that finds its ring armed wakes it, and it wakes
  * the loop. The thread touches nothing but futex words and an eventfd. Where there is no
  * futex_waitv (before Linux 5.16), or for rings beyond its limit, the rings are looked at every
- * QUIET_MS.
+ * QUIET_US.
+ *
+ * Producers that find their ring full keep their processors, as they would in the kernel. For the loop to
+ * get one each time it asks, it asks for short slices (want_short_slices).
  */
 #include "targets.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <linux/futex.h>
+#include <linux/sched.h>
 
 #include <hook/image.h>
 #include <map/event_ring.h>
 
-#define BUSY_MS	      1
-#define BUSY_ROUNDS   4 /* without a record, before the rings are armed */
-#define QUIET_MS      20
-#define MAX_ROUND     4096 /* records of one target before the others get their turn */
-#define MAX_WAITERS   127  /* FUTEX_WAITV_MAX, less one for the control word */
-#define RING_IS_ARMED 1	   /* the word's value until a producer woke us */
+#define BUSY_US	       1000
+#define MANY_US	       100 /* the same after MANY records */
+#define MANY	       256
+#define BUSY_ROUNDS    4   /* without a record, before the rings are armed */
+#define HELD_ROUNDS    500 /* the same for a client that does not read */
+#define QUIET_US       20000
+#define ARMED_US       (QUIET_US * 10)
+#define MAX_ROUND      65536u /* records of one ring before the others get their turn */
+#define READING_ROUNDS 64     /* so long a client that took a record is reading */
+#define SLICE_NS       200000
+#define SPINS	       256  /* how long a client that is reading is waited for, */
+#define SPIN_BYTES     4096 /* to make room for so much */
+#define MAX_WAITERS    127  /* FUTEX_WAITV_MAX, less one for the control word */
+#define RING_IS_ARMED  1    /* the word's value until a producer woke us */
 
 struct events {
 	struct targets *targets;
-	struct ub_timer *timer;
+	int timer; /* timerfd, of microseconds */
+	struct ub_watch *timer_watch;
 	u32 quiet_rounds;
 	bool armed;
 
@@ -56,7 +76,7 @@ struct events {
 	struct ub_watch *watch;
 };
 
-static void on_timer(void *opaque);
+static void look(struct events *events);
 
 /* --- the thread ----------------------------------------------------------------------------------
  */
@@ -135,9 +155,7 @@ static void on_wake(void *opaque, u32 what)
 
 	if (read(events->eventfd, &count, sizeof(count)) != sizeof(count))
 		return;
-	ub_timer_remove(events->timer);
-	events->timer = NULL;
-	on_timer(events);
+	look(events);
 }
 
 static void start_waiter(struct events *events)
@@ -194,27 +212,108 @@ static void tell_lost(struct target *target)
 	}
 }
 
-/* Number of records read. */
-static u32 read_ring(struct target *target)
+/* Whether the client takes records right now: then there will be room in a moment. */
+static bool is_reading(struct ub_kernel *kernel, u32 map_id)
+{
+	u64 before = ub_kernel_ring_unread(kernel, map_id);
+
+	for (u32 i = 0; i < SPINS; i++) {
+		__builtin_ia32_pause();
+		if (i % 16 == 0 && ub_kernel_ring_unread(kernel, map_id) + SPIN_BYTES <= before)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Where the ring's producers shall think that the client's next record will stand. That is how they find
+ * its buffer full as soon as in the kernel. While the client reads, what this ring holds needs no room
+ * there yet: it will be read by then, and client, loop and producers need not take turns.
+ */
+static u64 position_for(struct ub_kernel *kernel, struct map_ring *ring)
+{
+	u64 position = ub_kernel_ring_position(kernel, ring->map_id);
+	u64 client = position - ub_kernel_ring_unread(kernel, ring->map_id);
+
+	if (client != ring->client)
+		ring->reading = READING_ROUNDS;
+	else if (ring->reading)
+		ring->reading--;
+	ring->client = client;
+	return ring->reading ? position - UB_EVENT_RING_SIZE : position;
+}
+
+static u32 read_map_ring(struct target *target, struct map_ring *ring)
 {
 	struct ub_kernel *kernel = target->targets->daemon->kernel;
 	struct ub_event event;
 	u32 nr = 0;
+	u64 lost;
 
-	if (!target->reader)
-		return 0;
-	while (nr < MAX_ROUND) {
-		int got = ub_event_read(target->reader, &event, is_alive, target);
-
-		if (got <= 0)
+	while (nr < MAX_ROUND && ub_event_read(ring->reader, &event, is_alive, target) > 0) {
+		if (!ub_kernel_deliver(kernel, &event)) {
+			ub_event_unread(ring->reader);
+			if (is_reading(kernel, ring->map_id))
+				continue;
+			target->held = true;
 			break;
+		}
 		nr++;
-		if (event.kind == UB_EVENT_PRINTK || holds_map(target, event.map_id))
-			ub_kernel_deliver(kernel, &event);
 	}
 	ub_kernel_delivered(kernel);
-	tell_lost(target);
+	ub_event_release(ring->reader, position_for(kernel, ring));
+	lost = ub_event_lost(ring->ring);
+	if (lost > ring->lost)
+		ub_kernel_lost(kernel, ring->map_id, lost - ring->lost);
+	ring->lost = lost;
 	return nr;
+}
+
+/* What a client has no room for now, for whom the ring will not wait any longer. */
+static void read_rest(struct target *target, struct map_ring *ring)
+{
+	struct ub_kernel *kernel = target->targets->daemon->kernel;
+	struct ub_event event;
+
+	while (ub_event_read(ring->reader, &event, is_alive, target) > 0)
+		ub_kernel_deliver_later(kernel, &event);
+	ub_kernel_delivered(kernel);
+}
+
+/* Number of records read, or MAX_ROUND if there may be more. */
+static u32 read_rings(struct target *target)
+{
+	struct ub_kernel *kernel = target->targets->daemon->kernel;
+	struct ub_event event;
+	u32 all = 0, nr = 0;
+
+	target->held = false;
+	if (!target->reader)
+		return 0;
+	while (nr < MAX_ROUND && ub_event_read(target->reader, &event, is_alive, target) > 0) {
+		nr++;
+		if ((event.kind == UB_EVENT_PRINTK || holds_map(target, event.map_id)) &&
+		    !ub_kernel_deliver(kernel, &event))
+			ub_kernel_lost(kernel, event.map_id, 1);
+	}
+	ub_kernel_delivered(kernel);
+	ub_event_release(target->reader, 0);
+	tell_lost(target);
+	all = nr;
+	for (u32 i = 0; i < target->nr_map_rings; i++) {
+		nr = read_map_ring(target, &target->map_rings[i]);
+		all = nr == MAX_ROUND || all >= MAX_ROUND ? MAX_ROUND : all + nr;
+	}
+	return all < MAX_ROUND ? all : MAX_ROUND;
+}
+
+static bool is_ready(const struct target *target)
+{
+	bool ready = ub_event_ready(target->ring);
+
+	for (u32 i = 0; i < target->nr_map_rings; i++)
+		ready |= ub_event_ready(target->map_rings[i].ring);
+	return ready;
 }
 
 static void disarm(struct events *events)
@@ -250,7 +349,8 @@ static bool arm(struct events *events)
 			ready = true;
 		else
 			words[nr++] = ub_event_futex(target->ring);
-		ready |= ub_event_prepare_sleep(target->ring);
+		ub_event_prepare_sleep(target->ring);
+		ready |= is_ready(target);
 	}
 	if (ready) {
 		disarm(events);
@@ -260,34 +360,55 @@ static bool arm(struct events *events)
 	return true;
 }
 
-static void on_timer(void *opaque)
+static void look_in(struct events *events, u64 us)
 {
-	struct events *events = opaque;
-	struct ub_loop *loop = events->targets->daemon->loop;
-	bool any = false;
-	u32 nr = 0;
+	struct itimerspec when = { .it_value = { (time_t)(us / 1000000),
+						 (long)(us % 1000000) * 1000 } };
 
-	events->timer = NULL;
+	timerfd_settime(events->timer, 0, &when, NULL);
+}
+
+static void look(struct events *events)
+{
+	bool any = false, held = false;
+	u32 most = 0;
+
 	disarm(events);
 	for (struct target *target = events->targets->list; target; target = target->next) {
+		u32 nr = read_rings(target);
+
 		any |= target->reader != NULL;
-		nr += read_ring(target);
+		held |= target->held;
+		most = nr > most ? nr : most;
 	}
-	if (!any)
-		return;
-	events->quiet_rounds = nr ? 0 : events->quiet_rounds + 1;
-	if (events->quiet_rounds < BUSY_ROUNDS) {
-		events->timer = ub_loop_after(loop, BUSY_MS, on_timer, events);
+	if (!any) {
+		look_in(events, 0);
 		return;
 	}
-	/* Armed, the slow look stays: for a producer that died between its record and the wake. */
-	events->timer =
-		ub_loop_after(loop, arm(events) ? QUIET_MS * 10 : QUIET_MS, on_timer, events);
+	events->quiet_rounds = most ? 0 : events->quiet_rounds + 1;
+	if (most == MAX_ROUND)
+		look_in(events, 1);
+	else if (most >= MANY || (held && events->quiet_rounds < HELD_ROUNDS))
+		look_in(events, MANY_US);
+	else if (events->quiet_rounds < BUSY_ROUNDS)
+		look_in(events, BUSY_US);
+	else
+		/* Armed, the slow look stays: for a producer that died between its record and the wake. */
+		look_in(events, arm(events) ? ARMED_US : QUIET_US);
+}
+
+static void on_timer(void *opaque, u32 what)
+{
+	struct events *events = opaque;
+	u64 count;
+
+	if (read(events->timer, &count, sizeof(count)) == sizeof(count))
+		look(events);
 }
 
 void ub_daemon_events_read_now(struct target *target)
 {
-	while (read_ring(target) == MAX_ROUND)
+	while (read_rings(target) == MAX_ROUND)
 		;
 }
 
@@ -298,10 +419,39 @@ void ub_daemon_events_target_drain(struct events *events, struct target *target)
 	/* The words to wait for are about to be unmapped. */
 	disarm(events);
 	ub_daemon_events_read_now(target);
+	for (u32 i = 0; i < target->nr_map_rings; i++)
+		read_rest(target, &target->map_rings[i]);
 	ub_event_reader_free(target->reader);
 	target->reader = NULL;
 	target->ring = NULL;
 	memset(target->lost, 0, sizeof(target->lost));
+	for (u32 i = 0; i < target->nr_map_rings; i++)
+		ub_event_reader_free(target->map_rings[i].reader);
+	free(target->map_rings);
+	target->map_rings = NULL;
+	target->nr_map_rings = 0;
+}
+
+static bool read_maps_of(struct target *target)
+{
+	struct ub_event_ring *ring;
+	u32 map_id, size;
+
+	for (u32 i = 0; (ring = ub_image_map_events(target->image, i, &map_id, &size)); i++) {
+		struct map_ring *grown =
+			reallocarray(target->map_rings, i + 1, sizeof(*target->map_rings));
+
+		if (!grown)
+			return false;
+		target->map_rings = grown;
+		grown[i] = (struct map_ring) { .map_id = map_id,
+					       .ring = ring,
+					       .reader = ub_event_reader_new(ring, size, map_id) };
+		if (!grown[i].reader)
+			return false;
+		target->nr_map_rings = i + 1;
+	}
+	return true;
 }
 
 void ub_daemon_events_target_changed(struct events *events, struct target *target)
@@ -314,13 +464,37 @@ void ub_daemon_events_target_changed(struct events *events, struct target *targe
 	ring = ub_image_events(target->image, &size);
 	if (!ring)
 		return;
-	target->reader = ub_event_reader_new(ring, size);
+	target->reader = ub_event_reader_new(ring, size, 0);
 	if (!target->reader)
 		return;
 	target->ring = ring;
+	if (!read_maps_of(target))
+		ub_daemon_log(events->targets->daemon, "pid %d: no memory for its ring buffers",
+			      target->pid);
 	events->quiet_rounds = 0;
-	ub_timer_remove(events->timer);
-	events->timer = ub_loop_after(events->targets->daemon->loop, BUSY_MS, on_timer, events);
+	look_in(events, BUSY_US);
+}
+
+/* Who asks for short slices waits less long for the next one; the share of the processor is the same. Linux
+ * 6.12 and later; before, nothing changes. */
+static void want_short_slices(void)
+{
+	struct {
+		u32 size;
+		u32 policy;
+		u64 flags;
+		s32 nice;
+		u32 priority;
+		u64 runtime;
+		u64 deadline;
+		u64 period;
+	} attr = { .size = sizeof(attr) };
+
+	if (syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) || attr.policy != SCHED_OTHER)
+		return;
+	attr.flags |= SCHED_FLAG_RESET_ON_FORK;
+	attr.runtime = SLICE_NS;
+	syscall(SYS_sched_setattr, 0, &attr, 0);
 }
 
 struct events *ub_daemon_events_new(struct targets *targets)
@@ -332,13 +506,18 @@ struct events *ub_daemon_events_new(struct targets *targets)
 	events->targets = targets;
 	pthread_mutex_init(&events->lock, NULL);
 	events->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	events->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (events->eventfd >= 0)
 		events->watch = ub_loop_watch(targets->daemon->loop, events->eventfd, EPOLLIN,
 					      on_wake, events);
-	if (!events->watch) {
+	if (events->timer >= 0)
+		events->timer_watch = ub_loop_watch(targets->daemon->loop, events->timer, EPOLLIN,
+						    on_timer, events);
+	if (!events->watch || !events->timer_watch) {
 		ub_daemon_events_free(events);
 		return NULL;
 	}
+	want_short_slices();
 	return events;
 }
 
@@ -351,8 +530,10 @@ void ub_daemon_events_free(struct events *events)
 		tell_waiter(events, NULL, 0);
 		pthread_join(events->thread, NULL);
 	}
-	ub_timer_remove(events->timer);
+	ub_watch_remove(events->timer_watch);
 	ub_watch_remove(events->watch);
+	if (events->timer >= 0)
+		close(events->timer);
 	if (events->eventfd >= 0)
 		close(events->eventfd);
 	pthread_mutex_destroy(&events->lock);

@@ -29,12 +29,12 @@ static void look(struct target *target)
 	const bool own = ub_daemon_listener_has(target->targets->daemon, target->pid);
 
 	if (!target->image || ub_image_forbids_syscalls(target->image) ||
-	    !ub_filter_on_any(target->pid, own))
+	    !ub_filter_on_any(target->pid, own, target->nr_passing_filters))
 		return;
 	ub_daemon_log(target->targets->daemon, "pid %d: under a seccomp filter now", target->pid);
-	ub_image_forbid_syscalls(target->image);
+	ub_image_forbid_syscalls(target->image, true);
 	for (struct leaving *leaving = target->leaving; leaving; leaving = leaving->next)
-		ub_image_forbid_syscalls(leaving->image);
+		ub_image_forbid_syscalls(leaving->image, true);
 }
 
 void ub_daemon_filters_look(struct targets *targets)

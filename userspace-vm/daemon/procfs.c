@@ -166,6 +166,18 @@ int ub_procfs_maps_file(pid_t pid, dev_t dev, ino_t ino)
 	return ub_procfs_files(pid, is_wanted, &wanted);
 }
 
+u64 ub_procfs_last_pid(void)
+{
+	_cleanup_close_ int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+	char text[128];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	const char *at;
+
+	text[n < 0 ? 0 : n] = '\0';
+	at = strrchr(text, ' ');
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
 u32 ub_procfs_possible_cpus(void)
 {
 	_cleanup_fclose_ FILE *file = fopen("/sys/devices/system/cpu/possible", "re");

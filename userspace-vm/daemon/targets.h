@@ -76,11 +76,25 @@ struct target {
 	u64 attached_at;      /* seconds since the epoch */
 	u64 holds_since;      /* ticks since boot: from then on children have a copy */
 	u64 last_pause_ns;
-	struct ub_reason failure; /* of the last surgery, "" if it succeeded */
-	struct ub_event_reader *reader;
-	struct ub_event_ring *ring;   /* what the reader reads */
-	u32 filters_round;	      /* in which it was looked at last */
+	struct ub_reason failure;	/* of the last surgery, "" if it succeeded */
+	u32 filters_round;		/* in which it was looked at last */
+	u32 nr_passing_filters;		/* as struct ub_surgery says */
+	struct ub_event_reader *reader; /* of the process's own event ring */
+	struct ub_event_ring *ring;
 	u64 lost[UB_EVENT_LOST_MAPS]; /* by slot of the ring, told so far */
+	u32 nr_map_rings;
+	struct map_ring *map_rings;
+	bool held; /* a client had no room for what is there */
+};
+
+/* The event ring of a RINGBUF map in a target. */
+struct map_ring {
+	u32 map_id;
+	struct ub_event_ring *ring;
+	struct ub_event_reader *reader;
+	u64 lost;    /* told so far */
+	u64 client;  /* how far the client had read at the last look, */
+	u32 reading; /* and for how many more looks it passes for reading */
 };
 
 /* What links of a program that are gone have counted. */

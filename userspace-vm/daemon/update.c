@@ -220,6 +220,7 @@ static void change_finish(struct change *change)
 		target->mem_fd = TAKE_FD(change->mem_fd);
 	target->generation++;
 	target->last_pause_ns = change->result.pause_ns;
+	target->nr_passing_filters = change->result.nr_passing_filters;
 	if (target->image && !target->attached_at)
 		target->attached_at = (u64)time(NULL);
 	if (!target->image)

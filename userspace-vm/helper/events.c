@@ -20,7 +20,7 @@ static void *reserve(const struct ub_map *map, u64 size, struct ub_run *run)
 {
 	if (size > MAX_RECORD || ub_round_up(size + 8, 8) > map->attr.max_entries)
 		return NULL;
-	return ub_event_reserve(events_of(run), UB_EVENT_RINGBUF, map->attr.id, 0, (u32)size, run);
+	return ub_event_reserve_in(map, (u32)size, run);
 }
 
 HELPER(ringbuf_reserve)

@@ -15,7 +15,15 @@
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 
-#define TICK_MS 10
+#define TICK_MS	 10
+#define MAX_LATE (16u << 20) /* bytes of records that wait for room in one ring buffer */
+
+static bool deliver_late(struct ub_kernel_map *map);
+
+static bool has_late(struct ub_object *object)
+{
+	return object->kind == UB_KIND_MAP && ub_to_map(object)->late;
+}
 
 /* --- waking --------------------------------------------------------------------------------------
  */
@@ -61,6 +69,10 @@ static void tick(void *opaque)
 	for (u32 i = 0; i < k->nr_ticking;) {
 		struct ub_object *object = k->ticking[i];
 
+		if (has_late(object)) {
+			deliver_late(ub_to_map(object));
+			ub_kernel_delivered(k);
+		}
 		if (ub_object_unread(object)) {
 			ub_object_wake(object);
 			i++;
@@ -186,23 +198,86 @@ void ub_kernel_delivered(struct ub_kernel *k)
 		ub_object_wake(&map->object);
 }
 
-static void deliver_ring(struct ub_kernel_map *map, const struct ub_event *event)
+static bool append(struct ub_kernel_map *map, const struct ub_event *event)
 {
 	struct ub_kernel *k = map->object.kernel;
+	int err;
 
 	if (k->unpublished && k->unpublished != map)
 		ub_kernel_delivered(k);
-	if (ub_client_ring_append(&map->map, &map->ring, event->data, event->size, event->wakeup)) {
-		map->lost++;
+	err = ub_client_ring_append(&map->map, &map->ring, event->data, event->size, event->wakeup);
+	if (err) {
 		ub_kernel_delivered(k);
-		ub_object_wake(&map->object); /* full: whoever sleeps should not */
-		return;
+		ub_tick_add(&map->object);
+		return err != -EAGAIN;
 	}
 	k->unpublished = map;
 	if (map->ring.producer - map->ring.published >= PUBLISH_AT)
 		ub_kernel_delivered(k);
 	if (map->eventfd >= 0 && !(event->wakeup & BPF_RB_NO_WAKEUP))
 		ub_tick_add(&map->object);
+	return true;
+}
+
+/* A record whose process is gone, or has another image: it waits here for room. */
+struct ub_late {
+	struct ub_late *next;
+	struct ub_event event;
+	u8 data[];
+};
+
+/* False: some still wait. */
+static bool deliver_late(struct ub_kernel_map *map)
+{
+	while (map->late) {
+		struct ub_late *late = map->late;
+
+		if (!append(map, &late->event))
+			return false;
+		map->late = late->next;
+		map->late_bytes -= sizeof(*late) + late->event.size;
+		free(late);
+	}
+	return true;
+}
+
+void ub_kmap_free_late(struct ub_kernel_map *map)
+{
+	while (map->late) {
+		struct ub_late *late = map->late;
+
+		map->late = late->next;
+		free(late);
+	}
+}
+
+static bool deliver_ring(struct ub_kernel_map *map, const struct ub_event *event)
+{
+	return deliver_late(map) && append(map, event);
+}
+
+void ub_kernel_deliver_later(struct ub_kernel *k, const struct ub_event *event)
+{
+	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, event->map_id);
+	struct ub_kernel_map *map = object ? ub_to_map(object) : NULL;
+	u64 bytes = sizeof(struct ub_late) + event->size;
+	struct ub_late *late;
+
+	if (!map || ub_kernel_deliver(k, event))
+		return;
+	late = map->late_bytes + bytes <= MAX_LATE ? malloc(bytes) : NULL;
+	if (!late) {
+		map->lost++;
+		return;
+	}
+	*late = (struct ub_late) { .event = *event };
+	late->event.data = late->data;
+	memcpy(late->data, event->data, event->size);
+	if (!map->late)
+		map->late_end = &map->late;
+	*map->late_end = late;
+	map->late_end = &late->next;
+	map->late_bytes += bytes;
 }
 
 /* Who waits for room in a USER_RINGBUF waits for EPOLLOUT, which an eventfd tells when it is read. */
@@ -237,21 +312,28 @@ static struct ub_kperf *perf_slot(const struct ub_kernel_map *map, u32 index)
 	return index < map->nr_slots && map->slots[index] ? ub_to_perf(map->slots[index]) : NULL;
 }
 
-void ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
+bool ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
 {
-	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, event->map_id);
-	struct ub_kernel_map *map = object ? ub_to_map(object) : NULL;
+	struct ub_object *object;
+	struct ub_kernel_map *map;
 	struct ub_kperf *perf;
+
+	/* Most come after others for the same map. */
+	if (k->unpublished && event->kind == UB_EVENT_RINGBUF &&
+	    k->unpublished->object.id == event->map_id)
+		return deliver_ring(k->unpublished, event);
+	object = ub_object_by_id(k, UB_KIND_MAP, event->map_id);
+	map = object ? ub_to_map(object) : NULL;
 
 	if (event->kind == UB_EVENT_PRINTK) {
 		if (k->ops->trace)
 			k->ops->trace(k->opaque, event->data, event->size);
-		return;
+		return true;
 	}
 	if (!map)
-		return;
+		return true;
 	if (event->kind == UB_EVENT_RINGBUF && map->map.attr.type == BPF_MAP_TYPE_RINGBUF) {
-		deliver_ring(map, event);
+		return deliver_ring(map, event);
 	} else if (event->kind == UB_EVENT_PERF &&
 		   map->map.attr.type == BPF_MAP_TYPE_PERF_EVENT_ARRAY) {
 		perf = perf_slot(map, event->cpu);
@@ -261,6 +343,22 @@ void ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
 		   map->map.attr.type == BPF_MAP_TYPE_USER_RINGBUF) {
 		wake_writers(map);
 	}
+	return true;
+}
+
+u64 ub_kernel_ring_unread(struct ub_kernel *k, u32 map_id)
+{
+	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, map_id);
+
+	return object ? ub_client_ring_available(&ub_to_map(object)->map, &ub_to_map(object)->ring)
+		      : 0;
+}
+
+u64 ub_kernel_ring_position(struct ub_kernel *k, u32 map_id)
+{
+	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, map_id);
+
+	return object ? ub_to_map(object)->ring.producer : 0;
 }
 
 void ub_kernel_lost(struct ub_kernel *k, u32 map_id, u64 count)

@@ -107,7 +107,15 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
 /* A record that a target produced: goes to the ring or perf buffer of the map it names, whose
  * readers are woken. Links of @session's programs only: @map_ids the process's image holds, checked
  * by the caller. */
-void ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
+/* False: a ring buffer that has no room for it now. */
+bool ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
+/* The same for a ring buffer's record that can't be had again: kept until there is room. Lost, and counted, is what
+ * would take too much memory. */
+void ub_kernel_deliver_later(struct ub_kernel *kernel, const struct ub_event *event);
+/* Bytes in the ring buffer @map_id that its client has not read. */
+u64 ub_kernel_ring_unread(struct ub_kernel *kernel, u32 map_id);
+/* Where the next record of the ring buffer @map_id will stand, of all that were ever delivered. */
+u64 ub_kernel_ring_position(struct ub_kernel *kernel, u32 map_id);
 /* After one or many of these, before anything else: the readers see them and are woken. */
 void ub_kernel_delivered(struct ub_kernel *kernel);
 /* Records that were lost before they reached us, for @map_id. */

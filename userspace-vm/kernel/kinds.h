@@ -41,10 +41,16 @@ struct ub_kernel_map {
 	u32 batch_at;
 	u8 *batch_key;
 	struct ub_client_ring ring; /* RINGBUF */
-	int eventfd;		    /* in the readers' epoll sets, or -1 */
+	struct ub_late *late;	    /* records that wait for room in it, in order */
+	struct ub_late **late_end;
+	u64 late_bytes;
+	int eventfd; /* in the readers' epoll sets, or -1 */
 	u64 lost;
 	struct ub_timer *task_sweep; /* TASK_STORAGE: looks for threads that died */
 };
+
+/* Forgets the records that wait for room. */
+void ub_kmap_free_late(struct ub_kernel_map *map);
 
 static inline struct ub_kernel_map *ub_to_map(struct ub_object *object)
 {

@@ -56,6 +56,7 @@ void ub_kmap_destroy(struct ub_object *object)
 		close(map->memfd);
 	if (map->eventfd >= 0)
 		close(map->eventfd);
+	ub_kmap_free_late(map);
 	if (map->btf)
 		ub_object_put(&map->btf->object);
 	free(map);

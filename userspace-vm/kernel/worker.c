@@ -293,8 +293,9 @@ static void drain(struct ub_worker *worker)
 	int got;
 
 	while ((got = ub_event_read(worker->reader, &event, is_alive, worker)) > 0)
-		if (event.kind == UB_EVENT_PRINTK || may_output_to(worker->prog, event.map_id))
-			ub_kernel_deliver(worker->kernel, &event);
+		if ((event.kind == UB_EVENT_PRINTK || may_output_to(worker->prog, event.map_id)) &&
+		    !ub_kernel_deliver(worker->kernel, &event))
+			ub_kernel_lost(worker->kernel, event.map_id, 1);
 	ub_kernel_delivered(worker->kernel);
 	lost = ub_event_lost(worker->ring);
 	for (u32 i = 0; lost > worker->lost && i < worker->prog->nr_maps; i++) {
@@ -372,7 +373,7 @@ static int make_ring(struct ub_worker *worker)
 		return -ENOMEM;
 	}
 	ub_event_ring_format(worker->ring, UB_EVENT_RING_SIZE);
-	worker->reader = ub_event_reader_new(worker->ring, UB_EVENT_RING_SIZE);
+	worker->reader = ub_event_reader_new(worker->ring, UB_EVENT_RING_SIZE, 0);
 	return worker->reader ? 0 : -ENOMEM;
 }
 
@@ -489,12 +490,13 @@ static bool dead_after_run(void *opaque, u64 tid)
 /* What a test run put out (bpftrace's BEGIN prints that way). */
 static void deliver_all(struct ub_kprog *prog, struct ub_event_ring *ring)
 {
-	struct ub_event_reader *reader = ub_event_reader_new(ring, UB_EVENT_RING_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, UB_EVENT_RING_SIZE, 0);
 	struct ub_event event;
 
 	while (reader && ub_event_read(reader, &event, dead_after_run, NULL) > 0)
-		if (event.kind == UB_EVENT_PRINTK || may_output_to(prog, event.map_id))
-			ub_kernel_deliver(prog->object.kernel, &event);
+		if ((event.kind == UB_EVENT_PRINTK || may_output_to(prog, event.map_id)) &&
+		    !ub_kernel_deliver(prog->object.kernel, &event))
+			ub_kernel_lost(prog->object.kernel, event.map_id, 1);
 	ub_kernel_delivered(prog->object.kernel);
 	ub_event_reader_free(reader);
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
  * The daemon's side of an event ring. The ring is the target's to scribble on, so nothing of it is
- * trusted: a header is read once, checked, and used from the private copy; the data is copied
- * before anybody looks at it; positions are private.
+ * trusted: a header is read once, checked, and used from the private copy; positions are private. A
+ * record's data is copied before anybody looks at it, but for a ring buffer's, which is only copied.
  *
- * Records are delivered in the order in which they were claimed, unless a thread is stopped for
- * longer than STALL_MS while it fills one: then those behind it are delivered meanwhile, and that
- * one later. Space is given back in order, up to the first record still pending.
+ * Records are delivered in the order in which they were claimed, unless a thread does not come to fill
+ * one for longer than STALL_US (it lost its processor, or was stopped): then those behind it are
+ * delivered meanwhile, and that one later. Even so a record comes after each that was committed
+ * before it was claimed: what changes places was written at the same time. Space is given back in order,
+ * up to the first record still pending.
  */
 #include <map/event_ring_private.h>
 
@@ -14,34 +16,60 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include <map/map.h>
 #include <map/mem.h>
 
-#define MAX_PENDING 64
-#define RELEASE_AT  16384u /* bytes: their positions are told to the producers together */
-#define STALL_MS    20
+#define MAX_PENDING 256
+#define RELEASE_AT  65536u /* bytes: their positions are told to the producers together */
+#define STALL_US    500
+#define ALIVE_US    5000 /* between two looks whether the threads of pending records live */
+#define MIN_DATA    65536u
+
+struct pending {
+	u64 at;
+	u32 tid;
+};
+
+/* What the last call returned; it counts as read when the next one comes. */
+enum last { NOTHING, AHEAD, PENDING };
 
 struct ub_event_reader {
 	struct ub_event_ring *ring;
 	u64 mask;
+	u32 map_id;	/* 0: each record says what it is */
 	u64 release_at; /* bytes read before they are given back */
 	u64 tail;	/* before it, all was given back */
 	u64 ahead;	/* before it, all was delivered, or is pending */
-	u64 stalled_at, stalled_since_ms;
+	u64 stalled_at, stalled_since_us;
+	u64 asked_us; /* when it was last asked who is alive */
+	enum last last;
+	u64 last_bytes;	  /* AHEAD */
+	u32 last_pending; /* PENDING: which */
 	u32 nr_pending;
-	u64 pending[MAX_PENDING]; /* positions, ascending */
+	struct pending pending[MAX_PENDING]; /* positions ascending */
 	u8 *copy;
 	u32 copy_size;
 };
 
-static u64 now_ms(void)
+static u64 now_us(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
+	return (u64)ts.tv_sec * 1000000 + (u64)ts.tv_nsec / 1000;
 }
 
-struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size)
+u32 ub_event_ring_data_size(const struct ub_map_attr *attr)
+{
+	/* Room for what comes while a thread that lost its processor is waited for. */
+	u64 size = 4ull * attr->max_entries;
+
+	if (size > UB_EVENT_RING_SIZE)
+		return UB_EVENT_RING_SIZE;
+	return size < MIN_DATA ? MIN_DATA : (u32)size;
+}
+
+struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size, u32 map_id)
 {
 	struct ub_event_reader *reader;
 
@@ -52,6 +80,7 @@ struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data
 		return NULL;
 	reader->ring = ring;
 	reader->mask = data_size - 1;
+	reader->map_id = map_id;
 	reader->release_at = data_size / 8 < RELEASE_AT ? data_size / 8 : RELEASE_AT;
 	reader->tail = __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE) & ~7ull;
 	reader->ahead = reader->tail;
@@ -70,7 +99,7 @@ void ub_event_reader_free(struct ub_event_reader *reader)
 /* Gives space back: producers find every word of it free, for the next round. */
 static void release(struct ub_event_reader *reader)
 {
-	u64 to = reader->nr_pending ? reader->pending[0] : reader->ahead;
+	u64 to = reader->nr_pending ? reader->pending[0].at : reader->ahead;
 	u64 size = reader->mask + 1;
 
 	if (to == reader->tail)
@@ -89,6 +118,7 @@ static int resynchronise(struct ub_event_reader *reader)
 	u64 at = (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) + 7) & ~7ull;
 
 	reader->nr_pending = 0;
+	reader->last = NOTHING;
 	reader->tail = at;
 	reader->ahead = at;
 	reader->stalled_at = UINT64_MAX;
@@ -104,124 +134,200 @@ static int resynchronise(struct ub_event_reader *reader)
 
 static bool is_sound(const struct ub_event_reader *reader, u64 at, u64 header)
 {
-	u64 bytes = UB_RECORD_BYTES(header);
-
-	return (header & UB_RECORD_MAGIC_MASK) == UB_RECORD_MAGIC && bytes &&
-	       bytes <= reader->mask + 1 - (at & reader->mask) &&
-	       (header & UB_RECORD_PAD || bytes >= sizeof(struct ub_event_record));
+	return (header & UB_RECORD_MAGIC_MASK) == UB_RECORD_MAGIC &&
+	       ub_event_bytes(header) <= reader->mask + 1 - (at & reader->mask) &&
+	       (header & UB_RECORD_PAD || !(header & UB_RECORD_WHAT) == (reader->map_id != 0));
 }
 
-/* Copies a published record out. 1, or -EBADMSG, or -ENOMEM. */
+static u64 header_at(const struct ub_event_reader *reader, u64 at)
+{
+	return __atomic_load_n(ub_event_word(reader->ring, at, reader->mask), __ATOMIC_ACQUIRE);
+}
+
+/* A published record. 1, or -ENOMEM. */
 static int take(struct ub_event_reader *reader, u64 at, u64 header, struct ub_event *event)
 {
 	const struct ub_event_record *shared =
 		(void *)ub_event_word(reader->ring, at, reader->mask);
-	struct ub_event_record record;
-	u64 room = UB_RECORD_BYTES(header) - sizeof(record);
+	u32 size = UB_RECORD_SIZE(header);
+	struct ub_event_what what;
 
-	ub_mem_copy(&record, shared, sizeof(record));
-	if (record.size > room)
-		return -EBADMSG;
-	if (record.size > reader->copy_size) {
-		u8 *copy = realloc(reader->copy, room);
+	*event = (struct ub_event) { .kind = UB_EVENT_RINGBUF,
+				     .map_id = reader->map_id,
+				     .size = size,
+				     .tid = UB_RECORD_TID(header),
+				     .data = shared->data };
+	if (header & UB_RECORD_NO_WAKEUP)
+		event->wakeup |= BPF_RB_NO_WAKEUP;
+	if (header & UB_RECORD_FORCE_WAKEUP)
+		event->wakeup |= BPF_RB_FORCE_WAKEUP;
+	if (reader->map_id)
+		return 1;
+	ub_mem_copy(&what, shared->data + ub_round_up((u64)size, 8ull), sizeof(what));
+	event->kind = what.kind;
+	event->map_id = what.map_id;
+	event->cpu = what.cpu;
+	if (size > reader->copy_size) {
+		u8 *copy = realloc(reader->copy, size);
 
 		if (!copy)
 			return -ENOMEM;
 		reader->copy = copy;
-		reader->copy_size = (u32)room;
+		reader->copy_size = size;
 	}
-	ub_mem_copy(reader->copy, shared->data, record.size);
-	*event = (struct ub_event) { .kind = record.kind,
-				     .map_id = record.map_id,
-				     .size = record.size,
-				     .cpu = record.cpu,
-				     .tid = UB_RECORD_TID(header),
-				     .data = reader->copy,
-				     .wakeup = record.wakeup };
+	ub_mem_copy(reader->copy, shared->data, size);
+	event->data = reader->copy;
 	return 1;
 }
 
-/* What became of pending records. 1: *event is one; 0: nothing; or -errno. */
-static int read_pending(struct ub_event_reader *reader, struct ub_event *event,
+static void forget_pending(struct ub_event_reader *reader, u32 i)
+{
+	reader->nr_pending--;
+	for (; i < reader->nr_pending; i++)
+		reader->pending[i] = reader->pending[i + 1];
+}
+
+/*
+ * What became of pending records: of all (@tid 0), or of one thread's, who has another record to be read.
+ * 1: *event is one; 0: nothing; or -errno.
+ */
+static int read_pending(struct ub_event_reader *reader, u32 tid, struct ub_event *event,
 			bool (*is_alive)(void *opaque, u64 tid), void *opaque)
 {
-	for (u32 i = 0; i < reader->nr_pending; i++) {
-		u64 at = reader->pending[i];
-		u64 header = __atomic_load_n(ub_event_word(reader->ring, at, reader->mask),
-					     __ATOMIC_ACQUIRE);
-		int ret = 0;
+	bool ask = false;
 
+	if (!tid && now_us() - reader->asked_us >= ALIVE_US) {
+		reader->asked_us = now_us();
+		ask = true;
+	}
+	for (u32 i = 0; i < reader->nr_pending;) {
+		u64 at = reader->pending[i].at, header;
+
+		if (tid && reader->pending[i].tid != tid) {
+			i++;
+			continue;
+		}
+		header = header_at(reader, at);
 		if (!is_sound(reader, at, header))
 			return -EBADMSG;
-		if (header & UB_RECORD_BUSY && is_alive(opaque, UB_RECORD_TID(header)))
-			continue;
-		if (!(header & (UB_RECORD_BUSY | UB_RECORD_DISCARD)))
-			ret = take(reader, at, header, event);
-		if (ret < 0)
-			return ret;
-		for (u32 k = i + 1; k < reader->nr_pending; k++)
-			reader->pending[k - 1] = reader->pending[k];
-		reader->nr_pending--;
-		i--;
-		if (ret)
-			return ret;
+		if (header & UB_RECORD_BUSY) {
+			if (ask && !is_alive(opaque, UB_RECORD_TID(header)))
+				forget_pending(reader, i);
+			else
+				i++;
+		} else if (header & UB_RECORD_DISCARD) {
+			forget_pending(reader, i);
+		} else {
+			reader->last = PENDING;
+			reader->last_pending = i;
+			return take(reader, at, header, event);
+		}
 	}
 	return 0;
 }
 
 /* Whether the thread that fills the record at @at has been given time enough. */
-static bool is_stalled(struct ub_event_reader *reader, u64 at)
+static bool is_stalled(struct ub_event_reader *reader, u64 at, bool *first)
 {
-	u64 now = now_ms();
+	u64 now = now_us();
 
-	if (reader->stalled_at != at) {
+	*first = reader->stalled_at != at;
+	if (*first) {
 		reader->stalled_at = at;
-		reader->stalled_since_ms = now;
+		reader->stalled_since_us = now;
 	}
-	return now - reader->stalled_since_ms >= STALL_MS;
+	return now - reader->stalled_since_us >= STALL_US;
+}
+
+static void finish_last(struct ub_event_reader *reader)
+{
+	if (reader->last == AHEAD)
+		reader->ahead += reader->last_bytes;
+	else if (reader->last == PENDING)
+		forget_pending(reader, reader->last_pending);
+	reader->last = NOTHING;
+}
+
+/* The record at the reader's position. 1, -errno, or 0: not there yet, or *skip says that it is none to be read. */
+static int read_ahead(struct ub_event_reader *reader, struct ub_event *event, u64 *seen, bool *skip,
+		      bool (*is_alive)(void *opaque, u64 tid), void *opaque)
+{
+	u64 at = reader->ahead, header = header_at(reader, at);
+	bool first, stalled;
+	int ret;
+
+	*skip = false;
+	*seen = at;
+	__builtin_prefetch(ub_event_word(reader->ring, at + 256, reader->mask));
+	if (header == ub_event_free_word(at))
+		return 0;
+	if (!is_sound(reader, at, header))
+		return -EBADMSG;
+	*seen = at + ub_event_bytes(header);
+	if (header & UB_RECORD_BUSY) {
+		stalled = is_stalled(reader, at, &first) && reader->nr_pending < MAX_PENDING;
+		if (!stalled && !first)
+			return 0;
+		if (is_alive(opaque, UB_RECORD_TID(header))) {
+			if (!stalled)
+				return 0;
+			reader->pending[reader->nr_pending++] =
+				(struct pending) { at, UB_RECORD_TID(header) };
+		}
+	} else if (!(header & UB_RECORD_DISCARD)) {
+		/* Its thread has written what it had begun before. */
+		ret = reader->nr_pending
+			      ? read_pending(reader, UB_RECORD_TID(header), event, is_alive, opaque)
+			      : 0;
+		if (ret)
+			return ret;
+		reader->last = AHEAD;
+		reader->last_bytes = ub_event_bytes(header);
+		return take(reader, at, header, event);
+	}
+	*skip = true;
+	reader->ahead = *seen;
+	return 0;
 }
 
 int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 		  bool (*is_alive)(void *opaque, u64 tid), void *opaque)
 {
-	int ret = reader->nr_pending ? read_pending(reader, event, is_alive, opaque) : 0;
-	u64 seen = reader->ahead;
+	u64 seen;
+	bool skip = true;
+	int ret;
 
-	while (!ret && reader->ahead - reader->tail <= reader->mask) {
-		u64 at = reader->ahead;
-		u64 header = __atomic_load_n(ub_event_word(reader->ring, at, reader->mask),
-					     __ATOMIC_ACQUIRE);
-
-		seen = at;
-		__builtin_prefetch(ub_event_word(reader->ring, at + 256, reader->mask));
-		if (header == ub_event_free_word(at))
-			break;
-		if (!is_sound(reader, at, header)) {
-			ret = -EBADMSG;
-			break;
-		}
-		seen = at + UB_RECORD_BYTES(header);
-		if (header & UB_RECORD_BUSY) {
-			if (is_alive(opaque, UB_RECORD_TID(header))) {
-				if (!is_stalled(reader, at) || reader->nr_pending == MAX_PENDING)
-					break;
-				reader->pending[reader->nr_pending++] = at;
-			}
-		} else if (!(header & UB_RECORD_DISCARD)) {
-			ret = take(reader, at, header, event);
-			if (ret < 0)
-				break;
-		}
-		reader->ahead = at + UB_RECORD_BYTES(header);
+	finish_last(reader);
+	if (reader->ahead - reader->tail >= reader->release_at)
+		release(reader);
+	seen = reader->ahead;
+	ret = reader->nr_pending ? read_pending(reader, 0, event, is_alive, opaque) : 0;
+	while (!ret && skip && reader->ahead - reader->tail <= reader->mask)
+		ret = read_ahead(reader, event, &seen, &skip, is_alive, opaque);
+	if (ret == -EBADMSG)
+		return resynchronise(reader);
+	if (!ret) {
+		release(reader);
+		__atomic_store_n(&reader->ring->seen, seen, __ATOMIC_RELAXED);
 	}
-	if (ret < 0)
-		return ret == -EBADMSG ? resynchronise(reader) : ret;
-	/* While there is more to read, the producers' cache lines are left alone for a while. */
-	if (ret && reader->ahead - reader->tail < reader->release_at)
-		return ret;
-	release(reader);
-	__atomic_store_n(&reader->ring->seen, seen, __ATOMIC_RELAXED);
 	return ret;
+}
+
+void ub_event_unread(struct ub_event_reader *reader)
+{
+	reader->last = NOTHING;
+	__atomic_store_n(&reader->ring->seen, reader->ahead, __ATOMIC_RELAXED);
+}
+
+void ub_event_release(struct ub_event_reader *reader, u64 client)
+{
+	u64 balance;
+
+	finish_last(reader);
+	release(reader);
+	balance = client - reader->ahead;
+	if (reader->map_id && __atomic_load_n(&reader->ring->balance, __ATOMIC_RELAXED) != balance)
+		__atomic_store_n(&reader->ring->balance, balance, __ATOMIC_RELEASE);
 }
 
 u64 ub_event_lost(const struct ub_event_ring *ring)
@@ -238,14 +344,18 @@ bool ub_event_lost_of(const struct ub_event_ring *ring, u32 slot, u32 *map_id, u
 	return *count != 0;
 }
 
+void ub_event_prepare_sleep(struct ub_event_ring *ring)
+{
+	__atomic_store_n(&ring->sleeping, 1, __ATOMIC_SEQ_CST);
+	ub_fence();
+}
+
 /*
  * Published means that the producers' position is behind it. Only counters are compared: the ring's
  * size as written in the ring is nothing to follow.
  */
-bool ub_event_prepare_sleep(struct ub_event_ring *ring)
+bool ub_event_ready(const struct ub_event_ring *ring)
 {
-	__atomic_store_n(&ring->sleeping, 1, __ATOMIC_SEQ_CST);
-	ub_fence();
 	return __atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) !=
 	       __atomic_load_n(&ring->seen, __ATOMIC_RELAXED);
 }

@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 
+#include <map/map.h>
 #include <map/mem.h>
 #include <map/thread.h>
 #include <run/syscall.h>
@@ -63,77 +64,120 @@ static void count_lost(struct ub_event_ring *ring, u32 map_id)
 	}
 }
 
-/* Claims @bytes at the producers' position, with @flags. NULL: full or scribbled on. */
-static struct ub_event_record *claim(struct ub_event_ring *ring, u64 bytes, u64 tid)
+/*
+ * Bytes that the ring has room for behind @at. For a map's ring as the kernel counts them: what is on its way
+ * takes room in the client's ring already. Where that can't be told (others write to the same client, and this
+ * ring's reader has not looked since) what is here has room; the reader keeps it until the client has, too.
+ */
+static u64 room_behind(const struct ub_event_ring *ring, const struct ub_map *map, u64 at)
 {
-	u64 mask = ring->mask, size = mask + 1;
+	u64 size = ring->mask + 1, used, client;
+	u64 room = size - (at - __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE));
+
+	if (room > size)
+		return 0;
+	if (!map)
+		return room;
+	client = __atomic_load_n((const u64 *)map->shared, __ATOMIC_ACQUIRE);
+	used = at + __atomic_load_n(&ring->balance, __ATOMIC_ACQUIRE) - client;
+	if (used <= size + map->attr.max_entries) {
+		/* Never full to the last byte: __bpf_ringbuf_reserve() compares with the mask. */
+		u64 left = used < map->mask ? map->mask - used : 0;
+
+		room = left < room ? left : room;
+	}
+	return room;
+}
+
+/* Claims a record with @header at the producers' position. NULL: full or scribbled on. */
+static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub_map *map,
+				     u64 header)
+{
+	u64 mask = ring->mask, size = mask + 1, bytes = ub_event_bytes(header);
 
 	if (bytes > size / 2)
 		return NULL;
 	for (u32 tries = 0; tries < MAX_TRIES; tries++) {
 		u64 at = __atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE);
-		u64 consumer = __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE);
+		u64 room = room_behind(ring, map, at);
 		u64 rest = size - (at & mask), free = ub_event_free_word(at);
-		u64 *word = ub_event_word(ring, at, mask), header, taken = bytes, seen;
+		u64 *word = ub_event_word(ring, at, mask), taken = bytes, first = header, seen;
 
 		/* Full: what stands there is of the last round. */
-		if (at - consumer >= size) {
+		if (!room) {
 			if (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) != at)
 				continue;
 			return NULL;
 		}
 		seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
 		if (seen != free) {
-			u64 length = UB_RECORD_BYTES(seen);
+			u64 length = ub_event_bytes(seen);
 
 			if (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) != at)
 				continue;
-			if ((seen & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC || !length ||
-			    length > rest)
+			if ((seen & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC || length > rest)
 				return NULL;
 			__atomic_compare_exchange_n(&ring->producer, &at, at + length, false,
 						    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 			continue;
 		}
-		if (at + bytes + (bytes > rest ? rest : 0) - consumer > size)
+		if (bytes + (bytes > rest ? rest : 0) > room)
 			return NULL;
-		header = UB_RECORD_MAGIC | tid << 27;
 		if (bytes > rest) {
 			taken = rest;
-			header |= UB_RECORD_DISCARD | UB_RECORD_PAD;
-		} else {
-			header |= UB_RECORD_BUSY;
+			first = UB_RECORD_MAGIC | UB_RECORD_DISCARD | UB_RECORD_PAD |
+				(rest - sizeof(struct ub_event_record));
 		}
-		header |= taken / 8;
-		if (!__atomic_compare_exchange_n(word, &free, header, false, __ATOMIC_ACQ_REL,
+		if (!__atomic_compare_exchange_n(word, &free, first, false, __ATOMIC_ACQ_REL,
 						 __ATOMIC_RELAXED))
 			continue;
 		__atomic_compare_exchange_n(&ring->producer, &at, at + taken, false,
 					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-		if (taken == bytes && !(header & UB_RECORD_PAD))
+		if (first == header)
 			return (struct ub_event_record *)word;
 	}
 	return NULL;
 }
 
+static u64 header_of(u32 size, const struct ub_run *run)
+{
+	return UB_RECORD_MAGIC | UB_RECORD_BUSY |
+	       (ub_thread_id(run) & UB_RECORD_TID_MASK) << UB_RECORD_TID_SHIFT | size;
+}
+
 void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
 		       u32 size, struct ub_run *run)
 {
-	u64 bytes = sizeof(struct ub_event_record) + ub_round_up((u64)size, 8);
 	struct ub_event_record *record;
+	struct ub_event_what *what;
 
-	if (!ring)
+	if (!ring || size > UB_RECORD_MAX_SIZE)
 		return NULL;
-	record = claim(ring, bytes, ub_thread_id(run) & 0x3fffff);
+	record = claim(ring, NULL, header_of(size, run) | UB_RECORD_WHAT);
 	if (!record) {
 		count_lost(ring, map_id);
 		return NULL;
 	}
-	record->map_id = map_id;
-	record->kind = (u16)kind;
-	record->wakeup = 0;
-	record->size = size;
-	record->cpu = cpu;
+	what = (struct ub_event_what *)(record->data + ub_round_up((u64)size, 8ull));
+	*what = (struct ub_event_what) { .map_id = map_id, .kind = kind, .cpu = cpu };
+	return record->data;
+}
+
+void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run)
+{
+	struct ub_event_ring *ring = (struct ub_event_ring *)map->type_words[UB_W_EVENTS];
+	struct ub_event_record *record;
+
+	if (!ring)
+		return ub_event_reserve(run->process ? run->process->events : NULL,
+					UB_EVENT_RINGBUF, map->attr.id, 0, size, run);
+	if (size > UB_RECORD_MAX_SIZE)
+		return NULL;
+	record = claim(ring, map, header_of(size, run));
+	if (!record) {
+		__atomic_fetch_add(&ring->lost, 1, __ATOMIC_RELAXED);
+		return NULL;
+	}
 	return record->data;
 }
 
@@ -144,10 +188,13 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 	struct ub_event_ring *ring = run && run->process ? run->process->events : NULL;
 	u64 header = __atomic_load_n(&record->header, __ATOMIC_RELAXED);
 
-	record->wakeup = (u16)wakeup;
 	header &= ~UB_RECORD_BUSY;
 	if (discard)
 		header |= UB_RECORD_DISCARD;
+	if (wakeup & BPF_RB_NO_WAKEUP)
+		header |= UB_RECORD_NO_WAKEUP;
+	if (wakeup & BPF_RB_FORCE_WAKEUP)
+		header |= UB_RECORD_FORCE_WAKEUP;
 	/* An exchange, because what follows must not be looked at before the record is published.
 	 */
 	__atomic_exchange_n(&record->header, header, __ATOMIC_SEQ_CST);

@@ -9,11 +9,11 @@ struct ub_event_ring {
 	u64 producer; /* bytes ever claimed; may lag behind, see the headers */
 	u64 pad0[7];
 	u64 consumer; /* bytes ever given back */
-	u64 seen; /* how far the reader has looked: nothing to read if that is the producer position
-		   */
-	u64 pad1[6];
+	u64 seen; /* how far the reader has looked: nothing to read if that is the producer position */
+	u64 balance; /* a map's ring: the client's position of a record, less its position here */
+	u64 pad1[5];
 	/* Read by each producer for each record, hardly ever written. */
-	u32 sleeping; /* futex word: 1 = the daemon sleeps */
+	u32 sleeping; /* futex word: 1 = the daemon sleeps; of the process's own ring only */
 	u32 pad2;
 	u64 mask; /* size of data - 1 */
 	u64 pad3[6];
@@ -25,28 +25,44 @@ struct ub_event_ring {
 	u8 data[] __attribute__((aligned(64)));
 };
 
-/* A record: the header word, what it is, the data. Multiples of 8 bytes. */
+/* A record: the header word, the data, and behind them in multiples of 8 bytes what it is: not in a
+ * map's ring, where each record is one for the map. */
 struct ub_event_record {
 	u64 header;
-	u32 map_id;
-	u16 kind;
-	u16 wakeup;
-	u32 size;
-	u32 cpu;
 	u8 data[];
 };
 
+struct ub_event_what {
+	u32 map_id;
+	u32 kind;
+	u32 cpu;
+	u32 pad;
+};
+
 /*
- *   63 .. 53  52    51       50   49  48 .. 27  26 .. 0
- *   magic     busy  discard  pad  0   tid       bytes / 8
+ *   63 .. 58  57    56       55   54    53     52       51 .. 30  29 .. 0
+ *   magic     busy  discard  pad  what  force  no wake  tid       bytes of data
  */
-#define UB_RECORD_MAGIC		(0x5a5ull << 53)
-#define UB_RECORD_MAGIC_MASK	(0x7ffull << 53)
-#define UB_RECORD_BUSY		(1ull << 52)
-#define UB_RECORD_DISCARD	(1ull << 51)
-#define UB_RECORD_PAD		(1ull << 50)
-#define UB_RECORD_TID(header)	((u32)((header) >> 27 & 0x3fffff))
-#define UB_RECORD_BYTES(header) (((header)&0x7ffffff) * 8)
+#define UB_RECORD_MAGIC	       (0x2dull << 58)
+#define UB_RECORD_MAGIC_MASK   (0x3full << 58)
+#define UB_RECORD_BUSY	       (1ull << 57)
+#define UB_RECORD_DISCARD      (1ull << 56)
+#define UB_RECORD_PAD	       (1ull << 55)
+#define UB_RECORD_WHAT	       (1ull << 54)
+#define UB_RECORD_FORCE_WAKEUP (1ull << 53)
+#define UB_RECORD_NO_WAKEUP    (1ull << 52)
+#define UB_RECORD_TID_SHIFT    30
+#define UB_RECORD_TID_MASK     0x3fffffull
+#define UB_RECORD_MAX_SIZE     0x3fffffffull
+#define UB_RECORD_TID(header)  ((u32)((header) >> UB_RECORD_TID_SHIFT & UB_RECORD_TID_MASK))
+#define UB_RECORD_SIZE(header) ((u32)((header)&UB_RECORD_MAX_SIZE))
+
+/* Bytes that the record takes in the ring. */
+static inline u64 ub_event_bytes(u64 header)
+{
+	return sizeof(struct ub_event_record) + ub_round_up((u64)UB_RECORD_SIZE(header), 8ull) +
+	       (header & UB_RECORD_WHAT ? sizeof(struct ub_event_what) : 0);
+}
 
 /* What a free word at absolute position @at holds: never the same twice. */
 static inline u64 ub_event_free_word(u64 at)
