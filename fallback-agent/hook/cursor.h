@@ -13,6 +13,8 @@
 #define DW_EH_PE_indirect 0x80
 #define DW_EH_PE_pcrel	  0x10
 
+#define MAX_LEB_BITS (16 * 7)
+
 /* A reader over mapped bytes; once it ran out, everything reads as zero and `bad` is set. */
 struct ub_cursor {
 	const u8 *at;
@@ -44,7 +46,8 @@ static inline u64 ub_cursor_fixed(struct ub_cursor *c, u32 size)
 	return value;
 }
 
-/* The bits of a LEB128 number, how many there are in @bits, and its last byte in @last (DWARF 5, 7.6). */
+/* The bits of a LEB128 number, how many there are in @bits, and its last byte in @last (DWARF 5, 7.6). No number
+ * is longer than 64 bits take, and a few bytes that an assembler left room for. */
 static inline u64 ub_cursor_leb(struct ub_cursor *c, u32 *bits, u8 *last)
 {
 	u64 value = 0;
@@ -55,7 +58,8 @@ static inline u64 ub_cursor_leb(struct ub_cursor *c, u32 *bits, u8 *last)
 		if (*bits < 64)
 			value |= (u64)(*last & 0x7f) << *bits;
 		*bits += 7;
-	} while ((*last & 0x80) && !c->bad);
+	} while ((*last & 0x80) && !c->bad && *bits < MAX_LEB_BITS);
+	c->bad |= *last & 0x80;
 	return value;
 }
 

@@ -5,6 +5,7 @@
 
 #include <hook/cursor.h>
 
+#define MAX_AUGMENTATION    16 /* characters; "zPLRSB" has six */
 #define DW_CFA_set_loc	    0x01
 #define DW_CFA_advance_loc4 0x04
 #define DW_CFA_advance_loc  0x40
@@ -44,9 +45,9 @@ static bool read_cie(struct ub_elf *elf, u64 address, struct cie *cie)
 		return false;
 	version = (u8)ub_cursor_fixed(&c, 1);
 	augmentation = (const char *)c.at;
-	while (ub_cursor_fixed(&c, 1))
+	while (ub_cursor_fixed(&c, 1) && c.at < (const u8 *)augmentation + MAX_AUGMENTATION)
 		;
-	if (c.bad || (version != 1 && version != 3))
+	if (c.bad || c.at[-1] || (version != 1 && version != 3))
 		return false;
 	cie->code_align = ub_cursor_uleb(&c);
 	cie->data_align = ub_cursor_sleb(&c);

@@ -21,6 +21,7 @@
 
 #define PAGE	     4096ull
 #define MAX_ROWS     (8u << 20)
+#define MAX_STEPS    (64u << 20) /* for a file: large ones need some 10 million */
 #define MAX_REMEMBER 8
 #define MAX_OFFSET   (1 << 20) /* in units of eight bytes */
 
@@ -84,6 +85,7 @@ struct compiler {
 	struct state remembered[MAX_REMEMBER];
 	u32 nr_remembered;
 	u64 pc;
+	u64 steps; /* so far: every function may begin with the same long common instructions */
 };
 
 static int grow(void **array, u64 *capacity, u64 needed, size_t size)
@@ -122,13 +124,15 @@ static u32 rule_of(const struct compiler *c)
 	return ub_unwind_rule(s->kind, s->rbp, offset);
 }
 
-/* The state holds from c->pc on. */
+/* The state holds from c->pc on, but for what is said of the place behind the function. */
 static int emit(struct compiler *c)
 {
 	struct function *function = &c->functions[c->nr_functions - 1];
 	u32 rule = rule_of(c);
 	int err;
 
+	if (c->pc >= c->entry->end - c->entry->start)
+		return 0;
 	if (c->nr_rows > function->first_row) {
 		struct ub_unwind_row *last = &c->rows[c->nr_rows - 1];
 
@@ -166,13 +170,20 @@ static void set_cfa(struct compiler *c, u64 reg, s64 offset)
 	c->state.offset = offset;
 }
 
+/* What a file says may be too much to be multiplied. */
+static s64 scaled(const struct compiler *c, u64 factor)
+{
+	return (s64)(factor * (u64)c->entry->data_align);
+}
+
 /* @reg is saved at CFA + @offset. */
 static void set_saved(struct compiler *c, u64 reg, s64 offset)
 {
 	if (reg == RBP)
-		c->state.rbp = offset < 0 && offset % 8 == 0 && -offset / 8 < UB_UNWIND_RBP_AT_BP
-				       ? (u32)(-offset / 8)
-				       : UB_UNWIND_RBP_LOST;
+		c->state.rbp =
+			offset < 0 && offset % 8 == 0 && offset > -8 * (s64)UB_UNWIND_RBP_AT_BP
+				? (u32)(-offset / 8)
+				: UB_UNWIND_RBP_LOST;
 	else if (reg == RETURN_ADDRESS)
 		c->state.ends = offset != -8;
 }
@@ -240,7 +251,6 @@ static int recall(struct compiler *c)
 static int step(struct compiler *c, struct ub_cursor *at)
 {
 	const u64 code_align = c->entry->code_align;
-	const s64 data_align = c->entry->data_align;
 	const u8 op = (u8)ub_cursor_fixed(at, 1);
 	const u8 *code;
 	u64 reg, size;
@@ -249,7 +259,7 @@ static int step(struct compiler *c, struct ub_cursor *at)
 	case CFA_ADVANCE:
 		return advance(c, (op & 0x3f) * code_align);
 	case CFA_OFFSET:
-		set_saved(c, op & 0x3f, (s64)ub_cursor_uleb(at) * data_align);
+		set_saved(c, op & 0x3f, scaled(c, ub_cursor_uleb(at)));
 		return 0;
 	case CFA_RESTORE:
 		restore(c, op & 0x3f);
@@ -266,15 +276,15 @@ static int step(struct compiler *c, struct ub_cursor *at)
 		return advance(c, ub_cursor_fixed(at, 4) * code_align);
 	case CFA_OFFSET_EXTENDED:
 		reg = ub_cursor_uleb(at);
-		set_saved(c, reg, (s64)ub_cursor_uleb(at) * data_align);
+		set_saved(c, reg, scaled(c, ub_cursor_uleb(at)));
 		return 0;
 	case CFA_OFFSET_EXTENDED_SF:
 		reg = ub_cursor_uleb(at);
-		set_saved(c, reg, ub_cursor_sleb(at) * data_align);
+		set_saved(c, reg, scaled(c, (u64)ub_cursor_sleb(at)));
 		return 0;
 	case CFA_GNU_NEGATIVE_OFFSET:
 		reg = ub_cursor_uleb(at);
-		set_saved(c, reg, -(s64)ub_cursor_uleb(at) * data_align);
+		set_saved(c, reg, scaled(c, -ub_cursor_uleb(at)));
 		return 0;
 	case CFA_RESTORE_EXTENDED:
 		restore(c, ub_cursor_uleb(at));
@@ -306,7 +316,7 @@ static int step(struct compiler *c, struct ub_cursor *at)
 		return 0;
 	case CFA_DEF_CFA_SF:
 		reg = ub_cursor_uleb(at);
-		set_cfa(c, reg, ub_cursor_sleb(at) * data_align);
+		set_cfa(c, reg, scaled(c, (u64)ub_cursor_sleb(at)));
 		return 0;
 	case CFA_DEF_CFA_REGISTER:
 		set_cfa(c, ub_cursor_uleb(at), c->state.offset);
@@ -315,7 +325,7 @@ static int step(struct compiler *c, struct ub_cursor *at)
 		c->state.offset = (s64)ub_cursor_uleb(at);
 		return 0;
 	case CFA_DEF_CFA_OFFSET_SF:
-		c->state.offset = ub_cursor_sleb(at) * data_align;
+		c->state.offset = scaled(c, (u64)ub_cursor_sleb(at));
 		return 0;
 	case CFA_DEF_CFA_EXPRESSION:
 		size = ub_cursor_uleb(at);
@@ -348,7 +358,7 @@ static int interpret(struct compiler *c, struct ub_cursor at)
 	int err = at.bad ? -EBADMSG : 0;
 
 	while (!err && at.at < at.end) {
-		err = step(c, &at);
+		err = c->steps++ < MAX_STEPS ? step(c, &at) : -E2BIG;
 		if (!err && at.bad)
 			err = -EBADMSG;
 	}

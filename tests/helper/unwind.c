@@ -231,6 +231,52 @@ static void test_damaged_files(void **state)
 	close(copy);
 }
 
+/* Numbers that no multiplication by the data alignment survives, and a state for what is behind the function. */
+#define TWO_TO_63 "0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80"
+
+extern const u8 unwind_odd[], unwind_odd_end[];
+__asm__(".text\n"
+	".globl unwind_odd\n"
+	".globl unwind_odd_end\n"
+	".type unwind_odd, @function\n"
+	"unwind_odd:\n"
+	"	.cfi_startproc\n"
+	"	nop\n"
+	"	.cfi_escape 0x86, " TWO_TO_63 ", 0x01\n"
+	"	nop\n"
+	"	.cfi_escape 0x11, 6, " TWO_TO_63 ", 0x7f\n"
+	"	nop\n"
+	"	.cfi_escape 0x2f, 6, " TWO_TO_63 ", 0x01\n"
+	"	nop\n"
+	"	.cfi_escape 0x12, 7, " TWO_TO_63 ", 0x7f\n"
+	"	nop\n"
+	"	.cfi_def_cfa_offset 32\n"
+	"unwind_odd_end:\n"
+	"	.cfi_endproc\n"
+	".size unwind_odd, . - unwind_odd\n");
+
+static void test_odd_numbers(void **state)
+{
+	const struct ub_unwind_module *module = NULL;
+	u32 nr = 0;
+
+	for (u64 i = 0; i < tables->nr_modules && !module; i++)
+		if ((u64)unwind_odd >= tables->modules[i].start &&
+		    (u64)unwind_odd < tables->modules[i].end)
+			module = &tables->modules[i];
+	assert_non_null(module);
+	for (u64 i = 0; i < module->nr_rows; i++) {
+		const struct ub_unwind_row *row = &((const struct ub_unwind_row *)module->rows)[i];
+		const u64 pc = module->base + row->pc;
+
+		if (pc <= (u64)unwind_odd || pc >= (u64)unwind_odd_end)
+			continue;
+		nr++;
+		assert_int_equal(row->rule >> 3 & 0xff, UB_UNWIND_RBP_LOST);
+	}
+	assert_true(nr >= 1 && nr < (u64)unwind_odd_end - (u64)unwind_odd);
+}
+
 static void measure(const u64 *regs, void *const *expected, int nr)
 {
 	struct timespec from, to;
@@ -306,6 +352,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_qsort_callback), cmocka_unit_test(test_signal),
 		cmocka_unit_test(test_thread),	       cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_nonsense),       cmocka_unit_test(test_damaged_files),
+		cmocka_unit_test(test_odd_numbers),
 	};
 
 	/* It loads its unwinder the first time. */

@@ -4,12 +4,11 @@
  * in the same words. libbpf, which parses it afterwards, trusts its input more than one should.
  *
  * Three passes: header and sections; each type by itself (check_meta); references between types
- * (every id exists, nothing contains itself, chains end after MAX_DEPTH steps).
+ * (btf_references.c).
  */
-#include <kernel/kinds.h>
+#include <kernel/btf_check.h>
 
 #include <ctype.h>
-#include <linux/btf.h>
 #include <string.h>
 
 #define ENOTSUPP	524
@@ -17,37 +16,9 @@
 #define MAX_NAME_OFFSET 0x00ffffffu
 #define MAX_TYPE	0x000fffffu
 #define INFO_MASK	0x9f00ffffu
-#define MAX_DEPTH	32
 
-/* Debian 12's header has these, older ones have not. */
-#define KIND_DECL_TAG 17
-#define KIND_TYPE_TAG 18
-#define KIND_ENUM64   19
-
-struct check {
-	const u8 *types;
-	u32 type_len;
-	const char *strings;
-	u32 str_len;
-	struct ub_log *log;
-	u32 nr;	      /* types, without void; ids are 1 .. nr */
-	u32 *offsets; /* of each type in types, by id */
-	u32 capacity;
-	u8 *state; /* of the walk, by id */
-};
-
-static const struct btf_type *type_at(const struct check *c, u32 id)
-{
-	return (const struct btf_type *)(const void *)(c->types + c->offsets[id]);
-}
-
-static int bad_header(struct ub_log *log, int err, const char *what)
-{
-	ub_log_printf(log, "%s\n", what);
-	return err;
-}
-
-static int bad_type(const struct check *c, const struct btf_type *t, int err, const char *what)
+static int bad_type(const struct ub_btf_check *c, const struct btf_type *t, int err,
+		    const char *what)
 {
 	ub_log_printf(c->log, "[%u] kind=%u name=%s size/type=%u vlen=%u %s\n", c->nr + 1,
 		      BTF_INFO_KIND(t->info),
@@ -56,13 +27,13 @@ static int bad_type(const struct check *c, const struct btf_type *t, int err, co
 	return err;
 }
 
-static bool name_offset_valid(const struct check *c, u32 offset)
+static bool name_offset_valid(const struct ub_btf_check *c, u32 offset)
 {
 	return offset <= MAX_NAME_OFFSET && offset < c->str_len;
 }
 
 /* A C identifier, in which compilers may have put dots. */
-static bool is_identifier(const struct check *c, u32 offset)
+static bool is_identifier(const struct ub_btf_check *c, u32 offset)
 {
 	const char *s = c->strings + offset;
 	size_t i;
@@ -75,7 +46,7 @@ static bool is_identifier(const struct check *c, u32 offset)
 	return true;
 }
 
-static bool is_section(const struct check *c, u32 offset)
+static bool is_section(const struct ub_btf_check *c, u32 offset)
 {
 	const char *s = c->strings + offset;
 
@@ -92,7 +63,7 @@ static bool id_valid(u32 id)
 	return id <= MAX_TYPE;
 }
 
-static int check_int(const struct check *c, const struct btf_type *t, const u32 *data)
+static int check_int(const struct ub_btf_check *c, const struct btf_type *t, const u32 *data)
 {
 	u32 bits = BTF_INT_BITS(*data), encoding = BTF_INT_ENCODING(*data);
 
@@ -109,7 +80,7 @@ static int check_int(const struct check *c, const struct btf_type *t, const u32 
 	return 0;
 }
 
-static int check_reference(const struct check *c, const struct btf_type *t, u32 kind)
+static int check_reference(const struct ub_btf_check *c, const struct btf_type *t, u32 kind)
 {
 	if (!id_valid(t->type))
 		return bad_type(c, t, -EINVAL, "Invalid type_id");
@@ -117,12 +88,12 @@ static int check_reference(const struct check *c, const struct btf_type *t, u32 
 		return t->name_off && is_identifier(c, t->name_off)
 			       ? 0
 			       : bad_type(c, t, -EINVAL, "Invalid name");
-	if (kind == KIND_TYPE_TAG)
+	if (kind == UB_BTF_KIND_TYPE_TAG)
 		return c->strings[t->name_off] ? 0 : bad_type(c, t, -EINVAL, "Invalid name");
 	return t->name_off ? bad_type(c, t, -EINVAL, "Invalid name") : 0;
 }
 
-static int check_struct(const struct check *c, const struct btf_type *t,
+static int check_struct(const struct ub_btf_check *c, const struct btf_type *t,
 			const struct btf_member *members, bool is_union)
 {
 	u32 last = 0;
@@ -151,7 +122,8 @@ static int check_struct(const struct check *c, const struct btf_type *t,
 }
 
 /* struct btf_enum and btf_enum64 both start with the name. */
-static int check_enum(const struct check *c, const struct btf_type *t, const u8 *values, u32 stride)
+static int check_enum(const struct ub_btf_check *c, const struct btf_type *t, const u8 *values,
+		      u32 stride)
 {
 	if (t->size > 8 || !t->size || t->size & (t->size - 1))
 		return bad_type(c, t, -EINVAL, "Unexpected size");
@@ -169,7 +141,7 @@ static int check_enum(const struct check *c, const struct btf_type *t, const u8 
 	return 0;
 }
 
-static int check_params(const struct check *c, const struct btf_type *t,
+static int check_params(const struct ub_btf_check *c, const struct btf_type *t,
 			const struct btf_param *params)
 {
 	if (t->name_off)
@@ -185,7 +157,7 @@ static int check_params(const struct check *c, const struct btf_type *t,
 	return 0;
 }
 
-static int check_datasec(const struct check *c, const struct btf_type *t,
+static int check_datasec(const struct ub_btf_check *c, const struct btf_type *t,
 			 const struct btf_var_secinfo *vars)
 {
 	u64 last_end = 0, sum = 0;
@@ -215,7 +187,7 @@ static u32 trailer_size(u32 kind, u32 vlen)
 	switch (kind) {
 	case BTF_KIND_INT:
 	case BTF_KIND_VAR:
-	case KIND_DECL_TAG:
+	case UB_BTF_KIND_DECL_TAG:
 		return 4;
 	case BTF_KIND_ARRAY:
 		return sizeof(struct btf_array);
@@ -224,7 +196,7 @@ static u32 trailer_size(u32 kind, u32 vlen)
 		return vlen * (u32)sizeof(struct btf_member);
 	case BTF_KIND_ENUM:
 		return vlen * (u32)sizeof(struct btf_enum);
-	case KIND_ENUM64:
+	case UB_BTF_KIND_ENUM64:
 		return vlen * 12;
 	case BTF_KIND_FUNC_PROTO:
 		return vlen * (u32)sizeof(struct btf_param);
@@ -238,25 +210,25 @@ static u32 trailer_size(u32 kind, u32 vlen)
 static bool has_vlen(u32 kind)
 {
 	return kind == BTF_KIND_STRUCT || kind == BTF_KIND_UNION || kind == BTF_KIND_ENUM ||
-	       kind == KIND_ENUM64 || kind == BTF_KIND_FUNC_PROTO || kind == BTF_KIND_DATASEC ||
-	       kind == BTF_KIND_FUNC /* linkage */;
+	       kind == UB_BTF_KIND_ENUM64 || kind == BTF_KIND_FUNC_PROTO ||
+	       kind == BTF_KIND_DATASEC || kind == BTF_KIND_FUNC /* linkage */;
 }
 
 static bool has_kflag(u32 kind)
 {
 	return kind == BTF_KIND_STRUCT || kind == BTF_KIND_UNION || kind == BTF_KIND_ENUM ||
-	       kind == KIND_ENUM64 || kind == BTF_KIND_FWD || kind == KIND_TYPE_TAG ||
-	       kind == KIND_DECL_TAG;
+	       kind == UB_BTF_KIND_ENUM64 || kind == BTF_KIND_FWD || kind == UB_BTF_KIND_TYPE_TAG ||
+	       kind == UB_BTF_KIND_DECL_TAG;
 }
 
-static int check_named(const struct check *c, const struct btf_type *t)
+static int check_named(const struct ub_btf_check *c, const struct btf_type *t)
 {
 	return t->name_off && is_identifier(c, t->name_off)
 		       ? 0
 		       : bad_type(c, t, -EINVAL, "Invalid name");
 }
 
-static int check_kind(const struct check *c, const struct btf_type *t, const void *more)
+static int check_kind(const struct ub_btf_check *c, const struct btf_type *t, const void *more)
 {
 	const struct btf_array *array = more;
 	const u32 *word = more;
@@ -270,7 +242,7 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 	case BTF_KIND_VOLATILE:
 	case BTF_KIND_CONST:
 	case BTF_KIND_RESTRICT:
-	case KIND_TYPE_TAG:
+	case UB_BTF_KIND_TYPE_TAG:
 		return check_reference(c, t, BTF_INFO_KIND(t->info));
 	case BTF_KIND_ARRAY:
 		if (t->name_off)
@@ -288,7 +260,7 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 		return check_struct(c, t, more, true);
 	case BTF_KIND_ENUM:
 		return check_enum(c, t, more, sizeof(struct btf_enum));
-	case KIND_ENUM64:
+	case UB_BTF_KIND_ENUM64:
 		return check_enum(c, t, more, 12);
 	case BTF_KIND_FWD:
 		if (t->type)
@@ -315,7 +287,7 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 				       t->size == 16
 			       ? 0
 			       : bad_type(c, t, -EINVAL, "Invalid type_size");
-	case KIND_DECL_TAG:
+	case UB_BTF_KIND_DECL_TAG:
 		if (!c->strings[t->name_off])
 			return bad_type(c, t, -EINVAL, "Invalid value");
 		return (s32)*word < -1 ? bad_type(c, t, -EINVAL, "Invalid component_idx") : 0;
@@ -324,7 +296,7 @@ static int check_kind(const struct check *c, const struct btf_type *t, const voi
 	}
 }
 
-static int add_type(struct check *c, u32 offset)
+static int add_type(struct ub_btf_check *c, u32 offset)
 {
 	if (c->nr + 2 > c->capacity) {
 		u32 capacity = c->capacity ? c->capacity * 2 : 256;
@@ -339,7 +311,7 @@ static int add_type(struct check *c, u32 offset)
 	return 0;
 }
 
-static int check_metas(struct check *c)
+static int check_metas(struct ub_btf_check *c)
 {
 	u32 at = 0;
 
@@ -356,7 +328,7 @@ static int check_metas(struct check *c)
 		if (t->info & ~INFO_MASK)
 			return bad_type(c, t, -EINVAL, "Invalid btf_info");
 		kind = BTF_INFO_KIND(t->info);
-		if (!kind || kind > KIND_ENUM64)
+		if (!kind || kind > UB_BTF_KIND_ENUM64)
 			return bad_type(c, t, -EINVAL, "Invalid kind");
 		if (!name_offset_valid(c, t->name_off))
 			return bad_type(c, t, -EINVAL, "Invalid name_offset");
@@ -379,247 +351,51 @@ static int check_metas(struct check *c)
 	return 0;
 }
 
-/* How one type depends on another. */
-enum walk {
-	WALK_SIZE,    /* its size does: it contains it */
-	WALK_POINTER, /* it is named in a chain of pointers and qualifiers */
-};
-
-enum { UNSEEN, OPEN, DONE };
-
-static int walk(struct check *c, u32 id, enum walk how, u32 depth);
-
-static int bad_reference(const struct check *c, u32 id, int err, const char *what)
-{
-	ub_log_printf(c->log, "[%u] %s\n", id, what);
-	return err;
-}
-
-static int walk_to(struct check *c, u32 from, u32 to, enum walk how, u32 depth)
-{
-	if (!to)
-		return 0;
-	if (to > c->nr)
-		return bad_reference(c, from, -EINVAL, "Invalid type_id");
-	if (c->state[to] == DONE)
-		return 0;
-	if (c->state[to] == OPEN)
-		return bad_reference(c, from, -EINVAL, "Loop detected");
-	if (depth >= MAX_DEPTH)
-		return bad_reference(c, from, -E2BIG, "Exceeded max resolve depth:32");
-	return walk(c, to, how, depth + 1);
-}
-
-static bool is_function(const struct check *c, u32 id)
-{
-	u32 kind = id && id <= c->nr ? BTF_INFO_KIND(type_at(c, id)->info) : 0;
-
-	return kind == BTF_KIND_FUNC || kind == BTF_KIND_DATASEC || kind == BTF_KIND_VAR ||
-	       kind == KIND_DECL_TAG;
-}
-
-static int in_range(const struct check *c, u32 from, u32 to)
-{
-	return to <= c->nr ? 0 : bad_reference(c, from, -EINVAL, "Invalid type_id");
-}
-
-/* What a declaration tag may be put on, and on which member or argument of it:
- * btf_decl_tag_resolve(). */
-static int check_tag(const struct check *c, u32 id, s32 component)
-{
-	u32 to = type_at(c, id)->type, kind;
-	const struct btf_type *t;
-
-	if (!to || to > c->nr)
-		return bad_reference(c, id, -EINVAL, "Invalid type_id");
-	t = type_at(c, to);
-	kind = BTF_INFO_KIND(t->info);
-	if (kind != BTF_KIND_STRUCT && kind != BTF_KIND_UNION && kind != BTF_KIND_FUNC &&
-	    kind != BTF_KIND_VAR && kind != BTF_KIND_TYPEDEF)
-		return bad_reference(c, id, -EINVAL, "Invalid type_id");
-	if (component < 0)
-		return 0;
-	if (kind == BTF_KIND_FUNC) {
-		if (!t->type || t->type > c->nr)
-			return bad_reference(c, id, -EINVAL, "Invalid type_id");
-		t = type_at(c, t->type); /* arguments are the prototype's */
-	}
-	if (kind == BTF_KIND_VAR || kind == BTF_KIND_TYPEDEF ||
-	    (u32)component >= BTF_INFO_VLEN(t->info))
-		return bad_reference(c, id, -EINVAL, "Invalid component_idx");
-	return 0;
-}
-
-static int walk_parts(struct check *c, u32 id, enum walk how, u32 depth)
-{
-	const struct btf_type *t = type_at(c, id);
-	const void *more = t + 1;
-	const struct btf_array *array = more;
-	const struct btf_member *members = more;
-	const struct btf_param *params = more;
-	const struct btf_var_secinfo *vars = more;
-	u32 vlen = BTF_INFO_VLEN(t->info);
-	int err = 0;
-
-	switch (BTF_INFO_KIND(t->info)) {
-	case BTF_KIND_PTR:
-		err = is_function(c, t->type) ? bad_reference(c, id, -EINVAL, "Invalid type_id")
-					      : in_range(c, id, t->type);
-		return err || how == WALK_SIZE ? err : walk_to(c, id, t->type, how, depth);
-	case BTF_KIND_TYPEDEF:
-	case BTF_KIND_VOLATILE:
-	case BTF_KIND_CONST:
-	case BTF_KIND_RESTRICT:
-	case KIND_TYPE_TAG:
-		if (is_function(c, t->type))
-			return bad_reference(c, id, -EINVAL, "Invalid type_id");
-		return walk_to(c, id, t->type, how, depth);
-	case BTF_KIND_VAR:
-		if (is_function(c, t->type))
-			return bad_reference(c, id, -EINVAL, "Invalid type_id");
-		return how == WALK_SIZE ? walk_to(c, id, t->type, how, depth) : 0;
-	case BTF_KIND_ARRAY:
-		err = in_range(c, id, array->index_type);
-		if (!err && (is_function(c, array->type) || is_function(c, array->index_type)))
-			err = bad_reference(c, id, -EINVAL, "Invalid elem");
-		return err ? err : walk_to(c, id, array->type, how, depth);
-	case BTF_KIND_STRUCT:
-	case BTF_KIND_UNION:
-		for (u32 i = 0; i < vlen && !err; i++) {
-			if (is_function(c, members[i].type))
-				return bad_reference(c, id, -EINVAL, "Invalid member");
-			err = how == WALK_SIZE ? walk_to(c, id, members[i].type, how, depth)
-					       : in_range(c, id, members[i].type);
-		}
-		return err;
-	case BTF_KIND_FUNC:
-		if (!t->type || t->type > c->nr ||
-		    BTF_INFO_KIND(type_at(c, t->type)->info) != BTF_KIND_FUNC_PROTO)
-			return bad_reference(c, id, -EINVAL, "Invalid type_id");
-		return 0;
-	case BTF_KIND_FUNC_PROTO:
-		err = in_range(c, id, t->type);
-		for (u32 i = 0; i < vlen && !err; i++)
-			err = in_range(c, id, params[i].type);
-		return err;
-	case BTF_KIND_DATASEC:
-		for (u32 i = 0; i < vlen && !err; i++) {
-			u32 kind;
-
-			err = in_range(c, id, vars[i].type);
-			kind = err ? 0 : BTF_INFO_KIND(type_at(c, vars[i].type)->info);
-			if (!err && kind != BTF_KIND_VAR)
-				err = bad_reference(c, id, -EINVAL, "Not a VAR kind member");
-		}
-		return err;
-	case KIND_DECL_TAG:
-		return check_tag(c, id, (s32)((const u32 *)more)[0]);
-	default:
-		return 0;
-	}
-}
-
-static int walk(struct check *c, u32 id, enum walk how, u32 depth)
-{
-	int err;
-
-	c->state[id] = OPEN;
-	err = walk_parts(c, id, how, depth);
-	c->state[id] = DONE;
-	return err;
-}
-
-static bool is_modifier(u32 kind)
-{
-	return kind == BTF_KIND_TYPEDEF || kind == BTF_KIND_VOLATILE || kind == BTF_KIND_CONST ||
-	       kind == BTF_KIND_RESTRICT || kind == KIND_TYPE_TAG;
-}
-
-/* btf_check_type_tags(): chains are known to end by now. */
-static int check_type_tags(const struct check *c)
-{
-	for (u32 start = 1; start <= c->nr; start++) {
-		bool in_tags = BTF_INFO_KIND(type_at(c, start)->info) == KIND_TYPE_TAG;
-		u32 steps = 0;
-
-		for (u32 id = start; id; id = type_at(c, id)->type) {
-			u32 kind = BTF_INFO_KIND(type_at(c, id)->info);
-
-			if (!is_modifier(kind))
-				break;
-			if (++steps > MAX_DEPTH)
-				return bad_header(c->log, -E2BIG, "Exceeded max resolve depth:32");
-			if (kind != KIND_TYPE_TAG)
-				in_tags = false;
-			else if (!in_tags)
-				return bad_header(c->log, -EINVAL,
-						  "Type tags don't precede modifiers");
-		}
-	}
-	return 0;
-}
-
-static int check_references(struct check *c)
-{
-	int err = 0;
-
-	c->state = calloc(c->nr + 1, 1);
-	if (!c->state)
-		return -ENOMEM;
-	for (enum walk how = WALK_SIZE; how <= WALK_POINTER && !err; how++) {
-		memset(c->state, UNSEEN, c->nr + 1);
-		for (u32 id = 1; id <= c->nr && !err; id++)
-			if (c->state[id] == UNSEEN)
-				err = walk(c, id, how, 1);
-	}
-	return err;
-}
-
 static int check_header(const u8 *data, u32 size, struct btf_header *hdr, struct ub_log *log)
 {
 	u32 end;
 
 	if (size < offsetof(struct btf_header, hdr_len) + sizeof(hdr->hdr_len))
-		return bad_header(log, -EINVAL, "hdr_len not found");
+		return ub_btf_bad(log, -EINVAL, "hdr_len not found");
 	memset(hdr, 0, sizeof(*hdr));
 	memcpy(hdr, data, size < sizeof(*hdr) ? size : sizeof(*hdr));
 	if (size < hdr->hdr_len)
-		return bad_header(log, -EINVAL, "btf_header not found");
+		return ub_btf_bad(log, -EINVAL, "btf_header not found");
 	for (u32 i = sizeof(*hdr); i < hdr->hdr_len; i++)
 		if (data[i])
-			return bad_header(log, -E2BIG, "Unsupported btf_header");
+			return ub_btf_bad(log, -E2BIG, "Unsupported btf_header");
 	if (hdr->hdr_len < sizeof(*hdr))
 		memset((u8 *)hdr + hdr->hdr_len, 0, sizeof(*hdr) - hdr->hdr_len);
 	if (hdr->magic != BTF_MAGIC)
-		return bad_header(log, -EINVAL, "Invalid magic");
+		return ub_btf_bad(log, -EINVAL, "Invalid magic");
 	if (hdr->version != BTF_VERSION)
-		return bad_header(log, -ENOTSUPP, "Unsupported version");
+		return ub_btf_bad(log, -ENOTSUPP, "Unsupported version");
 	if (hdr->flags)
-		return bad_header(log, -ENOTSUPP, "Unsupported flags");
+		return ub_btf_bad(log, -ENOTSUPP, "Unsupported flags");
 	if (size == hdr->hdr_len)
-		return bad_header(log, -EINVAL, "No data");
+		return ub_btf_bad(log, -EINVAL, "No data");
 	/* Types, then strings, without gap or overlap, up to the end. */
 	end = size - hdr->hdr_len;
 	if (hdr->type_off > end || hdr->type_len > end - hdr->type_off || hdr->str_off > end ||
 	    hdr->str_len > end - hdr->str_off)
-		return bad_header(log, -EINVAL, "Total section length too long");
+		return ub_btf_bad(log, -EINVAL, "Total section length too long");
 	if (hdr->type_off > hdr->str_off)
-		return bad_header(log, -EINVAL, "String section is not at the end");
+		return ub_btf_bad(log, -EINVAL, "String section is not at the end");
 	if (hdr->type_off)
-		return bad_header(log, -EINVAL,
+		return ub_btf_bad(log, -EINVAL,
 				  hdr->type_off % 4 ? "Unaligned type_off" : "Section gap found");
 	if (hdr->str_off != hdr->type_len)
-		return bad_header(log, -EINVAL,
+		return ub_btf_bad(log, -EINVAL,
 				  hdr->str_off < hdr->type_len ? "Section overlap found"
 							       : "Section gap found");
 	if (hdr->str_off + hdr->str_len != end)
-		return bad_header(log, -EINVAL, "Unsupported section found");
+		return ub_btf_bad(log, -EINVAL, "Unsupported section found");
 	return 0;
 }
 
 int ub_btf_check(const u8 *data, u32 size, struct ub_log *log)
 {
-	struct check c = { .log = log };
+	struct ub_btf_check c = { .log = log };
 	struct btf_header hdr;
 	int err;
 
@@ -632,18 +408,16 @@ int ub_btf_check(const u8 *data, u32 size, struct ub_log *log)
 	c.str_len = hdr.str_len;
 	if (!c.str_len || c.str_len - 1 > MAX_NAME_OFFSET || c.strings[c.str_len - 1] ||
 	    c.strings[0])
-		return bad_header(log, -EINVAL, "Invalid string section");
+		return ub_btf_bad(log, -EINVAL, "Invalid string section");
 	c.types = data + hdr.hdr_len;
 	c.type_len = hdr.type_len;
 	if (!c.type_len)
-		return bad_header(log, -EINVAL, "No type found");
+		return ub_btf_bad(log, -EINVAL, "No type found");
 	if (hdr.hdr_len % 4) /* libbpf reads types in place */
-		return bad_header(log, -EINVAL, "Unaligned type_off");
+		return ub_btf_bad(log, -EINVAL, "Unaligned type_off");
 	err = check_metas(&c);
 	if (!err)
-		err = check_references(&c);
-	if (!err)
-		err = check_type_tags(&c);
+		err = ub_btf_check_references(&c);
 	free(c.offsets);
 	free(c.state);
 	return err;

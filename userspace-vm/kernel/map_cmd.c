@@ -101,87 +101,96 @@ static int find_element(struct ub_kernel_map *map, struct ub_caller *c, void *ke
 	return ub_kmap_task_key(c, pidfd, key);
 }
 
-/* What the commands on an element begin with: the map that allows @mode, and the caller's key. */
-static int get_map_and_key(struct ub_kernel *k, struct ub_caller *c, const struct ub_attr *a,
-			   u32 mode, struct ub_kernel_map **map, void **key)
+/* What a command on an element works with. */
+struct element {
+	struct ub_kernel_map *map;
+	void *key;
+	void *value;
+	u32 size; /* of value */
+};
+
+static void element_deinit(struct element *e)
 {
-	int err = get_map(k, c, a->a.map_fd, mode, map);
+	free(e->key);
+	free(e->value);
+}
+
+#define _cleanup_element_ _cleanup_(element_deinit)
+
+/* The map that allows @mode, and the caller's key. */
+static int get_element(struct ub_kernel *k, struct ub_caller *c, const struct ub_attr *a, u32 mode,
+		       struct element *e)
+{
+	int err = get_map(k, c, a->a.map_fd, mode, &e->map);
 
 	if (err)
 		return err;
-	if (a->a.flags & BPF_F_LOCK && !(*map)->map.attr.lock)
+	if (a->a.flags & BPF_F_LOCK && !e->map->map.attr.lock)
 		return -EINVAL;
-	return copy_key(*map, c, a->a.key, key);
+	return copy_key(e->map, c, a->a.key, &e->key);
+}
+
+/* Zeroes in the place of its value. */
+static int make_value(struct element *e)
+{
+	e->size = ub_kmap_value_size(e->map);
+	e->value = calloc(1, e->size ? e->size : 1);
+	return e->value ? 0 : -ENOMEM;
 }
 
 s64 ub_cmd_map_lookup(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a)
 {
-	_cleanup_free_ void *key = NULL;
-	_cleanup_free_ void *value = NULL;
-	struct ub_kernel_map *map;
-	u32 size;
+	_cleanup_element_ struct element e = {};
 	int err;
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(flags)) || a->a.flags & ~(u64)BPF_F_LOCK)
 		return -EINVAL;
-	err = get_map_and_key(k, c, a, UB_FILE_READ, &map, &key);
+	err = get_element(k, c, a, UB_FILE_READ, &e);
+	if (!err)
+		err = make_value(&e);
 	if (err)
 		return err;
-	size = ub_kmap_value_size(map);
-	value = calloc(1, size ? size : 1);
-	if (!value)
-		return -ENOMEM;
-	if (map->map.attr.type == BPF_MAP_TYPE_BLOOM_FILTER) {
+	if (e.map->map.attr.type == BPF_MAP_TYPE_BLOOM_FILTER) {
 		/* The question is the value: is it in there? */
-		err = c->read(c, a->a.value, value, size);
+		err = c->read(c, a->a.value, e.value, e.size);
 		if (err)
 			return err;
-		return ub_map_sys_lookup(&map->map, NULL, value, 0);
+		return ub_map_sys_lookup(&e.map->map, NULL, e.value, 0);
 	}
-	err = find_element(map, c, key);
+	err = find_element(e.map, c, e.key);
 	if (!err)
-		err = ub_kmap_lookup(map, key, value, a->a.flags);
-	if (err)
-		return err;
-	return c->write(c, a->a.value, value, size);
+		err = ub_kmap_lookup(e.map, e.key, e.value, a->a.flags);
+	return err ? err : c->write(c, a->a.value, e.value, e.size);
 }
 
 s64 ub_cmd_map_update(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a)
 {
-	_cleanup_free_ void *key = NULL;
-	_cleanup_free_ void *value = NULL;
-	struct ub_kernel_map *map;
-	u32 size;
+	_cleanup_element_ struct element e = {};
 	int err;
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(flags)))
 		return -EINVAL;
-	err = get_map_and_key(k, c, a, UB_FILE_WRITE, &map, &key);
-	if (err)
-		return err;
-	size = ub_kmap_value_size(map);
-	value = malloc(size ? size : 1);
-	if (!value)
-		return -ENOMEM;
-	err = size ? c->read(c, a->a.value, value, size) : 0;
-	if (err)
-		return err;
-	err = find_element(map, c, key);
-	return err ? err : ub_kmap_update(map, c, key, value, a->a.flags);
+	err = get_element(k, c, a, UB_FILE_WRITE, &e);
+	if (!err)
+		err = make_value(&e);
+	if (!err && e.size)
+		err = c->read(c, a->a.value, e.value, e.size);
+	if (!err)
+		err = find_element(e.map, c, e.key);
+	return err ? err : ub_kmap_update(e.map, c, e.key, e.value, a->a.flags);
 }
 
 s64 ub_cmd_map_delete(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a)
 {
-	_cleanup_free_ void *key = NULL;
-	struct ub_kernel_map *map;
+	_cleanup_element_ struct element e = {};
 	int err;
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(key)))
 		return -EINVAL;
-	err = get_map_and_key(k, c, a, UB_FILE_WRITE, &map, &key);
+	err = get_element(k, c, a, UB_FILE_WRITE, &e);
 	if (!err)
-		err = find_element(map, c, key);
-	return err ? err : ub_kmap_delete(map, key);
+		err = find_element(e.map, c, e.key);
+	return err ? err : ub_kmap_delete(e.map, e.key);
 }
 
 s64 ub_cmd_map_next_key(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a)
@@ -230,27 +239,19 @@ static bool can_lookup_and_delete(u32 type)
 
 s64 ub_cmd_map_lookup_and_delete(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a)
 {
-	_cleanup_free_ void *key = NULL;
-	_cleanup_free_ void *value = NULL;
-	struct ub_kernel_map *map;
-	u32 size;
+	_cleanup_element_ struct element e = {};
 	int err;
 
 	if (!ub_attr_tail_zero(a, UB_ATTR_END(flags)) || a->a.flags & ~(u64)BPF_F_LOCK)
 		return -EINVAL;
-	err = get_map_and_key(k, c, a, UB_FILE_RDWR, &map, &key);
-	if (err)
-		return err;
-	if (!can_lookup_and_delete(map->map.attr.type))
-		return -ENOTSUPP;
-	size = ub_kmap_value_size(map);
-	value = calloc(1, size ? size : 1);
-	if (!value)
-		return -ENOMEM;
-	err = ub_map_sys_lookup_and_delete(&map->map, key, value, a->a.flags);
-	if (err)
-		return err;
-	return c->write(c, a->a.value, value, size);
+	err = get_element(k, c, a, UB_FILE_RDWR, &e);
+	if (!err && !can_lookup_and_delete(e.map->map.attr.type))
+		err = -ENOTSUPP;
+	if (!err)
+		err = make_value(&e);
+	if (!err)
+		err = ub_map_sys_lookup_and_delete(&e.map->map, e.key, e.value, a->a.flags);
+	return err ? err : c->write(c, a->a.value, e.value, e.size);
 }
 
 /* Whether the caller has a mapping of the map that it can write to. */
