@@ -19,6 +19,7 @@
 
 #include <agent/data.h>
 #include <agent/sigframe.h>
+#include <run/syscall.h>
 
 #define SIGNAL_SEGV   11
 #define SEGV_MAPERR   1
@@ -59,42 +60,35 @@ _Static_assert(sizeof(struct signal_info) == 128, "siginfo_t");
 
 void ub_agent_null_signal(struct ub_null_frame *f) __attribute__((visibility("hidden")));
 
-static long sys_call(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+/* In a forked child nobody knows what filters it puts itself under. */
+static bool may_ask_kernel(const struct ub_process *process)
 {
-	register u64 r10 __asm__("r10") = d;
-	register u64 r8 __asm__("r8") = e;
-	register u64 r9 __asm__("r9") = f;
-	long result;
-
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return result;
+	return !ub_syscalls_forbidden(process) && *(const volatile u64 *)process->fork_page == 1;
 }
 
-static bool is_readable(u64 address)
+static bool is_readable(const struct ub_process *process, u64 address)
 {
 	u8 byte;
 	struct {
 		u64 base;
 		u64 size;
 	} here = { (u64)&byte, 1 }, there = { address, 1 };
-	const u64 self = (u64)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	const u64 self = (u64)ub_syscall(process, SYS_getpid, 0, 0, 0, 0, 0, 0);
 
-	return sys_call(SYS_process_vm_readv, self, (u64)&here, 1, (u64)&there, 1, 0) == 1;
+	return ub_syscall(process, SYS_process_vm_readv, self, (u64)&here, 1, (u64)&there, 1, 0) ==
+	       1;
 }
 
 /* Whether the signal will end the process or be handled. The first process of a namespace ignores
  * what it sends itself, and would be back here for ever. */
-static bool will_be_taken(void)
+static bool will_be_taken(const struct ub_process *process)
 {
 	struct action action = {};
 
-	if (sys_call(SYS_rt_sigaction, SIGNAL_SEGV, 0, (u64)&action, 8, 0, 0))
+	if (ub_syscall(process, SYS_rt_sigaction, SIGNAL_SEGV, 0, (u64)&action, 8, 0, 0))
 		return false;
 	if (action.handler == HANDLER_DFL)
-		return sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0) != 1;
+		return ub_syscall(process, SYS_getpid, 0, 0, 0, 0, 0, 0) != 1;
 	return action.handler != HANDLER_IGN;
 }
 
@@ -208,6 +202,7 @@ go_back(const struct ub_null_frame *f, u64 mask, u64 xstate, u64 features)
 void __attribute__((section(".text.ub_agent_null_signal")))
 ub_agent_null_signal(struct ub_null_frame *f)
 {
+	const struct ub_process *process = f->process;
 	const u64 block = ~0ull;
 	u64 old = 0, features, self;
 	struct signal_info info = {
@@ -217,16 +212,18 @@ ub_agent_null_signal(struct ub_null_frame *f)
 	};
 	u32 size;
 
-	if (f->address >= UB_NULL_REACH || f->process->no_syscalls || !will_be_taken() ||
-	    is_readable(f->address))
+	if (f->address >= UB_NULL_REACH || !may_ask_kernel(process) || !will_be_taken(process) ||
+	    is_readable(process, f->address))
 		return;
 	size = xstate_size(&features);
-	if (!size || sys_call(SYS_rt_sigprocmask, SIG_SETMASK, (u64)&block, (u64)&old, 8, 0, 0))
+	if (!size ||
+	    ub_syscall(process, SYS_rt_sigprocmask, SIG_SETMASK, (u64)&block, (u64)&old, 8, 0, 0))
 		return;
-	self = (u64)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+	self = (u64)ub_syscall(process, SYS_getpid, 0, 0, 0, 0, 0, 0);
 	if (!(old & MASK_SEGV) &&
-	    !sys_call(SYS_rt_tgsigqueueinfo, self, (u64)sys_call(SYS_gettid, 0, 0, 0, 0, 0, 0),
-		      SIGNAL_SEGV, (u64)&info, 0, 0)) {
+	    !ub_syscall(process, SYS_rt_tgsigqueueinfo, self,
+			(u64)ub_syscall(process, SYS_gettid, 0, 0, 0, 0, 0, 0), SIGNAL_SEGV,
+			(u64)&info, 0, 0)) {
 		u8 *area = __builtin_alloca(size + 64);
 
 		area = (u8 *)(((u64)area + 63) & ~63ull);
@@ -236,5 +233,5 @@ ub_agent_null_signal(struct ub_null_frame *f)
 			*f->guard = 0;
 		go_back(f, old, (u64)area, features);
 	}
-	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, (u64)&old, 0, 8, 0, 0);
+	ub_syscall(process, SYS_rt_sigprocmask, SIG_SETMASK, (u64)&old, 0, 8, 0, 0);
 }

@@ -101,15 +101,6 @@ static bool may_be_put_back(const struct handover *h, const struct ub_divert *en
 	return false;
 }
 
-/* Whether a thread has just returned through the entry at @place: what stands there is below its stack. */
-static bool has_returned(const struct handover *h, u64 place)
-{
-	for (u32 i = 0; i < h->nr_inside; i++)
-		if (h->inside[i].sp == place + 8)
-			return true;
-	return false;
-}
-
 /*
  * Entry @i of OLD becomes one of NEW, as do those behind it that are left by the same return. What
  * the stack shall hold in its place.
@@ -163,7 +154,7 @@ static int hand_over_all(struct handover *h)
 		/* BUSY: its thread is about to see that the table is closed. */
 		if (!place || place & UB_DIVERT_BUSY ||
 		    ub_target_read(h->t, place, &value, sizeof(value)) ||
-		    value != h->from->code + (u64)i * UB_DIVERT_ENTRY || has_returned(h, place))
+		    value != h->from->code + (u64)i * UB_DIVERT_ENTRY)
 			continue;
 		err = hand_over(h, i, &value);
 		if (!err)

@@ -10,7 +10,9 @@
  * for the others: number back into rax, ip back onto the instruction. A timeout then starts anew.
  *
  * That is done as soon as a thread has stopped, and not when it is released, so that it also holds if we are
- * killed in between. What is left is the moment between its stop and our look at it.
+ * killed in between. What is left is the moment between the thread's waking and our look at it, in which nobody
+ * can change its registers: some 10 us. So threads that sleep in such a call are stopped one after another
+ * (seize.c), and a surgeon that is killed leaves EINTR to one thread at most.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,8 +30,7 @@
 #define ERESTARTNOHAND	      514
 #define ERESTART_RESTARTBLOCK 516
 
-/* -EINTR from these means that nothing has happened yet. Socket calls do so under SO_RCVTIMEO. */
-static bool restartable(long nr)
+bool ub_restart_is_needed(long nr)
 {
 	switch (nr) {
 	case SYS_epoll_wait:
@@ -105,7 +106,8 @@ static bool signal_taken(const struct ub_thread *thread)
 
 static bool was_interrupted(const struct user_regs_struct *regs)
 {
-	return (s64)regs->rax == -EINTR && (s64)regs->orig_rax >= 0 && restartable(regs->orig_rax);
+	return (s64)regs->rax == -EINTR && (s64)regs->orig_rax >= 0 &&
+	       ub_restart_is_needed(regs->orig_rax);
 }
 
 static void restart(struct user_regs_struct *regs)

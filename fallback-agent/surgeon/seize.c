@@ -32,6 +32,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -49,10 +50,12 @@
 #define PF_USER_WORKER 0x00004000
 #define PF_KTHREAD     0x00200000
 
-#define TICK_US	   2000
-#define REAP_TICKS 10
-#define MAX_TRACED 32768
-#define GIVE_UP_MS 20
+#define TICK_US	      2000
+#define REAP_TICKS    10
+#define MAX_TRACED    32768
+#define GIVE_UP_MS    20
+#define SPIN_US	      30
+#define ONE_BY_ONE_MS 500 /* in all, for sleepers that have to be stopped so */
 
 /* --- watchdog ------------------------------------------------------------------------------ */
 
@@ -444,14 +447,32 @@ static int look(struct ub_target *t, u32 i, bool block)
 	return info.si_pid ? settle(t, i, &info) : 0;
 }
 
+/* The system call that a thread sleeps in, -1 if it sleeps outside of any. -ENOENT: it runs. */
+static int sleeps_in(const struct ub_thread *thread, long *nr, u64 *sp, u64 *pc)
+{
+	_cleanup_close_ int fd = -1;
+	char path[96], line[256];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", thread->process, thread->tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+	if (n <= 0)
+		return -ESRCH;
+	line[n] = '\0';
+	/* "nr arg arg arg arg arg arg sp pc", or "-1 sp pc" outside a system call */
+	if (sscanf(line, "%ld", nr) != 1)
+		return -ENOENT;
+	n = *nr >= 0 ? sscanf(line, "%*d %*s %*s %*s %*s %*s %*s %lx %lx", sp, pc)
+		     : sscanf(line, "%*d %lx %lx", sp, pc);
+	return n == 2 ? 0 : -ENOENT;
+}
+
 /* A thread that won't stop: is it asleep where it can do no harm? */
 static void look_blocked(struct ub_thread *thread)
 {
-	char path[96], line[256];
-	unsigned long sp, pc;
-	u64 flags;
+	u64 flags, sp, pc;
 	char state;
-	FILE *file;
 	long nr;
 
 	if (thread_stat(thread, &state, &flags) || state == 'Z' || state == 'X') {
@@ -459,23 +480,11 @@ static void look_blocked(struct ub_thread *thread)
 		thread_is_gone(thread);
 		return;
 	}
-	if (state != 'D')
+	if (state != 'D' || sleeps_in(thread, &nr, &sp, &pc))
 		return;
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/syscall", thread->process, thread->tid);
-	file = fopen(path, "re");
-	if (!file)
-		return;
-	if (fgets(line, sizeof(line), file) && sscanf(line, "%ld", &nr) == 1) {
-		/* "nr arg arg arg arg arg arg sp pc", or "-1 sp pc" outside a system call */
-		if ((nr >= 0 &&
-		     sscanf(line, "%*d %*s %*s %*s %*s %*s %*s %lx %lx", &sp, &pc) == 2) ||
-		    (nr < 0 && sscanf(line, "%*d %lx %lx", &sp, &pc) == 2)) {
-			thread->state = UB_THREAD_BLOCKED;
-			thread->sp = sp;
-			thread->pc = pc;
-		}
-	}
-	fclose(file);
+	thread->state = UB_THREAD_BLOCKED;
+	thread->sp = sp;
+	thread->pc = pc;
 }
 
 int ub_deliver_signal(struct ub_target *t, struct ub_thread *thread)
@@ -606,6 +615,57 @@ static int give_up(struct ub_target *t, int err)
 	return err;
 }
 
+/* Whether to stop the thread leaves it with an EINTR, until we have looked at it. */
+static bool is_delicate(const struct ub_thread *thread)
+{
+	u64 sp, pc;
+	long nr;
+
+	return thread->state == UB_THREAD_SEIZED && !sleeps_in(thread, &nr, &sp, &pc) &&
+	       ub_restart_is_needed(nr);
+}
+
+/* Stops a thread that sleeps. It does so as soon as it gets a CPU; after @end it is waited for with the others. */
+static int interrupt_sleeper(struct ub_target *t, u32 i, u64 end)
+{
+	const u64 start = ub_now_ns();
+	u64 now = start;
+	int err;
+
+	ptrace(PTRACE_INTERRUPT, t->threads[i].tid, 0, 0);
+	err = ub_fault(t, UB_FAULT_interrupted);
+	/* On another CPU it stops sooner than we could fall asleep. */
+	do {
+		if (!err)
+			err = look(t, i, now - start > SPIN_US * 1000ull);
+		now = ub_now_ns();
+	} while (!err && t->threads[i].state == UB_THREAD_SEIZED && now < end);
+	return err;
+}
+
+/* Stops those who would be left with an EINTR, one after another, the others all together. */
+static int interrupt_all(struct ub_target *t)
+{
+	const u32 nr = t->nr_threads;
+	_cleanup_free_ bool *delicate = calloc(nr + 1, sizeof(*delicate));
+	int err = delicate ? 0 : -ENOMEM;
+	u64 end;
+
+	for (u32 i = 0; i < nr && !err; i++)
+		delicate[i] = is_delicate(&t->threads[i]);
+	t->interrupted_ns = ub_now_ns();
+	end = t->interrupted_ns + ONE_BY_ONE_MS * 1000000ull;
+	for (u32 i = 0; i < nr && !err; i++) {
+		if (delicate[i])
+			err = interrupt_sleeper(t, i, end);
+	}
+	for (u32 i = 0; i < nr && !err; i++) {
+		if (t->threads[i].state == UB_THREAD_SEIZED && !delicate[i])
+			ptrace(PTRACE_INTERRUPT, t->threads[i].tid, 0, 0);
+	}
+	return err;
+}
+
 int ub_seize_main(struct ub_target *t, struct ub_reason *why)
 {
 	int err;
@@ -615,8 +675,9 @@ int ub_seize_main(struct ub_target *t, struct ub_reason *why)
 	if (err || !t->nr_threads || t->threads[0].state != UB_THREAD_SEIZED)
 		return err;
 	t->interrupted_ns = ub_now_ns();
-	ptrace(PTRACE_INTERRUPT, t->pid, 0, 0);
-	err = wait_all(t, why);
+	err = interrupt_sleeper(t, 0, t->interrupted_ns + TICK_US * 1000ull);
+	if (!err)
+		err = wait_all(t, why);
 	if (!err && t->execed)
 		err = ub_reason_set(why, -ESRCH, "process %d has executed another program", t->pid);
 	return err ? give_up(t, err) : 0;
@@ -640,11 +701,9 @@ static int stop_all(struct ub_target *t, struct ub_reason *why)
 	if (err)
 		return err;
 
-	t->interrupted_ns = ub_now_ns();
-	for (u32 i = 0; i < t->nr_threads; i++) {
-		if (t->threads[i].state == UB_THREAD_SEIZED)
-			ptrace(PTRACE_INTERRUPT, t->threads[i].tid, 0, 0);
-	}
+	err = interrupt_all(t);
+	if (err)
+		return err;
 	do {
 		err = wait_all(t, why);
 		if (err)

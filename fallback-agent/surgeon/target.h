@@ -197,6 +197,9 @@ int __must_check ub_same_memory(pid_t a, pid_t b);
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 
+/* Whether system call @nr returns EINTR when it is interrupted before anything has happened, so that it must be
+ * made again by hand. Socket calls do so under SO_RCVTIMEO. */
+bool ub_restart_is_needed(long nr);
 /* Has the system call restarted that our stop of @thread made return EINTR. */
 void ub_restart_interrupted(struct ub_thread *thread);
 /* At its release: not if a signal has come meanwhile. */
@@ -336,7 +339,7 @@ void ub_drop_copies(struct ub_target *t, const struct ub_image *image);
 
 /* clang-format off */
 #define UB_FAULT_POINTS                                                                            \
-	X(seize) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
+	X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
 	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(alone) X(checked) X(moved) X(writing)    \
 	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
 	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)

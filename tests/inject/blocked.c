@@ -3,6 +3,9 @@
  * System calls in progress notice nothing of attach and detach: each returns what it would have
  * returned, none returns EINTR, none returns before its time. One thread in each, many
  * attach/detach cycles on top of them; also if the surgeon fails or is killed while they are stopped.
+ * Killed between a thread's waking and its first look at it, it leaves EINTR to that thread alone.
+ *
+ *   test_inject_blocked [random ROUNDS]	kills at any instant, and tells how many calls noticed
  */
 #include <errno.h>
 #include <string.h>
@@ -88,12 +91,124 @@ static void cycle(long only, bool with_faults)
 	victim_reap(&v);
 }
 
-int main(void)
+static void start_counting(struct victim *v)
+{
+	const char *argv[] = { victim_path("ubpf-sleepers"), "count", NULL };
+	const char *line;
+
+	victim_exec(v, argv);
+	line = victim_line(v);
+	check(!strcmp(line, "ready"), "%s", line);
+	usleep(20000);
+}
+
+static u32 nr_interrupted(struct victim *v)
+{
+	const char *line = victim_line(v);
+	u32 nr = 0;
+
+	check(sscanf(line, "done, %u interrupted", &nr) == 1, "%s", line);
+	victim_reap(v);
+	return nr;
+}
+
+/* The surgeon dies of its @nth look at a sleeper: it has woken that one. */
+static void killed_at_a_sleeper(u32 nth)
+{
+	struct ub_surgery result = { 0 };
+	struct ub_reason why = { "" };
+	struct ub_image *image;
+	struct victim v;
+	u32 nr;
+	int err;
+
+	snprintf(test_case, sizeof(test_case), "killed at sleeper %u", nth);
+	start_counting(&v);
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	if (image) {
+		ub_fault_set(UB_FAULT_KILL_SURGEON, "interrupted", nth);
+		err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+		ub_fault_set(UB_FAULT_NONE, "", 0);
+		if (!err)
+			err = ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result, &why);
+		check(!err || err == -EINTR || err == -EBUSY || err == -EAGAIN || err == -ESRCH,
+		      "%s (%d)", why.text, err);
+		ub_image_free(image);
+	}
+	nr = nr_interrupted(&v);
+	check(nr <= 1, "%u calls returned EINTR", nr);
+}
+
+static void __attribute__((noreturn)) cycles_for_ever(struct victim *v)
+{
+	for (;;) {
+		struct ub_surgery result;
+		struct ub_image *image = image_of(v->pid, NULL, NULL, "malloc", NULL);
+
+		if (!image || ub_surgeon_replace(v->pid, v->pidfd, NULL, image, &result, NULL) ||
+		    ub_surgeon_replace(v->pid, v->pidfd, image, NULL, &result, NULL))
+			_exit(1);
+		ub_image_free(image);
+	}
+}
+
+/* The process that attaches and detaches is killed with its surgeon. */
+static void killed_at_random(u32 rounds)
+{
+	enum { KILLS = 40 };
+	u32 total = 0, most = 0, noticed = 0;
+
+	for (u32 i = 0; i < rounds; i++) {
+		struct victim v;
+		u32 nr;
+
+		snprintf(test_case, sizeof(test_case), "killed at random, round %u", i);
+		start_counting(&v);
+		for (u32 k = 0; k < KILLS; k++) {
+			pid_t caller = fork();
+
+			if (!caller) {
+				setpgid(0, 0);
+				cycles_for_ever(&v);
+			}
+			setpgid(caller, caller);
+			usleep(2000 + (i * 7919 + k * 104729) % 12000);
+			kill(-caller, SIGKILL);
+			waitpid(caller, NULL, 0);
+		}
+		nr = nr_interrupted(&v);
+		total += nr;
+		noticed += nr > 0;
+		most = nr > most ? nr : most;
+	}
+	printf("%u kills: %u calls returned EINTR, in %u of %u processes, %u at most\n",
+	       rounds * KILLS, total, noticed, rounds, most);
+}
+
+int main(int argc, char **argv)
 {
 	pid_t children[NR_CALLS];
 
+	if (argc == 3 && !strcmp(argv[1], "random")) {
+		killed_at_random(strtoul(argv[2], NULL, 10));
+		return 0;
+	}
+
 	cycle(-1, false);
 	cycle(-1, true);
+	for (u32 i = 0; i < NR_CALLS; i++) {
+		children[i] = fork();
+		if (!children[i]) {
+			killed_at_a_sleeper(i + 1);
+			_exit(0);
+		}
+	}
+	for (u32 i = 0; i < NR_CALLS; i++) {
+		int status = 1;
+
+		waitpid(children[i], &status, 0);
+		check(!status, "killed at sleeper %u", i + 1);
+	}
 	/* Each alone, all at the same time. */
 	for (long i = 0; i < (long)NR_CALLS; i++) {
 		children[i] = fork();

@@ -2,7 +2,8 @@
 /*
  * Threads that are blocked in system calls, one in each, or (ubpf-sleepers N) one thread in the
  * Nth. Says "ready", and "done" when each call has returned what it should have, not before its
- * time; else what was wrong. With "ubpf-sleepers names" lists them.
+ * time; else what was wrong. With "ubpf-sleepers names" lists them. "ubpf-sleepers count" says "done, N
+ * interrupted" at the end: how many returned EINTR.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,7 +247,8 @@ static const struct {
 
 #define NR_CALLS (sizeof(calls) / sizeof(calls[0]))
 
-static _Atomic int nr_ready;
+static _Atomic int nr_ready, nr_interrupted;
+static bool count;
 
 static void *thread(void *opaque)
 {
@@ -256,6 +259,10 @@ static void *thread(void *opaque)
 	nr_ready++;
 	r = calls[i].call();
 	took = (monotonic_ns() - start) / 1000000;
+	if (count && r < 0 && errno == EINTR) {
+		nr_interrupted++;
+		return NULL;
+	}
 	if (r || took < FOR_MS - 5) {
 		dprintf(STDOUT_FILENO, "%s returned %ld (%s) after %lu ms\n", calls[i].name, r,
 			strerror(errno), took);
@@ -290,7 +297,10 @@ static void sleepers(long only)
 	dprintf(STDOUT_FILENO, "ready\n");
 	for (size_t i = 0; i < NR_CALLS; i++)
 		pthread_join(threads[i], NULL);
-	dprintf(STDOUT_FILENO, "done\n");
+	if (count)
+		dprintf(STDOUT_FILENO, "done, %d interrupted\n", nr_interrupted);
+	else
+		dprintf(STDOUT_FILENO, "done\n");
 }
 
 int main(int argc, char **argv)
@@ -300,6 +310,7 @@ int main(int argc, char **argv)
 			printf("%s\n", calls[i].name);
 		return 0;
 	}
-	sleepers(argc > 1 ? atol(argv[1]) : -1);
+	count = argc == 2 && !strcmp(argv[1], "count");
+	sleepers(argc > 1 && !count ? atol(argv[1]) : -1);
 	return 0;
 }

@@ -74,7 +74,9 @@ static void find_functions(const struct ub_program *empty, const struct ub_code 
 			const char *name = elf_strptr(handle, header.sh_link, symbol.st_name);
 			const struct ub_elf_segment *segment;
 
-			/* Parts that the compiler moved away are no functions. */
+			/* Parts that the compiler moved away are no functions; nor are Go's
+			 * functions within functions to be probed. */
+			name += strncmp(name, "main.", 5) ? 0 : 5;
 			if (GELF_ST_TYPE(symbol.st_info) != STT_FUNC ||
 			    strncmp(name, "probed_", 7) || strchr(name, '.'))
 				continue;
@@ -90,12 +92,15 @@ static void find_functions(const struct ub_program *empty, const struct ub_code 
 		fail("%s has no functions to probe", program);
 }
 
-static void read_counts(long counts[2])
+/* Of @counts the third says how often functions may have been entered again: Go does so when it has made the stack
+ * larger. */
+static void read_counts(long counts[3])
 {
-	char line[64];
+	char line[96];
 
+	counts[2] = 0;
 	if (!fgets(line, sizeof(line), from) ||
-	    sscanf(line, "%ld %ld", &counts[0], &counts[1]) != 2) {
+	    sscanf(line, "%ld %ld %ld", &counts[0], &counts[1], &counts[2]) < 2) {
 		int status = 0;
 
 		waitpid(pid, &status, 0);
@@ -121,7 +126,7 @@ static void compare_counts(long rounds)
 {
 	struct ub_image *image = attach(links, nr_links);
 	u64 hits[2], misses;
-	long counts[2];
+	long counts[3];
 
 	fprintf(to, "%ld\n", rounds);
 	read_counts(counts);
@@ -130,8 +135,8 @@ static void compare_counts(long rounds)
 	       counts[1], (unsigned long long)hits[0], (unsigned long long)hits[1],
 	       (unsigned long long)misses);
 	/* A return that an exception took away can't be told from one that was hidden. */
-	if (hits[0] != (u64)counts[0] || hits[1] != (u64)counts[1] ||
-	    misses > (u64)(counts[0] - counts[1]))
+	if (hits[0] < (u64)counts[0] || hits[0] > (u64)(counts[0] + counts[2]) ||
+	    hits[1] != (u64)counts[1] || misses > (u64)(counts[0] - counts[1]))
 		fail("not the same");
 	detach(image);
 	ub_image_free(image);
@@ -157,7 +162,7 @@ static void cycle(double seconds)
 	const double until = now() + seconds;
 	u64 entered = 0, returned = 0, cycles = 0;
 	struct ub_residue *before = NULL;
-	long counts[2];
+	long counts[3];
 
 	/* Somebody else may be at work on all processes for a while. */
 	for (u32 i = 0; i < 3000; i++) {
@@ -202,7 +207,8 @@ static void cycle(double seconds)
 	printf("%llu cycles, %llu of %ld entries and %llu of %ld returns counted\n",
 	       (unsigned long long)cycles, (unsigned long long)entered, counts[0],
 	       (unsigned long long)returned, counts[1]);
-	if (!entered || !returned || entered > (u64)counts[0] || returned > (u64)counts[1])
+	if (!entered || !returned || entered > (u64)(counts[0] + counts[2]) ||
+	    returned > (u64)counts[1])
 		fail("impossible counts");
 	/* All of ours was taken out, as far as the surgeon knows: what bears our name by now is
 	 * another's. */

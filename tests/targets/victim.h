@@ -4,6 +4,7 @@
  * how often their probed functions are entered and return. They abort when a result is wrong.
  *
  *   N\n   does N rounds; answers "entered returned\n" for these
+ *	   (and a third number: so many of them may be entered again)
  *   0\n   works until the next line comes; answers likewise
  */
 #ifndef UB_TESTS_TARGETS_VICTIM_H

@@ -19,7 +19,7 @@
 #include "assembler.h"
 
 #define NR_CPUS	  4
-#define MAX_MAPS  4
+#define MAX_MAPS  10
 #define MAX_INSNS 256
 
 /* A program, its maps and one process's view of them. */
@@ -187,6 +187,44 @@ static void lookup_in_array(void **state)
 		assert_int_equal(jit(&miss, 0), -1);
 		end(&miss);
 	}
+}
+
+/* Again and again, in more maps than the frame keeps the addresses of, the CPU being known or not at first. */
+static void lookup_in_many_percpu_arrays(void **state)
+{
+	static const u32 cpus[] = { 0, 1, NR_CPUS - 1, UB_CPU_UNKNOWN };
+	struct world w = { 0 };
+	char text[4096] = "mov %r6, 0\nmov %r7, 0\nloop:\n";
+
+	fill_helpers();
+	for (u32 map = 0; map < MAX_MAPS; map++) {
+		add_map(&w, BPF_MAP_TYPE_PERCPU_ARRAY, 8 + 8 * (map % 3), 3 + map);
+		snprintf(text + strlen(text), sizeof(text) - strlen(text),
+			 "stxw [%%r10-4], %%r7\n"
+			 "lddw %%r1, map %u\n"
+			 "mov %%r2, %%r10\n"
+			 "add %%r2, -4\n"
+			 "call 1\n"
+			 "jeq %%r0, 0, miss%u\n"
+			 "ldxdw %%r1, [%%r0]\n"
+			 "add %%r6, %%r1\n"
+			 "miss%u:\n",
+			 map, map, map);
+	}
+	snprintf(text + strlen(text), sizeof(text) - strlen(text),
+		 "add %%r7, 1\njlt %%r7, 6, loop\nmov %%r0, %%r6\nexit\n");
+	add_program(&w, text);
+	for (u32 map = 0; map < MAX_MAPS; map++)
+		for (u32 index = 0; index < 3 + map; index++)
+			for (u32 cpu = 0; cpu < NR_CPUS; cpu++)
+				*value(&w, map, index, cpu) = 1ull << (4 * map + cpu) | index;
+	for (u32 i = 0; i < ub_array_size(cpus); i++) {
+		u64 result = jit(&w, cpus[i]);
+
+		assert_int_equal(result, interpret(&w, w.run.cpu));
+		assert_int_not_equal(result, 0);
+	}
+	end(&w);
 }
 
 static void lookup_in_percpu_array(void **state)
@@ -575,6 +613,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lookup_in_array),
 		cmocka_unit_test(lookup_in_percpu_array),
+		cmocka_unit_test(lookup_in_many_percpu_arrays),
 		cmocka_unit_test(lookup_in_hash),
 		cmocka_unit_test(lookup_across_branches),
 		cmocka_unit_test(map_values),

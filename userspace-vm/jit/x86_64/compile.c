@@ -98,7 +98,24 @@ struct needs {
 	bool fp, calls, run, loops;
 };
 
-static void find_needs(const struct compiler *c, struct needs *needs)
+static void add_base(struct frame_shape *frame, u32 map)
+{
+	for (u32 i = 0; i < frame->nr_bases; i++)
+		if (frame->bases[i] == map)
+			return;
+	if (frame->nr_bases < ub_array_size(frame->bases))
+		frame->bases[frame->nr_bases++] = (u8)map;
+}
+
+s32 frame_base_of(const struct frame_shape *frame, u32 map)
+{
+	for (u32 i = 0; i < frame->nr_bases; i++)
+		if (frame->bases[i] == map)
+			return -(s32)(frame->depth + (frame->loops ? 8 : 0) + 8 * (i + 1));
+	return 0;
+}
+
+static void find_needs(struct compiler *c, struct needs *needs)
 {
 	for (u32 pc = 0; pc < c->program->nr_insns; pc++) {
 		const struct facts *fact = &c->facts[pc];
@@ -124,6 +141,8 @@ static void find_needs(const struct compiler *c, struct needs *needs)
 			    c->program->maps[fact->const_map - 1].type == BPF_MAP_TYPE_ARRAY)
 				break;
 			n->calls = n->run = true;
+			if (jit_inlines_lookup(insn, fact, c->program))
+				add_base(&c->frames[fact->subprog], fact->const_map - 1);
 			break;
 		default:
 			break;
@@ -152,7 +171,7 @@ static int plan_frame(struct compiler *c, u32 index, const struct needs *needs)
 		if (needs->written & REG_BIT(callee_saved[i]))
 			frame->saved[frame->nr_saved++] = hw_reg(callee_saved[i]);
 	}
-	below = frame->depth + (frame->loops ? 8 : 0);
+	below = frame->depth + (frame->loops ? 8 : 0) + 8 * frame->nr_bases;
 	pushed = 8 * frame->nr_saved;
 	if (!needs->calls && !pushed && below <= RED_ZONE)
 		frame->stack = 0;
@@ -200,6 +219,15 @@ void emit_prologue(struct compiler *c, u32 subprog)
 		x_rm(b, true, 0xc7, 0, RBP, -(s32)frame->depth - 8);
 		put32(b, MAX_LOOPS);
 	}
+	for (u32 i = 0; i < frame->nr_bases; i++) {
+		x_rm(b, true, 0xc7, 0, RBP, frame_base_of(frame, frame->bases[i]));
+		put32(b, 0);
+	}
+}
+
+struct place *detour_place(const struct compiler *c, u32 detour, enum detour_place which)
+{
+	return &c->places[c->program->nr_insns + 1 + DETOUR_PLACES * detour + which];
 }
 
 void emit_unwind(struct compiler *c, const struct frame_shape *frame)
@@ -214,7 +242,7 @@ void emit_unwind(struct compiler *c, const struct frame_shape *frame)
 		x_pop(b, RBP);
 }
 
-static int reserve(struct compiler *c, u32 more)
+int reserve(struct compiler *c, u32 more)
 {
 	u32 used = code_len(c), capacity;
 	u8 *grown;
@@ -254,7 +282,7 @@ static int emit_insn(struct compiler *c, u32 pc)
 	}
 }
 
-static struct place here(const struct compiler *c)
+struct place here(const struct compiler *c)
 {
 	return (struct place) { .at = code_len(c), .pieces = c->nr_pieces };
 }
@@ -289,7 +317,23 @@ static int emit_program(struct compiler *c)
 		pc += covered;
 	}
 	c->places[pc] = here(c);
-	return 0;
+	return emit_detours(c);
+}
+
+/* Room for what lookups need, of which there are at most as many as calls. */
+static int alloc_detours(struct compiler *c)
+{
+	u32 nr = c->program->nr_insns, calls = 0;
+	struct place *grown;
+
+	for (u32 pc = 0; pc < nr; pc++)
+		calls += c->facts[pc].op == UB_OP_CALL;
+	grown = realloc(c->places, (nr + 1ul + DETOUR_PLACES * calls) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	c->places = grown;
+	c->detours = calloc(calls + 1, sizeof(*c->detours));
+	return c->detours ? 0 : -ENOMEM;
 }
 
 static bool cpu_has_bmi2(void)
@@ -339,6 +383,7 @@ static void free_compiler(struct compiler *c)
 	free(c->facts);
 	free(c->buf);
 	free(c->places);
+	free(c->detours);
 	free(c->entries);
 	free(c->pieces);
 	free(c->relocs);
@@ -367,7 +412,9 @@ int jit_compile_x86_64(const struct ub_program *program, bool bmi2, struct ub_co
 	err = jit_analyse(program, c.facts, why);
 	if (err)
 		return err;
-	err = plan_frames(&c);
+	err = alloc_detours(&c);
+	if (!err)
+		err = plan_frames(&c);
 	if (err)
 		return err;
 	err = emit_program(&c);

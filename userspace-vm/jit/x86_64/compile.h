@@ -22,7 +22,7 @@
  * before a loop. */
 struct piece {
 	u32 at;	    /* of its first byte, laid out with all branches long and without padding */
-	u32 target; /* BPF instruction; of a padding: the one behind it */
+	u32 target; /* BPF instruction, or place behind all of them; of a padding: the one behind it */
 	u8 kind;    /* PIECE_JCC | condition, or one of the others */
 	bool is_short;
 	u8 padding; /* bytes */
@@ -44,10 +44,26 @@ struct frame_shape {
 	bool has_rbp;	/* push %rbp; mov %rsp, %rbp */
 	bool saves_run; /* r12 comes from our caller: main program and callbacks */
 	bool loops;	/* has a may_goto: 8 bytes below the BPF stack count */
+	u8 nr_bases; /* and below that, for each of these per-CPU arrays 8 bytes: where this CPU's */
+	u8 bases[8]; /* values are, or 0: not asked yet */
 	u8 nr_saved;
 	u8 saved[5];
 	u32 stack; /* bytes of sub $N, %rsp */
 	u32 depth; /* of the BPF stack, rounded */
+};
+
+/* What a per-CPU lookup does the first time lies behind the program. Its places follow the instructions'. */
+struct detour {
+	u32 map;
+	u32 subprog;
+};
+
+enum detour_place {
+	DETOUR_START, /* of the detour */
+	DETOUR_KNOWN, /* in it: the CPU is known */
+	DETOUR_BACK,  /* where it joins the lookup again, the address of the values being known */
+	DETOUR_END,   /* behind the lookup, its result being known */
+	DETOUR_PLACES
 };
 
 struct compiler {
@@ -57,7 +73,10 @@ struct compiler {
 	struct bytes out;
 	u8 *buf;
 	u32 capacity;
-	struct place *places;  /* of each instruction: where jumps to it go */
+	struct place
+		*places; /* of each instruction: where jumps to it go; and of detours, behind */
+	struct detour *detours;
+	u32 nr_detours;
 	struct place *entries; /* of each subprogram: its prologue, where calls go */
 	struct piece *pieces;  /* in the order of their places */
 	u32 nr_pieces, max_pieces;
@@ -111,6 +130,14 @@ int emit_control(struct compiler *c, u32 pc);
 void emit_prologue(struct compiler *c, u32 subprog);
 /* Undoes the prologue, up to but without the ret. */
 void emit_unwind(struct compiler *c, const struct frame_shape *frame);
+struct place here(const struct compiler *c);
+/* Room for @more bytes of code. */
+int __must_check reserve(struct compiler *c, u32 more);
+/* From the frame pointer to the base of per-CPU array @map, or 0: the frame has none. */
+s32 frame_base_of(const struct frame_shape *frame, u32 map);
+struct place *detour_place(const struct compiler *c, u32 detour, enum detour_place which);
+/* The detours of all lookups, behind the program. */
+int __must_check emit_detours(struct compiler *c);
 
 /* Chooses the length of every piece and moves the code together: *out gets the final bytes,
  * relocations and offsets. */

@@ -119,6 +119,17 @@ static void emit_scale(struct bytes *b, u8 dst, u64 stride)
 	}
 }
 
+/* rax += SCRATCH * @stride */
+static void emit_element(struct bytes *b, u64 stride)
+{
+	if (stride == 8) {
+		x_rmx(b, true, 0x8d, RAX, RAX, SCRATCH, 3);
+		return;
+	}
+	emit_scale(b, SCRATCH, stride);
+	x_alu_rr(b, true, X_ADD, RAX, SCRATCH);
+}
+
 /*
  * bpf_map_lookup_elem() of an array: r0 = index < max_entries ? values + index * stride : NULL.
  * The values' address is a constant of the process; how far apart they are is one of the map's
@@ -144,12 +155,7 @@ static int emit_array_lookup(struct compiler *c, u32 index)
 	err = add_reloc(c, UB_RELOC_MAP_VALUE, index, 0, code_len(c) - 8);
 	if (err)
 		return err;
-	if (shape.elem_stride == 8) {
-		x_rmx(b, true, 0x8d, RAX, RAX, SCRATCH, 3);
-	} else {
-		emit_scale(b, SCRATCH, shape.elem_stride);
-		x_alu_rr(b, true, X_ADD, RAX, SCRATCH);
-	}
+	emit_element(b, shape.elem_stride);
 	x_land(b, miss);
 	return 1;
 }
@@ -175,57 +181,95 @@ static int emit_cpu(struct compiler *c)
 
 /*
  * The same for a per-CPU array: the values of one CPU are an array, and how far those of two CPUs
- * are apart is one of the map's shape too, however many CPUs there are. A CPU that the run does not
- * know yet takes the helper's way.
+ * are apart is one of the map's shape too, however many CPUs there are. Where this CPU's begin stands in the
+ * frame once it was asked for; a detour does that.
  */
-static int emit_percpu_lookup(struct compiler *c, u32 index)
+static int emit_percpu_lookup(struct compiler *c, u32 index, u32 subprog)
 {
 	const struct ub_map_attr *attr = &c->program->maps[index];
-	struct bytes *b = &c->out;
+	s32 base = frame_base_of(&c->frames[subprog], index);
 	struct ub_map one = { 0 }, many = { 0 };
-	u8 *unknown, *miss, *end;
+	struct bytes *b = &c->out;
+	u32 first = c->program->nr_insns + 1 + DETOUR_PLACES * c->nr_detours;
 	int err;
 
 	c->clobbers |= CALLER_SAVED;
 	c->calls_helpers = true;
-	x_mov_ri64(b, RDI, 0);
-	err = add_reloc(c, UB_RELOC_MAP, index, 0, code_len(c) - 8);
-	if (err)
-		return err;
 	ub_map_bind(&one, attr, 1, NULL);
 	ub_map_bind(&many, attr, 64, NULL);
-	if (one.elem_stride != many.elem_stride || one.value_stride != many.value_stride ||
+	if (!base || one.elem_stride != many.elem_stride || one.value_stride != many.value_stride ||
 	    one.elem_stride > INT32_MAX || one.value_stride > INT32_MAX) {
-		err = emit_helper_call(c, BPF_FUNC_map_lookup_elem);
+		x_mov_ri64(b, RDI, 0);
+		err = add_reloc(c, UB_RELOC_MAP, index, 0, code_len(c) - 8);
+		if (!err)
+			err = emit_helper_call(c, BPF_FUNC_map_lookup_elem);
 		return err ? err : 1;
 	}
-	x_rm(b, false, 0x8b, RDX, RUN_REG, RUN_OFFSET(cpu));
-	x_rm(b, false, 0x3b, RDX, RDI, MAP_OFFSET(nr_cpus));
-	unknown = x_jcc_short(b, CC_AE);
+	c->detours[c->nr_detours] = (struct detour) { index, subprog };
 	x_rm(b, false, 0x8b, SCRATCH, RSI, 0);
 	x_alu_rr(b, false, X_XOR, RAX, RAX);
 	x_alu_ri(b, false, X_CMP, SCRATCH, attr->max_entries);
-	miss = x_jcc_short(b, CC_AE);
-	x_mov_ri64(b, RAX, 0);
-	err = add_reloc(c, UB_RELOC_MAP_VALUE, index, 0, code_len(c) - 8);
+	err = add_piece(c, PIECE_JCC | CC_AE, first + DETOUR_END);
 	if (err)
 		return err;
-	emit_scale(b, RDX, one.value_stride);
-	x_alu_rr(b, true, X_ADD, RAX, RDX);
-	if (one.elem_stride == 8) {
-		x_rmx(b, true, 0x8d, RAX, RAX, SCRATCH, 3);
-	} else {
-		emit_scale(b, SCRATCH, one.elem_stride);
-		x_alu_rr(b, true, X_ADD, RAX, SCRATCH);
-	}
-	end = x_jmp_short(b);
-	x_land(b, unknown);
-	err = emit_helper_call(c, BPF_FUNC_map_lookup_elem);
+	x_rm(b, true, 0x8b, RAX, RBP, base);
+	x_rr(b, true, 0x85, RAX, RAX);
+	err = add_piece(c, PIECE_JCC | CC_E, first + DETOUR_START);
 	if (err)
 		return err;
-	x_land(b, miss);
-	x_land(b, end);
+	*detour_place(c, c->nr_detours, DETOUR_BACK) = here(c);
+	emit_element(b, one.elem_stride);
+	*detour_place(c, c->nr_detours, DETOUR_END) = here(c);
+	c->nr_detours++;
 	return 1;
+}
+
+/* A CPU that the run does not know yet, or that the map has no values for, is the helper's to see to. */
+static int emit_detour(struct compiler *c, u32 i)
+{
+	const struct detour *detour = &c->detours[i];
+	u32 first = c->program->nr_insns + 1 + DETOUR_PLACES * i;
+	struct bytes *b = &c->out;
+	struct ub_map shape = { 0 };
+	int err;
+
+	*detour_place(c, i, DETOUR_START) = here(c);
+	ub_map_bind(&shape, &c->program->maps[detour->map], 1, NULL);
+	x_mov_ri64(b, RDI, 0);
+	err = add_reloc(c, UB_RELOC_MAP, detour->map, 0, code_len(c) - 8);
+	if (err)
+		return err;
+	x_rm(b, false, 0x8b, RDX, RUN_REG, RUN_OFFSET(cpu));
+	x_rm(b, false, 0x3b, RDX, RDI, MAP_OFFSET(nr_cpus));
+	err = add_piece(c, PIECE_JCC | CC_B, first + DETOUR_KNOWN);
+	if (!err)
+		err = emit_helper_call(c, BPF_FUNC_map_lookup_elem);
+	if (!err)
+		err = add_piece(c, PIECE_JMP, first + DETOUR_END);
+	if (err)
+		return err;
+	*detour_place(c, i, DETOUR_KNOWN) = here(c);
+	x_mov_ri64(b, RAX, 0);
+	err = add_reloc(c, UB_RELOC_MAP_VALUE, detour->map, 0, code_len(c) - 8);
+	if (err)
+		return err;
+	emit_scale(b, RDX, shape.value_stride);
+	x_alu_rr(b, true, X_ADD, RAX, RDX);
+	x_rm(b, true, 0x89, RAX, RBP, frame_base_of(&c->frames[detour->subprog], detour->map));
+	return add_piece(c, PIECE_JMP, first + DETOUR_BACK);
+}
+
+int emit_detours(struct compiler *c)
+{
+	for (u32 i = 0; i < c->nr_detours; i++) {
+		int err = reserve(c, MAX_INSN_BYTES);
+
+		if (!err)
+			err = emit_detour(c, i);
+		if (err)
+			return err;
+	}
+	return 0;
 }
 
 /*
@@ -283,7 +327,7 @@ static int emit_call(struct compiler *c, u32 pc, const struct bpf_insn *insn)
 
 		if (c->program->maps[map].type == BPF_MAP_TYPE_ARRAY)
 			return emit_array_lookup(c, map);
-		return emit_percpu_lookup(c, map);
+		return emit_percpu_lookup(c, map, fact->subprog);
 	}
 	c->clobbers |= CALLER_SAVED;
 	c->calls_helpers = true;
