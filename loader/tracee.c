@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include <common/cleanup.h>
 #include <common/foreign.h>
@@ -16,7 +17,9 @@
 #include "output.h"
 #include "symbol.h"
 
-#define PF_KTHREAD 0x00200000ul /* include/linux/sched.h */
+#define PF_KTHREAD    0x00200000ul /* include/linux/sched.h */
+#define LOADING_TRIES 10
+#define LOADING_MS    3
 
 static int pidfd_open(pid_t pid)
 {
@@ -392,8 +395,8 @@ static int mapped_library(const struct ub_tracee *target, const char *name, char
 	return 0;
 }
 
-int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const char *symbol,
-			struct ub_tracee_file *file, struct ub_reason *why)
+static int find_file(const struct ub_tracee *target, const char *name, const char *symbol,
+		     struct ub_tracee_file *file, struct ub_reason *why)
 {
 	struct ub_tracee_file exe;
 	char path[PATH_MAX], near[64], hint[96] = "";
@@ -425,4 +428,18 @@ int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const 
 			target->pid, target->comm, name, exe.shown, symbol, hint);
 	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'%s", target->pid,
 			     target->comm, name, hint);
+}
+
+int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const char *symbol,
+			struct ub_tracee_file *file, struct ub_reason *why)
+{
+	const struct timespec pause = { 0, LOADING_MS * 1000000 };
+	int err = find_file(target, name, symbol, file, why);
+
+	/* Right after execve() its libraries are not mapped yet. */
+	for (int i = 0; i < LOADING_TRIES && err == -ENOENT; i++) {
+		nanosleep(&pause, NULL);
+		err = find_file(target, name, symbol, file, why);
+	}
+	return err;
 }
