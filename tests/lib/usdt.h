@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A USDT probe with a semaphore and two arguments, as <sys/sdt.h> of SystemTap would make it: a nop,
- * and an ELF note that tells tools where it stands, where its semaphore is and where, at that nop,
- * the arguments are. Format: "SystemTap user space probe implementation" (sourceware.org/systemtap).
+ * A USDT probe with a semaphore and two arguments, as <sys/sdt.h> of SystemTap would make it: a
+ * nop, and an ELF note that tells tools where it stands, where its semaphore is and where, at that
+ * nop, the arguments are. Format: "SystemTap user space probe implementation"
+ * (sourceware.org/systemtap).
  */
 #ifndef UB_TESTS_USDT_H
 #define UB_TESTS_USDT_H
