@@ -11,6 +11,7 @@
 
 #include <common/cleanup.h>
 #include <common/foreign.h>
+#include <common/proc.h>
 #include <surgeon/surgeon.h>
 
 #include "output.h"
@@ -63,19 +64,16 @@ static int read_stat(pid_t pid, struct proc_stat *stat)
 /* What stands behind "@key:" in /proc/PID/status. */
 static int read_status_line(pid_t pid, const char *key, char *text, size_t text_size)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	char path[64], line[256];
-	size_t size = strlen(key);
+	_cleanup_free_ char *status = NULL;
+	const char *field;
+	char proc[32];
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file)) {
-		if (strncmp(line, key, size) || line[size] != ':')
-			continue;
-		snprintf(text, text_size, "%s", line + size + 1);
-		return 0;
-	}
-	return -ENOENT;
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	if (ub_proc_status_read(proc, &status))
+		return -ENOENT;
+	field = ub_proc_status_field(status, key);
+	snprintf(text, text_size, "%.*s", (int)strcspn(field, "\n"), field);
+	return *field ? 0 : -ENOENT;
 }
 
 /* A number from there, or -1. */
