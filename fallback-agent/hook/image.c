@@ -262,7 +262,11 @@ static bool is_reachable(struct ub_elf *elf, const struct ub_hook *hook, u64 add
 {
 	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
 
-	if (!ub_image_is_go_code(elf, address) || hook->kind != UB_HOOK_ENTRY)
+	if (!ub_image_is_go_code(elf, address))
+		return true;
+	if (function && function->not_called)
+		return false;
+	if (hook->kind != UB_HOOK_ENTRY)
 		return true;
 	return function && !function->gap && function->start == address;
 }
@@ -279,11 +283,13 @@ static int check_plan(struct ub_image_build *build, const struct ub_image_file *
 
 	if (!is_reachable(module->elf, hooks, file->addresses[i])) {
 		(void)ub_image_refuse(build, hooks);
-		return ub_reason_set(why, -EOPNOTSUPP,
-				     "%s: 0x%" PRIx64
-				     " is inside a Go function, where its stack may be too "
-				     "small for a program: only entries and returns can be probed",
-				     module->name, file->addresses[i]);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"%s: 0x%" PRIx64 " is inside a Go function, where its stack may be too "
+			"small for a program: only entries and returns can be probed, and "
+			"not those of runtime functions that are entered with all "
+			"registers in use",
+			module->name, file->addresses[i]);
 	}
 	if (file->plan.results[i].tactic)
 		return 0;

@@ -20,7 +20,7 @@
 
 #define PAGE	  4096ull
 #define STUB	  14 /* jmp *0(%rip) and the address */
-#define MAX_PAGES 128
+#define MAX_PAGES 1024
 #define MAX_TRIES 64 /* pages looked at in one range */
 
 static struct ub_image_pun_page *find_page(const struct ub_image_build *build, u64 address)
