@@ -81,19 +81,21 @@ static int refuse_seccomp(const struct ub_target *t, struct ub_reason *why)
 
 static int refuse_shadow_stack(const struct ub_target *t, struct ub_reason *why)
 {
-	char path[96], line[256];
-	_cleanup_fclose_ FILE *status = NULL;
+	_cleanup_free_ char *status = NULL;
+	const char *features, *found;
+	int err = ub_proc_status_read(t->proc, &status);
 
-	snprintf(path, sizeof(path), "%s/status", t->proc);
-	status = fopen(path, "re");
-	while (status && fgets(line, sizeof(line), status)) {
-		if (!strncmp(line, "x86_Thread_features:", 20) && strstr(line, "shstk"))
-			return ub_reason_set(
-				why, -EOPNOTSUPP,
-				"process %d runs with a shadow stack, which this version cannot operate on",
-				t->pid);
-	}
-	return 0;
+	if (err)
+		return ub_reason_set(why, err, "cannot read %s/status: %s", t->proc,
+				     strerror(-err));
+	features = ub_proc_status_field(status, "x86_Thread_features");
+	found = strstr(features, "shstk");
+	if (!found || found > features + strcspn(features, "\n"))
+		return 0;
+	return ub_reason_set(
+		why, -EOPNOTSUPP,
+		"process %d runs with a shadow stack, which this version cannot operate on",
+		t->pid);
 }
 
 /* An image that was mapped and no more stays known as that: its fork page is recognised by it. */
@@ -449,7 +451,7 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 	ub_watchdog_stop();
 	report->why = why;
 	report->interrupted_ns = t.interrupted_ns;
-	report->resumed_ns = t.resumed_ns ? t.resumed_ns : ub_now_ns();
+	report->resumed_ns = t.resumed_ns;
 	report->done = 1;
 	_exit(0);
 }
@@ -497,8 +499,8 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	reaped_ns = ub_now_ns();
 	if (!report->done)
 		return report->err == -ETIMEDOUT ? -ETIMEDOUT : -EINTR;
-	/* Many threads are released by the exit: their pause ends with it. */
-	if (report->surgery.nr_threads > UB_MAX_DETACHES)
+	/* Released by the exit: the pause ends with it. */
+	if (!report->resumed_ns)
 		report->resumed_ns = reaped_ns;
 	if (report->interrupted_ns &&
 	    report->resumed_ns - report->interrupted_ns > report->surgery.pause_ns)
