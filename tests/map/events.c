@@ -424,7 +424,7 @@ static void test_no_system_call(void **state)
 }
 
 /* Writers of their own process: value = number of the writer << 32 | count. */
-static void write_for_ever(struct ub_event_ring *ring, u64 number)
+static void write_for_ever(struct ub_event_ring *ring, const struct ub_map *map, u64 number)
 {
 	struct ub_process process = { .events = ring, .nr_cpus = 1 };
 	struct ub_run run = { .process = &process };
@@ -432,20 +432,35 @@ static void write_for_ever(struct ub_event_ring *ring, u64 number)
 	for (u64 i = 0;; i++) {
 		u64 record[3] = { number << 32 | (u32)i, ~(number << 32 | (u32)i), 0 };
 
-		send(ring, &run, 1, record, 16 + 8 * (i & 1));
+		u32 size = 16 + 8 * (i & 1);
+		void *to;
+
+		if (!map) {
+			send(ring, &run, 1, record, size);
+			continue;
+		}
+		to = ub_event_reserve_in(map, size, &run);
+		if (to) {
+			memcpy(to, record, size);
+			ub_event_commit(to, false, 0, &run);
+		}
 	}
 }
 
-static void test_killed_writers(void **state)
+static u32 nr_kills = 120; /* the first argument */
+
+/* @map: whose ring it is, or NULL. Some are stopped for a while before they are killed. */
+static void kill_writers(struct ub_event_ring *ring, struct ub_event_reader *reader,
+			 const struct ub_map *map)
 {
-	struct ub_event_ring *ring = make_ring(DATA_SIZE);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
-	u64 next[256] = { 0 }, got = 0;
+	u64 *next = calloc(nr_kills, sizeof(*next)), got = 0;
 	pid_t writers[3] = { 0 };
 	struct ub_event event;
 
-	for (u32 number = 0; number < 120; number++) {
+	assert_non_null(next);
+	for (u32 number = 0; number < nr_kills; number++) {
 		pid_t *writer = &writers[number % 3];
+		pid_t other = number % 4 == 1 ? writers[(number + 1) % 3] : 0;
 		u64 until = got + 300;
 
 		if (*writer) {
@@ -458,7 +473,7 @@ static void test_killed_writers(void **state)
 			/* Whatever becomes of the test, this ends. */
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			alarm(120);
-			write_for_ever(ring, number);
+			write_for_ever(ring, map, number);
 		}
 		for (u32 idle = 0; got < until;) {
 			int ret = ub_event_read(reader, &event, by_kill, NULL);
@@ -482,14 +497,46 @@ static void test_killed_writers(void **state)
 			assert_true(count >= next[record[0] >> 32]);
 			next[record[0] >> 32] = count + 1;
 			got++;
+			/* As if the client had read it at once. */
+			if (got % 16 == 0)
+				ub_event_release(reader, 0);
+			if (other && got == until - 200)
+				kill(other, SIGSTOP);
+			if (other && got == until - 50)
+				kill(other, SIGCONT);
 		}
 	}
 	for (u32 i = 0; i < 3; i++) {
 		kill(writers[i], SIGKILL);
 		waitpid(writers[i], NULL, 0);
 	}
+	free(next);
+}
+
+static void test_killed_writers(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
+
+	kill_writers(ring, reader, NULL);
 	ub_event_reader_free(reader);
 	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
+static void test_killed_writers_of_map(void **state)
+{
+	struct ub_event_reader *reader;
+	struct ub_event_ring *ring;
+	struct ub_map map;
+	u32 size;
+
+	bind_ring(&map, &ring, 32768);
+	size = ub_event_ring_data_size(&map.attr);
+	reader = ub_event_reader_new(ring, size, 9);
+	kill_writers(ring, reader, &map);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(size));
+	our_map_destroy(&map);
 }
 
 #define THREADS	   4
@@ -692,7 +739,8 @@ static void test_perf_page(void **state)
 	free(page);
 }
 
-int main(void)
+/* events [KILLS] */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order_and_wrapping),
@@ -704,11 +752,14 @@ int main(void)
 		cmocka_unit_test(test_sleep),
 		cmocka_unit_test(test_no_system_call),
 		cmocka_unit_test(test_killed_writers),
+		cmocka_unit_test(test_killed_writers_of_map),
 		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_scribbling),
 		cmocka_unit_test(test_client_ring),
 		cmocka_unit_test(test_perf_page),
 	};
 
+	if (argc > 1)
+		nr_kills = (u32)strtoul(argv[1], NULL, 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
