@@ -133,6 +133,7 @@ int ub_filters_try(struct ub_reason *why)
 					  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *killer;
 	pid_t child;
+	int err;
 
 	if (name == MAP_FAILED)
 		return ub_reason_set(why, -ENOMEM, "out of memory");
@@ -143,7 +144,14 @@ int ub_filters_try(struct ub_reason *why)
 		perform(name);
 		_exit(0);
 	}
-	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+	if (child < 0) {
+		err = -errno;
+		munmap((void *)name, sizeof(*name));
+		return ub_reason_set(
+			why, err, "cannot make a process to try the seccomp filter around us: %s",
+			strerror(-err));
+	}
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;
 	killer = *name;
 	munmap((void *)name, sizeof(*name));
@@ -327,6 +335,11 @@ static bool lets_pass(const struct filter *filter, const struct call *call)
 
 static bool lets_all_pass(const struct filter *filter)
 {
+	/* agent/null.c's; it can't be tried, but then no handler of a signal would come back. */
+	static const struct call back = { "rt_sigreturn", SYS_rt_sigreturn, { 0 }, 0 };
+
+	if (!lets_pass(filter, &back))
+		return false;
 	for (size_t i = 0; i < ub_array_size(runtime_calls); i++)
 		if (!lets_pass(filter, &runtime_calls[i]))
 			return false;
