@@ -184,10 +184,11 @@ int __must_check ub_image_emit_module(struct ub_image_build *build, struct ub_im
 				      struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
 
-/* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to
- * @trampoline. -ENOSPC. */
-int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site,
-			      const u8 *following, u64 trampoline, u64 *landing);
+/* pun.c: finds a place for an overlapping jump from @site, whose window is site->len bytes long, and fills
+ * the site; the place jumps on to @trampoline. @keep: a bit for each of @bytes (from the window's start) that
+ * stays as it is. -ENOSPC. */
+int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site, u32 keep,
+			      const u8 *bytes, u64 trampoline, u64 *landing);
 /* The pages become parts of the image. */
 int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
 
