@@ -24,8 +24,8 @@
 #include <surgeon/target.h>
 
 #define MAX_FDS 250 /* the kernel's SCM_MAX_FD is 253 */
-#define BACKLOG                                                                                    \
-	16 /* of whoever guesses our socket's name: the helper's own connection is told apart */
+/* Of whoever guesses our socket's name: the helper's own connection is told apart. */
+#define BACKLOG 16
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000

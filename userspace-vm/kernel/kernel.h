@@ -105,9 +105,8 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
 		    struct ub_reply *reply);
 
 /* A record that a target produced: goes to the ring or perf buffer of the map it names, whose
- * readers are woken. Links of @session's programs only: @map_ids the process's image holds, checked
- * by the caller. */
-/* False: a ring buffer that has no room for it now. */
+ * readers are woken. That the process's image holds that map was checked by the caller. False: a
+ * ring buffer that has no room for it now. */
 bool ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
 /* The same for a ring buffer's record that can't be had again: kept until there is room. Lost, and
  * counted, is what would take too much memory. */
