@@ -2,10 +2,11 @@
 /*
  * Stopping everything that runs in a target's memory, and letting it go again.
  *
- * Threads come in three kinds (threads.c): those of the process; those of other processes in the same
- * memory (children of vfork() and posix_spawn() until they exec, raw clone(CLONE_VM)), found by sharing.c; and
- * those that are born while we look, which are ours from birth because all of the others are seized with
- * TRACECLONE, TRACEFORK and TRACEVFORK. We are done when every thread that /proc lists is known and settled (wait.c):
+ * Threads come in three kinds (threads.c): those of the process; those of other processes in the
+ * same memory (children of vfork() and posix_spawn() until they exec, raw clone(CLONE_VM)), found
+ * by sharing.c; and those that are born while we look, which are ours from birth because all of the
+ * others are seized with TRACECLONE, TRACEFORK and TRACEVFORK. We are done when every thread that
+ * /proc lists is known and settled (wait.c):
  *
  *   stopped	in a ptrace stop
  *   blocked	in the kernel, in a sleep that INTERRUPT does not end: the parent of a vfork(), a thread that waits
@@ -20,8 +21,8 @@
  *		tracer detaches or exits.
  *   System calls	must not notice (restart.c): threads that would are stopped one after another.
  *
- * What a target must not do to us: execve() while we seize (watchdog.c); and create threads faster than we can
- * seize them, which it can't any more once INTERRUPT is out.
+ * What a target must not do to us: execve() while we seize (watchdog.c); and create threads faster
+ * than we can seize them, which it can't any more once INTERRUPT is out.
  */
 #include <errno.h>
 #include <linux/capability.h>
@@ -90,7 +91,8 @@ static bool is_delicate(const struct ub_thread *thread)
 	       ub_restart_is_needed(nr);
 }
 
-/* Stops a thread that sleeps. It does so as soon as it gets a CPU; after @end it is waited for with the others. */
+/* Stops a thread that sleeps. It does so as soon as it gets a CPU; after @end it is waited for with
+ * the others. */
 static int interrupt_sleeper(struct ub_target *t, u32 i, u64 end)
 {
 	const u64 start = ub_now_ns();
@@ -247,7 +249,8 @@ void ub_release_others(struct ub_target *t)
 void ub_release(struct ub_target *t)
 {
 	u32 nr = write_registers(t);
-	/* Each that goes on may take our CPU, unless we are first; an exit lets all of them go at once. */
+	/* Each that goes on may take our CPU, unless we are first; an exit lets all of them go at
+	 * once. */
 	const bool by_exit = nr > UB_MAX_DETACHES && !t->first;
 
 	if (!t->alone)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Private to seize.c and what it is made of. Each may call those above it: watchdog.c, threads.c, wait.c, seize.c.
+ * Private to seize.c and what it is made of. Each may call those above it: watchdog.c, threads.c,
+ * wait.c, seize.c.
  */
 #ifndef UB_SURGEON_SEIZE_H
 #define UB_SURGEON_SEIZE_H
@@ -26,7 +27,8 @@ int __must_check ub_thread_stat(const struct ub_thread *thread, char *state, u64
 /* Seizes one thread. 0: done, or there is nothing that could be. */
 int __must_check ub_seize_thread(struct ub_target *t, pid_t process, pid_t tid,
 				 struct ub_reason *why);
-/* Seizes the threads of @process that are not known yet; @interrupt: and stops them. Number of them, or -errno. */
+/* Seizes the threads of @process that are not known yet; @interrupt: and stops them. Number of
+ * them, or -errno. */
 int __must_check ub_seize_process(struct ub_target *t, pid_t process, bool interrupt,
 				  struct ub_reason *why);
 /* Seizes every process that shares the memory. */
@@ -44,7 +46,8 @@ int __must_check ub_thread_sleeps_in(const struct ub_thread *thread, long *nr, u
 int ub_threads_unsettled(const struct ub_target *t);
 /* Waits until every known thread is settled. */
 int __must_check ub_threads_wait(struct ub_target *t, struct ub_reason *why);
-/* A blocked thread may have come as far as its stop by now, which is better: then it can be moved. */
+/* A blocked thread may have come as far as its stop by now, which is better: then it can be
+ * moved. */
 int __must_check ub_threads_look_again(struct ub_target *t);
 
 #endif

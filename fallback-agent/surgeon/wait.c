@@ -2,9 +2,10 @@
 /*
  * Waiting until threads have stopped, and what each kind of stop means.
  *
- * A thread may meet us in a signal-delivery stop: the signal is off the queue already. If wait() takes that stop and
- * the tracer dies, the signal is lost with it. So such stops are looked at with WNOWAIT and never taken: then the
- * thread carries on with the signal, siginfo and all, however we end.
+ * A thread may meet us in a signal-delivery stop: the signal is off the queue already. If wait()
+ * takes that stop and the tracer dies, the signal is lost with it. So such stops are looked at with
+ * WNOWAIT and never taken: then the thread carries on with the signal, siginfo and all, however we
+ * end.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -2,9 +2,10 @@
 /*
  * A surgeon's own time: it is first on its CPU where it may be, and gives up what takes too long.
  *
- * execve() in a process with threads waits until the other threads are dead *and reaped*, holding the mutex that
- * PTRACE_SEIZE wants. If one of the dead is our tracee, both wait for ever. So an interval timer's handler
- * reaps the dead, and gives the whole operation up after a while: a tracer's exit frees all.
+ * execve() in a process with threads waits until the other threads are dead *and reaped*, holding
+ * the mutex that PTRACE_SEIZE wants. If one of the dead is our tracee, both wait for ever. So an
+ * interval timer's handler reaps the dead, and gives the whole operation up after a while: a
+ * tracer's exit frees all.
  */
 #include <errno.h>
 #include <sched.h>
@@ -120,8 +121,8 @@ bool ub_prefer(pid_t tid)
 	if (!sched_setscheduler(tid, SCHED_FIFO, &first))
 		return true;
 	setpriority(PRIO_PROCESS, tid, -20);
-	/* Nobody else may be first; but it may be long, so that a thousand others don't come in between
-	 * (since Linux 6.12, ignored before). */
+	/* Nobody else may be first; but it may be long, so that a thousand others don't come in
+	 * between (since Linux 6.12, ignored before). */
 	if (!syscall(SYS_sched_getattr, tid, &now, sizeof(now), 0)) {
 		now.slice_ns = LONG_SLICE_MS * 1000000ull;
 		syscall(SYS_sched_setattr, tid, &now, 0);

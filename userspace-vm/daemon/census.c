@@ -4,8 +4,9 @@
  * come. Linux learns of a new mapping from mmap itself; here /proc is looked through, four times a
  * second while such links exist. What one look costs is kept down by remembering processes that
  * were looked at: a process is looked at in its first few rounds (it may be between fork, exec and
- * dlopen) and then once a second. A process that nobody knows yet, a child that just forked, is found sooner: the
- * number that was given out last (/proc/loadavg) tells in one short read whether there can be one.
+ * dlopen) and then once a second. A process that nobody knows yet, a child that just forked, is
+ * found sooner: the number that was given out last (/proc/loadavg) tells in one short read whether
+ * there can be one.
  */
 #include "targets.h"
 

@@ -46,8 +46,8 @@ static bool is_safe(const struct ub_run *run, u64 address, u64 size)
 	return false;
 }
 
-/* From what @is_safe. A string's piece may reach beyond the variable that it is in, which ASan, where it watches the
- * process itself, would take for an error. */
+/* From what @is_safe. A string's piece may reach beyond the variable that it is in, which ASan,
+ * where it watches the process itself, would take for an error. */
 static void copy_safe(void *into, u64 address, u64 size)
 {
 #ifdef __SANITIZE_ADDRESS__
