@@ -18,8 +18,7 @@
 
 static void print_line(const char *what, u64 n, u64 of)
 {
-	printf("  %-58s %9" PRIu64 " %7.2f %%\n", what, n,
-	       of ? 100.0 * (double)n / (double)of : 0.0);
+	printf("  %9" PRIu64 " %6.2f %%  %s\n", n, of ? 100.0 * (double)n / (double)of : 0.0, what);
 }
 
 static void print_counts(const char *title, const struct ub_coverage_counts *counts)
@@ -37,6 +36,23 @@ static void print_counts(const char *title, const struct ub_coverage_counts *cou
 		snprintf(text, sizeof(text), "refused: %s", ub_refusal_text(i));
 		print_line(text, counts->refusals[i], counts->total);
 	}
+}
+
+static void print_returns(const struct ub_coverage *coverage)
+{
+	const u64 others = coverage->returning - coverage->returns - coverage->tail_jumps;
+
+	printf("functions that return: %" PRIu64 "\n", coverage->returning);
+	print_line("can be probed", coverage->returns, coverage->returning);
+	if (coverage->diverted)
+		print_line("of these leave by jumps that only a process tells, or are taken over",
+			   coverage->diverted, coverage->returning);
+	if (coverage->tail_jumps)
+		print_line("refused: leaves by a jump that can't be followed", coverage->tail_jumps,
+			   coverage->returning);
+	if (others)
+		print_line("refused: an instruction that leaves it can't be hooked", others,
+			   coverage->returning);
 }
 
 int ub_cmd_coverage(const char *file)
@@ -58,13 +74,6 @@ int ub_cmd_coverage(const char *file)
 	}
 	print_counts("function entries", &coverage.entries);
 	print_counts("instructions", &coverage.offsets);
-	printf("functions whose return can be probed: %" PRIu64 " of %" PRIu64 "\n",
-	       coverage.returns, coverage.returning);
-	if (coverage.diverted)
-		print_line("leave by jumps known in a process only (or taken over)",
-			   coverage.diverted, coverage.returning);
-	if (coverage.tail_jumps)
-		print_line("refused: leave by a jump that can't be followed", coverage.tail_jumps,
-			   coverage.returning);
+	print_returns(&coverage);
 	return 0;
 }

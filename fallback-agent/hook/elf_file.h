@@ -92,8 +92,12 @@ u64 ub_elf_previous_start(const struct ub_elf *elf, u64 address);
 /* Address of the symbol @name in .dynsym or .symtab: 0 or -ENOENT. */
 int __must_check ub_elf_symbol(const struct ub_elf *elf, const char *name, u64 *address);
 
+/* Reads the segment's bytes, if they are not there. False: no memory. */
+bool ub_elf_load(struct ub_elf *elf, struct ub_elf_segment *segment);
 bool ub_elf_is_target(struct ub_elf *elf, u64 address);
 void ub_elf_add_target(struct ub_elf *elf, u64 address);
+/* An address that data holds: a target, and perhaps a label of a table. */
+void ub_elf_add_label(struct ub_elf *elf, u64 address);
 /* Whether data holds an address in [@from, @to): labels of a table, if it is inside a function. */
 bool ub_elf_has_label(struct ub_elf *elf, u64 from, u64 to);
 

@@ -156,16 +156,31 @@ void ub_image_tables_bind(struct ub_image_build *build);
 int __must_check ub_image_tables_fill(struct ub_image_build *build);
 void ub_image_tables_free(struct ub_image_tables *tables);
 
+/* image_hooks.c: what is hooked where. */
+int __must_check ub_image_add_link(struct ub_image_build *build, u32 index, struct ub_reason *why);
+int __must_check ub_image_plan_file(struct ub_image_build *build, struct ub_image_file *file,
+				    struct ub_reason *why);
+int __must_check ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
+				    struct ub_image_file **out, struct ub_reason *why);
+int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
+				   enum ub_hook_kind kind);
 bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
+/* In Go code only where its calling convention leaves registers free: entries, and returns (@leaves). */
+bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves);
 /* After a refusal: 0 if more of them are looked for, @err if not. */
 int __must_check ub_image_go_on(struct ub_image_build *build, int err);
 /* @hook can't be. True: then its link will be hooked at the function's entry, in the next try; false:
  * there will be no image. */
 bool ub_image_refuse(struct ub_image_build *build, const struct ub_hook *hook);
-int ub_image_grow(void **array, u32 *capacity, u32 needed, size_t size);
 
 /* image_code.c: emits zones, sites and moves. */
 int __must_check ub_image_emit(struct ub_image_build *build, struct ub_reason *why);
+/* image_window.c: one module's part of it. */
+int __must_check ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
+				      const struct ub_image_file *file,
+				      const struct ub_module *module,
+				      const struct ub_trampoline_space *space,
+				      struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
 
 /* pun.c: finds a place for an overlapping jump and fills @site->new; the place jumps on to
@@ -202,12 +217,6 @@ const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space);
  * are hooked; the table becomes a part once the code's address is known. */
 int __must_check ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why);
 int __must_check ub_image_add_diverts(struct ub_image_build *build, struct ub_reason *why);
-
-/* image.c */
-int __must_check ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
-				    struct ub_image_file **out, struct ub_reason *why);
-int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
-				   enum ub_hook_kind kind);
 
 /* image_unwind.c: what bpf_get_stack() needs, if any program calls it. */
 void ub_image_add_unwind(struct ub_image_build *build);

@@ -15,7 +15,8 @@
 #include <hook/image_build.h>
 #include <hook/unwind.h>
 
-#define PAGE 4096ull
+#define PAGE	  4096ull
+#define MAX_FILES (2 * UB_UNWIND_MODULES) /* looked at; they may have no tables */
 
 static bool calls(const struct ub_code *code, u32 helper)
 {
@@ -91,6 +92,9 @@ static int add_module(struct ub_image_build *build, const struct ub_module *modu
 	entry->start = entry->base;
 	entry->end = entry->base + table->size;
 	entry->nr_rows = table->nr_rows;
+	/* A file may describe what it likes, but speaks for itself only. */
+	if (entry->start < module->low || entry->end > module->high || entry->start >= entry->end)
+		return -EBADMSG;
 	for (u64 i = 0; i < list->nr_modules; i++)
 		if (list->modules[i].start < entry->end && list->modules[i].end > entry->start)
 			return -EEXIST;
@@ -132,6 +136,7 @@ void ub_image_add_unwind(struct ub_image_build *build)
 		sizeof(struct ub_unwind) + UB_UNWIND_MODULES * sizeof(struct ub_unwind_module);
 	_cleanup_free_ struct ub_unwind *list = NULL;
 	_cleanup_close_ int fd = -1;
+	u32 nr_files = 0;
 	u64 address;
 
 	if (!is_wanted(build->request))
@@ -139,13 +144,17 @@ void ub_image_add_unwind(struct ub_image_build *build)
 	list = calloc(1, size);
 	if (!list)
 		return;
-	/* Taking places puts mappings into the list: by index, and those are no files. */
+	/* Taking places puts mappings into the list, which are no files: so by index. One may come twice for
+	 * it, and then overlaps with itself. */
 	for (u32 i = 0; i < build->space.nr && list->nr_modules < UB_UNWIND_MODULES; i++) {
 		const struct ub_mapping *mapping = &build->space.mappings[i];
 
-		if (mapping->ino && mapping->prot & PROT_EXEC && mapping->name[0] == '/' &&
-		    strncmp(mapping->name, "/memfd:", 7) != 0 && !is_known(&build->space, i))
-			add_file(build, i, list);
+		if (!mapping->ino || !(mapping->prot & PROT_EXEC) || mapping->name[0] != '/' ||
+		    !strncmp(mapping->name, "/memfd:", 7) || is_known(&build->space, i))
+			continue;
+		if (++nr_files > MAX_FILES)
+			break;
+		add_file(build, i, list);
 	}
 	if (!list->nr_modules)
 		return;

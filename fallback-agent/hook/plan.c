@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include <hook/flow.h>
+#include <hook/grow.h>
 #include <hook/relocate.h>
 
 #define JUMP_LEN	 5
@@ -261,31 +262,14 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	return UB_REFUSED_NOT;
 }
 
-static int grow(void **array, u32 *capacity, u32 needed, size_t size)
-{
-	u32 larger = *capacity ? *capacity : 64;
-	void *grown;
-
-	if (needed <= *capacity)
-		return 0;
-	while (larger < needed)
-		larger *= 2;
-	grown = realloc(*array, larger * size);
-	if (!grown)
-		return -ENOMEM;
-	*array = grown;
-	*capacity = larger;
-	return 0;
-}
-
 /* Appends the candidate's instructions from number @from on. */
 static int add_insns(struct ub_planner *p, const struct candidate *c, u32 from)
 {
 	struct ub_plan *plan = p->plan;
 	int err;
 
-	err = grow((void **)&plan->insns, &plan->insns_capacity, plan->nr_insns + c->nr,
-		   sizeof(plan->insns[0]));
+	err = ub_grow((void **)&plan->insns, &plan->insns_capacity, plan->nr_insns + c->nr,
+		      sizeof(plan->insns[0]));
 	if (err)
 		return err;
 	for (u32 i = from; i < c->nr; i++) {
@@ -314,8 +298,8 @@ static int add_window(struct ub_planner *p, const struct candidate *c, enum ub_t
 	};
 	int err;
 
-	err = grow((void **)&plan->windows, &plan->windows_capacity, plan->nr_windows + 1,
-		   sizeof(plan->windows[0]));
+	err = ub_grow((void **)&plan->windows, &plan->windows_capacity, plan->nr_windows + 1,
+		      sizeof(plan->windows[0]));
 	if (!err)
 		err = add_insns(p, c, 0);
 	if (err)
@@ -575,6 +559,8 @@ const char *ub_refusal_text(enum ub_refusal refusal)
 			"it is shorter than a jump, in a function with jumps that can't be followed",
 		[UB_REFUSED_SAVED_IPS] =
 			"it is shorter than a jump, in a runtime that keeps instruction pointers out of sight",
+		[UB_REFUSED_GO_STACK] =
+			"inside a Go function the stack may be too small for a program",
 	};
 
 	return refusal < UB_NR_REFUSALS ? texts[refusal] : "?";

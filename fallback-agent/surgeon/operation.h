@@ -31,7 +31,7 @@ struct ub_recorded_image {
 	u32 nr_guards;
 };
 
-#define UB_MAX_DETACHES 64 /* more threads than this are released by the surgeon's exit */
+#define UB_MAX_DETACHES 64 /* more threads than this are better released by the surgeon's exit */
 
 /* repair.c: the whole operation, from open to release. */
 int __must_check ub_repair_stopped(struct ub_target *t, const struct ub_operation *op,

@@ -11,7 +11,8 @@
  * A frame is recognised by its structure as the kernel writes it: code and stack selectors of
  * 64-bit user code, flags register with its fixed bits, uc_flags and uc_link, a return address into
  * executable memory, floating point state at an aligned address with its magic. A stale word that
- * looks like an address is nothing.
+ * looks like an address is nothing. Whole frames are stale where alternate stacks lie behind other stacks in one mapping, as all
+ * of Go's do: a frame says which alternate stack it was put on, and only who is on that one returns by it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,9 @@
 #include <common/cleanup.h>
 #include <surgeon/target.h>
 
-#define FRAME_R8      48 /* of rt_sigframe: pretcode 8, ucontext header 40 */
+#define FRAME_SS_SP   24 /* of rt_sigframe: pretcode 8, uc_flags, uc_link, then uc_stack */
+#define FRAME_SS_SIZE 40
+#define FRAME_R8      48
 #define FRAME_RSP     (FRAME_R8 + 15 * 8)
 #define FRAME_RIP     (FRAME_R8 + 16 * 8)
 #define FRAME_FLAGS   (FRAME_R8 + 17 * 8)
@@ -39,6 +42,7 @@
 
 struct region {
 	u64 start, end;
+	u64 sp; /* that is looked at upwards from */
 };
 
 static int add_ip(struct ub_ips *ips, u64 ip, u64 where, u32 thread)
@@ -96,6 +100,14 @@ static bool is_frame(const struct ub_target *t, const u8 *f)
 	return !ub_target_read(t, fpstate + 464, &magic, 4) && magic == 0x46505853u;
 }
 
+/* Whether the frame @f at @address is of an alternate stack that @sp is not on. */
+static bool is_elsewhere(const u8 *f, u64 address, u64 sp)
+{
+	u64 stack = word(f, FRAME_SS_SP), size = word(f, FRAME_SS_SIZE);
+
+	return address - stack < size && sp - stack > size;
+}
+
 static bool add_region(const struct ub_target *t, struct region *regions, u32 *nr, u64 sp)
 {
 	const struct ub_mapping *m = ub_target_mapping(t, sp);
@@ -111,7 +123,7 @@ static bool add_region(const struct ub_target *t, struct region *regions, u32 *n
 		if (start >= regions[i].start && start < regions[i].end)
 			return false;
 	}
-	regions[(*nr)++] = (struct region) { start, end };
+	regions[(*nr)++] = (struct region) { start, end, sp };
 	return true;
 }
 
@@ -165,7 +177,8 @@ static int scan_region(const struct ub_target *t, struct region *regions, u32 *n
 			u64 where = at + (frame - chunk) + FRAME_RIP;
 			int err;
 
-			if (!is_frame(t, frame))
+			if (!is_frame(t, frame) ||
+			    is_elsewhere(frame, at + (frame - chunk), regions[i].sp))
 				continue;
 			err = add_ip(ips, word(frame, FRAME_RIP), where, thread);
 			if (err)

@@ -54,6 +54,7 @@
 #define REAP_TICKS    10
 #define MAX_TRACED    32768
 #define GIVE_UP_MS    20
+#define LONG_SLICE_MS 100 /* the longest there is */
 #define SPIN_US	      30
 #define ONE_BY_ONE_MS 500 /* in all, for sleepers that have to be stopped so */
 
@@ -583,12 +584,30 @@ static void decide_about_seccomp(struct ub_target *t)
 	t->suspended = t->seccomp && ub_may_suspend_filters();
 }
 
-void ub_prefer(pid_t tid)
+/* As the kernel has it; Debian 12's libc does not know it. */
+struct scheduling {
+	u32 size, policy;
+	u64 flags;
+	s32 nice;
+	u32 priority;
+	u64 slice_ns, deadline, period;
+};
+
+bool ub_prefer(pid_t tid)
 {
 	const struct sched_param first = { .sched_priority = 1 };
+	struct scheduling now = { 0 };
 
-	if (sched_setscheduler(tid, SCHED_FIFO, &first))
-		setpriority(PRIO_PROCESS, tid, -20);
+	if (!sched_setscheduler(tid, SCHED_FIFO, &first))
+		return true;
+	setpriority(PRIO_PROCESS, tid, -20);
+	/* Nobody else may be first; but it may be long, so that a thousand others don't come in between
+	 * (since Linux 6.12, ignored before). */
+	if (!syscall(SYS_sched_getattr, tid, &now, sizeof(now), 0)) {
+		now.slice_ns = LONG_SLICE_MS * 1000000ull;
+		syscall(SYS_sched_setattr, tid, &now, 0);
+	}
+	return false;
 }
 
 static void start(struct ub_target *t)
@@ -598,7 +617,7 @@ static void start(struct ub_target *t)
 	t->execed = t->alone = false;
 	t->host = NULL;
 	decide_about_seccomp(t);
-	ub_prefer(0);
+	t->first = ub_prefer(0);
 }
 
 /* What has stopped by now is settled, so that nobody is left with an EINTR of ours. */
@@ -782,13 +801,15 @@ void ub_release_others(struct ub_target *t)
 void ub_release(struct ub_target *t)
 {
 	u32 nr = write_registers(t);
+	/* Each that goes on may take our CPU, unless we are first; an exit lets all of them go at once. */
+	const bool by_exit = nr > UB_MAX_DETACHES && !t->first;
 
 	if (!t->alone)
 		t->report->surgery.nr_threads = nr;
-	if (nr <= UB_MAX_DETACHES)
+	if (!by_exit)
 		detach(t, NULL);
 	if (t->alone)
 		t->report->surgery.alone_ns += ub_now_ns() - t->resumed_ns;
 	else
-		t->resumed_ns = ub_now_ns();
+		t->resumed_ns = by_exit ? 0 : ub_now_ns();
 }

@@ -449,7 +449,7 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 	ub_watchdog_stop();
 	report->why = why;
 	report->interrupted_ns = t.interrupted_ns;
-	report->resumed_ns = t.resumed_ns ? t.resumed_ns : ub_now_ns();
+	report->resumed_ns = t.resumed_ns;
 	report->done = 1;
 	_exit(0);
 }
@@ -497,8 +497,8 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	reaped_ns = ub_now_ns();
 	if (!report->done)
 		return report->err == -ETIMEDOUT ? -ETIMEDOUT : -EINTR;
-	/* Many threads are released by the exit: their pause ends with it. */
-	if (report->surgery.nr_threads > UB_MAX_DETACHES)
+	/* Released by the exit: the pause ends with it. */
+	if (!report->resumed_ns)
 		report->resumed_ns = reaped_ns;
 	if (report->interrupted_ns &&
 	    report->resumed_ns - report->interrupted_ns > report->surgery.pause_ns)

@@ -68,11 +68,12 @@ struct ub_target {
 	bool execed; /* seen to execute another program */
 	bool mapped; /* the new image was mapped before all were stopped */
 	bool alone;  /* only the host is still held */
+	bool first;  /* nobody takes our CPU from us */
 
 	struct ub_thread *threads;
 	u32 nr_threads, room;
 	u64 interrupted_ns; /* when the first thread was told to stop */
-	u64 resumed_ns;	    /* and all others than the host were let go */
+	u64 resumed_ns;	    /* and all others than the host were let go; 0: by our exit */
 
 	struct ub_image standing; /* of the image that goes: sites found as it wrote them */
 
@@ -173,8 +174,8 @@ bool ub_have_capability(int capability);
 /* Whether filters of a target may be suspended: PTRACE_O_SUSPEND_SECCOMP takes CAP_SYS_ADMIN and a tracer without
  * any itself (kernel/ptrace.c). */
 bool ub_may_suspend_filters(void);
-/* Before all others on its CPU, as far as that is allowed. */
-void ub_prefer(pid_t tid);
+/* Before all others on its CPU, as far as that is allowed: whether it is. */
+bool ub_prefer(pid_t tid);
 /* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */
 int __must_check ub_seize_main(struct ub_target *t, struct ub_reason *why);
 /* Lets all but the host go on, if it can do the rest alone. */

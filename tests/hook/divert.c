@@ -207,24 +207,12 @@ static const struct {
 	{ "fork", to_next, call_forking, 50, 1, 1, 0 },
 };
 
-static u32 calls_each;
-
-static void *thread(void *arg)
-{
-	void (*call)(void) = arg;
-
-	for (u32 i = 0; i < calls_each; i++)
-		call();
-	return NULL;
-}
-
 /* Whoever asks the kernel what stands on a stack is killed. */
 static int forbid_asking(void)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 1, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpid, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -234,10 +222,20 @@ static int forbid_asking(void)
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
-/* In a child: hooks, calls, compares. 0 = all is well. @filtered: no system call may be made there. */
-static int run_case(u32 number, bool filtered, const struct ub_program *program,
-		    const struct ub_code *code)
+struct run {
+	u32 number;
+	bool filtered; /* no system call may be made there */
+	const struct ub_program *program;
+	const struct ub_code *code;
+};
+
+/* Hooks, calls, compares. 0 = all is well. */
+static int run_case(void *opaque)
 {
+	const struct run *run = opaque;
+	const struct ub_program *program = run->program;
+	const struct ub_code *code = run->code;
+	const u32 number = run->number;
 	const struct ub_image_link links[] = {
 		{ .point = point_of(cases[number].function, UB_POINT_RETURN),
 		  .link_id = 1,
@@ -256,37 +254,18 @@ static int run_case(u32 number, bool filtered, const struct ub_program *program,
 		.pid = getpid(), .nr_links = ub_array_size(links), .links = links, .nr_cpus = 64
 	};
 	const u64 all = (u64)cases[number].calls * cases[number].threads;
-	pthread_t threads[NR_THREADS];
 	struct ub_image *image = NULL;
-	struct ub_reason why = {};
-	int err = -EAGAIN, failed = 0;
+	int err = build_and_apply(&request, &image), failed = 0;
 
-	alarm(60);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (u32 tries = 0; tries < 300 && (err == -EAGAIN || err == -EBUSY); tries++) {
-		err = ub_image_build(&request, &image, &why);
-		if (!err)
-			err = apply_image(image);
-		if (err == -EBUSY)
-			usleep(100000); /* somebody else's uprobes in libc */
-	}
-	if (err) {
-		dprintf(2, "%s: %d %s\n", cases[number].name, err, why.text);
-		return err == -EBUSY ? 77 : 1;
-	}
-	if (filtered) {
+	if (err)
+		return err == -EBUSY ? CHILD_BUSY : 1;
+	if (run->filtered) {
 		ub_image_forbid_syscalls(image, true);
 		if (forbid_asking())
 			return 4;
 	}
-	calls_each = cases[number].calls;
-	if (cases[number].threads == 1)
-		thread(cases[number].call);
-	for (u32 i = 0; cases[number].threads > 1 && i < cases[number].threads; i++)
-		if (pthread_create(&threads[i], NULL, thread, cases[number].call))
-			return 2;
-	for (u32 i = 0; cases[number].threads > 1 && i < cases[number].threads; i++)
-		pthread_join(threads[i], NULL);
+	if (call_in_threads(cases[number].call, cases[number].calls, cases[number].threads))
+		return 2;
 	ub_image_enable(image, false);
 	remove_image(image);
 	for (u32 link = 1; link <= 2; link++) {
@@ -311,17 +290,9 @@ static void test_returns(void **state)
 	assert_int_equal(ub_jit_compile(program, &code, &why), 0);
 	for (u32 i = 0; i < 2 * ub_array_size(cases); i++) {
 		const u32 number = i / 2;
-		int status = 0;
-		pid_t pid = fork();
+		struct run run = { number, i % 2, program, &code };
+		int status = run_in_child(run_case, &run);
 
-		assert_true(pid >= 0);
-		if (!pid)
-			_exit(run_case(number, i % 2, program, &code));
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
-			print_message("skip: somebody else holds kernel uprobes in libc\n");
-			exit(77);
-		}
 		if (status)
 			fail_msg("%s%s: status 0x%x", cases[number].name, i % 2 ? ", filtered" : "",
 				 status);
@@ -338,5 +309,5 @@ int main(void)
 
 	/* Loads the unwinder. */
 	backtrace((void *[1]) {}, 1);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return end_of_tests(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -27,15 +26,12 @@
 
 #include <hook/elf_file.h>
 #include <hook/flow.h>
+#include <hook/grow.h>
 #include <hook/image_build.h>
 
 #include "apply.h"
 
 enum what { ENTRIES, INSNS, RETURNS };
-
-#define BUSY 75 /* exit status: somebody else has a breakpoint in libc */
-static bool busy;
-static time_t deadline; /* for all of it to wait */
 
 static int find_libc(struct dl_phdr_info *info, size_t size, void *opaque)
 {
@@ -177,8 +173,7 @@ struct points {
 
 static void add_point(struct points *points, u64 address)
 {
-	if (ub_image_grow((void **)&points->addresses, &points->capacity, points->nr + 1,
-			  sizeof(u64)))
+	if (ub_grow((void **)&points->addresses, &points->capacity, points->nr + 1, sizeof(u64)))
 		abort();
 	points->addresses[points->nr++] = address;
 }
@@ -247,43 +242,36 @@ static void choose(struct ub_elf *elf, enum what what, u32 part, u32 parts, stru
 	free(wanted.addresses);
 }
 
-/* In a child: the number it ends with. */
-static int hook_and_work(enum what what, const struct points *points,
-			 const struct ub_image_link *links, u64 expected)
+struct run {
+	enum what what;
+	const struct points *points;
+	const struct ub_image_link *links;
+	u64 expected; /* of workload() */
+};
+
+static int hook_and_work(void *opaque)
 {
+	const struct run *run = opaque;
+	const struct points *points = run->points;
 	const struct ub_image_request request = {
-		.pid = getpid(), .nr_links = points->nr, .links = links, .nr_cpus = 1
+		.pid = getpid(), .nr_links = points->nr, .links = run->links, .nr_cpus = 1
 	};
 	struct timespec before, after;
-	struct ub_reason why = {};
 	struct ub_image *image = NULL;
 	u64 result, total = 0;
 	int err;
 
-	alarm(60);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (u32 tries = 0; tries < 10; tries++) {
-		clock_gettime(CLOCK_MONOTONIC, &before);
-		err = ub_image_build(&request, &image, &why);
-		clock_gettime(CLOCK_MONOTONIC, &after);
-		if (err) {
-			dprintf(2, "%d: %s\n", err, why.text);
-			return err == -EBUSY ? BUSY : 2;
-		}
-		err = apply_image(image);
-		if (err != -EAGAIN)
-			break;
-	}
-	if (err) {
-		dprintf(2, "apply: %s\n", strerror(-err));
-		return err == -EBUSY ? BUSY : 3;
-	}
-	dprintf(1, "%u points, %u sites, built in %ld us\n", points->nr, image->nr_sites,
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	err = build_and_apply(&request, &image);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	if (err)
+		return err == -EBUSY ? CHILD_BUSY : 2;
+	dprintf(1, "%u points, %u sites, applied in %ld us\n", points->nr, image->nr_sites,
 		(after.tv_sec - before.tv_sec) * 1000000 + (after.tv_nsec - before.tv_nsec) / 1000);
 	result = workload();
 	ub_image_enable(image, false);
 	remove_image(image);
-	if (result != expected)
+	if (result != run->expected)
 		return 4;
 	for (u32 i = 0; i < points->nr; i++) {
 		u64 hits, misses;
@@ -293,7 +281,7 @@ static int hook_and_work(enum what what, const struct points *points,
 		ub_image_counters(image, i, &hits, &misses);
 		total += hits;
 	}
-	return total || what != ENTRIES ? 0 : 5;
+	return total || run->what != ENTRIES ? 0 : 5;
 }
 
 static void check(enum what what, u32 part, u32 parts)
@@ -308,7 +296,6 @@ static void check(enum what what, u32 part, u32 parts)
 	const char *path = NULL;
 	u64 expected;
 	int fd, status;
-	pid_t pid;
 
 	dl_iterate_phdr(find_libc, &path);
 	assert_non_null(path);
@@ -337,20 +324,8 @@ static void check(enum what what, u32 part, u32 parts)
 	}
 	expected = workload();
 	fflush(NULL);
-	/* Others on this machine may have kernel uprobes in libc for a while. */
-	for (u32 tries = 0; !tries || time(NULL) < deadline; tries++) {
-		pid = fork();
-		assert_true(pid >= 0);
-		if (!pid)
-			_exit(hook_and_work(what, &points, links, expected));
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		if (!WIFEXITED(status) || WEXITSTATUS(status) != BUSY)
-			break;
-		usleep(200000);
-	}
-	if (WIFEXITED(status) && WEXITSTATUS(status) == BUSY)
-		busy = true;
-	else if (status)
+	status = run_in_child(hook_and_work, &(struct run) { what, &points, links, expected });
+	if (status)
 		fail_msg("the child ended with status 0x%x", status);
 	ub_code_free(&code);
 	ub_program_free(program);
@@ -383,14 +358,5 @@ int main(void)
 		cmocka_unit_test(test_instructions),
 	};
 
-	int failed;
-
-	deadline = time(NULL) + 30;
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-
-	if (!failed && busy) {
-		printf("skip: somebody else holds kernel uprobes in libc\n");
-		return 77;
-	}
-	return failed;
+	return end_of_tests(cmocka_run_group_tests(tests, NULL, NULL));
 }

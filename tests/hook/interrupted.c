@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -24,7 +22,6 @@
 #include "apply.h"
 
 #define TRAP_FLAG 0x100
-#define BUSY	  75 /* exit status: somebody else has a breakpoint in libc */
 
 /* Leaves by a jump through a register; flags and all registers but rax are the caller's. */
 long interrupted_leave(long (*to)(void));
@@ -70,39 +67,36 @@ static __attribute__((noinline, noclone)) long call(void)
 	return result;
 }
 
-/* In a child: 0 = all is well. */
-static int interrupt_everywhere(const struct ub_program *program, const struct ub_code *code)
+struct run {
+	const struct ub_program *program;
+	const struct ub_code *code;
+};
+
+/* 0 = all is well. */
+static int interrupt_everywhere(void *opaque)
 {
+	const struct run *run = opaque;
 	const struct sigaction action = { .sa_sigaction = handler, .sa_flags = SA_SIGINFO };
 	const struct ub_image_link link = {
 		.point = point_of(interrupted_leave, UB_POINT_RETURN),
 		.link_id = 1,
-		.program = program,
-		.code = code,
+		.program = run->program,
+		.code = run->code,
 	};
 	const struct ub_image_request request = {
 		.pid = getpid(), .nr_links = 1, .links = &link, .nr_cpus = 64
 	};
 	struct ub_image *image = NULL;
-	struct ub_reason why = {};
 	u64 hits, misses, calls = 0;
 	void *frames[4];
-	int err = -EAGAIN;
+	int err;
 
-	alarm(60);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	backtrace(frames, 4); /* loads what it needs */
 	if (sigaction(SIGTRAP, &action, NULL))
 		return 1;
-	for (u32 tries = 0; tries < 10 && err == -EAGAIN; tries++) {
-		err = ub_image_build(&request, &image, &why);
-		if (!err)
-			err = apply_image(image);
-	}
-	if (err) {
-		dprintf(2, "%d: %s\n", err, why.text);
-		return err == -EBUSY ? BUSY : 1;
-	}
+	err = build_and_apply(&request, &image);
+	if (err)
+		return err == -EBUSY ? CHILD_BUSY : 1;
 	for (u32 i = 0; i < image->nr_parts; i++)
 		if (image->parts[i].kind == UB_PART_DIVERTS)
 			diverts = (struct ub_diverts *)(uintptr_t)image->parts[i].address;
@@ -127,26 +121,11 @@ static void test_interrupted_returns(void **state)
 	struct ub_program *program = empty_program();
 	struct ub_reason why = {};
 	struct ub_code code;
-	int status;
-	pid_t pid;
 
 	assert_int_equal(ub_jit_compile(program, &code, &why), 0);
-	/* Others on this machine may have kernel uprobes in libc for a while. */
-	for (u32 tries = 0; tries < 300; tries++) {
-		pid = fork();
-		assert_true(pid >= 0);
-		if (!pid)
-			_exit(interrupt_everywhere(program, &code));
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		if (!WIFEXITED(status) || WEXITSTATUS(status) != BUSY)
-			break;
-		usleep(100000);
-	}
+	assert_int_equal(run_in_child(interrupt_everywhere, &(struct run) { program, &code }), 0);
 	ub_code_free(&code);
 	ub_program_free(program);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == BUSY)
-		skip();
-	assert_int_equal(status, 0);
 }
 
 int main(void)
@@ -155,5 +134,5 @@ int main(void)
 		cmocka_unit_test(test_interrupted_returns),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return end_of_tests(cmocka_run_group_tests(tests, NULL, NULL));
 }

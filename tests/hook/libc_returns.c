@@ -12,9 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -23,10 +20,6 @@
 
 #define NR_THREADS 8
 #define NR_CALLS   20000
-#define BUSY	   75 /* exit status: somebody else has a breakpoint in libc */
-
-static bool busy;
-static time_t deadline; /* for all of it to wait */
 
 static __thread void *volatile sink;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -106,51 +99,34 @@ static const struct {
 	{ "pthread_mutex_lock", pthread_mutex_lock, call_lock, 1, NR_THREADS },
 };
 
-static void *thread(void *arg)
-{
-	void (*call)(void) = arg;
+struct run {
+	u32 number;
+	const struct ub_program *program;
+	const struct ub_code *code;
+};
 
-	for (u32 i = 0; i < NR_CALLS; i++)
-		call();
-	return NULL;
-}
-
-/* In a child: hooks, calls, compares. 0 = all is well. */
-static int run_case(u32 number, const struct ub_program *program, const struct ub_code *code)
+/* Hooks, calls, compares. 0 = all is well. */
+static int run_case(void *opaque)
 {
+	const struct run *run = opaque;
+	const u32 number = run->number;
 	const struct ub_image_link link = {
 		.point = point_of(cases[number].function, UB_POINT_RETURN),
 		.link_id = 1,
-		.program = program,
-		.code = code,
+		.program = run->program,
+		.code = run->code,
 	};
 	const struct ub_image_request request = {
 		.pid = getpid(), .nr_links = 1, .links = &link, .nr_cpus = 64
 	};
-	pthread_t threads[NR_THREADS];
 	struct ub_image *image = NULL;
-	struct ub_reason why = {};
 	u64 hits, misses, expected;
-	int err = -EAGAIN;
+	int err = build_and_apply(&request, &image);
 
-	alarm(60);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (u32 tries = 0; tries < 10 && err == -EAGAIN; tries++) {
-		err = ub_image_build(&request, &image, &why);
-		if (!err)
-			err = apply_image(image);
-	}
-	if (err) {
-		if (err == -EBUSY)
-			return BUSY;
-		dprintf(2, "%s: %d %s\n", cases[number].name, err, why.text);
-		return 1;
-	}
-	for (u32 i = 0; i < cases[number].threads; i++)
-		if (pthread_create(&threads[i], NULL, thread, cases[number].call))
-			return 2;
-	for (u32 i = 0; i < cases[number].threads; i++)
-		pthread_join(threads[i], NULL);
+	if (err)
+		return err == -EBUSY ? CHILD_BUSY : 1;
+	if (call_in_threads(cases[number].call, NR_CALLS, cases[number].threads))
+		return 2;
 	ub_image_enable(image, false);
 	remove_image(image);
 	ub_image_counters(image, 1, &hits, &misses);
@@ -172,23 +148,10 @@ static void test_returns(void **state)
 
 	assert_int_equal(ub_jit_compile(program, &code, &why), 0);
 	for (u32 i = 0; i < ub_array_size(cases); i++) {
-		int status = 0;
+		struct run run = { i, program, &code };
+		int status = run_in_child(run_case, &run);
 
-		/* Others on this machine may have kernel uprobes in libc for a while. */
-		for (u32 tries = 0; !tries || time(NULL) < deadline; tries++) {
-			pid_t pid = fork();
-
-			assert_true(pid >= 0);
-			if (!pid)
-				_exit(run_case(i, program, &code));
-			assert_int_equal(waitpid(pid, &status, 0), pid);
-			if (!WIFEXITED(status) || WEXITSTATUS(status) != BUSY)
-				break;
-			usleep(200000);
-		}
-		if (WIFEXITED(status) && WEXITSTATUS(status) == BUSY)
-			busy = true;
-		else if (status)
+		if (status)
 			fail_msg("%s: status 0x%x", cases[i].name, status);
 	}
 	ub_code_free(&code);
@@ -201,14 +164,5 @@ int main(void)
 		cmocka_unit_test(test_returns),
 	};
 
-	int failed;
-
-	deadline = time(NULL) + 30;
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-
-	if (!failed && busy) {
-		printf("skip: somebody else holds kernel uprobes in libc\n");
-		return 77;
-	}
-	return failed;
+	return end_of_tests(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -524,6 +524,35 @@ static void sandboxed_thread(void)
 	end_well(&v);
 }
 
+/* A frame that nobody will return by does not keep the image there. */
+static void stale_frame(void)
+{
+	struct ub_residue *snapshot;
+	struct ub_image *image;
+	struct victim v;
+	char path[64];
+	u64 ip = 0, address;
+	int mem;
+
+	odd_start_unready(&v, "stale-frame");
+	check(sscanf(victim_line(&v), "%lx", &address) == 1, "it does not say where its frame is");
+	snapshot = before(&v, UB_RESIDUE_FULL);
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	must_replace(&v, NULL, image, NULL);
+	for (u32 i = 0; i < image->nr_parts; i++)
+		if (image->parts[i].kind == UB_PART_CODE)
+			ip = image->parts[i].address + image->parts[i].size - 1;
+	snprintf(path, sizeof(path), "/proc/%d/mem", v.pid);
+	mem = open(path, O_RDWR | O_CLOEXEC);
+	check(ip && pwrite(mem, &ip, sizeof(ip), (off_t)address) == sizeof(ip), "its frame: %m");
+	must_replace(&v, image, NULL, NULL);
+	close(mem);
+	must_be_clean(&v, snapshot, UB_RESIDUE_FULL);
+	ub_residue_free(snapshot);
+	ub_image_free(image);
+	end_well(&v);
+}
+
 /* PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG is there since Linux 6.4. */
 static bool can_ask_for_dispatch(pid_t pid)
 {
@@ -738,6 +767,7 @@ static const struct {
 	{ "locked", locked_memory },
 	{ "locked-to-the-limit", locked_to_the_limit },
 	{ "deep-stack", deep_stack },
+	{ "stale-frame", stale_frame },
 	{ "dispatched", dispatched },
 	{ "sandboxed-thread", sandboxed_thread },
 	{ "unprivileged", unprivileged },

@@ -264,6 +264,47 @@ static void libraries(void *opaque)
 	_exit(0);
 }
 
+static ucontext_t *taken;
+static _Atomic bool has_returned;
+
+static void take_frame(int signo, siginfo_t *info, void *context)
+{
+	taken = context;
+}
+
+static void *takes_frame(void *stack)
+{
+	const stack_t alternate = { .ss_sp = stack, .ss_size = 65536 };
+	const struct sigaction action = { .sa_sigaction = take_frame,
+					  .sa_flags = SA_ONSTACK | SA_SIGINFO };
+
+	if (sigaltstack(&alternate, NULL) || sigaction(SIGUSR2, &action, NULL) ||
+	    pthread_kill(pthread_self(), SIGUSR2))
+		_exit(9);
+	has_returned = true;
+	for (;;)
+		pause();
+}
+
+/* A thread whose alternate stack lies right behind its stack, and holds a frame by which nobody will return: says where that
+ * has its instruction pointer. */
+static void stale_frame(void *opaque)
+{
+	char *stack =
+		mmap(NULL, 1 << 17, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_attr_t attr;
+	pthread_t thread;
+
+	pthread_attr_init(&attr);
+	if (stack == MAP_FAILED || pthread_attr_setstack(&attr, stack, 65536) ||
+	    pthread_create(&thread, &attr, takes_frame, stack + 65536))
+		_exit(9);
+	while (!has_returned)
+		usleep(1000);
+	dprintf(STDOUT_FILENO, "%p\n", (void *)&taken->uc_mcontext.gregs[REG_RIP]);
+	spinner(NULL);
+}
+
 static void locked(void *opaque)
 {
 	if (mlockall(MCL_CURRENT | MCL_FUTURE))
@@ -570,6 +611,7 @@ static const struct {
 	{ "sandboxed-later", sandboxed_later },
 	{ "no-descriptors", no_descriptors },
 	{ "libraries", libraries },
+	{ "stale-frame", stale_frame },
 	{ "locked", locked },
 	{ "locked-to-the-limit", locked_to_the_limit },
 	{ "deep-stack", deep_stack },

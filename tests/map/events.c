@@ -152,6 +152,184 @@ static void test_uncommitted(void **state)
 	munmap(ring, ub_event_ring_size(DATA_SIZE));
 }
 
+/* The ring of a RINGBUF map, as one process has it. */
+static void bind_ring(struct ub_map *map, struct ub_event_ring **ring, u32 max_entries)
+{
+	struct ub_map_attr attr = { .type = BPF_MAP_TYPE_RINGBUF,
+				    .max_entries = max_entries,
+				    .id = 9 };
+
+	our_map_create(map, &attr);
+	*ring = make_ring(ub_event_ring_data_size(&attr));
+	map->type_words[UB_W_EVENTS] = (u64)*ring;
+}
+
+static bool put(const struct ub_map *map, u64 value, u32 size, struct ub_run *run)
+{
+	u64 *to = ub_event_reserve_in(map, size, run);
+
+	if (!to)
+		return false;
+	memset(to, 0, size);
+	if (size >= sizeof(value))
+		*to = value;
+	ub_event_commit(to, false, value % 3, run);
+	return true;
+}
+
+/* A map's ring is as full as the client's would be in the kernel, whether its records are here or there; and what
+ * the client has no room for is read again. */
+static void test_ring_of_map(void **state)
+{
+	struct ub_client_ring client = { 0 };
+	struct ub_process process = { 0 };
+	struct ub_run run = { .process = &process };
+	struct ub_event_reader *reader;
+	struct ub_event_ring *ring;
+	struct ub_event event;
+	u64 taken = 0, got = 0, *consumer;
+	struct ub_map map;
+	u32 size;
+
+	bind_ring(&map, &ring, 4096);
+	size = ub_event_ring_data_size(&map.attr);
+	reader = ub_event_reader_new(ring, size, 9);
+	consumer = (u64 *)map.shared;
+	/* 255 records of 16 bytes: 4096 bytes are never all used. */
+	while (put(&map, taken, 8, &run))
+		taken++;
+	assert_int_equal(taken, 255);
+	assert_int_equal(ub_event_lost(ring), 1);
+	for (u32 round = 0; round < 2000; round++) {
+		while (ub_event_read(reader, &event, always, NULL) == 1) {
+			assert_int_equal(event.map_id, 9);
+			assert_int_equal(event.kind, UB_EVENT_RINGBUF);
+			assert_int_equal(event.size, 8);
+			if (ub_client_ring_append(&map, &client, event.data, event.size, 0)) {
+				ub_event_unread(reader);
+				break;
+			}
+			assert_int_equal(*(const u64 *)event.data, got);
+			assert_int_equal(event.wakeup, got % 3);
+			got++;
+		}
+		ub_client_ring_publish(&map, &client);
+		ub_event_release(reader, client.producer);
+		/* Full there, not here. */
+		assert_false(put(&map, taken, 8, &run));
+		*consumer += 16ull * (round % 5);
+		for (u32 i = 0; i < round % 5; i++)
+			assert_true(put(&map, taken++, 8, &run));
+		assert_false(put(&map, taken, 8, &run));
+	}
+	/* A client without room: all of it stays, and is read in the end. */
+	for (u32 i = 0; i < 3 && ub_event_read(reader, &event, always, NULL) == 1; i++) {
+		assert_int_equal(*(const u64 *)event.data, got);
+		ub_event_unread(reader);
+	}
+	while (ub_event_read(reader, &event, always, NULL) == 1)
+		got++;
+	assert_int_equal(got, taken);
+	/* Nonsense in the client's position is nobody's harm. */
+	*consumer = 1ull << 50;
+	while (put(&map, taken, 8, &run))
+		taken++;
+	assert_true((taken - got) * 16 <= size);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(size));
+	our_map_destroy(&map);
+}
+
+/* The largest record that the kernel would take, from every place in the ring. */
+static void test_large_records(void **state)
+{
+	struct ub_process process = { 0 };
+	struct ub_run run = { .process = &process };
+	struct ub_event_reader *reader;
+	struct ub_event_ring *ring;
+	struct ub_event event;
+	struct ub_map map;
+	u64 client = 0;
+
+	bind_ring(&map, &ring, 65536);
+	reader = ub_event_reader_new(ring, ub_event_ring_data_size(&map.attr), 9);
+	for (u32 i = 0; i < 200; i++) {
+		u32 size = i % 2 ? 65536 - 16 : 8 + i * 8;
+
+		assert_true(put(&map, i, size, &run));
+		assert_int_equal(ub_event_read(reader, &event, always, NULL), 1);
+		assert_int_equal(event.size, size);
+		assert_int_equal(*(const u64 *)event.data, i);
+		client += size + 8;
+		__atomic_store_n((u64 *)map.shared, client, __ATOMIC_RELEASE);
+		ub_event_release(reader, client);
+	}
+	assert_false(put(&map, 0, 65536 - 8, &run));
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(ub_event_ring_data_size(&map.attr)));
+	our_map_destroy(&map);
+}
+
+/* Killed between the claim of its record and the step that shows it, with nobody else to make that step. */
+static void test_dead_before_position(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
+	struct ub_process process = { .events = ring };
+	struct ub_run run = { .process = &process };
+	u64 *producer = (u64 *)ring, value = 5;
+	struct ub_event event;
+
+	for (u32 i = 0; i < 100; i++) {
+		u64 before = *producer;
+
+		assert_non_null(ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8 + i, &run));
+		assert_true(*producer > before);
+		*producer = before;
+		assert_int_equal(ub_event_read(reader, &event, never, NULL), 0);
+		assert_int_equal(send(ring, &run, 1, &value, 8), 0);
+		assert_int_equal(ub_event_read(reader, &event, never, NULL), 1);
+		assert_int_equal(*(const u64 *)event.data, 5);
+	}
+	assert_int_equal(ub_event_lost(ring), 0);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
+static u32 asked;
+
+static bool count_asked(void *opaque, u64 tid)
+{
+	asked++;
+	return false;
+}
+
+/* However many records the dead have left, no call takes long, and all are skipped in the end. */
+static void test_many_dead(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
+	struct ub_process process = { .events = ring };
+	struct ub_run run = { .process = &process };
+	struct ub_event event;
+	u64 last = 4711;
+	u32 calls = 0;
+
+	for (u32 i = 0; i < 2000; i++)
+		assert_non_null(ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8, &run));
+	assert_int_equal(send(ring, &run, 1, &last, 8), 0);
+	asked = 0;
+	while (ub_event_read(reader, &event, count_asked, NULL) == 0) {
+		assert_true(asked <= 256);
+		assert_true(calls++ < 1000);
+		asked = 0;
+	}
+	assert_int_equal(*(const u64 *)event.data, 4711);
+	assert_true(calls > 5);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
 /* Its thread lives and writes others, but does not come back to it: siglongjmp() out of a signal handler. */
 static void test_abandoned(void **state)
 {
@@ -283,7 +461,7 @@ static void test_no_system_call(void **state)
 }
 
 /* Writers of their own process: value = number of the writer << 32 | count. */
-static void write_for_ever(struct ub_event_ring *ring, u64 number)
+static void write_for_ever(struct ub_event_ring *ring, const struct ub_map *map, u64 number)
 {
 	struct ub_process process = { .events = ring, .nr_cpus = 1 };
 	struct ub_run run = { .process = &process };
@@ -291,20 +469,35 @@ static void write_for_ever(struct ub_event_ring *ring, u64 number)
 	for (u64 i = 0;; i++) {
 		u64 record[3] = { number << 32 | (u32)i, ~(number << 32 | (u32)i), 0 };
 
-		send(ring, &run, 1, record, 16 + 8 * (i & 1));
+		u32 size = 16 + 8 * (i & 1);
+		void *to;
+
+		if (!map) {
+			send(ring, &run, 1, record, size);
+			continue;
+		}
+		to = ub_event_reserve_in(map, size, &run);
+		if (to) {
+			memcpy(to, record, size);
+			ub_event_commit(to, false, 0, &run);
+		}
 	}
 }
 
-static void test_killed_writers(void **state)
+static u32 nr_kills = 120; /* the first argument */
+
+/* @map: whose ring it is, or NULL. Some are stopped for a while before they are killed. */
+static void kill_writers(struct ub_event_ring *ring, struct ub_event_reader *reader,
+			 const struct ub_map *map)
 {
-	struct ub_event_ring *ring = make_ring(DATA_SIZE);
-	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
-	u64 next[256] = { 0 }, got = 0;
+	u64 *next = calloc(nr_kills, sizeof(*next)), got = 0;
 	pid_t writers[3] = { 0 };
 	struct ub_event event;
 
-	for (u32 number = 0; number < 120; number++) {
+	assert_non_null(next);
+	for (u32 number = 0; number < nr_kills; number++) {
 		pid_t *writer = &writers[number % 3];
+		pid_t other = number % 4 == 1 ? writers[(number + 1) % 3] : 0;
 		u64 until = got + 300;
 
 		if (*writer) {
@@ -317,7 +510,7 @@ static void test_killed_writers(void **state)
 			/* Whatever becomes of the test, this ends. */
 			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			alarm(120);
-			write_for_ever(ring, number);
+			write_for_ever(ring, map, number);
 		}
 		for (u32 idle = 0; got < until;) {
 			int ret = ub_event_read(reader, &event, by_kill, NULL);
@@ -341,14 +534,46 @@ static void test_killed_writers(void **state)
 			assert_true(count >= next[record[0] >> 32]);
 			next[record[0] >> 32] = count + 1;
 			got++;
+			/* As if the client had read it at once. */
+			if (got % 16 == 0)
+				ub_event_release(reader, 0);
+			if (other && got == until - 200)
+				kill(other, SIGSTOP);
+			if (other && got == until - 50)
+				kill(other, SIGCONT);
 		}
 	}
 	for (u32 i = 0; i < 3; i++) {
 		kill(writers[i], SIGKILL);
 		waitpid(writers[i], NULL, 0);
 	}
+	free(next);
+}
+
+static void test_killed_writers(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
+
+	kill_writers(ring, reader, NULL);
 	ub_event_reader_free(reader);
 	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
+static void test_killed_writers_of_map(void **state)
+{
+	struct ub_event_reader *reader;
+	struct ub_event_ring *ring;
+	struct ub_map map;
+	u32 size;
+
+	bind_ring(&map, &ring, 32768);
+	size = ub_event_ring_data_size(&map.attr);
+	reader = ub_event_reader_new(ring, size, 9);
+	kill_writers(ring, reader, &map);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(size));
+	our_map_destroy(&map);
 }
 
 #define THREADS	   4
@@ -551,20 +776,28 @@ static void test_perf_page(void **state)
 	free(page);
 }
 
-int main(void)
+/* events [KILLS] */
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order_and_wrapping),
 		cmocka_unit_test(test_uncommitted),
+		cmocka_unit_test(test_ring_of_map),
+		cmocka_unit_test(test_large_records),
+		cmocka_unit_test(test_dead_before_position),
+		cmocka_unit_test(test_many_dead),
 		cmocka_unit_test(test_abandoned),
 		cmocka_unit_test(test_sleep),
 		cmocka_unit_test(test_no_system_call),
 		cmocka_unit_test(test_killed_writers),
+		cmocka_unit_test(test_killed_writers_of_map),
 		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_scribbling),
 		cmocka_unit_test(test_client_ring),
 		cmocka_unit_test(test_perf_page),
 	};
 
+	if (argc > 1)
+		nr_kills = (u32)strtoul(argv[1], NULL, 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

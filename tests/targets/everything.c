@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * everything entries|returns FILE[,FILE]... INPUT COMMAND ARGS...: COMMAND works by lines of input and
- * prints results. Once as it is, and once while the entries, or the returns, of all functions of
- * FILEs are probed: same output, and right counts after all.
+ * everything entries|returns[=PERCENT] FILE[,FILE]... INPUT COMMAND ARGS...: COMMAND works by lines of
+ * input (@FILE: those in FILE) and prints results. Once as it is, and once while the entries, or the
+ * returns, of all functions of FILEs are probed, but for PERCENT of them at most (2): same output, and
+ * right counts after all.
  *
  * The command prints "ready" first, goes on with INPUT and ends with the line "done"; then it waits
  * for the end of its input.
@@ -39,6 +40,16 @@ static void add(struct all *all, const struct ub_image_link *link)
 	all->nr++;
 }
 
+/* A Go program has no libc, and what it makes system calls by is all that the surgeon has, too. */
+static bool is_needed(struct ub_elf *elf, const struct ub_elf_function *function)
+{
+	u64 available = 0, size = function->end - function->start;
+	const u8 *bytes = ub_elf_bytes(elf, function->start, &available);
+
+	return elf->is_go && bytes &&
+	       memmem(bytes, size < available ? size : available, "\x0f\x05", 2);
+}
+
 static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 		     const struct ub_program *program, const struct ub_code *code)
 {
@@ -62,6 +73,10 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 
 		if (function->gap || function->fragment)
 			continue;
+		if (is_needed(elf, function)) {
+			all->refused++;
+			continue;
+		}
 		if (kind == UB_POINT_RETURN &&
 		    ub_exits_find(elf, function->start, NULL, &exits, &nr, &why)) {
 			/* Those that never return can't be told to. */
@@ -83,9 +98,9 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 
 /* Attaches to all that can be probed together: what is next to each other may be in the way of each
  * other. */
-static struct ub_image *attach_all(struct all *all)
+static struct ub_image *attach_all(struct all *all, u32 percent)
 {
-	const u32 limit = all->nr / 50;
+	const u32 limit = all->nr * percent / 100;
 
 	for (;;) {
 		bool *refused = calloc(all->nr, sizeof(*refused));
@@ -129,6 +144,22 @@ static char *work(const char *input)
 	return text;
 }
 
+/* The lines that @input gives or names; to be freed. */
+static char *lines_of(const char *input)
+{
+	char *lines = NULL;
+	size_t size = 0;
+	FILE *file;
+
+	if (*input != '@')
+		return strdup(input);
+	file = fopen(input + 1, "re");
+	if (!file || getdelim(&lines, &size, '\0', file) < 0)
+		fail("%s: %s", input + 1, strerror(errno));
+	fclose(file);
+	return lines;
+}
+
 int main(int argc, char **argv)
 {
 	struct ub_program *program = empty_program();
@@ -136,7 +167,8 @@ int main(int argc, char **argv)
 	struct all all = {};
 	struct ub_image *image;
 	struct ub_code code;
-	char *expected, *got, *files, *file;
+	const char *percent = argc > 1 ? strchr(argv[1], '=') : NULL;
+	char *expected, *got, *files, *file, *input;
 	u64 hits = 0, misses = 0;
 	double began;
 
@@ -144,20 +176,21 @@ int main(int argc, char **argv)
 		return 2;
 	if (ub_jit_compile(program, &code, &why))
 		fail("%s", why.text);
+	input = lines_of(argv[3]);
 	files = strdup(argv[2]);
 	for (file = strtok(files, ","); file; file = strtok(NULL, ","))
-		add_file(&all, file, strcmp(argv[1], "returns") ? UB_POINT_ENTRY : UB_POINT_RETURN,
-			 program, &code);
+		add_file(&all, file, *argv[1] == 'e' ? UB_POINT_ENTRY : UB_POINT_RETURN, program,
+			 &code);
 	signal(SIGPIPE, SIG_IGN);
 	start(argv + 4, "ready");
-	expected = work(argv[3]);
+	expected = work(input);
 	finish();
 	start(argv + 4, "ready");
 	began = now();
-	image = attach_all(&all);
+	image = attach_all(&all, percent ? (u32)atoi(percent + 1) : 2);
 	printf("%u points (%u refused) attached in %.0f ms\n", all.nr, all.refused,
 	       1000 * (now() - began));
-	got = work(argv[3]);
+	got = work(input);
 	began = now();
 	detach(image);
 	printf("detached in %.0f ms\n", 1000 * (now() - began));
@@ -180,6 +213,7 @@ int main(int argc, char **argv)
 	free(expected);
 	free(got);
 	free(files);
+	free(input);
 	free(all.links);
 	return 0;
 }

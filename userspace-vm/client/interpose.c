@@ -110,6 +110,32 @@ static int serve_copy(const struct ub_msg *msg, size_t size)
 	return ub_msg_send(state.sock, &answer, state.data, err || write ? 0 : wanted, -1);
 }
 
+/* Another file in the place of one of ours. */
+static int serve_install(const struct ub_msg *msg, int fd)
+{
+	struct ub_msg answer = { .version = UB_PROTOCOL_VERSION, .type = UB_MSG_COPIED };
+
+	if (fd < 0)
+		return -EBADMSG;
+	if (dup3(fd, (int)msg->words[0], (int)msg->words[1] & O_CLOEXEC) < 0)
+		answer.words[0] = (u64)(s64)-errno;
+	return ub_msg_send(state.sock, &answer, NULL, 0, -1);
+}
+
+/* What the daemon asks for meanwhile. */
+static int serve(const struct ub_msg *msg, size_t size, int fd)
+{
+	switch (msg->type) {
+	case UB_MSG_READ:
+	case UB_MSG_WRITE:
+		return serve_copy(msg, size);
+	case UB_MSG_INSTALL:
+		return serve_install(msg, fd);
+	default:
+		return -EBADMSG;
+	}
+}
+
 /* 0 and *reply and *fd, or -errno: the connection is of no use any more. @file (-1: none) goes along. */
 static int exchange(const struct ub_msg *call, int file, struct ub_msg *reply, int *fd)
 {
@@ -121,12 +147,10 @@ static int exchange(const struct ub_msg *call, int file, struct ub_msg *reply, i
 		err = ub_msg_recv(state.sock, reply, state.data, sizeof(state.data), &size, fd);
 		if (err || reply->type == UB_MSG_REPLY)
 			break;
+		err = serve(reply, size, *fd);
 		if (*fd >= 0)
 			close(*fd);
 		*fd = -1;
-		err = reply->type == UB_MSG_READ || reply->type == UB_MSG_WRITE
-			      ? serve_copy(reply, size)
-			      : -EBADMSG;
 	}
 	return err;
 }
@@ -163,6 +187,17 @@ static long call_daemon(long nr, const long args[6], bool *pass)
 	if (!((reply.words[1] >> 32) & O_CLOEXEC))
 		fcntl(fd, F_SETFD, 0);
 	return fd;
+}
+
+void ub_interposed_show(long nr, long a1, long a2, long a3, long a4, long a5, long a6)
+{
+	const long args[6] = { a1, a2, a3, a4, a5, a6 };
+	int saved = errno;
+	bool pass;
+
+	if (__atomic_load_n(&state.active, __ATOMIC_ACQUIRE))
+		call_daemon(nr, args, &pass);
+	errno = saved;
 }
 
 long ub_interposed_error(long value)

@@ -2,7 +2,7 @@
 /*
  * Memory of a calling process. The kernel's own way (process_vm_readv) wherever the daemon may;
  * where it may not (Yama, a process that is not dumpable), a client on a socket is asked to copy
- * for us while it waits for its reply.
+ * for us while it waits for its reply, as it is asked to exchange its files.
  */
 #include "private.h"
 
@@ -144,6 +144,18 @@ static int caller_write(struct ub_caller *base, u64 address, const void *from, s
 	return size ? copy(caller, address, (void *)from, size, true) : 0;
 }
 
+static int ask_to_install(int sock, int fd, int number, u32 flags)
+{
+	const struct ub_msg msg = {
+		.version = UB_PROTOCOL_VERSION,
+		.type = UB_MSG_INSTALL,
+		.words = { (u64)number, flags },
+	};
+	int err = ub_msg_send(sock, &msg, NULL, 0, fd);
+
+	return err ? err : await_copied(sock, NULL, 0);
+}
+
 static int caller_install(struct ub_caller *base, int fd, int number, u32 flags)
 {
 	const struct caller *caller = (struct caller *)base;
@@ -155,13 +167,14 @@ static int caller_install(struct ub_caller *base, int fd, int number, u32 flags)
 		.newfd_flags = flags,
 	};
 
+	if (caller->listener_fd < 0)
+		return ask_to_install(caller->sock, fd, number, flags);
 	return ioctl(caller->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &add) < 0 ? -errno : 0;
 }
 
 void ub_daemon_caller_listen(struct caller *caller, int listener_fd)
 {
 	caller->listener_fd = listener_fd;
-	caller->base.install = caller_install;
 }
 
 void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t uid, gid_t gid,
@@ -176,6 +189,7 @@ void ub_daemon_caller_init(struct caller *caller, pid_t pid, int pidfd, uid_t ui
 			.session = session,
 			.read = caller_read,
 			.write = caller_write,
+			.install = caller_install,
 		},
 		.tid = pid,
 		.sock = -1,

@@ -53,9 +53,11 @@
 #define READING_ROUNDS 64     /* so long a client that took a record is reading */
 #define SLICE_NS       200000
 #define SPINS	       256  /* how long a client that is reading is waited for, */
-#define SPIN_BYTES     4096 /* to make room for so much */
-#define MAX_WAITERS    127  /* FUTEX_WAITV_MAX, less one for the control word */
-#define RING_IS_ARMED  1    /* the word's value until a producer woke us */
+#define SPIN_BYTES     4096 /* to make room for so much, */
+#define MAX_WAITS      256  /* and how often in one round: what it says may be nonsense */
+#define RING_RECORDS   (UB_EVENT_RING_SIZE / 8) /* that a ring can hold, at most */
+#define MAX_WAITERS    127			/* FUTEX_WAITV_MAX, less one for the control word */
+#define RING_IS_ARMED  1			/* the word's value until a producer woke us */
 
 struct events {
 	struct targets *targets;
@@ -247,13 +249,13 @@ static u32 read_map_ring(struct target *target, struct map_ring *ring)
 {
 	struct ub_kernel *kernel = target->targets->daemon->kernel;
 	struct ub_event event;
-	u32 nr = 0;
+	u32 nr = 0, waits = 0;
 	u64 lost;
 
 	while (nr < MAX_ROUND && ub_event_read(ring->reader, &event, is_alive, target) > 0) {
 		if (!ub_kernel_deliver(kernel, &event)) {
 			ub_event_unread(ring->reader);
-			if (is_reading(kernel, ring->map_id))
+			if (waits++ < MAX_WAITS && is_reading(kernel, ring->map_id))
 				continue;
 			target->held = true;
 			break;
@@ -269,15 +271,21 @@ static u32 read_map_ring(struct target *target, struct map_ring *ring)
 	return nr;
 }
 
-/* What a client has no room for now, for whom the ring will not wait any longer. */
+/* What a client has no room for now, for whom the ring will not wait any longer. Not more than a ring holds:
+ * whoever goes on writing would keep us here. */
 static void read_rest(struct target *target, struct map_ring *ring)
 {
 	struct ub_kernel *kernel = target->targets->daemon->kernel;
 	struct ub_event event;
+	u32 nr = 0;
 
-	while (ub_event_read(ring->reader, &event, is_alive, target) > 0)
+	while (nr < RING_RECORDS && ub_event_read(ring->reader, &event, is_alive, target) > 0) {
 		ub_kernel_deliver_later(kernel, &event);
+		nr++;
+	}
 	ub_kernel_delivered(kernel);
+	if (nr == RING_RECORDS)
+		ub_kernel_lost(kernel, ring->map_id, 1); /* at least */
 }
 
 /* Number of records read, or MAX_ROUND if there may be more. */
@@ -408,7 +416,8 @@ static void on_timer(void *opaque, u32 what)
 
 void ub_daemon_events_read_now(struct target *target)
 {
-	while (read_rings(target) == MAX_ROUND)
+	/* What was there when it began, at most. */
+	for (u32 nr = 0; nr < RING_RECORDS && read_rings(target) == MAX_ROUND; nr += MAX_ROUND)
 		;
 }
 

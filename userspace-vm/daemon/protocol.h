@@ -12,6 +12,8 @@
  * client's COPIED 0|-errno, data   ->                       memory itself
  *                           <-   WRITE addr, data
  *   COPIED 0|-errno         ->
+ *                           <-   INSTALL number, flags, fd    only of a call that waits for files, or maps one
+ *   COPIED 0|-errno         ->
  *                           <-   REPLY value, pass [fd]
  *   ASK json                ->                    a request of a command (any kind)
  *                           <-   ANSWER more, json   as many as it takes, the last with more = 0
@@ -35,10 +37,11 @@ enum ub_msg_type {
 			 session */
 	UB_MSG_READ,  /* words: address, size */
 	UB_MSG_WRITE, /* words: address, size; data */
-	UB_MSG_COPIED, /* words: 0 or -errno; data */
-	UB_MSG_ASK,    /* data: JSON */
-	UB_MSG_ANSWER, /* words: more to come; data: JSON */
-	UB_MSG_NOTE,   /* data: a line for people */
+	UB_MSG_COPIED,	/* words: 0 or -errno; data */
+	UB_MSG_ASK,	/* data: JSON */
+	UB_MSG_ANSWER,	/* words: more to come; data: JSON */
+	UB_MSG_NOTE,	/* data: a line for people */
+	UB_MSG_INSTALL, /* words: number, O_CLOEXEC or 0; and the file that it shall be */
 };
 
 enum ub_hello_kind {

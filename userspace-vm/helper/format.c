@@ -39,6 +39,15 @@ static bool is_punct(char c)
 	return c > ' ' && c <= '~' && !is_digit(c) && !((c | 32) >= 'a' && (c | 32) <= 'z');
 }
 
+/* Linux takes bytes for Latin-1. */
+static bool is_alnum(char c)
+{
+	const u8 byte = (u8)c;
+
+	return is_digit(c) || (byte >= 0xc0 && byte != 0xd7 && byte != 0xf7) ||
+	       ((byte | 32) >= 'a' && (byte | 32) <= 'z');
+}
+
 /* Whether a conversion may end before @c. */
 static bool ends(char c)
 {
@@ -144,7 +153,7 @@ static void put_ipv6(struct output *out, const u8 *ip, bool colons)
 	put_text(out, text, n);
 }
 
-/* %p and its relatives, @at behind the p. Number of letters that belong to it, or -EINVAL. */
+/* %p and its relatives, @at behind the p. 0 or -EINVAL. */
 static int put_pointer(struct ub_run *run, struct output *out, struct spec *spec, const char *at,
 		       u64 arg)
 {
@@ -163,7 +172,7 @@ static int put_pointer(struct ub_run *run, struct output *out, struct spec *spec
 			spec->zero = true;
 		}
 		put_number(out, spec, arg, 16, false, false);
-		return ends(at[0]) ? 0 : 1;
+		return 0;
 	}
 	if ((at[0] != 'i' && at[0] != 'I') || (at[1] != '4' && at[1] != '6'))
 		return -EINVAL;
@@ -175,7 +184,7 @@ static int put_pointer(struct ub_run *run, struct output *out, struct spec *spec
 		put_ipv4(out, ip, at[0] == 'i');
 	else
 		put_ipv6(out, ip, at[0] == 'I');
-	return 2;
+	return 0;
 }
 
 /* Puts the string, in small pieces because stacks may be small; its length, 0 where it can't be read. */
@@ -233,7 +242,7 @@ static int convert(struct ub_run *run, struct output *out, const char *at, u64 a
 	for (; is_digit(at[i]); i++)
 		spec.width = spec.width < 10000 ? spec.width * 10 + (u32)(at[i] - '0') : spec.width;
 	if (at[i] == 'p') {
-		int more;
+		int err;
 
 		i++;
 		if ((at[i] == 'k' || at[i] == 'u') && at[i + 1] == 's') {
@@ -242,8 +251,13 @@ static int convert(struct ub_run *run, struct output *out, const char *at, u64 a
 			put_string(run, out, &(struct spec) { 0 }, arg);
 			return i + 2;
 		}
-		more = put_pointer(run, out, &spec, at + i, arg);
-		return more < 0 ? more : i + more;
+		err = put_pointer(run, out, &spec, at + i, arg);
+		if (err)
+			return err;
+		/* Letters behind it that mean nothing are passed over. */
+		while (is_alnum(at[i]))
+			i++;
+		return i;
 	}
 	if (at[i] == 's') {
 		if (!ends(at[i + 1]))

@@ -117,6 +117,12 @@ static u32 digit_of(u8 c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10u : 99;
 }
 
+/* As Linux', which takes bytes for Latin-1. */
+static bool is_space(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r') || (u8)c == 0xa0;
+}
+
 /* As __bpf_strtoull(): bytes consumed or -errno. */
 static long parse(const char *buf, u64 size, u64 flags, u64 *value, bool *negative)
 {
@@ -127,7 +133,7 @@ static long parse(const char *buf, u64 size, u64 flags, u64 *value, bool *negati
 
 	if (!buf || !size || (base && base != 8 && base != 10 && base != 16) || flags & ~0x1full)
 		return -EINVAL;
-	while (at < size && (buf[at] == ' ' || (buf[at] >= '\t' && buf[at] <= '\r')))
+	while (at < size && is_space(buf[at]))
 		at++;
 	*negative = at < size && buf[at] == '-';
 	at += *negative;

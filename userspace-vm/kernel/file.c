@@ -20,6 +20,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
@@ -106,6 +107,16 @@ static void socket_event(void *opaque, u32 events)
 		drop(opaque);
 }
 
+/* A pipe that has no reader is given another where the client waits once more: perhaps since the event was taken out. */
+static void pipe_event(void *opaque, u32 events)
+{
+	struct ub_file *file = opaque;
+	struct pollfd now = { .fd = file->socket };
+
+	if (poll(&now, 1, 0) == 1)
+		socket_event(opaque, (u32)now.revents);
+}
+
 int ub_file_socket(struct ub_object *object, u32 mode)
 {
 	int pair[2];
@@ -165,7 +176,7 @@ int ub_file_pipe(struct ub_object *object, u32 mode)
 		return err;
 	file->socket = TAKE_FD(ours);
 	/* EPOLLERR: there is no reader any more. */
-	file->watch = ub_loop_watch(object->kernel->loop, file->socket, 0, socket_event, file);
+	file->watch = ub_loop_watch(object->kernel->loop, file->socket, 0, pipe_event, file);
 	if (!file->watch) {
 		err = errno ? -errno : -ENOMEM;
 		drop(file);

@@ -25,6 +25,7 @@
 
 #define MAX_PENDING  256
 #define RELEASE_AT   65536u /* bytes: their positions are told to the producers together */
+#define MAX_ASKED    256 /* records by dead threads that one call skips: each costs a system call */
 #define STALL_US     500
 #define ALIVE_US     5000 /* between two looks whether the threads of pending records live */
 #define MIN_DATA     65536u
@@ -48,6 +49,7 @@ struct ub_event_reader {
 	u64 ahead;	/* before it, all was delivered, or is pending */
 	u64 stalled_at, stalled_since_us;
 	u64 asked_us; /* when it was last asked who is alive */
+	u32 nr_asked; /* in this call */
 	enum last last;
 	u64 last_bytes;	  /* AHEAD */
 	u32 last_pending; /* PENDING: which */
@@ -106,10 +108,15 @@ void ub_event_reader_free(struct ub_event_reader *reader)
 static void release(struct ub_event_reader *reader)
 {
 	u64 to = reader->nr_pending ? reader->pending[0].at : reader->ahead;
+	u64 producer = __atomic_load_n(&reader->ring->producer, __ATOMIC_ACQUIRE);
 	u64 size = reader->mask + 1;
 
 	if (to == reader->tail)
 		return;
+	/* Who claimed the last record died before it said so: else nobody would find room any more. */
+	if ((s64)(producer - to) < 0)
+		__atomic_compare_exchange_n(&reader->ring->producer, &producer, to, false,
+					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 	for (u64 at = reader->tail; at != to; at += 8)
 		__atomic_store_n(ub_event_word(reader->ring, at, reader->mask),
 				 ub_event_free_word(at + size), __ATOMIC_RELAXED);
@@ -280,9 +287,12 @@ static int read_ahead(struct ub_event_reader *reader, struct ub_event *event, u6
 		return -EBADMSG;
 	*seen = at + ub_event_bytes(header);
 	if (header & UB_RECORD_BUSY) {
+		if (reader->nr_asked == MAX_ASKED)
+			return 0;
 		stalled = is_stalled(reader, at, &first) && reader->nr_pending < MAX_PENDING;
 		if (!stalled && !first)
 			return 0;
+		reader->nr_asked++;
 		if (is_alive(opaque, UB_RECORD_TID(header))) {
 			if (!stalled)
 				return 0;
@@ -308,11 +318,12 @@ static int read_ahead(struct ub_event_reader *reader, struct ub_event *event, u6
 int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 		  bool (*is_alive)(void *opaque, u64 tid), void *opaque)
 {
-	u64 seen;
 	bool skip = true;
+	u64 seen;
 	int ret;
 
 	finish_last(reader);
+	reader->nr_asked = 0;
 	if (reader->ahead - reader->tail >= reader->release_at)
 		release(reader);
 	seen = reader->ahead;

@@ -65,28 +65,27 @@ static void count_lost(struct ub_event_ring *ring, u32 map_id)
 }
 
 /*
- * Bytes that the ring has room for behind @at. For a map's ring as the kernel counts them: what is on its way
- * takes room in the client's ring already. Where that can't be told (others write to the same client, and this
- * ring's reader has not looked since) what is here has room; the reader keeps it until the client has, too.
+ * Whether the ring, behind @at, and for a map's ring the client's too, have room for a record of @bytes and in
+ * front of it one of @pad that only fills up. The client's as the kernel counts it: what is on its way takes room there
+ * already, but for a PAD in it. Where that can't be told (others write to the same client, and this ring's
+ * reader has not looked since) what is here has room; the reader keeps it until the client has, too.
  */
-static u64 room_behind(const struct ub_event_ring *ring, const struct ub_map *map, u64 at)
+static bool has_room(const struct ub_event_ring *ring, const struct ub_map *map, u64 at, u64 bytes,
+		     u64 pad)
 {
-	u64 size = ring->mask + 1, used, client;
-	u64 room = size - (at - __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE));
+	u64 consumer = __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE);
+	u64 size = ring->mask + 1, used = at - consumer, client;
 
-	if (room > size)
-		return 0;
+	if (used > size || bytes + pad > size - used)
+		return false;
 	if (!map)
-		return room;
+		return true;
 	client = __atomic_load_n((const u64 *)map->shared, __ATOMIC_ACQUIRE);
 	used = at + __atomic_load_n(&ring->balance, __ATOMIC_ACQUIRE) - client;
-	if (used <= size + map->attr.max_entries) {
-		/* Never full to the last byte: __bpf_ringbuf_reserve() compares with the mask. */
-		u64 left = used < map->mask ? map->mask - used : 0;
-
-		room = left < room ? left : room;
-	}
-	return room;
+	if ((at ^ consumer) & ~ring->mask)
+		used -= __atomic_load_n(&ring->last_pad, __ATOMIC_RELAXED);
+	/* Never full to the last byte: __bpf_ringbuf_reserve() compares with the mask. */
+	return used > size + map->attr.max_entries || used + bytes <= map->mask;
 }
 
 /* Claims a record with @header at the producers' position. NULL: full or scribbled on. */
@@ -99,12 +98,11 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 		return NULL;
 	for (u32 tries = 0; tries < MAX_TRIES; tries++) {
 		u64 at = __atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE);
-		u64 room = room_behind(ring, map, at);
 		u64 rest = size - (at & mask), free = ub_event_free_word(at);
 		u64 *word = ub_event_word(ring, at, mask), taken = bytes, first = header, seen;
 
 		/* Full: what stands there is of the last round. */
-		if (!room) {
+		if (!has_room(ring, map, at, bytes, bytes > rest ? rest : 0)) {
 			if (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) != at)
 				continue;
 			return NULL;
@@ -121,8 +119,6 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 						    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 			continue;
 		}
-		if (bytes + (bytes > rest ? rest : 0) > room)
-			return NULL;
 		if (bytes > rest) {
 			taken = rest;
 			first = UB_RECORD_MAGIC | UB_RECORD_DISCARD | UB_RECORD_PAD |
@@ -131,6 +127,8 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 		if (!__atomic_compare_exchange_n(word, &free, first, false, __ATOMIC_ACQ_REL,
 						 __ATOMIC_RELAXED))
 			continue;
+		if (first != header)
+			__atomic_store_n(&ring->last_pad, rest, __ATOMIC_RELAXED);
 		__atomic_compare_exchange_n(&ring->producer, &at, at + taken, false,
 					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 		if (first == header)

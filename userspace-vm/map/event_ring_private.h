@@ -7,7 +7,8 @@
 
 struct ub_event_ring {
 	u64 producer; /* bytes ever claimed; may lag behind, see the headers */
-	u64 pad0[7];
+	u64 last_pad; /* bytes of the PAD record that was claimed last */
+	u64 pad0[6];
 	u64 consumer; /* bytes ever given back */
 	u64 seen; /* how far the reader has looked: nothing to read if that is the producer position */
 	u64 balance; /* a map's ring: the client's position of a record, less its position here */

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Which files a request concerns, which instructions of them, and how these are hooked.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <common/cleanup.h>
+#include <hook/grow.h>
+#include <hook/image_build.h>
+
+bool ub_image_refuse(struct ub_image_build *build, const struct ub_hook *hook)
+{
+	const bool later = hook->kind != UB_HOOK_ENTRY && hook->kind != UB_HOOK_UNDIVERT &&
+			   !build->at_entry[hook->link];
+
+	if (later)
+		build->at_entry[hook->link] = build->again = true;
+	else if (build->request->refused)
+		build->request->refused[hook->link] = true;
+	return later;
+}
+
+int ub_image_go_on(struct ub_image_build *build, int err)
+{
+	if (err != -EOPNOTSUPP || !build->request->refused)
+		return err;
+	build->refusal = err;
+	return 0;
+}
+
+/* Code that runs on goroutines' stacks: C code in the same file is described by .eh_frame. */
+bool ub_image_is_go_code(struct ub_elf *elf, u64 address)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+
+	return elf->is_go && !(function && function->described);
+}
+
+bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+
+	return leaves || !ub_image_is_go_code(elf, address) ||
+	       (function && !function->gap && function->start == address);
+}
+
+int ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
+		       struct ub_image_file **out, struct ub_reason *why)
+{
+	const struct ub_image_request *request = build->request;
+	struct ub_image_file *grown, file = { .dev = point->dev, .ino = point->ino };
+	int err;
+
+	for (u32 i = 0; i < build->nr_files; i++) {
+		if (build->files[i].dev == point->dev && build->files[i].ino == point->ino) {
+			*out = &build->files[i];
+			return 0;
+		}
+	}
+	err = ub_modules_find(request->pid, &build->space, point->dev, point->ino, &file.modules,
+			      &file.nr_modules, why);
+	if (err)
+		return err;
+	grown = realloc(build->files, (build->nr_files + 1) * sizeof(build->files[0]));
+	if (!grown) {
+		ub_modules_free(file.modules, file.nr_modules);
+		return -ENOMEM;
+	}
+	build->files = grown;
+	build->files[build->nr_files] = file;
+	*out = &build->files[build->nr_files++];
+	return 0;
+}
+
+int ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link, enum ub_hook_kind kind)
+{
+	int err = ub_grow((void **)&file->hooks, &file->hooks_capacity, file->nr_hooks + 1,
+			  sizeof(file->hooks[0]));
+
+	if (!err)
+		file->hooks[file->nr_hooks++] = (struct ub_hook) { address, link, kind };
+	return err;
+}
+
+static struct ub_image_file *file_of(struct ub_image_build *build, const struct ub_elf *elf)
+{
+	for (u32 i = 0; i < build->nr_files; i++)
+		if (build->files[i].modules[0].elf == elf)
+			return &build->files[i];
+	return NULL;
+}
+
+/* Where a pointer of the target leads: struct ub_exit_resolver. */
+static int resolve(void *opaque, struct ub_elf *elf, u64 pointer, struct ub_elf **to, u64 *address)
+{
+	struct ub_image_build *build = opaque;
+	const struct ub_image_file *file = file_of(build, elf);
+	_cleanup_close_ int fd = -1;
+	char path[64];
+	u64 value;
+
+	if (!file)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "/proc/%d/mem", build->request->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || pread(fd, &value, sizeof(value), (off_t)(pointer + file->modules[0].bias)) !=
+			      sizeof(value))
+		return -EFAULT;
+	for (u32 i = 0; i < build->space.nr; i++) {
+		const struct ub_mapping *mapping = &build->space.mappings[i];
+		struct ub_image_file *target;
+		struct ub_point point = {};
+		int err;
+
+		if (value < mapping->start || value >= mapping->end)
+			continue;
+		err = ub_mapping_file(build->request->pid, mapping, &point.dev, &point.ino);
+		if (!err)
+			err = ub_image_find_file(build, &point, &target, NULL);
+		if (err)
+			return err;
+		*to = target->modules[0].elf;
+		*address = value - target->modules[0].bias;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int ub_image_add_link(struct ub_image_build *build, u32 index, struct ub_reason *why)
+{
+	static const enum ub_hook_kind kinds[] = {
+		[UB_EXIT_RETURN] = UB_HOOK_RETURN,
+		[UB_EXIT_NOTE] = UB_HOOK_NOTE,
+		[UB_EXIT_NOTED] = UB_HOOK_NOTED,
+		[UB_EXIT_DIVERT] = UB_HOOK_DIVERT,
+	};
+	const struct ub_exit_resolver resolver = { resolve, build };
+	const struct ub_image_link *link = &build->request->links[index];
+	_cleanup_free_ struct ub_exit *exits = NULL;
+	struct ub_image_file *file;
+	struct ub_elf *elf;
+	u32 nr_exits = 0;
+	u64 address;
+	int err;
+
+	err = ub_image_find_file(build, &link->point, &file, why);
+	if (err)
+		return err;
+	elf = file->modules[0].elf;
+	if (ub_elf_address(elf, link->point.offset, &address))
+		return ub_reason_set(why, -EINVAL, "%s: file offset 0x%" PRIx64 " is not code",
+				     file->modules[0].name, link->point.offset);
+	if (link->point.kind == UB_POINT_ENTRY)
+		return ub_image_add_hook(file, address, index, UB_HOOK_ENTRY);
+	if (build->at_entry[index] && ub_exits_at_entry(elf, address)) {
+		build->needs_diverts = true;
+		return ub_image_add_hook(file, address, index, UB_HOOK_DIVERT);
+	}
+	err = ub_exits_find(elf, address, &resolver, &exits, &nr_exits, why);
+	if (err == -EOPNOTSUPP && build->request->refused)
+		build->request->refused[index] = true;
+	if (err)
+		return ub_reason_prefix(why, err, "%s: return of 0x%" PRIx64,
+					file_of(build, elf)->modules[0].name, link->point.offset);
+	for (u32 i = 0; i < nr_exits && !err; i++) {
+		build->needs_tails |= exits[i].kind == UB_EXIT_NOTE;
+		build->needs_diverts |= exits[i].kind == UB_EXIT_DIVERT;
+		file = file_of(build, exits[i].elf);
+		err = file ? ub_image_add_hook(file, exits[i].address, index, kinds[exits[i].kind])
+			   : -ENOENT;
+	}
+	return err;
+}
+
+static int compare_hooks(const void *a, const void *b)
+{
+	const struct ub_hook *x = a;
+	const struct ub_hook *y = b;
+
+	if (x->address != y->address)
+		return x->address < y->address ? -1 : 1;
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	return x->link < y->link ? -1 : x->link > y->link;
+}
+
+/* Where threads that are still in the trampolines of what is there now will come back to: nothing
+ * new may lie across. */
+static int current_stops(const struct ub_image *current, const struct ub_module *module,
+			 u64 **stops, u32 *nr)
+{
+	u64 *found;
+	u32 count = 0;
+
+	*stops = NULL;
+	*nr = 0;
+	if (!current || !current->nr_moves_out)
+		return 0;
+	found = malloc(current->nr_moves_out * sizeof(u64));
+	if (!found)
+		return -ENOMEM;
+	for (u32 i = 0; i < current->nr_moves_out; i++) {
+		u64 to = current->moves_out[i].to;
+
+		if (to >= module->low && to < module->high && current->moves_out[i].resumes)
+			found[count++] = to - module->bias;
+	}
+	*stops = found;
+	*nr = count;
+	return 0;
+}
+
+static int compare_u64(const void *a, const void *b)
+{
+	const u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Whether address number @i can be hooked, or all that is wanted there will be done without. */
+static int check_plan(struct ub_image_build *build, const struct ub_image_file *file, u32 i,
+		      struct ub_reason *why)
+{
+	const struct ub_module *module = &file->modules[0];
+	const struct ub_hook *hooks = &file->hooks[file->first_hook[i]];
+	const u32 nr = file->first_hook[i + 1] - file->first_hook[i];
+	const struct ub_elf_segment *segment;
+	bool without = true;
+
+	if (!ub_image_is_reachable(module->elf, file->addresses[i], hooks->kind != UB_HOOK_ENTRY)) {
+		(void)ub_image_refuse(build, hooks);
+		return ub_reason_set(
+			why, -EOPNOTSUPP,
+			"%s: the instruction at 0x%" PRIx64
+			" can't be hooked, but the function's entry and return can: %s",
+			module->name, file->addresses[i], ub_refusal_text(UB_REFUSED_GO_STACK));
+	}
+	if (file->plan.results[i].tactic)
+		return 0;
+	for (u32 k = 0; k < nr; k++)
+		without &= ub_image_refuse(build, &hooks[k]);
+	if (without)
+		return 0;
+	segment = ub_elf_segment_at(module->elf, file->addresses[i]);
+	return ub_reason_set(why, -EOPNOTSUPP,
+			     "%s: the %sinstruction at offset 0x%" PRIx64 " can't be hooked: %s",
+			     module->name, hooks->kind == UB_HOOK_ENTRY ? "" : "returning ",
+			     segment ? file->addresses[i] - segment->address + segment->offset
+				     : file->addresses[i],
+			     ub_refusal_text(file->plan.results[i].refusal));
+}
+
+int ub_image_plan_file(struct ub_image_build *build, struct ub_image_file *file,
+		       struct ub_reason *why)
+{
+	const struct ub_module *module = &file->modules[0];
+	_cleanup_free_ u64 *stops = NULL;
+	struct ub_plan_options options = {};
+	int err;
+
+	if (!file->nr_hooks)
+		return 0; /* looked at only */
+	qsort(file->hooks, file->nr_hooks, sizeof(file->hooks[0]), compare_hooks);
+	file->addresses = calloc(file->nr_hooks + 1, sizeof(u64));
+	file->first_hook = calloc(file->nr_hooks + 1, sizeof(u32));
+	if (!file->addresses || !file->first_hook)
+		return -ENOMEM;
+	for (u32 i = 0; i < file->nr_hooks; i++) {
+		if (i && file->hooks[i].address == file->hooks[i - 1].address)
+			continue;
+		file->first_hook[file->nr_addresses] = i;
+		file->addresses[file->nr_addresses++] = file->hooks[i].address;
+	}
+	file->first_hook[file->nr_addresses] = file->nr_hooks;
+
+	err = current_stops(build->request->current, module, &stops, &options.nr_stops);
+	if (err)
+		return err;
+	if (stops)
+		qsort(stops, options.nr_stops, sizeof(u64), compare_u64);
+	options.stops = stops;
+	options.single_instruction = module->elf->is_go;
+	build->image->single_instruction |= options.single_instruction;
+	err = ub_plan_make(module->elf, file->addresses, file->nr_addresses, &options, &file->plan);
+	if (err)
+		return err;
+	for (u32 i = 0; i < file->nr_addresses && !err; i++)
+		err = ub_image_go_on(build, check_plan(build, file, i, why));
+	return err;
+}

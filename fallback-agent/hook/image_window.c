@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Windows of one module: the trampoline for each, the site that leads there, and the moves of
+ * instruction pointers that go with both.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <common/cleanup.h>
+#include <hook/grow.h>
+#include <hook/image_build.h>
+#include <hook/relocate.h>
+
+#define MAX_INSNS  16
+#define MAX_POINTS (6 * MAX_INSNS) /* of one window: one of each kind for each instruction */
+
+static int add_move(struct ub_move **moves, u32 *nr, u32 *capacity, u64 from, u64 to, bool resumes)
+{
+	int err = ub_grow((void **)moves, capacity, *nr + 1, sizeof(**moves));
+
+	if (!err)
+		(*moves)[(*nr)++] = (struct ub_move) { from, to, resumes };
+	return err;
+}
+
+static int add_move_in(struct ub_image_build *build, u64 from, u64 to)
+{
+	struct ub_image *image = build->image;
+
+	return add_move(&image->moves_in, &image->nr_moves_in, &build->moves_in_capacity, from, to,
+			false);
+}
+
+static int add_move_out(struct ub_image_build *build, u64 from, u64 to, bool resumes)
+{
+	struct ub_image *image = build->image;
+
+	return add_move(&image->moves_out, &image->nr_moves_out, &build->moves_out_capacity, from,
+			to, resumes);
+}
+
+struct window {
+	struct ub_image_build *build;
+	struct ub_image_zone *zone;
+	const struct ub_image_file *file;
+	const struct ub_module *module;
+	const struct ub_plan_window *plan;
+	const struct ub_trampoline_space *space;
+	u32 nr_points;
+	struct ub_trampoline_point points[MAX_POINTS];
+	struct ub_trampoline_cold cold[MAX_POINTS];
+	struct ub_trampoline_null nulls[MAX_INSNS]; /* of each instruction */
+	u64 continuations[MAX_INSNS]; /* of instructions that take the return address over */
+};
+
+static bool is_entry(const struct window *w, u64 address)
+{
+	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);
+
+	return function && !function->gap && function->start == address &&
+	       !function->loops_to_start;
+}
+
+/* Emits a probe of @kind for the hooks [@from, @to), all at one address. */
+static int emit_probe_of(struct window *w, u64 ip, enum ub_trampoline_kind kind, u64 continuation,
+			 u32 from, u32 to)
+{
+	struct ub_image_build *build = w->build;
+	struct ub_trampoline_point *point = &w->points[w->nr_points];
+	struct ub_trampoline_link *links = calloc(to - from, sizeof(*links));
+	const bool own_stack = ub_image_is_go_code(w->module->elf, ip - w->module->bias);
+	if (!links)
+		return -ENOMEM;
+	for (u32 i = from; i < to && kind != UB_TRAMPOLINE_UNDIVERT; i++) {
+		const u32 index = w->file->hooks[i].link;
+		const struct ub_image_link *link = &build->request->links[index];
+
+		links[i - from] = (struct ub_trampoline_link) {
+			.code = link->code,
+			.ctx = link->program->ctx,
+			.program = w->zone->programs[index],
+			.info = build->infos[index],
+			.maps = build->map_tables[index],
+			.counters = index,
+			.tail_calls = link->program->uses_tail_call,
+		};
+		/* Who has not been verified may read anything, as may who is tail-called. */
+		if (!link->program->aux || link->program->uses_tail_call)
+			links[i - from].ctx.escapes = true;
+	}
+	*point = (struct ub_trampoline_point) {
+		.ip = ip,
+		.kind = kind,
+		.own_stack = own_stack,
+		.keep_flags = !own_stack && !is_entry(w, ip - w->module->bias),
+		.continuation = continuation,
+		.nr_links = kind == UB_TRAMPOLINE_UNDIVERT ? 0 : to - from,
+		.links = links,
+	};
+	ub_trampoline_probe(&w->zone->emit, w->space, point, &w->cold[w->nr_points]);
+	w->nr_points++;
+	return 0;
+}
+
+/* Emits the probes for the hooks [@from, @to) of instruction @insn. */
+static int emit_probes(struct window *w, const struct ub_plan_insn *insn, u32 from, u32 end)
+{
+	static const enum ub_trampoline_kind kinds[] = {
+		[UB_HOOK_ENTRY] = UB_TRAMPOLINE_RUN,
+		[UB_HOOK_RETURN] = UB_TRAMPOLINE_RETURN,
+		[UB_HOOK_NOTED] = UB_TRAMPOLINE_NOTED,
+		[UB_HOOK_NOTE] = UB_TRAMPOLINE_NOTE,
+		[UB_HOOK_DIVERT] = UB_TRAMPOLINE_DIVERT,
+		[UB_HOOK_UNDIVERT] = UB_TRAMPOLINE_UNDIVERT,
+	};
+	const struct ub_hook *hooks = w->file->hooks;
+	const u64 ip = insn->decoded.address + w->module->bias;
+	const u64 number = (u64)(insn - (w->file->plan.insns + w->plan->first_insn));
+	int err = 0;
+
+	while (!err && from < end) {
+		u32 to = from + 1;
+
+		while (to < end && hooks[to].kind == hooks[from].kind)
+			to++;
+		err = emit_probe_of(w, ip, kinds[hooks[from].kind], w->continuations[number], from,
+				    to);
+		from = to;
+	}
+	return err;
+}
+
+/* First of the hooks [@from, @to) that concerns the jump itself, not the instruction. */
+static u32 first_of_jump(const struct window *w, u32 from, u32 to)
+{
+	while (from < to && w->file->hooks[from].kind != UB_HOOK_NOTE &&
+	       w->file->hooks[from].kind != UB_HOOK_DIVERT)
+		from++;
+	return from;
+}
+
+/*
+ * A conditional tail jump notes only where it is taken:
+ *	jcc 1f; jmp 2f; 1: [note]; jmp target; 2:
+ */
+static int emit_noting_branch(struct window *w, const struct ub_plan_insn *insn,
+			      const struct ub_decoded *moved, u32 from, u32 to)
+{
+	struct ub_emit *emit = &w->zone->emit;
+	struct ub_decoded branch = *moved;
+	u32 over;
+	int err;
+
+	/* Where it goes is known only afterwards: 6 bytes of jcc, or 9 of loop and jrcxz, then the
+	 * jump over. */
+	branch.target = ub_emit_here(emit) +
+			(moved->opcode >= 0xe0 && moved->opcode <= 0xe3 ? moved->len + 7u : 6u) +
+			5u;
+	err = ub_relocate(emit, &branch, insn->bytes);
+	if (err)
+		return err;
+	over = ub_emit_jmp_forward(emit);
+	if (!emit->error && ub_emit_here(emit) != branch.target)
+		return -EINVAL;
+	err = emit_probes(w, insn, from, to);
+	ub_emit_jmp(emit, moved->target);
+	ub_emit_land(emit, over);
+	return err;
+}
+
+/* Emits the look at a null pointer before an instruction that may follow one. */
+static bool look_at_null(struct window *w, const struct ub_plan_insn *insn)
+{
+	const u64 address = insn->decoded.address;
+	struct ub_trampoline_null *null =
+		&w->nulls[insn - (w->file->plan.insns + w->plan->first_insn)];
+	const bool go = ub_image_is_go_code(w->module->elf, address);
+	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);
+
+	/* Elsewhere in Go code there are no registers for it: see the planner. */
+	if (go && !(function && !function->gap && function->start == address))
+		return false;
+	ub_trampoline_null(&w->zone->emit, &insn->decoded, address + w->module->bias,
+			   !go && !is_entry(w, address) &&
+				   !(insn->decoded.flags & UB_DECODED_FLAGS_WRITE),
+			   go, null);
+	return null->insn;
+}
+
+static int emit_insn(struct window *w, const struct ub_plan_insn *insn)
+{
+	u32 end = 0, of_jump = 0;
+	struct ub_emit *emit = &w->zone->emit;
+	const u64 bias = w->module->bias;
+	const u64 ip = insn->decoded.address + bias;
+	struct ub_decoded moved = insn->decoded;
+	int err;
+
+	if (ip != w->plan->address + bias) {
+		err = add_move_in(w->build, ip, ub_emit_here(emit));
+		if (err)
+			return err;
+	}
+	if (insn->point >= 0) {
+		const u32 from = w->file->first_hook[insn->point];
+
+		of_jump = end = w->file->first_hook[insn->point + 1];
+		if (insn->decoded.flow == UB_FLOW_BRANCH)
+			of_jump = first_of_jump(w, from, end);
+		err = add_move_out(w->build, ub_emit_here(emit), ip, false);
+		if (!err)
+			err = emit_probes(w, insn, from, of_jump);
+		if (err)
+			return err;
+	}
+	err = add_move_out(w->build, ub_emit_here(emit), ip, false);
+	if (err)
+		return err;
+	if (look_at_null(w, insn)) {
+		err = add_move_out(w->build, ub_emit_here(emit), ip, false);
+		if (err)
+			return err;
+	}
+	moved.address += bias;
+	moved.target += bias;
+	moved.mem += bias;
+	if (of_jump < end)
+		return emit_noting_branch(w, insn, &moved, of_jump, end);
+	return ub_relocate(emit, &moved, insn->bytes);
+}
+
+static int note_continuation(struct window *w, u64 code, u32 link)
+{
+	struct ub_image_counting *counting = w->build->image->counting;
+	int err = ub_grow((void **)&counting->continuations, &counting->continuations_capacity,
+			  counting->nr_continuations + 1, sizeof(counting->continuations[0]));
+
+	if (!err)
+		counting->continuations[counting->nr_continuations++] =
+			(struct ub_image_continuation) { code, link };
+	return err;
+}
+
+/*
+ * For the instructions of the window that take return addresses over: what runs when those return,
+ * as before a `ret`. Before it stand the links' numbers, then how many (agent/divert.c).
+ */
+static int emit_continuations(struct window *w)
+{
+	struct ub_emit *emit = &w->zone->emit;
+
+	for (u32 i = 0; i < w->plan->nr_insns; i++) {
+		const struct ub_plan_insn *insn = &w->file->plan.insns[w->plan->first_insn + i];
+		u32 from, to;
+		int err = 0;
+
+		if (insn->point < 0)
+			continue;
+		from = w->file->first_hook[insn->point];
+		to = w->file->first_hook[insn->point + 1];
+		while (from < to && w->file->hooks[from].kind != UB_HOOK_DIVERT)
+			from++;
+		while (from < to && w->file->hooks[to - 1].kind != UB_HOOK_DIVERT)
+			to--;
+		if (from == to)
+			continue;
+		for (u32 k = to; k > from; k--)
+			ub_emit_u32(emit, w->file->hooks[k - 1].link);
+		ub_emit_u32(emit, to - from);
+		w->continuations[i] = ub_emit_here(emit);
+		for (u32 k = from; k < to && !err; k++)
+			err = note_continuation(w, w->continuations[i], w->file->hooks[k].link);
+		if (err)
+			return err;
+		err = emit_probe_of(w, insn->decoded.address + w->module->bias,
+				    UB_TRAMPOLINE_RETURN, 0, from, to);
+		if (err)
+			return err;
+		ub_emit_u8(emit, 0xc3); /* ret */
+	}
+	return 0;
+}
+
+/* Whether all hooks of the window will be done without. */
+static bool refuse_window(struct window *w)
+{
+	bool all = true;
+
+	for (u32 i = 0; i < w->plan->nr_insns; i++) {
+		const struct ub_plan_insn *insn = &w->file->plan.insns[w->plan->first_insn + i];
+
+		for (u32 k = insn->point < 0 ? 0 : w->file->first_hook[insn->point];
+		     insn->point >= 0 && k < w->file->first_hook[insn->point + 1]; k++)
+			all &= ub_image_refuse(w->build, &w->file->hooks[k]);
+	}
+	return all;
+}
+
+static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
+{
+	struct ub_image_build *build = w->build;
+	struct ub_image *image = build->image;
+	const u64 address = w->plan->address + w->module->bias;
+	const s64 distance = (s64)(trampoline - (address + 5));
+	const s32 rel = (s32)distance;
+	struct ub_elf_segment *segment;
+	struct ub_site *site;
+	u64 available = 0;
+	const u8 *bytes;
+	int err;
+
+	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 1,
+		      sizeof(image->sites[0]));
+	if (err)
+		return err;
+	segment = ub_elf_segment_at(w->module->elf, w->plan->address);
+	bytes = ub_elf_bytes(w->module->elf, w->plan->address, &available);
+	if (rel != distance || !segment || !bytes || available < 5)
+		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
+	site = &image->sites[image->nr_sites++];
+	*site = (struct ub_site) {
+		.address = address,
+		.len = w->plan->tactic == UB_TACTIC_PUN ? w->plan->len : 5,
+		.dev = w->module->dev,
+		.ino = w->module->ino,
+		.offset = w->plan->address - segment->address + segment->offset,
+	};
+	memcpy(site->old, bytes, site->len);
+	if (w->plan->tactic == UB_TACTIC_PUN) {
+		u64 landing;
+
+		err = ub_pun_place(build, site, bytes + site->len, trampoline, &landing);
+		if (err == -ENOSPC) {
+			image->nr_sites--;
+			if (refuse_window(w))
+				return 0;
+			return ub_reason_set(
+				why, -EOPNOTSUPP,
+				"the instruction is shorter than a jump, the one behind it is "
+				"jumped to, and there is no free memory where a jump that "
+				"overlaps it could lead");
+		}
+		return err ? err : add_move_out(build, landing, address, false);
+	}
+	site->new[0] = 0xe9;
+	memcpy(site->new + 1, &rel, sizeof(rel));
+	return 0;
+}
+
+static int emit_window(struct window *w, struct ub_reason *why)
+{
+	struct ub_emit *emit = &w->zone->emit;
+	u64 trampoline;
+	int err;
+
+	if (w->plan->nr_insns > MAX_INSNS)
+		return -EINVAL;
+	ub_emit_align(emit, 16);
+	err = emit_continuations(w);
+	ub_emit_align(emit, 16);
+	trampoline = ub_emit_here(emit);
+	for (u32 i = 0; i < w->plan->nr_insns && !err; i++)
+		err = emit_insn(w, &w->file->plan.insns[w->plan->first_insn + i]);
+	if (!err && w->plan->resume) {
+		err = add_move_out(w->build, ub_emit_here(emit), w->plan->resume + w->module->bias,
+				   true);
+		ub_emit_jmp(emit, w->plan->resume + w->module->bias);
+	}
+	for (u32 i = 0; i < w->nr_points; i++) {
+		ub_trampoline_cold(emit, w->space, &w->cold[i]);
+		free((void *)w->points[i].links);
+	}
+	w->nr_points = 0;
+	for (u32 i = 0; i < w->plan->nr_insns; i++) {
+		ub_trampoline_null_cold(emit, w->space, &w->nulls[i]);
+		w->nulls[i].insn = NULL;
+	}
+	if (!err)
+		err = emit->error;
+	return err ? err : add_site(w, trampoline, why);
+}
+
+/* The sites of sharing.c in @module. */
+static int emit_sharing(struct window *w, struct ub_reason *why)
+{
+	struct ub_image_build *build = w->build;
+	const u64 bias = w->module->bias;
+
+	for (u32 i = 0; i < build->nr_sharing; i++) {
+		const struct ub_plan_window window = { .address = build->sharing[i],
+						       .len = 7,
+						       .tactic = UB_TACTIC_JUMP };
+		const u64 address = build->sharing[i] + bias;
+		u64 size = 0, trampoline, syscall_at, back_at;
+		int err;
+
+		ub_emit_align(&w->zone->emit, 16);
+		trampoline = ub_emit_here(&w->zone->emit);
+		ub_sharing_emit(&w->zone->emit, build->image->data_address,
+				ub_elf_bytes(w->module->elf, build->sharing[i], &size), address + 7,
+				&syscall_at, &back_at);
+		w->plan = &window;
+		err = add_move_out(build, trampoline, address, false);
+		if (!err)
+			err = add_move_out(build, syscall_at, address + 5, false);
+		if (!err)
+			err = add_move_out(build, back_at, address + 7, true);
+		if (!err)
+			err = add_move_in(build, address + 5, syscall_at);
+		if (!err)
+			err = add_site(w, trampoline, why);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
+			 const struct ub_image_file *file, const struct ub_module *module,
+			 const struct ub_trampoline_space *space, struct ub_reason *why)
+{
+	_cleanup_free_ struct window *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return -ENOMEM;
+	*w = (struct window) { build, zone, file, module, NULL, space };
+	for (u32 i = 0; i < file->plan.nr_windows; i++) {
+		int err;
+
+		w->plan = &file->plan.windows[i];
+		err = emit_window(w, why);
+		if (err)
+			ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
+					 (unsigned long long)w->plan->address);
+		err = ub_image_go_on(build, err);
+		if (err)
+			return err;
+	}
+	if (build->nr_sharing && file == &build->files[build->sharing_file])
+		return emit_sharing(w, why);
+	return 0;
+}
