@@ -7,15 +7,19 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include <common/cleanup.h>
 #include <common/foreign.h>
+#include <common/proc.h>
 #include <surgeon/surgeon.h>
 
 #include "output.h"
 #include "symbol.h"
 
-#define PF_KTHREAD 0x00200000ul /* include/linux/sched.h */
+#define PF_KTHREAD    0x00200000ul /* include/linux/sched.h */
+#define LOADING_TRIES 10
+#define LOADING_MS    3
 
 static int pidfd_open(pid_t pid)
 {
@@ -60,19 +64,16 @@ static int read_stat(pid_t pid, struct proc_stat *stat)
 /* What stands behind "@key:" in /proc/PID/status. */
 static int read_status_line(pid_t pid, const char *key, char *text, size_t text_size)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	char path[64], line[256];
-	size_t size = strlen(key);
+	_cleanup_free_ char *status = NULL;
+	const char *field;
+	char proc[32];
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file)) {
-		if (strncmp(line, key, size) || line[size] != ':')
-			continue;
-		snprintf(text, text_size, "%s", line + size + 1);
-		return 0;
-	}
-	return -ENOENT;
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	if (ub_proc_status_read(proc, &status))
+		return -ENOENT;
+	field = ub_proc_status_field(status, key);
+	snprintf(text, text_size, "%.*s", (int)strcspn(field, "\n"), field);
+	return *field ? 0 : -ENOENT;
 }
 
 /* A number from there, or -1. */
@@ -394,8 +395,8 @@ static int mapped_library(const struct ub_tracee *target, const char *name, char
 	return 0;
 }
 
-int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const char *symbol,
-			struct ub_tracee_file *file, struct ub_reason *why)
+static int find_file(const struct ub_tracee *target, const char *name, const char *symbol,
+		     struct ub_tracee_file *file, struct ub_reason *why)
 {
 	struct ub_tracee_file exe;
 	char path[PATH_MAX], near[64], hint[96] = "";
@@ -427,4 +428,18 @@ int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const 
 			target->pid, target->comm, name, exe.shown, symbol, hint);
 	return ub_reason_set(why, -ENOENT, "process %d (%s) maps no '%s'%s", target->pid,
 			     target->comm, name, hint);
+}
+
+int ub_tracee_find_file(const struct ub_tracee *target, const char *name, const char *symbol,
+			struct ub_tracee_file *file, struct ub_reason *why)
+{
+	const struct timespec pause = { 0, LOADING_MS * 1000000 };
+	int err = find_file(target, name, symbol, file, why);
+
+	/* Right after execve() its libraries are not mapped yet. */
+	for (int i = 0; i < LOADING_TRIES && err == -ENOENT; i++) {
+		nanosleep(&pause, NULL);
+		err = find_file(target, name, symbol, file, why);
+	}
+	return err;
 }

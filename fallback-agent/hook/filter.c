@@ -3,14 +3,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <common/cleanup.h>
+#include <common/proc.h>
 
 #define MAX_ANCESTORS 64
 
@@ -21,34 +20,29 @@ struct lineage {
 
 #define UNKNOWN (~0ull)
 
-/* The number behind @key, which begins a line of @status; @otherwise if there is none. */
+/* The number behind @key in @status; @otherwise if there is none. */
 static u64 number_of(const char *status, const char *key, u64 otherwise)
 {
-	const char *at = strstr(status, key);
+	const char *field = ub_proc_status_field(status, key);
 
-	return at ? strtoull(at + strlen(key), NULL, 10) : otherwise;
+	return *field ? strtoull(field, NULL, 10) : otherwise;
 }
 
 static int read_lineage(const char *proc, struct lineage *lineage)
 {
-	_cleanup_close_ int fd = -1;
-	char path[96], status[4096];
-	ssize_t n;
+	_cleanup_free_ char *status = NULL;
+	int err = ub_proc_status_read(proc, &status);
 
-	snprintf(path, sizeof(path), "%s/status", proc);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, status, sizeof(status) - 1);
-	if (n <= 0)
-		return -ESRCH;
-	status[n] = '\0';
-	lineage->process = (pid_t)number_of(status, "\nTgid:", 0);
-	lineage->parent = (pid_t)number_of(status, "\nPPid:", 0);
-	switch (number_of(status, "\nSeccomp:", 0)) {
+	if (err)
+		return err;
+	lineage->process = (pid_t)number_of(status, "Tgid", 0);
+	lineage->parent = (pid_t)number_of(status, "PPid", 0);
+	switch (number_of(status, "Seccomp", 0)) {
 	case 0: /* disabled */
 		lineage->nr_filters = 0;
 		break;
 	case 2: /* filters */
-		lineage->nr_filters = number_of(status, "\nSeccomp_filters:", UNKNOWN);
+		lineage->nr_filters = number_of(status, "Seccomp_filters", UNKNOWN);
 		break;
 	default: /* read(2), write(2) and no more */
 		lineage->nr_filters = UNKNOWN;
@@ -117,8 +111,12 @@ static u64 nr_shared(const struct lineage *process)
 static bool is_filtered(const char *proc, bool own_first, u32 nr_passing)
 {
 	struct lineage thread;
+	int err = read_lineage(proc, &thread);
 
-	if (read_lineage(proc, &thread) || thread.nr_filters == 0)
+	/* Of one that can't be looked at the worst is feared. */
+	if (err)
+		return err != -ESRCH;
+	if (!thread.nr_filters)
 		return false;
 	if (thread.nr_filters == UNKNOWN)
 		return true;
@@ -147,13 +145,14 @@ bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing)
 
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	tasks = opendir(path);
-	while (tasks && !found && (entry = readdir(tasks))) {
+	if (!tasks)
+		return errno != ENOENT;
+	while (!found && (entry = readdir(tasks))) {
 		pid_t tid = atoi(entry->d_name);
 
 		snprintf(path, sizeof(path), "/proc/%d/task/%d", pid, tid);
 		found = tid > 0 && is_filtered(path, own_first, nr_passing);
 	}
-	if (tasks)
-		closedir(tasks);
+	closedir(tasks);
 	return found;
 }

@@ -9,6 +9,7 @@
 
 #include <agent/data.h>
 #include <common/cleanup.h>
+#include <common/proc.h>
 #include <hook/filter.h>
 #include <hook/image_build.h>
 #include <map/event_ring.h>
@@ -289,23 +290,16 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 /* What the process calls itself: the last of its NSpid. */
 static u32 own_tgid(pid_t pid)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	char path[64], line[256];
-	u32 own = (u32)pid;
+	_cleanup_free_ char *status = NULL;
+	const char *field, *last;
+	char proc[32];
 
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file)) {
-		char *at;
-
-		if (strncmp(line, "NSpid:", 6))
-			continue;
-		at = strrchr(line, '\t');
-		if (at)
-			own = (u32)strtoul(at + 1, NULL, 10);
-		break;
-	}
-	return own;
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	if (ub_proc_status_read(proc, &status))
+		return (u32)pid;
+	field = ub_proc_status_field(status, "NSpid");
+	last = memrchr(field, '\t', strcspn(field, "\n"));
+	return last ? (u32)strtoul(last + 1, NULL, 10) : (u32)pid;
 }
 
 static void fill_process(struct ub_image_build *build, struct ub_process *process)

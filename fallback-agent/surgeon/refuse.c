@@ -19,23 +19,6 @@
 
 #define PF_KTHREAD 0x00200000
 
-int ub_proc_status(const char *proc, const char *key, int base, u64 *value)
-{
-	char path[128], line[512];
-	_cleanup_fclose_ FILE *status = NULL;
-	size_t n = strlen(key);
-
-	snprintf(path, sizeof(path), "%s/status", proc);
-	status = fopen(path, "re");
-	while (status && fgets(line, sizeof(line), status)) {
-		if (strncmp(line, key, n) || line[n] != ':')
-			continue;
-		*value = strtoull(line + n + 1, NULL, base);
-		return 0;
-	}
-	return -ENOENT;
-}
-
 void ub_proc_comm(pid_t pid, char comm[32])
 {
 	char path[64];

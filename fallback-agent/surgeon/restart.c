@@ -16,9 +16,11 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
+#include <common/cleanup.h>
 #include <surgeon/target.h>
 
 #ifndef SYS_epoll_pwait2
@@ -78,6 +80,11 @@ static bool signal_queued(pid_t tid)
 	return ptrace(PTRACE_PEEKSIGINFO, tid, &args, &info) != 0;
 }
 
+static u64 signals(const char *status, const char *key)
+{
+	return strtoull(ub_proc_status_field(status, key), NULL, 16);
+}
+
 /*
  * Whether a signal is a true reason for -EINTR: one that a handler takes or that stops the process. Others
  * that it ignores, SIGCHLD above all, reach a thread only because it is traced.
@@ -86,19 +93,18 @@ static bool signal_taken(const struct ub_thread *thread)
 {
 	const u64 stops = 1ull << (SIGSTOP - 1) | 1ull << (SIGTSTP - 1) | 1ull << (SIGTTIN - 1) |
 			  1ull << (SIGTTOU - 1);
-	u64 blocked = 0, own = 0, shared = 0, caught = 0, ignored = 0;
+	_cleanup_free_ char *status = NULL;
+	u64 own, caught, ignored;
 	char proc[64];
 
 	if (!thread->signal && !signal_queued(thread->tid))
 		return false;
 	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
-	if (ub_proc_status(proc, "SigBlk", 16, &blocked) ||
-	    ub_proc_status(proc, "SigPnd", 16, &own) ||
-	    ub_proc_status(proc, "ShdPnd", 16, &shared) ||
-	    ub_proc_status(proc, "SigIgn", 16, &ignored) ||
-	    ub_proc_status(proc, "SigCgt", 16, &caught))
+	if (ub_proc_status_read(proc, &status))
 		return true;
-	own = (own | shared) & ~blocked;
+	own = (signals(status, "SigPnd") | signals(status, "ShdPnd")) & ~signals(status, "SigBlk");
+	ignored = signals(status, "SigIgn");
+	caught = signals(status, "SigCgt");
 	if (thread->signal)
 		own |= 1ull << (thread->signal - 1);
 	return own & ~ignored & (caught | stops);

@@ -106,7 +106,7 @@ static int prove(pid_t a, pid_t b)
 
 int ub_same_memory(pid_t a, pid_t b)
 {
-	struct layout of_a, of_b;
+	struct layout of_a = { 0 }, of_b = { 0 };
 	long same = syscall(SYS_kcmp, a, b, KCMP_VM, 0, 0);
 	int err;
 

@@ -81,19 +81,21 @@ static int refuse_seccomp(const struct ub_target *t, struct ub_reason *why)
 
 static int refuse_shadow_stack(const struct ub_target *t, struct ub_reason *why)
 {
-	char path[96], line[256];
-	_cleanup_fclose_ FILE *status = NULL;
+	_cleanup_free_ char *status = NULL;
+	const char *features, *found;
+	int err = ub_proc_status_read(t->proc, &status);
 
-	snprintf(path, sizeof(path), "%s/status", t->proc);
-	status = fopen(path, "re");
-	while (status && fgets(line, sizeof(line), status)) {
-		if (!strncmp(line, "x86_Thread_features:", 20) && strstr(line, "shstk"))
-			return ub_reason_set(
-				why, -EOPNOTSUPP,
-				"process %d runs with a shadow stack, which this version cannot operate on",
-				t->pid);
-	}
-	return 0;
+	if (err)
+		return ub_reason_set(why, err, "cannot read %s/status: %s", t->proc,
+				     strerror(-err));
+	features = ub_proc_status_field(status, "x86_Thread_features");
+	found = strstr(features, "shstk");
+	if (!found || found > features + strcspn(features, "\n"))
+		return 0;
+	return ub_reason_set(
+		why, -EOPNOTSUPP,
+		"process %d runs with a shadow stack, which this version cannot operate on",
+		t->pid);
 }
 
 /* An image that was mapped and no more stays known as that: its fork page is recognised by it. */

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 #include <sys/user.h>
 
+#include <common/proc.h>
 #include <common/reason.h>
 #include <hook/filter.h>
 #include <hook/image_private.h>
@@ -163,8 +164,6 @@ int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
 /* After site bytes at @address were not what they should be. */
 int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *found,
 		    struct ub_reason *why);
-/* Reads number after "KEY:" of a /proc status file; @base 10 or 16. -ENOENT. */
-int ub_proc_status(const char *proc, const char *key, int base, u64 *value);
 /* comm of a process, "?" if gone. */
 void ub_proc_comm(pid_t pid, char comm[32]);
 bool ub_have_capability(int capability);

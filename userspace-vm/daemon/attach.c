@@ -279,8 +279,8 @@ static int update_named(struct targets *targets, pid_t pid, struct ub_reason *wh
 	err = ub_daemon_target_update(target, &ours);
 	if (why)
 		*why = ours;
-	/* Unmapped between our look and the plan: the tick tries again. */
-	if (err == -ENOENT && !ours.text[0])
+	/* Unmapped between our look and the plan, or it executes one program after another: the tick tries again. */
+	if ((err == -ENOENT && !ours.text[0]) || (err == -ESRCH && !ub_daemon_target_ended(target)))
 		return 0;
 	return err;
 }

@@ -12,6 +12,7 @@
 
 #include <common/cleanup.h>
 #include <common/foreign.h>
+#include <common/proc.h>
 
 /* Reads at most @size - 1 bytes of /proc/@pid/@name; their number or -errno. */
 static ssize_t read_file(pid_t pid, const char *name, char *text, size_t size)
@@ -31,35 +32,26 @@ static ssize_t read_file(pid_t pid, const char *name, char *text, size_t size)
 	return n;
 }
 
-/* The text after "\n@name:" in @text, or "". */
-static const char *field(const char *text, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (const char *at = text; (at = strstr(at, name)); at += len) {
-		if (at > text && at[-1] == '\n' && at[len] == ':')
-			return at + len + 1;
-	}
-	return "";
-}
-
 int ub_procfs_status(pid_t pid, struct ub_procfs_status *status)
 {
 	struct ub_procfs_status out = {};
-	char text[4096];
+	_cleanup_free_ char *text = NULL;
+	char proc[32];
+	int err;
 
-	/* A reader may be told ENOENT (no such process) or ESRCH (it ended meanwhile). */
-	if (pid <= 0 || read_file(pid, "status", text, sizeof(text)) <= 0)
-		return -ESRCH;
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	err = pid > 0 ? ub_proc_status_read(proc, &text) : -ESRCH;
+	if (err)
+		return err;
 	if (sscanf(text, "Name:\t%15[^\n]", out.comm) != 1)
 		out.comm[0] = '\0';
-	sscanf(field(text, "State"), " %c", &out.state);
-	sscanf(field(text, "Tgid"), "%d", &out.tgid);
-	sscanf(field(text, "PPid"), "%d", &out.parent);
-	sscanf(field(text, "TracerPid"), "%d", &out.tracer);
-	sscanf(field(text, "Uid"), "%u", &out.uid);
-	sscanf(field(text, "Gid"), "%u", &out.gid);
-	out.has_memory = field(text, "VmSize")[0] != '\0';
+	sscanf(ub_proc_status_field(text, "State"), " %c", &out.state);
+	sscanf(ub_proc_status_field(text, "Tgid"), "%d", &out.tgid);
+	sscanf(ub_proc_status_field(text, "PPid"), "%d", &out.parent);
+	sscanf(ub_proc_status_field(text, "TracerPid"), "%d", &out.tracer);
+	sscanf(ub_proc_status_field(text, "Uid"), "%u", &out.uid);
+	sscanf(ub_proc_status_field(text, "Gid"), "%u", &out.gid);
+	out.has_memory = *ub_proc_status_field(text, "VmSize") != '\0';
 	if (out.tgid <= 0)
 		return -ESRCH;
 	*status = out;

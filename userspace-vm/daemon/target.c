@@ -3,6 +3,7 @@
 #include "targets.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -182,6 +183,11 @@ bool ub_daemon_target_execed(const struct target *target)
 
 	/* The address is mapped or not: only a memory without users reads as end of file. */
 	return target->mem_fd >= 0 && pread(target->mem_fd, &byte, 1, 0x1000) == 0;
+}
+
+bool ub_daemon_target_ended(const struct target *target)
+{
+	return poll(&(struct pollfd) { target->pidfd, POLLIN, 0 }, 1, 0) == 1;
 }
 
 bool ub_daemon_target_wants(const struct target *target, const struct link *link)

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include <common/proc.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <common/cleanup.h>
+
+#define FIRST_SIZE 4096
+
+static int open_status(const char *proc)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/status", proc);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? -ESRCH : -errno;
+	return fd;
+}
+
+int ub_proc_status_read(const char *proc, char **text)
+{
+	_cleanup_close_ int fd = open_status(proc);
+	_cleanup_free_ char *all = NULL;
+	size_t used = 0, size = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	do {
+		if (size - used < 2) {
+			char *grown = realloc(all, size ? size * 2 : FIRST_SIZE);
+
+			if (!grown)
+				return -ENOMEM;
+			all = grown;
+			size = size ? size * 2 : FIRST_SIZE;
+		}
+		n = read(fd, all + used, size - used - 1);
+		if (n < 0)
+			return -errno;
+		used += (size_t)n;
+	} while (n);
+	if (!used)
+		return -ESRCH;
+	all[used] = '\0';
+	*text = TAKE_PTR(all);
+	return 0;
+}
+
+const char *ub_proc_status_field(const char *text, const char *key)
+{
+	size_t length = strlen(key);
+
+	for (const char *at = text; (at = strstr(at, key)); at += length) {
+		if (at > text && at[-1] == '\n' && at[length] == ':')
+			return at + length + 1;
+	}
+	return "";
+}
+
+int ub_proc_status(const char *proc, const char *key, int base, u64 *value)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *field;
+	int err = ub_proc_status_read(proc, &text);
+
+	if (err)
+		return err;
+	field = ub_proc_status_field(text, key);
+	if (!*field)
+		return -ENOENT;
+	*value = strtoull(field, NULL, base);
+	return 0;
+}
