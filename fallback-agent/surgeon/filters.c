@@ -212,10 +212,10 @@ static bool calculate(struct machine *m, u16 op, u32 operand)
 		m->a ^= operand;
 		return true;
 	case BPF_LSH:
-		m->a = operand < 32 ? m->a << operand : 0;
+		m->a <<= operand & 31;
 		return true;
 	case BPF_RSH:
-		m->a = operand < 32 ? m->a >> operand : 0;
+		m->a >>= operand & 31;
 		return true;
 	case BPF_NEG:
 		m->a = -m->a;

@@ -156,6 +156,14 @@ bool ub_surgeon_stands(int mem, const struct ub_image *image)
 	return true;
 }
 
+/* Code that was planned on, of any link: another plan may do without it. */
+static int unmapped(struct ub_target *t, u64 address, struct ub_reason *why)
+{
+	t->taken = true;
+	return ub_reason_set(why, -EAGAIN, "process %d: the code at %#lx is not mapped any more",
+			     t->pid, (unsigned long)address);
+}
+
 static int check_sites(struct ub_target *t, const struct ub_image *image,
 		       const struct ub_image *over, u8 *bytes, struct ub_reason *why)
 {
@@ -172,9 +180,7 @@ static int check_sites(struct ub_target *t, const struct ub_image *image,
 		u8 expected[UB_SITE_BYTES];
 
 		if (!readable[i])
-			return ub_reason_set(
-				why, -EBUSY,
-				"process %d: the code to be probed is not mapped any more", t->pid);
+			return unmapped(t, site->address, why);
 		memcpy(expected, site->old, site->len);
 		overlay(over, site->address, site->len, true, expected);
 		if (memcmp(bytes + i * UB_SITE_BYTES, expected, site->len))
@@ -203,10 +209,7 @@ static int check_overlapping(struct ub_target *t, const struct ub_image *image,
 		if (opcode == site->len || opcode + 5 <= site->len)
 			continue;
 		if (ub_target_read(t, site->address, bytes, opcode + 5))
-			return ub_reason_set(
-				why, -EBUSY,
-				"process %d: the code behind %#lx is not mapped any more", t->pid,
-				(unsigned long)site->address);
+			return unmapped(t, site->address, why);
 		overlay(over, site->address, opcode + 5, false, bytes);
 		overlay(image, site->address, opcode + 5, true, bytes);
 		memcpy(&distance, bytes + opcode + 1, sizeof(distance));

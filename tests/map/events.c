@@ -331,6 +331,43 @@ static void test_many_dead(void **state)
 	munmap(ring, ub_event_ring_size(DATA_SIZE));
 }
 
+/* Its thread lives and writes others, but does not come back to it: siglongjmp() out of a signal handler. */
+static void test_abandoned(void **state)
+{
+	struct ub_event_ring *ring = make_ring(DATA_SIZE);
+	struct ub_event_reader *reader = ub_event_reader_new(ring, DATA_SIZE, 0);
+	struct ub_process process = { .events = ring };
+	struct ub_run run = { .process = &process };
+	struct timespec tick = { .tv_nsec = 10000000 };
+	struct ub_event event;
+	u64 number = 0, read = 0;
+	u64 *abandoned;
+	bool room = false;
+
+	abandoned = ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8, &run);
+	assert_non_null(abandoned);
+	while (!send(ring, &run, 1, &number, 8))
+		number++;
+	/* Nothing has room until it is given up. */
+	for (u32 i = 0; i < 6000 && !room; i++) {
+		nanosleep(&tick, NULL);
+		while (ub_event_read(reader, &event, always, NULL) == 1)
+			assert_int_equal(*(const u64 *)event.data, read++);
+		room = !send(ring, &run, 1, &number, 8);
+	}
+	assert_true(room);
+	number++;
+	while (ub_event_read(reader, &event, always, NULL) == 1)
+		assert_int_equal(*(const u64 *)event.data, read++);
+	assert_int_equal(read, number);
+	assert_true(ub_event_reserve(ring, UB_EVENT_RINGBUF, 1, 0, 8, &run) != NULL);
+	/* Should its thread come back after all, it harms nobody. */
+	ub_event_commit(abandoned, false, 0, &run);
+	assert_int_equal(ub_event_read(reader, &event, always, NULL), 0);
+	ub_event_reader_free(reader);
+	munmap(ring, ub_event_ring_size(DATA_SIZE));
+}
+
 static void test_sleep(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);
@@ -750,6 +787,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_large_records),
 		cmocka_unit_test(test_dead_before_position),
 		cmocka_unit_test(test_many_dead),
+		cmocka_unit_test(test_abandoned),
 		cmocka_unit_test(test_sleep),
 		cmocka_unit_test(test_no_system_call),
 		cmocka_unit_test(test_killed_writers),

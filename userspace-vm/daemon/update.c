@@ -286,12 +286,15 @@ int ub_daemon_target_update(struct target *target, struct ub_reason *why)
 {
 	int err;
 
-	/* Somebody else may map the memory that was planned on, and the process may execute another
-	 * program: then another plan is needed. */
+	/*
+	 * The process may map the memory that was planned on, execute another program, or unmap
+	 * code, be it another link's: then another plan is needed, of what it maps now.
+	 */
 	for (int i = 0; i < MAX_PLANS; i++) {
 		err = update_once(target, why);
 		if (err != -EAGAIN && (err != -ESRCH || ub_daemon_target_ended(target)))
 			break;
+		target->stale = true;
 	}
 	return err;
 }

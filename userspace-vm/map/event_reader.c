@@ -10,6 +10,11 @@
  * are delivered meanwhile, and that one later. Even so a record comes after each that was committed
  * before it was claimed: what changes places was written at the same time. Space is given back in
  * order, up to the first record still pending.
+ *
+ * A thread may also live and never come back to a record: a signal interrupted it, and the handler
+ * left by siglongjmp(). It goes on to write others meanwhile, as one does whose handler runs into
+ * probes; but that one comes back. So a record is given up when its thread has written others for
+ * ABANDONED_US since.
  */
 #include <map/event_ring_private.h>
 
@@ -20,16 +25,18 @@
 #include <map/map.h>
 #include <map/mem.h>
 
-#define MAX_PENDING 256
-#define RELEASE_AT  65536u /* bytes: their positions are told to the producers together */
-#define MAX_ASKED   256 /* records by dead threads that one call skips: each costs a system call */
-#define STALL_US    500
-#define ALIVE_US    5000 /* between two looks whether the threads of pending records live */
-#define MIN_DATA    65536u
+#define MAX_PENDING  256
+#define RELEASE_AT   65536u /* bytes: their positions are told to the producers together */
+#define MAX_ASKED    256 /* records by dead threads that one call skips: each costs a system call */
+#define STALL_US     500
+#define ALIVE_US     5000 /* between two looks whether the threads of pending records live */
+#define MIN_DATA     65536u
+#define ABANDONED_US 2000000
 
 struct pending {
 	u64 at;
 	u32 tid;
+	u64 passed_us; /* when its thread's first later record was read, 0: none yet */
 };
 
 /* What the last call returned; it counts as read when the next one comes. */
@@ -143,12 +150,10 @@ static int resynchronise(struct ub_event_reader *reader)
 
 static bool is_sound(const struct ub_event_reader *reader, u64 at, u64 header)
 {
-	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC ||
-	    ub_event_bytes(header) > reader->mask + 1 - (at & reader->mask))
-		return false;
-	/* Padding is for nobody; what take() looks for behind a record is in its bytes. */
-	return header & UB_RECORD_PAD ? header & UB_RECORD_DISCARD
-				      : !(header & UB_RECORD_WHAT) == (reader->map_id != 0);
+	return (header & UB_RECORD_MAGIC_MASK) == UB_RECORD_MAGIC &&
+	       ub_event_bytes(header) <= reader->mask + 1 - (at & reader->mask) &&
+	       (header & UB_RECORD_PAD ? header & UB_RECORD_DISCARD
+				       : !(header & UB_RECORD_WHAT) == (reader->map_id != 0));
 }
 
 static u64 header_at(const struct ub_event_reader *reader, u64 at)
@@ -199,6 +204,11 @@ static void forget_pending(struct ub_event_reader *reader, u32 i)
 		reader->pending[i] = reader->pending[i + 1];
 }
 
+static bool is_abandoned(const struct pending *pending)
+{
+	return pending->passed_us && now_us() - pending->passed_us >= ABANDONED_US;
+}
+
 /*
  * What became of pending records: of all (@tid 0), or of one thread's, who has another record to be
  * read.
@@ -224,7 +234,10 @@ static int read_pending(struct ub_event_reader *reader, u32 tid, struct ub_event
 		if (!is_sound(reader, at, header))
 			return -EBADMSG;
 		if (header & UB_RECORD_BUSY) {
-			if (ask && !is_alive(opaque, UB_RECORD_TID(header)))
+			if (tid && !reader->pending[i].passed_us)
+				reader->pending[i].passed_us = now_us();
+			if (ask && (is_abandoned(&reader->pending[i]) ||
+				    !is_alive(opaque, UB_RECORD_TID(header))))
 				forget_pending(reader, i);
 			else
 				i++;
@@ -289,7 +302,7 @@ static int read_ahead(struct ub_event_reader *reader, struct ub_event *event, u6
 			if (!stalled)
 				return 0;
 			reader->pending[reader->nr_pending++] =
-				(struct pending) { at, UB_RECORD_TID(header) };
+				(struct pending) { .at = at, .tid = UB_RECORD_TID(header) };
 		}
 	} else if (!(header & UB_RECORD_DISCARD)) {
 		/* Its thread has written what it had begun before. */

@@ -187,6 +187,9 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 	struct ub_event_ring *ring = run && run->process ? run->process->events : NULL;
 	u64 header = __atomic_load_n(&record->header, __ATOMIC_RELAXED);
 
+	/* The reader has given it up meanwhile, and here is somebody else's. */
+	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC || !(header & UB_RECORD_BUSY))
+		return;
 	header &= ~UB_RECORD_BUSY;
 	if (discard)
 		header |= UB_RECORD_DISCARD;
