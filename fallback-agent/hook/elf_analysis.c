@@ -167,6 +167,7 @@ static void sort_functions(struct ub_elf *elf)
 				last->end = next->end;
 			last->described |= next->described;
 			last->fragment |= next->fragment;
+			last->not_called |= next->not_called;
 			if (next->lsda)
 				last->lsda = next->lsda;
 		} else {
@@ -233,6 +234,23 @@ static int fill_gaps(struct ub_elf *elf)
 	return 0;
 }
 
+/* What Go's compiler, its signal handler and its assembly enter with registers, and flags, in use
+ * that its calling convention leaves free. */
+static bool is_not_called(const char *name)
+{
+	static const char *const names[] = {
+		"asyncPreempt", "gcWriteBarrier", "duffzero",	 "duffcopy",
+		"debugCall",	"spillArgs",	  "unspillArgs",
+	};
+
+	if (!name || strncmp(name, "runtime.", 8))
+		return false;
+	for (size_t i = 0; i < ub_array_size(names); i++)
+		if (!strncmp(name + 8, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
 static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		       const GElf_Shdr *header)
 {
@@ -242,6 +260,7 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 	if (!data)
 		return 0;
 	for (size_t i = 0; i < nr; i++) {
+		const char *name;
 		GElf_Sym symbol;
 		int type, err;
 
@@ -258,9 +277,11 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		}
 		if (symbol.st_value + symbol.st_size < symbol.st_value)
 			continue;
-		err = add_function(list, &(const struct ub_elf_function) { .start = symbol.st_value,
-									   .end = symbol.st_value +
-										  symbol.st_size });
+		name = elf_strptr(elf, header->sh_link, symbol.st_name);
+		err = add_function(list, &(const struct ub_elf_function) {
+						 .start = symbol.st_value,
+						 .end = symbol.st_value + symbol.st_size,
+						 .not_called = is_not_called(name) });
 		if (err)
 			return err;
 	}
@@ -338,6 +359,7 @@ static int read_segments(struct ub_elf *elf, Elf *handle, struct ub_reason *why)
 
 		if (!gelf_getphdr(handle, (int)i, &program))
 			continue;
+		elf->has_interpreter |= program.p_type == PT_INTERP;
 		if (program.p_type == PT_GNU_EH_FRAME)
 			elf->eh_frame_hdr = program.p_vaddr;
 		if (program.p_type != PT_LOAD || !program.p_filesz)
@@ -413,6 +435,34 @@ static void scan_absolute(struct ub_elf *elf)
 	}
 }
 
+static void find_gadget(struct ub_elf *elf, const u8 *code, u32 len, struct ub_elf_gadget *gadget)
+{
+	for (u32 i = 0; i < elf->nr_segments && !gadget->len; i++) {
+		const struct ub_elf_segment *segment = &elf->segments[i];
+		const u8 *found = segment->executable
+					  ? memmem(segment->bytes, segment->size, code, len)
+					  : NULL;
+
+		if (found)
+			*gadget = (struct ub_elf_gadget) {
+				segment->address + (u64)(found - segment->bytes), len
+			};
+	}
+}
+
+static void find_gadgets(struct ub_elf *elf)
+{
+	static const u8 syscall_ret[] = { 0x0f, 0x05, 0xc3 };
+	static const u8 sigreturn_rax[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+	static const u8 sigreturn_eax[] = { 0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+
+	if (elf->position_independent || elf->has_interpreter)
+		return;
+	find_gadget(elf, syscall_ret, sizeof(syscall_ret), &elf->gadgets[0]);
+	find_gadget(elf, sigreturn_rax, sizeof(sigreturn_rax), &elf->gadgets[1]);
+	find_gadget(elf, sigreturn_eax, sizeof(sigreturn_eax), &elf->gadgets[1]);
+}
+
 static int analyse(struct ub_elf *elf, struct ub_reason *why)
 {
 	_cleanup_(elf_cleanup) Elf *handle = NULL;
@@ -442,6 +492,7 @@ static int analyse(struct ub_elf *elf, struct ub_reason *why)
 			scan_rel32(elf, &elf->segments[i]);
 	if (!elf->position_independent || elf->has_relr)
 		scan_absolute(elf);
+	find_gadgets(elf);
 	return 0;
 }
 

@@ -44,6 +44,7 @@ struct ub_elf_function {
 	struct ub_way *ways; /* by address */
 	bool gap;	     /* no function: what lies between two, bounds and contents unknown */
 	bool described;	     /* by .eh_frame */
+	bool not_called;     /* in Go: entered with registers in use that calls leave free */
 	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
 	bool scanned;	     /* its own jumps are in `targets`, and its ways out in `ways` */
 	bool no_memory;	     /* for all of `ways` */
@@ -53,6 +54,11 @@ struct ub_elf_function {
 };
 
 struct ub_unwind_table;
+
+struct ub_elf_gadget {
+	u64 address;
+	u32 len; /* 0: there is none */
+};
 
 struct ub_elf {
 	u32 references;
@@ -66,6 +72,10 @@ struct ub_elf {
 	bool is_go;
 	bool has_relr; /* relative relocations without addends */
 	bool has_symtab;
+	bool has_interpreter;
+	/* Of a static program, which has no other: `syscall; ret`, and rt_sigreturn(), that stay as they are
+	 * so that system calls can be made in its processes (surgeon/remote.c). */
+	struct ub_elf_gadget gadgets[2];
 	u64 eh_frame_hdr;
 	struct ub_unwind_table *unwind; /* once it was asked for */
 };

@@ -53,8 +53,8 @@ static bool owner_lives(const struct ub_site_table *table)
 	return table->owner_pid && start_time(table->owner_pid) == table->owner_start;
 }
 
-/* Whether our caller built it for a process that forked this one, and not one that shares its memory
- * (vfork). */
+/* Whether our caller built it for a process that forked this one, and not one that shares its
+ * memory (vfork). */
 static bool is_inherited(const struct ub_target *t, const struct ub_site_table *table)
 {
 	int same;
@@ -319,8 +319,8 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 	}
 	if (!err && ub_target_read_mappings(t))
 		err = ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
-	/* Until it stopped somebody else may have attached to it: an image of his must not be taken for one that
-	 * no table tells of. */
+	/* Until it stopped somebody else may have attached to it: an image of his must not be taken
+	 * for one that no table tells of. */
 	if (!err) {
 		unload_all(tables, &nr);
 		err = load_all(t, tables, &nr, why);

@@ -287,8 +287,8 @@ int ub_daemon_target_update(struct target *target, struct ub_reason *why)
 	int err;
 
 	/*
-	 * The process may map the memory that was planned on, execute another program, or unmap code, be it
-	 * another link's: then another plan is needed, of what it maps now.
+	 * The process may map the memory that was planned on, execute another program, or unmap
+	 * code, be it another link's: then another plan is needed, of what it maps now.
 	 */
 	for (int i = 0; i < MAX_PLANS; i++) {
 		err = update_once(target, why);
