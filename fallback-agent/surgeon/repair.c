@@ -277,6 +277,26 @@ static int take_out_recorded(struct ub_target *t, struct loaded *tables, u32 nr,
 	return err;
 }
 
+static int load_all(struct ub_target *t, struct loaded *tables, u32 *nr, struct ub_reason *why)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < t->nr_mappings && *nr < MAX_TABLES && !err; i++) {
+		const struct ub_mapping *m = &t->mappings[i];
+
+		if (ub_mapping_is_trace(t, m) && strstr(ub_mapping_name(t, m), UB_SITE_TABLE_NAME))
+			err = load(t, m, &tables[(*nr)++], why);
+	}
+	return err;
+}
+
+static void unload_all(struct loaded *tables, u32 *nr)
+{
+	while (*nr)
+		unload(&tables[--*nr]);
+	memset(tables, 0, MAX_TABLES * sizeof(*tables));
+}
+
 int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct ub_reason *why)
 {
 	struct loaded tables[MAX_TABLES] = { 0 };
@@ -288,12 +308,7 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 		err = ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
 	if (err)
 		return err;
-	for (u32 i = 0; i < t->nr_mappings && nr < MAX_TABLES && !err; i++) {
-		const struct ub_mapping *m = &t->mappings[i];
-
-		if (ub_mapping_is_trace(t, m) && strstr(ub_mapping_name(t, m), UB_SITE_TABLE_NAME))
-			err = load(t, m, &tables[nr++], why);
-	}
+	err = load_all(t, tables, &nr, why);
 	/* What is to be unmapped is no place to find instructions: those mappings are left out by
 	 * name. */
 	if (!err)
@@ -304,6 +319,14 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 	}
 	if (!err && ub_target_read_mappings(t))
 		err = ub_reason_set(why, -ESRCH, "process %d is gone", op->pid);
+	/* Until it stopped somebody else may have attached to it: an image of his must not be taken
+	 * for one that no table tells of. */
+	if (!err) {
+		unload_all(tables, &nr);
+		err = load_all(t, tables, &nr, why);
+		if (err)
+			ub_release(t);
+	}
 	if (!err)
 		err = ub_remote_choose(t, why);
 	if (!err) {
@@ -311,8 +334,7 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 		ub_remote_end(t);
 		ub_release(t);
 	}
-	for (u32 i = 0; i < nr; i++)
-		unload(&tables[i]);
+	unload_all(tables, &nr);
 	return err;
 }
 

@@ -150,10 +150,12 @@ static int resynchronise(struct ub_event_reader *reader)
 
 static bool is_sound(const struct ub_event_reader *reader, u64 at, u64 header)
 {
-	return (header & UB_RECORD_MAGIC_MASK) == UB_RECORD_MAGIC &&
-	       ub_event_bytes(header) <= reader->mask + 1 - (at & reader->mask) &&
-	       (header & UB_RECORD_PAD ? header & UB_RECORD_DISCARD
-				       : !(header & UB_RECORD_WHAT) == (reader->map_id != 0));
+	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC ||
+	    ub_event_bytes(header) > reader->mask + 1 - (at & reader->mask))
+		return false;
+	/* Padding is for nobody; what take() looks for behind a record is in its bytes. */
+	return header & UB_RECORD_PAD ? header & UB_RECORD_DISCARD
+				      : !(header & UB_RECORD_WHAT) == (reader->map_id != 0);
 }
 
 static u64 header_at(const struct ub_event_reader *reader, u64 at)
