@@ -359,6 +359,7 @@ static int read_segments(struct ub_elf *elf, Elf *handle, struct ub_reason *why)
 
 		if (!gelf_getphdr(handle, (int)i, &program))
 			continue;
+		elf->has_interpreter |= program.p_type == PT_INTERP;
 		if (program.p_type == PT_GNU_EH_FRAME)
 			elf->eh_frame_hdr = program.p_vaddr;
 		if (program.p_type != PT_LOAD || !program.p_filesz)
@@ -434,6 +435,34 @@ static void scan_absolute(struct ub_elf *elf)
 	}
 }
 
+static void find_gadget(struct ub_elf *elf, const u8 *code, u32 len, struct ub_elf_gadget *gadget)
+{
+	for (u32 i = 0; i < elf->nr_segments && !gadget->len; i++) {
+		const struct ub_elf_segment *segment = &elf->segments[i];
+		const u8 *found = segment->executable
+					  ? memmem(segment->bytes, segment->size, code, len)
+					  : NULL;
+
+		if (found)
+			*gadget = (struct ub_elf_gadget) {
+				segment->address + (u64)(found - segment->bytes), len
+			};
+	}
+}
+
+static void find_gadgets(struct ub_elf *elf)
+{
+	static const u8 syscall_ret[] = { 0x0f, 0x05, 0xc3 };
+	static const u8 sigreturn_rax[] = { 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+	static const u8 sigreturn_eax[] = { 0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05 };
+
+	if (elf->position_independent || elf->has_interpreter)
+		return;
+	find_gadget(elf, syscall_ret, sizeof(syscall_ret), &elf->gadgets[0]);
+	find_gadget(elf, sigreturn_rax, sizeof(sigreturn_rax), &elf->gadgets[1]);
+	find_gadget(elf, sigreturn_eax, sizeof(sigreturn_eax), &elf->gadgets[1]);
+}
+
 static int analyse(struct ub_elf *elf, struct ub_reason *why)
 {
 	_cleanup_(elf_cleanup) Elf *handle = NULL;
@@ -463,6 +492,7 @@ static int analyse(struct ub_elf *elf, struct ub_reason *why)
 			scan_rel32(elf, &elf->segments[i]);
 	if (!elf->position_independent || elf->has_relr)
 		scan_absolute(elf);
+	find_gadgets(elf);
 	return 0;
 }
 

@@ -55,6 +55,11 @@ struct ub_elf_function {
 
 struct ub_unwind_table;
 
+struct ub_elf_gadget {
+	u64 address;
+	u32 len; /* 0: there is none */
+};
+
 struct ub_elf {
 	u32 references;
 	int fd;
@@ -67,6 +72,10 @@ struct ub_elf {
 	bool is_go;
 	bool has_relr; /* relative relocations without addends */
 	bool has_symtab;
+	bool has_interpreter;
+	/* Of a static program, which has no other: `syscall; ret`, and rt_sigreturn(), that stay as they are
+	 * so that system calls can be made in its processes (surgeon/remote.c). */
+	struct ub_elf_gadget gadgets[2];
 	u64 eh_frame_hdr;
 	struct ub_unwind_table *unwind; /* once it was asked for */
 };

@@ -330,7 +330,7 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 	if (w->plan->tactic == UB_TACTIC_PUN) {
 		u64 landing;
 
-		err = ub_pun_place(build, site, bytes + site->len, trampoline, &landing);
+		err = ub_pun_place(build, site, w->plan->keep, bytes, trampoline, &landing);
 		if (err == -ENOSPC) {
 			image->nr_sites--;
 			if (refuse_window(w))

@@ -97,8 +97,8 @@ static bool goes_on(const struct ub_decoded *insn)
 	       insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
 }
 
-/* Where a runtime keeps instruction pointers, only the first instruction of a function may fault away from
- * its place: see x86_64/null.c. */
+/* Where a runtime keeps instruction pointers, only the first instruction of a function may fault
+ * away from its place: see x86_64/null.c. */
 static bool may_fault(const struct ub_planner *p, const struct ub_decoded *insn)
 {
 	return p->options->single_instruction && insn->flags & UB_DECODED_NULLABLE &&
@@ -110,10 +110,23 @@ static bool is_call(const struct ub_decoded *insn)
 	return insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
 }
 
+/* Whether the @len bytes at @address hold what the surgeon makes system calls by. */
+static bool is_needed(const struct ub_planner *p, u64 address, u32 len)
+{
+	for (u32 i = 0; i < ub_array_size(p->elf->gadgets); i++) {
+		const struct ub_elf_gadget *gadget = &p->elf->gadgets[i];
+
+		if (address < gadget->address + gadget->len && gadget->address < address + len)
+			return true;
+	}
+	return false;
+}
+
 struct candidate {
 	s64 first; /* in flow */
 	u32 nr;
 	u32 len; /* with padding */
+	u32 keep;
 	u64 resume;
 };
 
@@ -157,6 +170,8 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 									: UB_REFUSED_END;
 		len += padding;
 	}
+	if (is_needed(p, insns[first].address, len))
+		return UB_REFUSED_NEEDED;
 	if (i - first > 1) {
 		const struct ub_elf_function *function = p->flow.function;
 
@@ -180,8 +195,8 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 	return UB_REFUSED_NOT;
 }
 
-/* Whether some of the addresses [@from, @to] may be free in a process: outside of the file itself and,
- * where it is loaded is known, not below what can be mapped. */
+/* Whether some of the addresses [@from, @to] may be free in a process: outside of the file itself
+ * and, where it is loaded is known, not below what can be mapped. */
 static bool may_be_free(const struct ub_elf *elf, u64 from, u64 to)
 {
 	u64 low = UINT64_MAX, high = 0;
@@ -202,24 +217,53 @@ static bool may_be_free(const struct ub_elf *elf, u64 from, u64 to)
 
 /* Whether a jump that starts in the @len bytes at @address and overlaps what follows can lead
  * anywhere: see pun.c. */
-static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, u32 len)
+static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, u32 len, u32 keep)
 {
 	u64 size = 0;
 	const u8 *bytes = ub_elf_bytes(elf, address, &size);
 
 	for (u32 prefixes = 0; bytes && prefixes < len && size >= len + 4u; prefixes++) {
-		const u32 nr_free = len - 1 - prefixes;
 		const u64 end = address + prefixes + JUMP_LEN;
-		u32 rel = 0;
+		u32 rel = 0, span = 0;
 		u64 low;
 
-		for (u32 i = nr_free; i < 4; i++)
-			rel |= (u32)bytes[len + i - nr_free] << 8 * i;
+		for (u32 i = 0; i < 4; i++) {
+			if (keep & 1u << (prefixes + 1 + i))
+				rel |= (u32)bytes[prefixes + 1 + i] << 8 * i;
+			else
+				span |= 0xffu << 8 * i;
+		}
 		low = end + (u64)(s64)(s32)rel;
-		if (may_be_free(elf, low, low + ((1ull << 8 * nr_free) - 1)))
+		if (span >> 24 || may_be_free(elf, low, low + span))
 			return true;
 	}
 	return false;
+}
+
+/* Bytes from the window's start on, through where an overlapping jump may end, that stay as they are: those of
+ * instructions from number @next on. What pads the code behind them need not. */
+static u32 kept_bytes(const struct ub_planner *p, u64 address, u32 len, s64 next, bool goes)
+{
+	const struct ub_decoded *insns = p->flow.insns;
+	const u32 all = (1u << (len + JUMP_LEN - 1)) - 1;
+	u32 keep = 0, at = len;
+
+	while (at < len + JUMP_LEN - 1) {
+		if (!goes) {
+			const u32 padding = filler(p, address + at);
+
+			if (!padding)
+				return (keep | ~((1u << at) - 1)) & all;
+			at += padding;
+		} else if (next < p->flow.nr && insns[next].address == address + at) {
+			keep |= ((1u << insns[next].len) - 1) << at;
+			at += insns[next].len;
+			goes = goes_on(&insns[next++]);
+		} else {
+			return (keep | ~((1u << at) - 1)) & all;
+		}
+	}
+	return keep & all;
 }
 
 /*
@@ -233,7 +277,7 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	const struct ub_decoded *insns = p->flow.insns;
 	const struct ub_decoded *last = &insns[first];
 	u64 available = 0;
-	u32 len = last->len;
+	u32 len = last->len, keep;
 	s64 i;
 
 	if (!ub_relocatable(last) || len >= JUMP_LEN)
@@ -251,12 +295,16 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	}
 	if (!ub_elf_bytes(p->elf, insns[first].address, &available) || available < JUMP_LEN + 3)
 		return UB_REFUSED_END;
-	if (!pun_leads_somewhere(p->elf, insns[first].address, len))
+	if (is_needed(p, insns[first].address, len + JUMP_LEN - 1))
+		return UB_REFUSED_NEEDED;
+	keep = kept_bytes(p, insns[first].address, len, i, goes_on(last));
+	if (!pun_leads_somewhere(p->elf, insns[first].address, len, keep))
 		return UB_REFUSED_TARGET;
 	*out = (struct candidate) {
 		.first = first,
 		.nr = (u32)(i - first),
 		.len = len,
+		.keep = keep,
 		.resume = goes_on(last) ? last->address + last->len : 0,
 	};
 	return UB_REFUSED_NOT;
@@ -293,6 +341,7 @@ static int add_window(struct ub_planner *p, const struct candidate *c, enum ub_t
 		.len = c->len,
 		.first_insn = plan->nr_insns,
 		.nr_insns = c->nr,
+		.keep = c->keep,
 		.tactic = tactic,
 		.resume = c->resume,
 	};
@@ -391,8 +440,8 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
 	const struct ub_elf_segment *segment = ub_elf_segment_at(p->elf, address);
 	u64 end = last ? last->address + last->len : 0;
-	/* The bytes behind an overlapping jump are part of it: it starts with the window's last byte
-	 * at the latest. */
+	/* The bytes behind an overlapping jump are part of it: it starts with the window's last
+	 * byte at the latest. */
 	u64 free = last && last->tactic == UB_TACTIC_PUN ? end + JUMP_LEN - 1 : end;
 	struct candidate c;
 	enum ub_refusal refusal, other;
@@ -561,6 +610,8 @@ const char *ub_refusal_text(enum ub_refusal refusal)
 			"it is shorter than a jump, in a runtime that keeps instruction pointers out of sight",
 		[UB_REFUSED_GO_STACK] =
 			"inside a Go function the stack may be too small for a program",
+		[UB_REFUSED_NEEDED] =
+			"the program's only such system call, by which it is operated on, is there",
 	};
 
 	return refusal < UB_NR_REFUSALS ? texts[refusal] : "?";

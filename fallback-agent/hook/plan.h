@@ -31,6 +31,7 @@ enum ub_refusal {
 	UB_REFUSED_SAVED_IPS,	  /* too short, in a runtime that saves instruction pointers where
 				     nobody sees */
 	UB_REFUSED_GO_STACK,	  /* inside a Go function */
+	UB_REFUSED_NEEDED,	  /* the surgeon operates by it */
 	UB_NR_REFUSALS,
 };
 
@@ -49,6 +50,7 @@ struct ub_plan_window {
 	u32 len;	/* bytes that belong to it: overwritten or dead afterwards */
 	u32 first_insn; /* in insns[] */
 	u32 nr_insns;	/* to be relocated; what follows them to the end is padding */
+	u32 keep;	/* UB_TACTIC_PUN: a bit for each byte from its start that stays as it is */
 	enum ub_tactic tactic;
 	u64 resume; /* where the copy goes on, or 0: its last instruction never does */
 };

@@ -6,9 +6,15 @@
  *   overwritten         e9 f  | N N N N   f: low bytes of the distance, ours to choose
  *   or, with prefixes   2e e9 | N N N N   that mean nothing before a jump
  *
- * The jump's distance ends with bytes of N, which stay what they are. Each choice of prefixes gives
- * a range of 256^f addresses where it can lead; a page there that is free in the target gets a jump
- * to the trampoline.
+ * The jump's distance ends with bytes of N, which stay what they are: whoever comes there by another
+ * way, or comes back there, finds the instruction. Where the code ends within N, what pads it is ours
+ * again:
+ *
+ *   bytes of the file   48 8b 40 08 | c3 | cc cc	mov 8(%rax),%rax; ret
+ *   overwritten         2e e9 f  f  | c3 | f
+ *
+ * Each choice of prefixes, and of bytes behind the end, gives a range of 256^f addresses where the jump
+ * can lead; a page there that is free in the target gets a jump to the trampoline.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,10 +24,11 @@
 
 #include <hook/image_build.h>
 
-#define PAGE	  4096ull
-#define STUB	  14 /* jmp *0(%rip) and the address */
-#define MAX_PAGES 1024
-#define MAX_TRIES 64 /* pages looked at in one range */
+#define PAGE	    4096ull
+#define STUB	    14 /* jmp *0(%rip) and the address */
+#define MAX_PAGES   1024
+#define MAX_TRIES   64	/* pages looked at in one range */
+#define MAX_CHOICES 512 /* of bytes behind the end of the code */
 
 static struct ub_image_pun_page *find_page(const struct ub_image_build *build, u64 address)
 {
@@ -110,29 +117,68 @@ static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline,
 	return -ENOSPC;
 }
 
-int ub_pun_place(struct ub_image_build *build, struct ub_site *site, const u8 *following,
+/* A jump behind @prefixes: which bytes of its distance are ours. */
+struct shape {
+	u64 end;    /* of the jump: where the distance counts from */
+	u32 nr_low; /* bytes at its lower end */
+	u32 nr_high;
+	u32 fixed; /* all others, in place */
+};
+
+static struct shape shape_of(const struct ub_site *site, u32 keep, const u8 *bytes, u32 prefixes)
+{
+	struct shape shape = { .end = site->address + prefixes + 5 };
+	const u32 at = prefixes + 1;
+
+	while (shape.nr_low < 4 && !(keep & 1u << (at + shape.nr_low)))
+		shape.nr_low++;
+	while (shape.nr_low + shape.nr_high < 4 && !(keep & 1u << (at + 3 - shape.nr_high)))
+		shape.nr_high++;
+	for (u32 i = shape.nr_low; i < 4 - shape.nr_high; i++)
+		shape.fixed |= (u32)bytes[at + i] << 8 * i;
+	return shape;
+}
+
+/* Finds a landing for @shape; *distance leads there. */
+static int place(struct ub_image_build *build, const struct shape *shape, u64 trampoline,
+		 u64 *landing, u32 *distance)
+{
+	const u64 span = (1ull << 8 * shape->nr_low) - 1;
+	const u32 choices = shape->nr_high > 1 ? MAX_CHOICES : 1u << 8 * shape->nr_high;
+	int err = -ENOSPC;
+
+	for (u32 high = 0; high < choices && err == -ENOSPC; high++) {
+		const u32 rel =
+			shape->fixed | (shape->nr_high ? high << 8 * (4 - shape->nr_high) : 0);
+		const u64 low = shape->end + (u64)(s64)(s32)rel;
+
+		err = take(build, low, low + span, trampoline, landing);
+	}
+	*distance = (u32)(*landing - shape->end);
+	return err;
+}
+
+int ub_pun_place(struct ub_image_build *build, struct ub_site *site, u32 keep, const u8 *bytes,
 		 u64 trampoline, u64 *landing)
 {
-	for (u32 prefixes = 0; prefixes < site->len; prefixes++) {
-		const u32 nr_free = site->len - 1 - prefixes;
-		const u64 end = site->address + prefixes + 5;
-		u32 low_rel = 0, rel;
-		u64 low, high;
-		int err;
+	const u32 len = site->len;
 
-		for (u32 i = nr_free; i < 4; i++)
-			low_rel |= (u32)following[i - nr_free] << 8 * i;
-		low = end + (u64)(s64)(s32)low_rel;
-		high = low + ((1ull << 8 * nr_free) - 1);
-		err = take(build, low, high, trampoline, landing);
+	for (u32 prefixes = 0; prefixes < len; prefixes++) {
+		const struct shape shape = shape_of(site, keep, bytes, prefixes);
+		u32 distance;
+		int err = place(build, &shape, trampoline, landing, &distance);
+
 		if (err == -ENOSPC)
 			continue;
 		if (err)
 			return err;
-		rel = (u32)(*landing - end);
+		if (shape.nr_high)
+			site->len = prefixes + 5;
+		memcpy(site->old, bytes, site->len);
 		memset(site->new, 0x2e, prefixes);
 		site->new[prefixes] = 0xe9;
-		memcpy(site->new + prefixes + 1, &rel, nr_free);
+		/* Bytes that are kept are what they were. */
+		memcpy(site->new + prefixes + 1, &distance, 4);
 		return 0;
 	}
 	return -ENOSPC;
