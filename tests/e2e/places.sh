@@ -44,9 +44,10 @@ libraries() {
 		made=$((made + 10))
 	}
 	more_than() { [ "$(counts libm)" -gt "$1" ]; }
+	# What is shown comes late, so some of it is of the round before.
 	call_and_look() {
 		call
-		more_than "$seen"
+		more_than $((seen + 100))
 	}
 	snapshot libraries "$pid"
 	counting libm "$libm:cbrt" "$pid"
@@ -55,9 +56,7 @@ libraries() {
 	for round in 1 2 3; do
 		seen=$(counts libm)
 		ask open
-		until_true call_and_look || fail "round $round: not counted"
-		for _ in 1 2 3 4 5; do call; done
-		until_true more_than $((seen + 50)) || fail "round $round: $(counts libm) calls, not more than $((seen + 50))"
+		until_true call_and_look || fail "round $round: $(counts libm) calls counted, $seen before"
 		ask close
 	done
 	stop libm "$run"
