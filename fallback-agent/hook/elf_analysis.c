@@ -167,6 +167,7 @@ static void sort_functions(struct ub_elf *elf)
 				last->end = next->end;
 			last->described |= next->described;
 			last->fragment |= next->fragment;
+			last->not_called |= next->not_called;
 			if (next->lsda)
 				last->lsda = next->lsda;
 		} else {
@@ -233,6 +234,26 @@ static int fill_gaps(struct ub_elf *elf)
 	return 0;
 }
 
+/* What Go's compiler, its signal handler and its assembly enter with registers, and flags, in use
+ * that its calling convention leaves free. */
+static bool is_not_called(const char *name)
+{
+	static const char *const names[] = {
+		"asyncPreempt", "gcWriteBarrier", "duffzero",	 "duffcopy",
+		"debugCall",	"spillArgs",	  "unspillArgs", "stackcheck",
+	};
+
+	/* By C, whose registers these are. */
+	if (name && !strcmp(name, "crosscall2"))
+		return true;
+	if (!name || strncmp(name, "runtime.", 8))
+		return false;
+	for (size_t i = 0; i < ub_array_size(names); i++)
+		if (!strncmp(name + 8, names[i], strlen(names[i])))
+			return true;
+	return false;
+}
+
 static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		       const GElf_Shdr *header)
 {
@@ -242,6 +263,7 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 	if (!data)
 		return 0;
 	for (size_t i = 0; i < nr; i++) {
+		const char *name;
 		GElf_Sym symbol;
 		int type, err;
 
@@ -258,9 +280,11 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		}
 		if (symbol.st_value + symbol.st_size < symbol.st_value)
 			continue;
-		err = add_function(list, &(const struct ub_elf_function) { .start = symbol.st_value,
-									   .end = symbol.st_value +
-										  symbol.st_size });
+		name = elf_strptr(elf, header->sh_link, symbol.st_name);
+		err = add_function(list, &(const struct ub_elf_function) {
+						 .start = symbol.st_value,
+						 .end = symbol.st_value + symbol.st_size,
+						 .not_called = is_not_called(name) });
 		if (err)
 			return err;
 	}

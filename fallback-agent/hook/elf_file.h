@@ -44,6 +44,7 @@ struct ub_elf_function {
 	struct ub_way *ways; /* by address */
 	bool gap;	     /* no function: what lies between two, bounds and contents unknown */
 	bool described;	     /* by .eh_frame */
+	bool not_called;     /* in Go: entered with registers in use that calls leave free */
 	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
 	bool scanned;	     /* its own jumps are in `targets`, and its ways out in `ways` */
 	bool no_memory;	     /* for all of `ways` */

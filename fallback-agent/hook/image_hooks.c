@@ -45,6 +45,8 @@ bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves)
 {
 	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
 
+	if (ub_image_is_go_code(elf, address) && function && function->not_called)
+		return false;
 	return leaves || !ub_image_is_go_code(elf, address) ||
 	       (function && !function->gap && function->start == address);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A USDT probe with a semaphore and two arguments, as <sys/sdt.h> of SystemTap would make it: a nop,
- * and an ELF note that tells tools where it stands, where its semaphore is and where, at that nop,
- * the arguments are. Format: "SystemTap user space probe implementation" (sourceware.org/systemtap).
+ * USDT probes with two arguments, with or without a semaphore, as <sys/sdt.h> of SystemTap would
+ * make them: a nop, and an ELF note that tells tools where it stands, where its semaphore is and
+ * where, at that nop, the arguments are. Format: "SystemTap user space probe implementation" (sourceware.org/systemtap).
  */
 #ifndef UB_TESTS_USDT_H
 #define UB_TESTS_USDT_H
@@ -12,7 +12,12 @@
 	volatile unsigned short provider##_##name##_semaphore                                      \
 		__attribute__((section(".probes"), used))
 
+/* With and without a semaphore. */
 #define USDT_PROBE2(provider, name, a, b)                                                          \
+	USDT_PROBE2_AT(provider, name, #provider "_" #name "_semaphore", a, b)
+#define USDT_PLAIN_PROBE2(provider, name, a, b) USDT_PROBE2_AT(provider, name, "0", a, b)
+
+#define USDT_PROBE2_AT(provider, name, semaphore, a, b)                                            \
 	__asm__ volatile(                                                                          \
 		"990:	nop\n"                                                                       \
 		"	.pushsection .note.stapsdt, \"\", \"note\"\n"                                    \
@@ -20,7 +25,7 @@
 		"	.4byte 992f - 991f, 994f - 993f, 3\n"                                            \
 		"991:	.asciz \"stapsdt\"\n"                                                        \
 		"992:	.balign 4\n"                                                                 \
-		"993:	.8byte 990b, _.stapsdt.base, " #provider "_" #name "_semaphore\n"          \
+		"993:	.8byte 990b, _.stapsdt.base, " semaphore "\n"                              \
 		"	.asciz \"" #provider "\"\n"                                                \
 		"	.asciz \"" #name "\"\n"                                                    \
 		"	.asciz \"-8@%0 -8@%1\"\n"                                                        \

@@ -445,7 +445,7 @@ static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_spa
 {
 	static const u8 sp_to_r12[] = { 0x49, 0x89, 0xe4 };
 	static const u8 slot_to_rcx[] = { 0x4c, 0x89, 0xe9 };
-	u32 nested;
+	u32 nested, common;
 
 	ub_emit_set(emit, UB_R12, space->data);
 	ub_emit_cmp32_mem_imm8(emit, UB_R12, offsetof(struct ub_process, enabled), 0);
@@ -455,23 +455,59 @@ static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_spa
 	cold->slow = ub_trampoline_find_slot(emit, space->slot_bits);
 	cold->back = ub_emit_here(emit);
 
-	/* In a handler on top of a program: it has a stack of its own, and the slot's is taken. */
+	/*
+	 * In a handler on top of a program: it has a stack of its own, and the slot's is taken. It is from
+	 * before anything is written there, by the guard, until everything has been read (leave_own_stack):
+	 * a handler comes at any instruction, and hits, too.
+	 */
 	ub_emit_bytes(emit, sp_to_r12, sizeof(sp_to_r12));
 	ub_emit_cmp64_mem_imm8(emit, UB_R13, UB_SLOT_GUARD, 0);
 	nested = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	ub_emit_store(emit, UB_R12, UB_R13, UB_SLOT_GUARD);
 	ub_emit_load(emit, UB_RSP, UB_R13, UB_SLOT_STACK);
+	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
+	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
+	ub_emit_store_imm(emit, 0, UB_RSP, OLD_GUARD);
+	common = ub_emit_jmp_forward(emit);
 	ub_emit_land(emit, nested);
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -FRAME);
-	ub_emit_store(emit, UB_R12, UB_RSP, USER_SP);
 	ub_emit_store(emit, UB_RAX, UB_RSP, PT_AX * 8);
-	ub_emit_store(emit, UB_RCX, UB_RSP, PT_CX * 8);
-	ub_emit_store(emit, UB_RDX, UB_RSP, PT_DX * 8);
-	ub_emit_store(emit, UB_R13, UB_RSP, SLOT);
 	ub_emit_load(emit, UB_RAX, UB_R13, UB_SLOT_GUARD);
 	ub_emit_store(emit, UB_RAX, UB_RSP, OLD_GUARD);
 	ub_emit_store(emit, UB_R12, UB_R13, UB_SLOT_GUARD);
+	ub_emit_land(emit, common);
+	ub_emit_store(emit, UB_R12, UB_RSP, USER_SP);
+	ub_emit_store(emit, UB_RCX, UB_RSP, PT_CX * 8);
+	ub_emit_store(emit, UB_RDX, UB_RSP, PT_DX * 8);
+	ub_emit_store(emit, UB_R13, UB_RSP, SLOT);
 	ub_emit_bytes(emit, slot_to_rcx, sizeof(slot_to_rcx));
 	ub_emit_set(emit, UB_RDX, space->data);
+}
+
+/*
+ * The old guard is put back by a branch, not by its value: nearly always it is 0, and a value that
+ * goes through memory three times makes each hit wait for the one before.
+ */
+static void put_guard_back(struct ub_emit *emit, struct ub_trampoline_cold *cold)
+{
+	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
+	ub_emit_cmp64_mem_imm8(emit, UB_RSP, OLD_GUARD, 0);
+	cold->nested = ub_emit_jcc_forward(emit, UB_CC_NZ);
+	ub_emit_store_imm(emit, 0, UB_RCX, UB_SLOT_GUARD);
+	cold->nested_back = ub_emit_here(emit);
+}
+
+/* Slot and old guard into r13 and r12, which stay until the frame has been left. */
+static void prepare_leave_own_stack(struct ub_emit *emit)
+{
+	ub_emit_load(emit, UB_R13, UB_RSP, SLOT);
+	ub_emit_load(emit, UB_R12, UB_RSP, OLD_GUARD);
+}
+
+static void leave_own_stack(struct ub_emit *emit)
+{
+	ub_emit_load(emit, UB_RSP, UB_RSP, USER_SP);
+	ub_emit_store(emit, UB_R12, UB_R13, UB_SLOT_GUARD);
 }
 
 void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space *space,
@@ -499,15 +535,10 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	     i++)
 		run_link(emit, space, point, i, &needs);
 
-	/*
-	 * The old guard is put back by a branch, not by its value: nearly always it is 0, and a
-	 * value that goes through memory three times makes each hit wait for the one before.
-	 */
-	ub_emit_load(emit, UB_RCX, UB_RSP, SLOT);
-	ub_emit_cmp64_mem_imm8(emit, UB_RSP, OLD_GUARD, 0);
-	cold->nested = ub_emit_jcc_forward(emit, UB_CC_NZ);
-	ub_emit_store_imm(emit, 0, UB_RCX, UB_SLOT_GUARD);
-	cold->nested_back = ub_emit_here(emit);
+	if (point->own_stack)
+		prepare_leave_own_stack(emit);
+	else
+		put_guard_back(emit, cold);
 	for (u32 i = 0; i < 16; i++)
 		if ((needs.restore & ~SCRATCH) & BIT(i))
 			ub_emit_load(emit, i, UB_RSP, pt_word[i] * 8);
@@ -539,7 +570,7 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 	if (!point->own_stack) {
 		ub_emit_lea(emit, UB_RSP, UB_RSP, FRAME);
 	} else {
-		ub_emit_load(emit, UB_RSP, UB_RSP, USER_SP);
+		leave_own_stack(emit);
 		ub_emit_land(emit, cold->disabled);
 		ub_emit_land(emit, cold->child);
 		cold->out = ub_emit_here(emit);
@@ -593,6 +624,8 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 	}
 	ub_emit_jmp(emit, cold->out);
 
+	if (cold->point->own_stack)
+		return;
 	ub_emit_land(emit, cold->nested);
 	ub_emit_load(emit, UB_RAX, UB_RSP, OLD_GUARD);
 	ub_emit_store(emit, UB_RAX, UB_RCX, UB_SLOT_GUARD);

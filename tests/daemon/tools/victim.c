@@ -9,35 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A USDT probe with two arguments, in the note format that SystemTap's sys/sdt.h documents. */
-#define PROBE2(provider, name, a, b)                                                               \
-	__asm__ volatile(                                                                          \
-		"990:	nop\n"                                                                       \
-		"	.pushsection .note.stapsdt, \"\", \"note\"\n"                                    \
-		"	.balign 4\n"                                                                     \
-		"	.4byte 992f - 991f, 994f - 993f, 3\n"                                            \
-		"991:	.asciz \"stapsdt\"\n"                                                        \
-		"992:	.balign 4\n"                                                                 \
-		"993:	.8byte 990b, _.stapsdt.base, 0\n"                                            \
-		"	.asciz \"" #provider "\"\n"                                                \
-		"	.asciz \"" #name "\"\n"                                                    \
-		"	.asciz \"8@%0 8@%1\"\n"                                                          \
-		"994:	.balign 4\n"                                                                 \
-		"	.popsection\n"                                                                   \
-		"	.ifndef _.stapsdt.base\n"                                                        \
-		"	.pushsection .stapsdt.base, \"aG\", \"progbits\", .stapsdt.base, comdat\n"       \
-		"	.weak _.stapsdt.base\n"                                                          \
-		"	.hidden _.stapsdt.base\n"                                                        \
-		"_.stapsdt.base: .space 1\n"                                                       \
-		"	.size _.stapsdt.base, 1\n"                                                       \
-		"	.popsection\n"                                                                   \
-		"	.endif\n"                                                                        \
-		:                                                                                  \
-		: "r"(a), "r"(b))
+#include "../../lib/usdt.h"
 
 __attribute__((noinline, used)) long work(const char *text, long n)
 {
-	PROBE2(victim, step, text, n);
+	USDT_PLAIN_PROBE2(victim, step, text, n);
 	return n * 2;
 }
 
