@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0)
 /*
- * How often a USDT probe is passed and with what: hits, and the sum and a histogram by powers of two
- * of one argument, per process. Where: LIB:PROVIDER:NAME after the program's name; which argument:
- * argument=N (default: 0, the first).
+ * How often a USDT probe is passed and with what: hits, and the sum and a histogram by powers of
+ * two of one argument, per process. Where: LIB:PROVIDER:NAME after the program's name; which
+ * argument: argument=N (default: 0, the first).
  */
 #include "ubpf.h"
 

@@ -20,8 +20,8 @@ int __must_check ub_map_each_count(const struct ub_programs *programs, const cha
 /* Removes the entry of a pid, when the pid belongs to a new process. */
 void ub_map_forget(const struct ub_programs *programs, const char *name, pid_t pid);
 
-/* The maps that the programs declare: {"map": [{"key": K, "value": V}, ...], ...}; values of per-CPU
- * maps are arrays. Entries are sorted by key. */
+/* The maps that the programs declare: {"map": [{"key": K, "value": V}, ...], ...}; values of
+ * per-CPU maps are arrays. Entries are sorted by key. */
 struct json_object *ub_maps_to_json(const struct ub_programs *programs);
 
 /* Those of them that hold results: without a bundled program's working map. */

@@ -2,9 +2,9 @@
 /*
  * --follow-forks: children of attached processes are attached too. A link that is bound to a
  * process does not count in its children, on either backend; so they are looked for, fifty times a
- * second if there is anybody new, and attached as any process is. What a child does before it is seen is not counted, and
- * one that ends before is not seen at all. Each child is tried once: one that was taken out by hand,
- * or that can't be attached, stays out.
+ * second if there is anybody new, and attached as any process is. What a child does before it is
+ * seen is not counted, and one that ends before is not seen at all. Each child is tried once: one
+ * that was taken out by hand, or that can't be attached, stays out.
  */
 #include "session_private.h"
 

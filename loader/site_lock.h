@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Between looking whether the other backend holds a site and taking it nobody else may take it, or
- * the process dies. What two users' loaders have in common, whatever their run directories and mount
- * namespaces, is the file that holds the site: its advisory lock (flock(2), which reading permits)
- * is held for as long as an attach takes.
+ * the process dies. What two users' loaders have in common, whatever their run directories and
+ * mount namespaces, is the file that holds the site: its advisory lock (flock(2), which reading
+ * permits) is held for as long as an attach takes.
  */
 #ifndef UB_LOADER_SITE_LOCK_H
 #define UB_LOADER_SITE_LOCK_H

@@ -174,7 +174,8 @@ static void describe_user(uid_t uid, char *text, size_t size)
 		snprintf(text, size, "uid %u", uid);
 }
 
-/* Whether the ids after @key ("Uid", "Gid") of process @pid, its real, effective and saved one, are not all the same. */
+/* Whether the ids after @key ("Uid", "Gid") of process @pid, its real, effective and saved one, are
+ * not all the same. */
 static bool ids_differ(pid_t pid, const char *key, unsigned int ids[3])
 {
 	char text[64];

@@ -76,8 +76,8 @@ static bool may_ask_kernel(const struct ub_diverts *diverts)
 	return !ub_syscalls_forbidden(process) && *(const volatile u64 *)process->fork_page == 1;
 }
 
-/* Whether @place is on the stack that @thread was born with, and in use: there as long as the thread is. It
- * ends at the control block, or is the first thread's. */
+/* Whether @place is on the stack that @thread was born with, and in use: there as long as the
+ * thread is. It ends at the control block, or is the first thread's. */
 static bool on_own_stack(const struct ub_diverts *diverts, u64 place, u64 thread)
 {
 	const struct ub_process *process = (const struct ub_process *)diverts->process;

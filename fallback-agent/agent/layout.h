@@ -36,7 +36,8 @@
 #define UB_TAILS_SHIFT		9
 #define UB_SLOT_PROBES		256 /* slots that a thread looks at before its hits become misses */
 
-/* Addresses below are taken for null pointers and members of what they point to: vm.mmap_min_addr. */
+/* Addresses below are taken for null pointers and members of what they point to:
+ * vm.mmap_min_addr. */
 #define UB_NULL_REACH 65536
 
 #endif

@@ -4,16 +4,16 @@
  *
  * Runtimes take SIGSEGV for more than an error: Go and Java look up what to throw by the faulting
  * instruction's address, others unwind from it. An instruction that faults in a trampoline has an
- * address that none of them knows. So trampolines look at the base register first (hook/x86_64/null.c),
- * and where it is null and the address can't be read, the signal comes from here, as the processor
- * would have made it: it is queued while it is blocked, with the address that could not be read, and
- * rt_sigreturn() puts the thread at the original instruction, all registers as they were, and
- * unblocks it in one step. Should the handler return, the instruction is tried again from its start, as
- * after any fault.
+ * address that none of them knows. So trampolines look at the base register first
+ * (hook/x86_64/null.c), and where it is null and the address can't be read, the signal comes from
+ * here, as the processor would have made it: it is queued while it is blocked, with the address
+ * that could not be read, and rt_sigreturn() puts the thread at the original instruction, all
+ * registers as they were, and unblocks it in one step. Should the handler return, the instruction
+ * is tried again from its start, as after any fault.
  *
- * In the handler's context only the words cr2, err and trapno are of an earlier fault. Faults that no
- * null pointer makes, and those that can't be made here (system calls may be forbidden, the signal
- * blocked), happen in the trampoline.
+ * In the handler's context only the words cr2, err and trapno are of an earlier fault. Faults that
+ * no null pointer makes, and those that can't be made here (system calls may be forbidden, the
+ * signal blocked), happen in the trampoline.
  */
 #include <sys/syscall.h>
 

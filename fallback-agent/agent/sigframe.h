@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What rt_sigreturn() takes registers from, as the kernel lays it out (arch/x86/include/asm/sigframe.h,
- * uapi/asm/sigcontext.h). Its state of floating point and vectors is elsewhere, at fpstate: where
- * that is longer than 512 bytes, magic numbers and the sizes stand in its words that the processor
- * leaves free (464 on) and behind it.
+ * What rt_sigreturn() takes registers from, as the kernel lays it out
+ * (arch/x86/include/asm/sigframe.h, uapi/asm/sigcontext.h). Its state of floating point and vectors
+ * is elsewhere, at fpstate: where that is longer than 512 bytes, magic numbers and the sizes stand
+ * in its words that the processor leaves free (464 on) and behind it.
  */
 #ifndef UB_AGENT_SIGFRAME_H
 #define UB_AGENT_SIGFRAME_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * A process's control group as BPF programs number it: the inode of its directory in the unified hierarchy
- * (cgroup_id() in Linux).
+ * A process's control group as BPF programs number it: the inode of its directory in the unified
+ * hierarchy (cgroup_id() in Linux).
  */
 #include <limits.h>
 #include <stdio.h>

@@ -46,8 +46,8 @@ static inline u64 ub_cursor_fixed(struct ub_cursor *c, u32 size)
 	return value;
 }
 
-/* The bits of a LEB128 number, how many there are in @bits, and its last byte in @last (DWARF 5, 7.6). No number
- * is longer than 64 bits take, and a few bytes that an assembler left room for. */
+/* The bits of a LEB128 number, how many there are in @bits, and its last byte in @last (DWARF 5,
+ * 7.6). No number is longer than 64 bits take, and a few bytes that an assembler left room for. */
 static inline u64 ub_cursor_leb(struct ub_cursor *c, u32 *bits, u8 *last)
 {
 	u64 value = 0;

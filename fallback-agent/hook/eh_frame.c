@@ -80,8 +80,8 @@ static bool read_cie(struct ub_elf *elf, u64 address, struct cie *cie)
 	return !c.bad && !cie->program.bad;
 }
 
-/* At a function's entry the state is the CIE's, and only instructions change it: its unwinding program
- * starts with a step forward. */
+/* At a function's entry the state is the CIE's, and only instructions change it: its unwinding
+ * program starts with a step forward. */
 bool ub_eh_entry_is_fragment(const struct ub_eh_entry *entry)
 {
 	struct ub_cursor program = entry->program;

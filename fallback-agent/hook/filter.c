@@ -58,7 +58,8 @@ static int read_lineage_of(pid_t pid, struct lineage *lineage)
 	return read_lineage(proc, lineage);
 }
 
-/* The nearest of @from and its ancestors that is @stop or whose parent is not in our pid namespace. */
+/* The nearest of @from and its ancestors that is @stop or whose parent is not in our pid
+ * namespace. */
 static int climb(struct lineage from, bool (*stop)(pid_t pid), struct lineage *found)
 {
 	*found = from;
@@ -82,7 +83,8 @@ static bool is_ancestor_of_ours(pid_t pid)
 	return at.process == pid;
 }
 
-/* Whether a process of the engine outside, which started @first and, later, us, gave both the same. */
+/* Whether a process of the engine outside, which started @first and, later, us, gave both the
+ * same. */
 static bool came_in_like_us(const struct lineage *first, const struct lineage *us)
 {
 	struct stat theirs, ours;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Seccomp filters of others. A filter may kill its process for a system call that it does not expect, and
- * whether it would can't be asked. Each thread has its own: threads inherit those of their maker, and may add
- * to them at any time, for themselves or for all.
+ * Seccomp filters of others. A filter may kill its process for a system call that it does not
+ * expect, and whether it would can't be asked. Each thread has its own: threads inherit those of
+ * their maker, and may add to them at any time, for themselves or for all.
  *
- * Not every filter is feared. In a container each process is under the engine's, we too. Filters are inherited
- * and never dropped, and Linux tells how many a process has. So where we have N, and the nearest ancestor that we and a
- * process have in common has N, the process began with just ours: what it has beyond these is its own. (Where the
- * engine itself, outside, is that ancestor, the first process of each line has to have N.) Whether
- * ours let pass what is made in targets we can try on ourselves (surgeon/filters.c).
+ * Not every filter is feared. In a container each process is under the engine's, we too. Filters
+ * are inherited and never dropped, and Linux tells how many a process has. So where we have N, and
+ * the nearest ancestor that we and a process have in common has N, the process began with just
+ * ours: what it has beyond these is its own. (Where the engine itself, outside, is that ancestor,
+ * the first process of each line has to have N.) Whether ours let pass what is made in targets we
+ * can try on ourselves (surgeon/filters.c).
  */
 #ifndef UB_HOOK_FILTER_H
 #define UB_HOOK_FILTER_H
@@ -17,11 +18,12 @@
 
 #include <common/types.h>
 
-/* Whether a filter of the thread or process @proc (as "/proc/PID/task/TID") may keep system calls from being
- * made. @own_first: of those that it does not share with us, the first is the daemon's own and lets them pass. */
+/* Whether a filter of the thread or process @proc (as "/proc/PID/task/TID") may keep system calls
+ * from being made. @own_first: of those that it does not share with us, the first is the daemon's
+ * own and lets them pass. */
 bool ub_filter_on(const char *proc, bool own_first);
-/* The same for any thread of @pid; threads under just @nr_passing filters are known to be let pass. 10 to 20 us for
- * each. */
+/* The same for any thread of @pid; threads under just @nr_passing filters are known to be let pass.
+ * 10 to 20 us for each. */
 bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing);
 /* Whether we are under filters ourselves, which others may share. */
 bool ub_filter_on_us(void);

@@ -86,8 +86,8 @@ struct ub_image_request {
 	int counters_fd; /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
 	u32 generation;
 	const struct ub_image *current; /* what the target holds now, or NULL */
-	/* NULL, or a flag for each link, zero before: with -EOPNOTSUPP, which can't be probed (not only
-	 * the first that is found). */
+	/* NULL, or a flag for each link, zero before: with -EOPNOTSUPP, which can't be probed (not
+	 * only the first that is found). */
 	bool *refused;
 };
 
@@ -113,13 +113,14 @@ bool ub_image_has_map(const struct ub_image *image, u32 map_id);
 struct ub_image_table *ub_image_table(const struct ub_image *image, u32 map_id);
 /* Id of the program in slot @slot, or of the inner map with the id @slot; 0: none. */
 u32 ub_image_table_get(const struct ub_image_table *table, u32 slot);
-/* Empties @slot at once, without touching the target: it is the target's own table, no other process's. */
+/* Empties @slot at once, without touching the target: it is the target's own table, no other
+ * process's. */
 void ub_image_table_clear(struct ub_image_table *table, u32 slot);
 /* Starts or stops counting at once, without touching the target: struct ub_process.enabled. */
 void ub_image_enable(struct ub_image *image, bool enabled);
-/* From now on nothing of ours makes a system call in the process (@forbid) or what helpers need is made: it is
- * under a seccomp filter, or under one that lets them pass. Without, heap reads fail with -EFAULT. Images are built
- * so where a filter is there already. */
+/* From now on nothing of ours makes a system call in the process (@forbid) or what helpers need is
+ * made: it is under a seccomp filter, or under one that lets them pass. Without, heap reads fail
+ * with -EFAULT. Images are built so where a filter is there already. */
 void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid);
 bool ub_image_forbids_syscalls(const struct ub_image *image);
 

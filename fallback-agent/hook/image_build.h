@@ -149,8 +149,8 @@ struct ub_image_continuation {
 	u32 link; /* number in the image */
 };
 
-/* image_tables.c: bytes of all tables; where the @i-th map's are bound to; and their contents, once the
- * programs' places are known. */
+/* image_tables.c: bytes of all tables; where the @i-th map's are bound to; and their contents, once
+ * the programs' places are known. */
 u64 ub_image_tables_size(const struct ub_image_request *request);
 void ub_image_tables_bind(struct ub_image_build *build);
 int __must_check ub_image_tables_fill(struct ub_image_build *build);
@@ -165,12 +165,13 @@ int __must_check ub_image_find_file(struct ub_image_build *build, const struct u
 int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
 				   enum ub_hook_kind kind);
 bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
-/* In Go code only where its calling convention leaves registers free: entries, and returns (@leaves). */
+/* In Go code only where its calling convention leaves registers free: entries, and returns
+ * (@leaves). */
 bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves);
 /* After a refusal: 0 if more of them are looked for, @err if not. */
 int __must_check ub_image_go_on(struct ub_image_build *build, int err);
-/* @hook can't be. True: then its link will be hooked at the function's entry, in the next try; false:
- * there will be no image. */
+/* @hook can't be. True: then its link will be hooked at the function's entry, in the next try;
+ * false: there will be no image. */
 bool ub_image_refuse(struct ub_image_build *build, const struct ub_hook *hook);
 
 /* image_code.c: emits zones, sites and moves. */
@@ -214,8 +215,8 @@ void ub_sharing_emit(struct ub_emit *emit, u64 data, const u8 *bytes, u64 back, 
 /* The mapping of glibc, or NULL. */
 const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space);
 
-/* image_divert.c: what taking over return addresses (agent/divert.c) needs. The entries of unwinders
- * are hooked; the table becomes a part once the code's address is known. */
+/* image_divert.c: what taking over return addresses (agent/divert.c) needs. The entries of
+ * unwinders are hooked; the table becomes a part once the code's address is known. */
 int __must_check ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why);
 int __must_check ub_image_add_diverts(struct ub_image_build *build, struct ub_reason *why);
 

@@ -327,9 +327,9 @@ static void fill_process(struct ub_image_build *build, struct ub_process *proces
 }
 
 /*
- * Of a client's ring buffer a target sees how far it is filled and read, and can't write even that: what
- * libbpf reads there it believes. A description that was opened for reading can't be made writable by
- * mprotect(2) either.
+ * Of a client's ring buffer a target sees how far it is filled and read, and can't write even that:
+ * what libbpf reads there it believes. A description that was opened for reading can't be made
+ * writable by mprotect(2) either.
  */
 static int only_positions(struct ub_part *part)
 {

@@ -2,12 +2,12 @@
 /*
  * Returns in flight while an image is replaced.
  *
- * A return probe that patches every `ret` needs nothing: the thread meets the new image's. But functions
- * that leave by tail jumps have left something behind that says what is to be done at the return:
- * a note of the place of the return address (agent/tail.c), or a return address taken over
- * (agent/divert.c). Both are the old image's. They are handed to the new one, for all links that wait
- * for the function's return there: as in the kernel, where what a return runs is decided when it
- * returns.
+ * A return probe that patches every `ret` needs nothing: the thread meets the new image's. But
+ * functions that leave by tail jumps have left something behind that says what is to be done at the
+ * return: a note of the place of the return address (agent/tail.c), or a return address taken over
+ * (agent/divert.c). Both are the old image's. They are handed to the new one, for all links that
+ * wait for the function's return there: as in the kernel, where what a return runs is decided when
+ * it returns.
  *
  * The old image's memory is the target's to write: here it only tells which of the new image's own
  * places are filled with what the target could write there, too.

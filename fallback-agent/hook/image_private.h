@@ -75,8 +75,8 @@ struct ub_semaphore {
 	u32 count;
 };
 
-/* Private to hook/: where the counters and the event ring are, and the tables of maps that hold programs
- * or maps. */
+/* Private to hook/: where the counters and the event ring are, and the tables of maps that hold
+ * programs or maps. */
 struct ub_image_counting;
 struct ub_image_tables;
 
@@ -149,8 +149,8 @@ void ub_image_identify(const struct ub_image *image, int mem,
 u64 ub_image_continuation(const struct ub_image *old, u64 code, const struct ub_image *new);
 /* The return that @code waits for will not be seen: counts that, for @new's links. */
 void ub_image_missed(const struct ub_image *old, u64 code, const struct ub_image *new);
-/* Gives @new the notes of tail jumps that @old has. @inside: threads in @old's code, which may be about
- * to look at those close to their stack pointers. */
+/* Gives @new the notes of tail jumps that @old has. @inside: threads in @old's code, which may be
+ * about to look at those close to their stack pointers. */
 struct ub_thread_stack {
 	u64 fs_base;
 	u64 sp;

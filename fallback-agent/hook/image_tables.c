@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Maps that hold programs or maps. Their shared memory holds ids, which any process that has the map may write:
- * nothing is ever reached by them but through a table of the process's own (struct ub_map.inner, in the data part),
- * which says where the programs of a PROG_ARRAY were placed and where the inner maps of a map of maps are. What
- * is not in the table is not there. So before something new is published, an image that has it takes the place of the
- * one that has not; taking something out is one store into the table.
+ * Maps that hold programs or maps. Their shared memory holds ids, which any process that has the
+ * map may write: nothing is ever reached by them but through a table of the process's own (struct
+ * ub_map.inner, in the data part), which says where the programs of a PROG_ARRAY were placed and
+ * where the inner maps of a map of maps are. What is not in the table is not there. So before
+ * something new is published, an image that has it takes the place of the one that has not; taking
+ * something out is one store into the table.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -39,7 +40,8 @@ static u32 table_length(const struct ub_image_map *map)
 {
 	if (!map->nr_entries)
 		return 0;
-	/* With gaps: a search for an id that is not there ends nowhere sooner, but mostly one finds at once. */
+	/* With gaps: a search for an id that is not there ends nowhere sooner, but mostly one finds
+	 * at once. */
 	return holds_programs(map) ? map->attr.max_entries : 2 * map->nr_entries;
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * The unwind tables of all files that a target runs, as parts of its image: one sealed table per file, shared by all
- * processes that run it, and a list of where the files are mapped. Only programs that look at stacks need
- * them. What could not be read or has no place is left out: there the frame pointers remain.
+ * The unwind tables of all files that a target runs, as parts of its image: one sealed table per
+ * file, shared by all processes that run it, and a list of where the files are mapped. Only
+ * programs that look at stacks need them. What could not be read or has no place is left out: there
+ * the frame pointers remain.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -144,8 +145,8 @@ void ub_image_add_unwind(struct ub_image_build *build)
 	list = calloc(1, size);
 	if (!list)
 		return;
-	/* Taking places puts mappings into the list, which are no files: so by index. One may come twice for
-	 * it, and then overlaps with itself. */
+	/* Taking places puts mappings into the list, which are no files: so by index. One may come
+	 * twice for it, and then overlaps with itself. */
 	for (u32 i = 0; i < build->space.nr && list->nr_modules < UB_UNWIND_MODULES; i++) {
 		const struct ub_mapping *mapping = &build->space.mappings[i];
 

@@ -97,8 +97,8 @@ static bool goes_on(const struct ub_decoded *insn)
 	       insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
 }
 
-/* Where a runtime keeps instruction pointers, only the first instruction of a function may fault away from
- * its place: see x86_64/null.c. */
+/* Where a runtime keeps instruction pointers, only the first instruction of a function may fault
+ * away from its place: see x86_64/null.c. */
 static bool may_fault(const struct ub_planner *p, const struct ub_decoded *insn)
 {
 	return p->options->single_instruction && insn->flags & UB_DECODED_NULLABLE &&
@@ -195,8 +195,8 @@ static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 thr
 	return UB_REFUSED_NOT;
 }
 
-/* Whether some of the addresses [@from, @to] may be free in a process: outside of the file itself and,
- * where it is loaded is known, not below what can be mapped. */
+/* Whether some of the addresses [@from, @to] may be free in a process: outside of the file itself
+ * and, where it is loaded is known, not below what can be mapped. */
 static bool may_be_free(const struct ub_elf *elf, u64 from, u64 to)
 {
 	u64 low = UINT64_MAX, high = 0;
@@ -440,8 +440,8 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
 	const struct ub_elf_segment *segment = ub_elf_segment_at(p->elf, address);
 	u64 end = last ? last->address + last->len : 0;
-	/* The bytes behind an overlapping jump are part of it: it starts with the window's last byte
-	 * at the latest. */
+	/* The bytes behind an overlapping jump are part of it: it starts with the window's last
+	 * byte at the latest. */
 	u64 free = last && last->tactic == UB_TACTIC_PUN ? end + JUMP_LEN - 1 : end;
 	struct candidate c;
 	enum ub_refusal refusal, other;

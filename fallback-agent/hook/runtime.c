@@ -118,9 +118,10 @@ static bool is_kept(const struct ub_mapping *mapping, const char *exe)
 }
 
 /*
- * The program itself, libc and the loader, and the first thread's stack, which only grows: never unmapped while the
- * process lives, so programs may read them by plain loads. Their zeroed data follow without a name. The heap
- * shrinks, stacks of other threads go, libraries are unloaded: those are read by ways that can fail.
+ * The program itself, libc and the loader, and the first thread's stack, which only grows: never
+ * unmapped while the process lives, so programs may read them by plain loads. Their zeroed data
+ * follow without a name. The heap shrinks, stacks of other threads go, libraries are unloaded:
+ * those are read by ways that can fail.
  */
 void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges,
 			    u32 max)

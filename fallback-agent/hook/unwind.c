@@ -2,12 +2,12 @@
 /*
  * Compiles .eh_frame to rows (run/unwind.h).
  *
- * A function's entry is a program for an abstract machine (DWARF 5, 6.4.2) whose state is a rule for the
- * canonical frame address (CFA), and one for each register. Of those two matter: rbp, by which
- * callers may find their frames, and the return address. The state at each address becomes a row; what a row
- * can't say (other registers, expressions) becomes "unknown". Compilers use expressions in three places,
- * which rows do know: entries of the PLT, functions that align their stack, and the return from a
- * signal handler.
+ * A function's entry is a program for an abstract machine (DWARF 5, 6.4.2) whose state is a rule
+ * for the canonical frame address (CFA), and one for each register. Of those two matter: rbp, by
+ * which callers may find their frames, and the return address. The state at each address becomes a
+ * row; what a row can't say (other registers, expressions) becomes "unknown". Compilers use
+ * expressions in three places, which rows do know: entries of the PLT, functions that align their
+ * stack, and the return from a signal handler.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Return addresses that an image took over (agent/divert.c), before it goes: handed to the image that
- * takes its place, where that one waits for the same returns, else put back. Threads that are still
- * inside would take over more, but nobody would put those back for an unwinder: so the table is closed.
- * It lies in the target: whatever it says, only words that hold an address of the image's own code are
- * written.
+ * Return addresses that an image took over (agent/divert.c), before it goes: handed to the image
+ * that takes its place, where that one waits for the same returns, else put back. Threads that are
+ * still inside would take over more, but nobody would put those back for an unwinder: so the table
+ * is closed. It lies in the target: whatever it says, only words that hold an address of the
+ * image's own code are written.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -91,8 +91,8 @@ struct handover {
 	u32 nr_inside;
 };
 
-/* Whoever is in OLD's code may be putting return addresses back, for an unwinder that looks next: it would
- * not know NEW's. */
+/* Whoever is in OLD's code may be putting return addresses back, for an unwinder that looks next:
+ * it would not know NEW's. */
 static bool may_be_put_back(const struct handover *h, const struct ub_divert *entry)
 {
 	for (u32 i = 0; i < h->nr_inside; i++)

@@ -2,13 +2,13 @@
 /*
  * Whether seccomp filters let pass what is done in targets. There are two ways to know.
  *
- * Those that a target shares with us (hook/filter.h) are tried: a child of ours, under the same filters, makes
- * each call first. A call that fails is no harm, here or there, and then says so in its place; one that kills
- * kills the child.
+ * Those that a target shares with us (hook/filter.h) are tried: a child of ours, under the same
+ * filters, makes each call first. A call that fails is no harm, here or there, and then says so in
+ * its place; one that kills kills the child.
  *
- * Those of its own can be read by whoever has CAP_SYS_ADMIN and is under none: they are programs of classic BPF, and
- * run here, on each call that a program's helpers and the agent make. (What the surgeon itself does needs no
- * permission then: it suspends them.)
+ * Those of its own can be read by whoever has CAP_SYS_ADMIN and is under none: they are programs of
+ * classic BPF, and run here, on each call that a program's helpers and the agent make. (What the
+ * surgeon itself does needs no permission then: it suspends them.)
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -93,8 +93,8 @@ static void make_calls(const struct call *calls, size_t nr, const char *volatile
 	}
 }
 
-/* Each call with arguments as they are in targets, as far as a filter can see them; *@name is always the one that
- * is being made. */
+/* Each call with arguments as they are in targets, as far as a filter can see them; *@name is
+ * always the one that is being made. */
 static void perform(const char *volatile *name)
 {
 	static u8 page[4096] __attribute__((aligned(4096))), stack[16384];
@@ -133,6 +133,7 @@ int ub_filters_try(struct ub_reason *why)
 					  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	const char *killer;
 	pid_t child;
+	int err;
 
 	if (name == MAP_FAILED)
 		return ub_reason_set(why, -ENOMEM, "out of memory");
@@ -143,7 +144,14 @@ int ub_filters_try(struct ub_reason *why)
 		perform(name);
 		_exit(0);
 	}
-	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+	if (child < 0) {
+		err = -errno;
+		munmap((void *)name, sizeof(*name));
+		return ub_reason_set(
+			why, err, "cannot make a process to try the seccomp filter around us: %s",
+			strerror(-err));
+	}
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;
 	killer = *name;
 	munmap((void *)name, sizeof(*name));
@@ -163,7 +171,8 @@ struct filter {
 	u32 nr;
 };
 
-/* A machine of classic BPF (Linux: Documentation/networking/filter.rst, kernel/seccomp.c's subset). */
+/* A machine of classic BPF (Linux: Documentation/networking/filter.rst, kernel/seccomp.c's
+ * subset). */
 struct machine {
 	struct seccomp_data data;
 	u32 unknown; /* bit n: word n of the data */
@@ -275,7 +284,8 @@ static bool move(struct machine *m, const struct sock_filter *insn)
 	}
 }
 
-/* What @filter returns, or that it kills if that hangs on what is not known. Jumps go forward only. */
+/* What @filter returns, or that it kills if that hangs on what is not known. Jumps go forward
+ * only. */
 static u32 run(const struct filter *filter, struct machine *m)
 {
 	for (u32 i = 0; i < filter->nr; i++) {
@@ -327,6 +337,11 @@ static bool lets_pass(const struct filter *filter, const struct call *call)
 
 static bool lets_all_pass(const struct filter *filter)
 {
+	/* agent/null.c's; it can't be tried, but then no handler of a signal would come back. */
+	static const struct call back = { "rt_sigreturn", SYS_rt_sigreturn, { 0 }, 0 };
+
+	if (!lets_pass(filter, &back))
+		return false;
 	for (size_t i = 0; i < ub_array_size(runtime_calls); i++)
 		if (!lets_pass(filter, &runtime_calls[i]))
 			return false;

@@ -3,8 +3,8 @@
  * A process of a moment inside the target's memory, to which descriptors are passed and which maps
  * them.
  *
- * Mapping shared memory needs descriptors, and a descriptor in the target's own table, even for
- * 100 us, is seen: a fork takes it along, a close() and open() get another number than they count on, a
+ * Mapping shared memory needs descriptors, and a descriptor in the target's own table, even for 100
+ * us, is seen: a fork takes it along, a close() and open() get another number than they count on, a
  * full table has no room, and a tracer that is killed leaves it behind. So the host makes
  *
  *	clone(CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID, no signal at exit)
@@ -12,16 +12,16 @@
  * which is a process with the target's memory and a *copy* of its table, on which alone sockets and
  * memfds appear. With its exit all of them are gone. Its limits are its own, too.
  *
- * CLONE_VFORK keeps the host in the kernel until then, so the frames that both need (remote.c) stay as
- * they are while anybody may return to them. At the far end of the host's stack lie three:
+ * CLONE_VFORK keeps the host in the kernel until then, so the frames that both need (remote.c) stay
+ * as they are while anybody may return to them. At the far end of the host's stack lie three:
  *
  *	wait	where the host's clone() returns to when the surgeon is dead: wait4(child, __WALL), then
  *	frame	that of remote.c, which gives the host everything back
  *	exit	where each of the child's system calls returns to when the surgeon is dead: exit(0)
  *
- * The kernel writes the child's pid into the first of them, as the argument of wait4(); until then it says
- * "any child in a process group that cannot be", so a clone() that fails does not take a child of
- * the target's. The child has no exit signal: wait() of the target's own does not see it.
+ * The kernel writes the child's pid into the first of them, as the argument of wait4(); until then
+ * it says "any child in a process group that cannot be", so a clone() that fails does not take a
+ * child of the target's. The child has no exit signal: wait() of the target's own does not see it.
  */
 #include <errno.h>
 #include <sched.h>

@@ -5,11 +5,12 @@
  * A helper process in the target's memory (helper.c) makes a socketpair; we take one end with
  * pidfd_getfd(), send the memfds through it, and the helper receives and maps them. No path, no
  * name in any namespace, no privilege over being allowed to trace, nothing in the target's own
- * table of descriptors. Linux before 5.6 has no pidfd_getfd(), and containers forbid it: there the helper
- * connects to a socket of ours, whose name is abstract, so both must be in one network namespace.
+ * table of descriptors. Linux before 5.6 has no pidfd_getfd(), and containers forbid it: there the
+ * helper connects to a socket of ours, whose name is abstract, so both must be in one network
+ * namespace.
  *
- * An operation that dies in between leaves mappings. They are found without a log, by their names; the
- * one that has no name by the site table, which is mapped first.
+ * An operation that dies in between leaves mappings. They are found without a log, by their names;
+ * the one that has no name by the site table, which is mapped first.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,8 +24,8 @@
 #include <surgeon/target.h>
 
 #define MAX_FDS 250 /* the kernel's SCM_MAX_FD is 253 */
-#define BACKLOG                                                                                    \
-	16 /* of whoever guesses our socket's name: the helper's own connection is told apart */
+/* Of whoever guesses our socket's name: the helper's own connection is told apart. */
+#define BACKLOG 16
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -388,7 +389,8 @@ static bool wiped_on_fork(const struct ub_target *t, u64 address)
 	return false;
 }
 
-/* Documentation/admin-guide/mm/pagemap.rst; other bits, soft-dirty say, may be set for a hole too. */
+/* Documentation/admin-guide/mm/pagemap.rst; other bits, soft-dirty say, may be set for a hole
+ * too. */
 #define PAGEMAP_PRESENT (1ull << 63)
 #define PAGEMAP_SWAPPED (1ull << 62)
 

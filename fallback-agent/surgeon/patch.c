@@ -184,8 +184,8 @@ static int check_sites(struct ub_target *t, const struct ub_image *image,
 }
 
 /*
- * A jump that overlaps the code behind its site (hook/pun.c) leads where bytes say that are not ours. If
- * somebody has changed those, by a breakpoint say, it would lead anywhere.
+ * A jump that overlaps the code behind its site (hook/pun.c) leads where bytes say that are not
+ * ours. If somebody has changed those, by a breakpoint say, it would lead anywhere.
  */
 static int check_overlapping(struct ub_target *t, const struct ub_image *image,
 			     const struct ub_image *over, struct ub_reason *why)
@@ -287,8 +287,8 @@ static u32 sites_on_page(const struct ub_image *image, u32 first)
 	return n ? n : 1;
 }
 
-/* New bytes of sites on one page at once: each write costs a walk to its page, and 1 000 of them are
- * most of the pause. */
+/* New bytes of sites on one page at once: each write costs a walk to its page, and 1 000 of them
+ * are most of the pause. */
 static int write_sites(struct ub_target *t, const struct ub_site *sites, u32 nr)
 {
 	u64 start = sites[0].address, end = sites[nr - 1].address + sites[nr - 1].len;
@@ -453,8 +453,8 @@ static bool has_sites_of(const struct ub_image *image, u64 inode)
 	return false;
 }
 
-/* Whether the library of a semaphore was unloaded: its address may be anybody's now. Loaded again, it
- * counts from the start. */
+/* Whether the library of a semaphore was unloaded: its address may be anybody's now. Loaded again,
+ * it counts from the start. */
 static bool semaphore_is_gone(const struct ub_target *t, const struct ub_image *image, u64 address)
 {
 	const struct ub_mapping *m = ub_target_mapping(t, address);

@@ -11,8 +11,9 @@
  * A frame is recognised by its structure as the kernel writes it: code and stack selectors of
  * 64-bit user code, flags register with its fixed bits, uc_flags and uc_link, a return address into
  * executable memory, floating point state at an aligned address with its magic. A stale word that
- * looks like an address is nothing. Whole frames are stale where alternate stacks lie behind other stacks in one mapping, as all
- * of Go's do: a frame says which alternate stack it was put on, and only who is on that one returns by it.
+ * looks like an address is nothing. Whole frames are stale where alternate stacks lie behind other
+ * stacks in one mapping, as all of Go's do: a frame says which alternate stack it was put on, and
+ * only who is on that one returns by it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -133,8 +134,8 @@ static bool add_region(const struct ub_target *t, struct region *regions, u32 *n
 
 typedef u64 words __attribute__((vector_size(32), aligned(8), may_alias));
 
-/* The first word from @at on, below @end, that may be a frame's selectors; or @end. A thousand stacks are
- * looked through with all threads stopped. */
+/* The first word from @at on, below @end, that may be a frame's selectors; or @end. A thousand
+ * stacks are looked through with all threads stopped. */
 static const u8 *next_selectors(const u8 *at, const u8 *end)
 {
 	for (; at + 64 <= end; at += 64) {
@@ -291,8 +292,8 @@ bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub
 	}
 	if (image->process && !ub_image_has_guards(image))
 		return !ub_fault(t, UB_FAULT_quiescent);
-	/* In a handler on another stack the stack pointer says nothing about the guard's. ips are in
-	 * the order of threads. */
+	/* In a handler on another stack the stack pointer says nothing about the guard's. ips are
+	 * in the order of threads. */
 	for (u32 i = 0, k = 0; i < t->nr_threads; i++) {
 		const struct ub_thread *thread = &t->threads[i];
 		bool elsewhere = false;

@@ -111,7 +111,8 @@ static int refuse_traced(pid_t pid, const char *comm, struct ub_reason *why)
 			     pid, comm, tracer_comm, tracer);
 }
 
-/* A daemon, guard or loader, perhaps another user's; who only calls himself so gains a little patience. */
+/* A daemon, guard or loader, perhaps another user's; who only calls himself so gains a little
+ * patience. */
 bool ub_is_traced_by_ours(pid_t pid)
 {
 	static const char *const ours[] = { "ubpf-daemon", "ubpf-guard", "ubpf-run" };

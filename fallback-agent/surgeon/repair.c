@@ -53,8 +53,8 @@ static bool owner_lives(const struct ub_site_table *table)
 	return table->owner_pid && start_time(table->owner_pid) == table->owner_start;
 }
 
-/* Whether our caller built it for a process that forked this one, and not one that shares its memory
- * (vfork). */
+/* Whether our caller built it for a process that forked this one, and not one that shares its
+ * memory (vfork). */
 static bool is_inherited(const struct ub_target *t, const struct ub_site_table *table)
 {
 	int same;

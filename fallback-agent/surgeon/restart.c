@@ -9,10 +9,11 @@
  * took no signal. For those that had no effect before they returned it, we do what the kernel does
  * for the others: number back into rax, ip back onto the instruction. A timeout then starts anew.
  *
- * That is done as soon as a thread has stopped, and not when it is released, so that it also holds if we are
- * killed in between. What is left is the moment between the thread's waking and our look at it, in which nobody
- * can change its registers: some 10 us. So threads that sleep in such a call are stopped one after another
- * (seize.c), and a surgeon that is killed leaves EINTR to one thread at most.
+ * That is done as soon as a thread has stopped, and not when it is released, so that it also holds
+ * if we are killed in between. What is left is the moment between the thread's waking and our look
+ * at it, in which nobody can change its registers: some 10 us. So threads that sleep in such a call
+ * are stopped one after another (seize.c), and a surgeon that is killed leaves EINTR to one thread
+ * at most.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -86,8 +87,8 @@ static u64 signals(const char *status, const char *key)
 }
 
 /*
- * Whether a signal is a true reason for -EINTR: one that a handler takes or that stops the process. Others
- * that it ignores, SIGCHLD above all, reach a thread only because it is traced.
+ * Whether a signal is a true reason for -EINTR: one that a handler takes or that stops the process.
+ * Others that it ignores, SIGCHLD above all, reach a thread only because it is traced.
  */
 static bool signal_taken(const struct ub_thread *thread)
 {

@@ -2,11 +2,12 @@
 /*
  * Whether two processes run in the same memory.
  *
- * kcmp(2) says so, and is not always there: kernels are built without it, and the filters of containers
- * forbid it. Then it is proved: what a process may dump into a core file (/proc/PID/coredump_filter) belongs to
- * its memory, so a bit that is turned through one process is turned in the other if they share it, and stays
- * as it was in one that forked. It is the bit of shared pages of persistent memory mapped past the page
- * cache, which matters to nobody for the microseconds until it is turned back.
+ * kcmp(2) says so, and is not always there: kernels are built without it, and the filters of
+ * containers forbid it. Then it is proved: what a process may dump into a core file
+ * (/proc/PID/coredump_filter) belongs to its memory, so a bit that is turned through one process is
+ * turned in the other if they share it, and stays as it was in one that forked. It is the bit of
+ * shared pages of persistent memory mapped past the page cache, which matters to nobody for the
+ * microseconds until it is turned back.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,8 +36,8 @@ static int read_text(pid_t pid, const char *name, char *text, size_t size)
 	return 0;
 }
 
-/* Where code, data, stack, heap and arguments were when the memory was made by execve(): fields 26 to 28 and 45 to 51
- * of stat, zeros for those who may not know. */
+/* Where code, data, stack, heap and arguments were when the memory was made by execve(): fields 26
+ * to 28 and 45 to 51 of stat, zeros for those who may not know. */
 struct layout {
 	unsigned long at[10];
 };

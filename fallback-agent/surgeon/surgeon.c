@@ -3,8 +3,8 @@
  * The order of things, and who may die when.
  *
  * A stop of a target is the business of one process that does nothing else: forked for it, signals
- * blocked, the plan complete in its memory, gone afterwards. The caller waits for it. What takes long
- * is done while as little as possible stands still:
+ * blocked, the plan complete in its memory, gone afterwards. The caller waits for it. What takes
+ * long is done while as little as possible stands still:
  *
  *			held		what
  *	look		nobody		read /proc, find gadgets, compare the bytes of the sites
@@ -14,15 +14,15 @@
  *					semaphores; of OLD: see that nobody is inside, give up copied pages
  *	unmap		main thread	unmap OLD's parts, to which nothing leads any more
  *
- * Taking out is the same without mapping. The pause is that of `patch`; the main thread's is longer by what
- * it is alone in. It can work alone only if its memory is its own: on the main stack, far from its end
- * (ub_remote_can_work_alone()). Otherwise, say in Go code on a goroutine's stack, mapping and
- * unmapping happen with all threads stopped; so they do where other threads of the target would
- * leave it no CPU.
+ * Taking out is the same without mapping. The pause is that of `patch`; the main thread's is longer
+ * by what it is alone in. It can work alone only if its memory is its own: on the main stack, far
+ * from its end (ub_remote_can_work_alone()). Otherwise, say in Go code on a goroutine's stack,
+ * mapping and unmapping happen with all threads stopped; so they do where other threads of the
+ * target would leave it no CPU.
  *
- * Taking out is told by the state of the target alone (bytes at the sites, names of mappings), so it may
- * follow on anything: it removes a live image, finishes a removal that was interrupted, or undoes
- * half an attach. That makes the rules short:
+ * Taking out is told by the state of the target alone (bytes at the sites, names of mappings), so
+ * it may follow on anything: it removes a live image, finishes a removal that was interrupted, or
+ * undoes half an attach. That makes the rules short:
  *
  *   - The surgeon is killed. Its tracees go on by themselves, wherever they were (remote.c). The
  *     caller sees that no result came and sends another one to take out what the first left: NEW for
@@ -153,8 +153,8 @@ int ub_take_out(struct ub_target *t, const struct ub_image *image, const struct 
 		if (err)
 			return err;
 	}
-	/* While the site table is there, for whoever comes after us; and before anybody runs who might
-	 * write to those pages himself. */
+	/* While the site table is there, for whoever comes after us; and before anybody runs who
+	 * might write to those pages himself. */
 	ub_drop_copies(t, image);
 	return 0;
 }

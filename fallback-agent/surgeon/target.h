@@ -149,8 +149,8 @@ bool ub_target_gone(const struct ub_target *t);
 
 /* 0, or -EOPNOTSUPP if the filters that we share with targets kill for what is done in them. */
 int __must_check ub_filters_try(struct ub_reason *why);
-/* [stopped, filters suspended] How many filters each thread is under, if they let all calls of programs and
- * agent pass; else 0. */
+/* [stopped, filters suspended] How many filters each thread is under, if they let all calls of
+ * programs and agent pass; else 0. */
 u32 ub_filters_ask(const struct ub_target *t);
 
 /* --- refuse.c ------------------------------------------------------------------------------ */
@@ -170,8 +170,8 @@ bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
-/* Whether filters of a target may be suspended: PTRACE_O_SUSPEND_SECCOMP takes CAP_SYS_ADMIN and a tracer without
- * any itself (kernel/ptrace.c). */
+/* Whether filters of a target may be suspended: PTRACE_O_SUSPEND_SECCOMP takes CAP_SYS_ADMIN and a
+ * tracer without any itself (kernel/ptrace.c). */
 bool ub_may_suspend_filters(void);
 /* Before all others on its CPU, as far as that is allowed: whether it is. */
 bool ub_prefer(pid_t tid);
@@ -197,14 +197,15 @@ int __must_check ub_same_memory(pid_t a, pid_t b);
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 
-/* Whether system call @nr returns EINTR when it is interrupted before anything has happened, so that it must be
- * made again by hand. Socket calls do so under SO_RCVTIMEO. */
+/* Whether system call @nr returns EINTR when it is interrupted before anything has happened, so
+ * that it must be made again by hand. Socket calls do so under SO_RCVTIMEO. */
 bool ub_restart_is_needed(long nr);
 /* Has the system call restarted that our stop of @thread made return EINTR. */
 void ub_restart_interrupted(struct ub_thread *thread);
 /* At its release: not if a signal has come meanwhile. */
 void ub_restart_reconsider(struct ub_thread *thread);
-/* For signal handlers: the first for whichever thread this is, if it is stopped and not at @gadget. */
+/* For signal handlers: the first for whichever thread this is, if it is stopped and not at
+ * @gadget. */
 void ub_restart_blindly(pid_t tid, u64 gadget);
 /* Registers with which a thread that nobody traces any more carries on by itself. */
 void ub_restart_by_hand(struct user_regs_struct *regs);
@@ -233,11 +234,11 @@ bool ub_remote_can_work_alone(const struct ub_target *t);
 
 #define UB_REMOTE_ARGUMENTS 2048
 
-/* For helper.c. Registers for a system call of the helper (of the host if there is none) that returns to
- * @frame. */
+/* For helper.c. Registers for a system call of the helper (of the host if there is none) that
+ * returns to @frame. */
 int __must_check ub_remote_set(struct ub_target *t, u64 frame, long nr, const u64 args[6]);
-/* Lets it run to its next stop: 0 at an entry or exit, 1 where it has made a child; -ESRCH; -EAGAIN the
- * helper is dead. */
+/* Lets it run to its next stop: 0 at an entry or exit, 1 where it has made a child; -ESRCH; -EAGAIN
+ * the helper is dead. */
 int __must_check ub_remote_run(struct ub_target *t);
 int __must_check ub_remote_wait(struct ub_target *t);
 int __must_check ub_remote_result(struct ub_target *t, s64 *result);

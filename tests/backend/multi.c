@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * One link for several places, each with a cookie (uprobe_multi), entries and returns: the same
- * exact numbers on every backend. multi BACKEND. libbpf 1.1 knows no such links, so bpf(2) is called
- * as a newer one would.
+ * exact numbers on every backend. multi BACKEND. libbpf 1.1 knows no such links, so bpf(2) is
+ * called as a newer one would.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -153,8 +153,8 @@ static u64 hits_of(u32 cookie)
 	return read_sum(cookie).hits;
 }
 
-/* A link that was there when a function was called counts its return, whatever came and went in between;
- * so does one that came after the call. */
+/* A link that was there when a function was called counts its return, whatever came and went in
+ * between; so does one that came after the call. */
 static void counts_returns_in_flight(void **state)
 {
 	enum { JUMPS = 2, PASSES = 3, LATE_JUMPS = 4, LATE_PASSES = 6 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Processes that a seccomp filter kills for every system call but read and write: what programs there count, read
- * and say is right, or the error that is documented; and the process lives, is detached and clean. Under filters that
- * let pass what programs need all of it is right.
+ * Processes that a seccomp filter kills for every system call but read and write: what programs
+ * there count, read and say is right, or the error that is documented; and the process lives, is
+ * detached and clean. Under filters that let pass what programs need all of it is right.
  *
  *   sandbox BACKEND	the kernel's programs make no system calls: what they say is what is expected
  */

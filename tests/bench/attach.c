@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * attach [ROUNDS]: ns for each hit of the empty program and of the one that counts calls per process
- * (bpf/malloc.bpf.c), on functions with different first instructions, and the times of attach,
- * pause and detach; on a target with 8 threads that sleep most of the time. Medians, and ratios.
+ * attach [ROUNDS]: ns for each hit of the empty program and of the one that counts calls per
+ * process (bpf/malloc.bpf.c), on functions with different first instructions, and the times of
+ * attach, pause and detach; on a target with 8 threads that sleep most of the time. Medians, and
+ * ratios.
  */
 #include "backends.h"
 

@@ -34,7 +34,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: crowd NR idle|busy\n");
 		return 2;
 	}
-	/* Not in the session of who operates on it, as the daemon is not: CPU is shared by sessions first. */
+	/* Not in the session of who operates on it, as the daemon is not: CPU is shared by sessions
+	 * first. */
 	setsid();
 	pthread_barrier_init(&all_there, NULL, (unsigned int)nr + 1);
 	pthread_attr_init(&attr);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * A program to be measured: functions with fixed first instructions. Reads "NAME CALLS THREADS DATA"
- * lines and answers each with the nanoseconds that one of that many calls of bench_NAME took, in the
- * slowest of that many threads at once; the second argument points to 16 bytes of the stack, of
- * static data or of the heap. Its 8 threads sleep, so that a stop has something to stop.
+ * A program to be measured: functions with fixed first instructions. Reads "NAME CALLS THREADS
+ * DATA" lines and answers each with the nanoseconds that one of that many calls of bench_NAME took,
+ * in the slowest of that many threads at once; the second argument points to 16 bytes of the stack,
+ * of static data or of the heap. Its 8 threads sleep, so that a stop has something to stop.
  */
 #include <pthread.h>
 #include <stdio.h>

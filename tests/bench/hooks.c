@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * hooks [ROUNDS]: what each kind of hook, and what a program mostly does in one, costs a hit more
- * than the bare call, on both backends; medians, and ratios. With two threads the slower one counts.
+ * than the bare call, on both backends; medians, and ratios. With two threads the slower one
+ * counts.
  */
 #include "backends.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * large [ROUNDS [quick]]: many probes, many threads. Attach (plan and surgery) and the pause that it makes, with 1 000
- * probes in a process of 8 threads, and with one probe in processes of 1 000 threads: idle, and all of
- * them runnable (which takes long, and not with "quick"). Medians.
+ * large [ROUNDS [quick]]: many probes, many threads. Attach (plan and surgery) and the pause that
+ * it makes, with 1 000 probes in a process of 8 threads, and with one probe in processes of 1 000
+ * threads: idle, and all of them runnable (which takes long, and not with "quick"). Medians.
  */
 #include <stdio.h>
 #include <string.h>

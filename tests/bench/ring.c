@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * ring [ROUNDS]: eight threads of a target write to one ring buffer as fast as they can, a thousand records
- * for each hit, and a tool reads it with libbpf, on both backends in turn. What the program was told that
- * the ring took must arrive: anything else is a failure.
+ * ring [ROUNDS]: eight threads of a target write to one ring buffer as fast as they can, a thousand
+ * records for each hit, and a tool reads it with libbpf, on both backends in turn. What the program
+ * was told that the ring took must arrive: anything else is a failure.
  */
 #include <errno.h>
 #include <limits.h>

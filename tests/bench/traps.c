@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * What a system call costs that a tool under `ubpf-run exec` makes: each kind of call in a tight
- * loop, then a thousand calls a second, whose price is all the CPU time that the tool and the daemon
- * use meanwhile. The real kernel's figures stand beside it where it may be asked (root).
+ * loop, then a thousand calls a second, whose price is all the CPU time that the tool and the
+ * daemon use meanwhile. The real kernel's figures stand beside it where it may be asked (root).
  *
  *   bench_traps [CALLS]     $UBPF_BUILD/loader/ubpf-run is the program under test
  *   bench_traps --here CALLS NAME    the measuring itself, wherever it runs

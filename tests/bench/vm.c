@@ -7,8 +7,8 @@
  *
  * The kernel puts a program at a random place, which is worth up to 40 % to a small loop, so it is
  * loaded anew for each round. Programs of a few nanoseconds overlap with what runs them, and calls
- * cost the kernel its mitigations of speculation: those rows are marked, and there is a mean without
- * them.
+ * cost the kernel its mitigations of speculation: those rows are marked, and there is a mean
+ * without them.
  */
 #include <errno.h>
 #include <getopt.h>

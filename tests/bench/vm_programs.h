@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What bench_vm measures, in the assembly of tests/vm/assembler.h. All of them load into the real kernel
- * as they are. Maps: 0 an array of one value of 1024 bytes, 1 an array, 2 a per-CPU array, 3 a hash, of 64
- * counters each.
+ * What bench_vm measures, in the assembly of tests/vm/assembler.h. All of them load into the real
+ * kernel as they are. Maps: 0 an array of one value of 1024 bytes, 1 an array, 2 a per-CPU array, 3
+ * a hash, of 64 counters each.
  */
 #ifndef UB_TESTS_BENCH_VM_PROGRAMS_H
 #define UB_TESTS_BENCH_VM_PROGRAMS_H

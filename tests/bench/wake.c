@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * wake [RECORDS]: how long after a target wrote a record a reader that sleeps in epoll_wait(2) has it, on
- * both backends; one record each 20 ms, so that everybody sleeps before each. Microseconds.
+ * wake [RECORDS]: how long after a target wrote a record a reader that sleeps in epoll_wait(2) has
+ * it, on both backends; one record each 20 ms, so that everybody sleeps before each. Microseconds.
  */
 #include <errno.h>
 #include <fcntl.h>

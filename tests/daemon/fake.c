@@ -88,9 +88,12 @@ static int attach(struct ub_kernel *kernel, struct ub_caller *caller, u64 addres
 	err = kernel->ops->attach(kernel->opaque, &view, 1, caller, &why);
 	if (err)
 		return err;
+	/* It may have been killed meanwhile. */
 	if (caller->write(caller, address, &attr, sizeof(attr)) ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks))
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks)) {
+		kernel->ops->detach(kernel->opaque, &attr.id, 1);
 		return -EFAULT;
+	}
 	link = calloc(1, sizeof(*link));
 	link->kernel = kernel;
 	link->id = attr.id;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * A hostile client under the real listener: random calls with random and half-right arguments, from two
- * threads, while a third rewrites what the arguments point to. It gets answers; the daemon, which a
- * second session keeps alive, goes on, holds (nearly) no more descriptors than before and does not
- * grow.
+ * A hostile client under the real listener: random calls with random and half-right arguments, from
+ * two threads, while a third rewrites what the arguments point to. It gets answers; the daemon,
+ * which a second session keeps alive, goes on, holds (nearly) no more descriptors than before and
+ * does not grow.
  *
  *   hostile [CALLS [SEED]]
  *   hostile --client CALLS SEED    the client

@@ -2,8 +2,8 @@
 /*
  * Whoever dies, and when: a tool under exec or our own loader, its target, the daemon or its guard
  * is killed, interrupted or stopped at a random instant, from before the tool has its listener to
- * long after it is attached. Then the target must hold nothing of ours, its text be as in its file, no process
- * of the session be left, and no file but the lock.
+ * long after it is attached. Then the target must hold nothing of ours, its text be as in its file,
+ * no process of the session be left, and no file but the lock.
  *
  *   kills [ROUNDS [SEED]]
  */
@@ -83,7 +83,8 @@ static bool is_dead(const char *pid)
 	return !end || end[2] == 'Z' || end[2] == 'X';
 }
 
-/* A living process that works for our run directory and is called @name (NULL: whatever); 0: none. */
+/* A living process that works for our run directory and is called @name (NULL: whatever); 0:
+ * none. */
 static pid_t find_process(const char *name)
 {
 	DIR *proc = opendir("/proc");

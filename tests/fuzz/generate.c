@@ -325,8 +325,8 @@ static void step_variable(struct generator *g)
 	}
 }
 
-/* mov + add of a stack or memory address, which the JIT makes a lea, and an access on either side of
- * it. */
+/* mov + add of a stack or memory address, which the JIT makes a lea, and an access on either side
+ * of it. */
 static void step_address(struct generator *g)
 {
 	u32 size = below(g, 4), bytes = 1u << size;

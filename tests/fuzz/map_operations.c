@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Random operations on a map of ours and on the kernel's at the same time: after each step results
- * and errno are equal, and every so often the whole contents are. Of LRU maps, bloom filters and stack
- * traces what must hold is checked.
+ * and errno are equal, and every so often the whole contents are. Of LRU maps, bloom filters and
+ * stack traces what must hold is checked.
  *
  *   fuzz_map_operations [-n STEPS] [-s SEED] [-t TYPE]
  */
@@ -288,7 +288,8 @@ static int fuzz_one(const struct ub_map_attr *attr, u64 steps, u64 seed)
 /* --- what no kernel can be asked about: which elements go, which bits are set --------------------
  */
 
-/* An LRU map that is too small never refuses, never holds more than it may, and what it holds is right. */
+/* An LRU map that is too small never refuses, never holds more than it may, and what it holds is
+ * right. */
 static int lru_invariants(u64 steps, u64 seed)
 {
 	struct ub_map_attr attr = { BPF_MAP_TYPE_LRU_HASH, 4, 8, 100 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random programs to this verifier and to the kernel's: what the kernel refuses must be refused here.
- * -v: also show programs that only the kernel accepts. Frees what it loads slowly: kernels have been seen to lock up
- * when many programs go at once.
+ * Random programs to this verifier and to the kernel's: what the kernel refuses must be refused
+ * here. -v: also show programs that only the kernel accepts. Frees what it loads slowly: kernels
+ * have been seen to lock up when many programs go at once.
  */
 #include <errno.h>
 #include <linux/membarrier.h>

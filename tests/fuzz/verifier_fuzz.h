@@ -2,7 +2,8 @@
 /*
  * The loop of the verifier's fuzzers:
  *   PROGRAM [-t SECONDS] [-n PROGRAMS] [-s SEED] [-v]
- * One program for each seed, counting up from SEED (else from the clock), for SECONDS (5) or PROGRAMS of them.
+ * One program for each seed, counting up from SEED (else from the clock), for SECONDS (5) or
+ * PROGRAMS of them.
  */
 #ifndef TESTS_FUZZ_VERIFIER_FUZZ_H
 #define TESTS_FUZZ_VERIFIER_FUZZ_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the generator of random programs share: verifier_programs.c (the frame of a program, its
- * functions), verifier_statements.c (anything at random), verifier_traps.c (two ways that meet again with one
- * difference, and a use of it).
+ * What the parts of the generator of random programs share: verifier_programs.c (the frame of a
+ * program, its functions), verifier_statements.c (anything at random), verifier_traps.c (two ways
+ * that meet again with one difference, and a use of it).
  *
  * r6 is the context, in functions the caller's stack, and r7 the map's value, all the time.
  */
@@ -55,7 +55,8 @@ int pick(struct gen *g, enum kind kind);
 void patch(struct gen *g, u32 at);
 u32 size_bytes(u8 size_code);
 void map_pointer(struct gen *g, u8 r);
-/* A call, arguments ready: r1 and r2 scalars, r3 a place on the stack. False: no more calls in this program. */
+/* A call, arguments ready: r1 and r2 scalars, r3 a place on the stack. False: no more calls in this
+ * program. */
 bool emit_call(struct gen *g, enum function function);
 
 /* --- verifier_statements.c --- */

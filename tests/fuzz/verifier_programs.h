@@ -28,7 +28,8 @@ struct random_state {
 u64 random_next(struct random_state *r);
 u64 random_value(struct random_state *r); /* often an interesting one */
 
-/* A BPF_PROG_TYPE_KPROBE program with one map, an array of one PROGRAM_VALUE_SIZE value, as @map_fd. */
+/* A BPF_PROG_TYPE_KPROBE program with one map, an array of one PROGRAM_VALUE_SIZE value, as
+ * @map_fd. */
 void random_program(struct random_program *p, u64 seed, int map_fd);
 
 #endif

@@ -245,7 +245,8 @@ static int verify(const struct random_program *p, bool no_prune, struct ub_progr
 		.license = "GPL",
 		.insns = p->insns,
 		.nr_insns = p->nr,
-		/* Unpruned, ways that no run takes can be told by the contradictions they lead to: -EFAULT. */
+		/* Unpruned, ways that no run takes can be told by the contradictions they lead to:
+		 * -EFAULT. */
 		.prog_flags = p->flags | (no_prune ? BPF_F_TEST_REG_INVARIANTS : 0),
 		.privileged = true,
 		.map_by_fd = map_by_fd,
@@ -270,9 +271,10 @@ static void find_origins(const struct random_program *p, const struct ub_program
 }
 
 /*
- * Whether what was refused is a pointer taken for a number, which may come from a slot that another way left with
- * any bytes at all. It tells the program an address; Linux does not mind that in privileged programs. What
- * the unpruned walk then refuses is arithmetic that a number may do and a pointer may not.
+ * Whether what was refused is a pointer taken for a number, which may come from a slot that another
+ * way left with any bytes at all. It tells the program an address; Linux does not mind that in
+ * privileged programs. What the unpruned walk then refuses is arithmetic that a number may do and a
+ * pointer may not.
  */
 static bool is_leak(void)
 {

@@ -293,8 +293,8 @@ static void stack(struct gen *g)
 	}
 }
 
-/* An index whose value is known another way round than by its own bounds: through a copy, through the
- * stack, or as one of two constants that two ways left in it. */
+/* An index whose value is known another way round than by its own bounds: through a copy, through
+ * the stack, or as one of two constants that two ways left in it. */
 static void indirect(struct gen *g)
 {
 	int index = pick(g, SCALAR), copy = target(g), pointer = target(g);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Traps for a verifier that prunes too much. By a coin two ways part and leave one difference behind: another number,
- * another pointer, another relation between registers, in a register or on the stack. They meet again, something
- * happens that has nothing to do with it, and what follows is safe after the one way only. Who takes the second for
- * a repetition of the first accepts the program; the concrete runs then fall in.
+ * Traps for a verifier that prunes too much. By a coin two ways part and leave one difference
+ * behind: another number, another pointer, another relation between registers, in a register or on
+ * the stack. They meet again, something happens that has nothing to do with it, and what follows is
+ * safe after the one way only. Who takes the second for a repetition of the first accepts the
+ * program; the concrete runs then fall in.
  */
 #include "verifier_generator.h"
 

@@ -2,8 +2,8 @@
 /*
  * Which program types may call which helper, compared with the kernel: a program that calls it and
  * then reads an uninitialised register never loads, but the log says whether the call was the
- * reason. And of the helpers that a uprobe's program may call there, each is known here: it works, or is refused with
- * a reason.
+ * reason. And of the helpers that a uprobe's program may call there, each is known here: it works,
+ * or is refused with a reason.
  */
 #include <linux/bpf.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * What tests/helper/both tries: every helper that a uprobe's program may call is called by a program there, every one
- * that is refused by a program that must be refused, and there is a map of every type. So that nobody adds one without a case.
+ * What tests/helper/both tries: every helper that a uprobe's program may call is called by a
+ * program there, every one that is refused by a program that must be refused, and there is a map of
+ * every type. So that nobody adds one without a case.
  */
 #include <linux/bpf.h>
 #include <stdio.h>

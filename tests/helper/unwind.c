@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Stacks of optimised code, by tables compiled from the .eh_frame of this very process's files: the chain must
- * be what backtrace(3) finds, whose unwinder is somebody else's. And whatever registers and tables say, nothing
- * crashes. unwind -b: what a frame costs.
+ * Stacks of optimised code, by tables compiled from the .eh_frame of this very process's files: the
+ * chain must be what backtrace(3) finds, whose unwinder is somebody else's. And whatever registers
+ * and tables say, nothing crashes. unwind -b: what a frame costs.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,7 +55,8 @@ static void on_chain(const u64 *regs, void *const *expected, int nr)
 
 	assert_true(nr > 3 && n > 3);
 	assert_int_equal(ips[0], regs[16]);
-	/* backtrace() may start in a sanitizer's, and the first common frame is where each was asked. */
+	/* backtrace() may start in a sanitizer's, and the first common frame is where each was
+	 * asked. */
 	while (more < 3 && more + 1 < nr && (u64)expected[more + 1] != ips[1])
 		more++;
 	for (int i = 1; i + more < nr && i < DEPTH; i++) {
@@ -231,7 +232,8 @@ static void test_damaged_files(void **state)
 	close(copy);
 }
 
-/* Numbers that no multiplication by the data alignment survives, and a state for what is behind the function. */
+/* Numbers that no multiplication by the data alignment survives, and a state for what is behind the
+ * function. */
 #define TWO_TO_63 "0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80"
 
 extern const u8 unwind_odd[], unwind_odd_end[];

@@ -13,16 +13,19 @@ int __must_check apply_image(const struct ub_image *image);
 /* Restores the sites and unmaps the parts. */
 void remove_image(const struct ub_image *image);
 
-/* Builds what is asked for and applies it, again where -EAGAIN says so: 0 or -errno, which was said. */
+/* Builds what is asked for and applies it, again where -EAGAIN says so: 0 or -errno, which was
+ * said. */
 int __must_check build_and_apply(const struct ub_image_request *request, struct ub_image **image);
 
-/* The exit status of a child that could not hook what somebody else has hooked: kernel uprobes in libc, say.
+/* The exit status of a child that could not hook what somebody else has hooked: kernel uprobes in
+ * libc, say.
  */
 #define CHILD_BUSY 75
-/* @run in a child of its own, which does not outlive this process: its wait status. Tries again for some
- * time while it is busy. */
+/* @run in a child of its own, which does not outlive this process: its wait status. Tries again for
+ * some time while it is busy. */
 int run_in_child(int (*run)(void *opaque), void *opaque);
-/* What main() returns after @failed tests: 77 if all that could be run passed, but some could not. */
+/* What main() returns after @failed tests: 77 if all that could be run passed, but some could
+ * not. */
 int end_of_tests(int failed);
 /* @times calls in each of @nr_threads threads; in this one if it is 1. */
 int __must_check call_in_threads(void (*call)(void), u32 times, u32 nr_threads);

@@ -36,7 +36,8 @@ typedef long (*function)(long a, long b, long c, long d, long e, long f, long on
 	__asm__(".text\n.p2align 4\n.type " name ",@function\n" name ":\n.cfi_startproc\n" insns   \
 		".cfi_endproc\n.size " name ",.-" name "\n")
 
-/* to_next(..., next, last) goes on in `next`, which may be to_last. Stack arguments stay in place. */
+/* to_next(..., next, last) goes on in `next`, which may be to_last. Stack arguments stay in
+ * place. */
 long to_next(long a, long b, long c, long d, long e, long f, long on_stack, void *next, void *last);
 long to_last(long a, long b, long c, long d, long e, long f, long on_stack, void *next, void *last);
 long if_positive(long a, void (*odd)(void));

@@ -59,7 +59,8 @@ static const struct {
 } points[NR_LINKS] = {
 	[ENTRY] = { "main.Grow", UB_POINT_ENTRY },
 	[RETURN] = { "main.Grow", UB_POINT_RETURN },
-	/* Its first instruction follows a nil pointer, and Go looks up what to do by its address. */
+	/* Its first instruction follows a nil pointer, and Go looks up what to do by its
+	 * address. */
 	[NIL] = { "main.(*Pair).B", UB_POINT_ENTRY },
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Tail calls and maps of maps by an image's own tables: what shared memory says leads nowhere that is not in
- * them.
+ * Tail calls and maps of maps by an image's own tables: what shared memory says leads nowhere that
+ * is not in them.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -171,7 +171,8 @@ static struct ub_image *put_in(const struct world *w)
 	return image;
 }
 
-/* What a call counts: in the inner map, in the program that was called, in the one that was not left. */
+/* What a call counts: in the inner map, in the program that was called, in the one that was not
+ * left. */
 static void expect(struct world *w, u64 inner, u64 called, u64 stayed)
 {
 	u64 *counts = test_map_values(&w->maps[COUNTS]);

@@ -2,8 +2,9 @@
 /*
  * System calls in progress notice nothing of attach and detach: each returns what it would have
  * returned, none returns EINTR, none returns before its time. One thread in each, many
- * attach/detach cycles on top of them; also if the surgeon fails or is killed while they are stopped.
- * Killed between a thread's waking and its first look at it, it leaves EINTR to that thread alone.
+ * attach/detach cycles on top of them; also if the surgeon fails or is killed while they are
+ * stopped. Killed between a thread's waking and its first look at it, it leaves EINTR to that
+ * thread alone.
  *
  *   test_inject_blocked [random ROUNDS]	kills at any instant, and tells how many calls noticed
  */

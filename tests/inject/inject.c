@@ -412,7 +412,9 @@ void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 	if (!result)
 		result = &mine;
 	err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
-	for (int i = 0; err == -EBUSY && i < 30000; i++) {
+	/* A thread that gets no CPU for seconds stops later. */
+	for (int i = 0, late = 0; (err == -EBUSY && i < 30000) || (err == -ETIMEDOUT && late++ < 6);
+	     i++) {
 		usleep(1000);
 		err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
 	}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of the oracle share: one side of the comparison, and calls whose results are noted.
+ * What the parts of the oracle share: one side of the comparison, and calls whose results are
+ * noted.
  */
 #ifndef UB_TESTS_KERNEL_ORACLE_H
 #define UB_TESTS_KERNEL_ORACLE_H

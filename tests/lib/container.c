@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * ubpf-container [-k NUMBER] CMD ARGS...: runs CMD as in a container of the usual engines: its own
- * pid, mount, network and IPC namespaces, the capabilities that are left to root there, and a seccomp
- * filter around all of it that answers what the engines forbid. -k: and kills for that system call,
- * as hardened profiles do. Exits with CMD's status; with 77, as a skipped test, where it may not do that.
+ * pid, mount, network and IPC namespaces, the capabilities that are left to root there, and a
+ * seccomp filter around all of it that answers what the engines forbid. -k: and kills for that
+ * system call, as hardened profiles do. Exits with CMD's status; with 77, as a skipped test, where
+ * it may not do that.
  *
  * What is forbidden are the calls that the default profiles of the engines leave out or tie to a
  * capability that a container lacks, as far as they matter to programs like ours.

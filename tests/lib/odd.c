@@ -286,8 +286,8 @@ static void *takes_frame(void *stack)
 		pause();
 }
 
-/* A thread whose alternate stack lies right behind its stack, and holds a frame by which nobody will return: says where that
- * has its instruction pointer. */
+/* A thread whose alternate stack lies right behind its stack, and holds a frame by which nobody
+ * will return: says where that has its instruction pointer. */
 static void stale_frame(void *opaque)
 {
 	char *stack =
@@ -561,7 +561,8 @@ static bool read_line(char *line, size_t size)
 }
 
 /*
- * "sandbox" and "lenient" put it under filters, "NR": every thread calls ubpf_odd_function() so often. Says "done" after each.
+ * "sandbox" and "lenient" put it under filters, "NR": every thread calls ubpf_odd_function() so
+ * often. Says "done" after each.
  */
 static void strict(void *opaque)
 {

@@ -2,8 +2,8 @@
 /*
  * Threads that are blocked in system calls, one in each, or (ubpf-sleepers N) one thread in the
  * Nth. Says "ready", and "done" when each call has returned what it should have, not before its
- * time; else what was wrong. With "ubpf-sleepers names" lists them. "ubpf-sleepers count" says "done, N
- * interrupted" at the end: how many returned EINTR.
+ * time; else what was wrong. With "ubpf-sleepers names" lists them. "ubpf-sleepers count" says
+ * "done, N interrupted" at the end: how many returned EINTR.
  */
 #include <arpa/inet.h>
 #include <errno.h>

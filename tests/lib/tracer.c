@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `ubpf-tracer PID`: somebody else who traces a process, says so, and lets it run until it is killed.
+ * `ubpf-tracer PID`: somebody else who traces a process, says so, and lets it run until it is
+ * killed.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -2,7 +2,8 @@
 /*
  * USDT probes with two arguments, with or without a semaphore, as <sys/sdt.h> of SystemTap would
  * make them: a nop, and an ELF note that tells tools where it stands, where its semaphore is and
- * where, at that nop, the arguments are. Format: "SystemTap user space probe implementation" (sourceware.org/systemtap).
+ * where, at that nop, the arguments are. Format: "SystemTap user space probe implementation"
+ * (sourceware.org/systemtap).
  */
 #ifndef UB_TESTS_USDT_H
 #define UB_TESTS_USDT_H

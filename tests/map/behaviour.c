@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * What each type of map does, on Linux and on the userspace kernel: the same bpf(2) calls and the same
- * program (BPF_PROG_TEST_RUN) in the same order, good and bad, and after each the result, errno and
- * value are the same. Where which element goes is the implementation's business (LRU, bloom filters),
- * the map is kept from having to choose.
+ * What each type of map does, on Linux and on the userspace kernel: the same bpf(2) calls and the
+ * same program (BPF_PROG_TEST_RUN) in the same order, good and bad, and after each the result,
+ * errno and value are the same. Where which element goes is the implementation's business (LRU,
+ * bloom filters), the map is kept from having to choose.
  *
  *   behaviour [-t TYPE]
  */

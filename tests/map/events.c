@@ -177,8 +177,8 @@ static bool put(const struct ub_map *map, u64 value, u32 size, struct ub_run *ru
 	return true;
 }
 
-/* A map's ring is as full as the client's would be in the kernel, whether its records are here or there; and what
- * the client has no room for is read again. */
+/* A map's ring is as full as the client's would be in the kernel, whether its records are here or
+ * there; and what the client has no room for is read again. */
 static void test_ring_of_map(void **state)
 {
 	struct ub_client_ring client = { 0 };
@@ -270,7 +270,8 @@ static void test_large_records(void **state)
 	our_map_destroy(&map);
 }
 
-/* Killed between the claim of its record and the step that shows it, with nobody else to make that step. */
+/* Killed between the claim of its record and the step that shows it, with nobody else to make that
+ * step. */
 static void test_dead_before_position(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0)
 /*
- * What takes most of the stack of the thread that it runs on: the helpers that go deepest, each from a program that uses
- * hundreds of bytes itself.
+ * What takes most of the stack of the thread that it runs on: the helpers that go deepest, each
+ * from a program that uses hundreds of bytes itself.
  */
 #include "ubpf.h"
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * altstack: a signal handler on the smallest alternate stack that Linux promises room on, calls a probed function: what the
- * probe takes must find room there. Below the stack is memory that nobody may touch. For each line of input a signal; answers
- * how many bytes of the stack were ever used, beyond what the kernel's frame takes.
+ * altstack: a signal handler on the smallest alternate stack that Linux promises room on, calls a
+ * probed function: what the probe takes must find room there. Below the stack is memory that nobody
+ * may touch. For each line of input a signal; answers how many bytes of the stack were ever used,
+ * beyond what the kernel's frame takes.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * targets SECONDS ROUNDS PROGRAM [MODE]: a target program (victim.h) under entry and return probes on
- * all of its functions that are called probed_*.
+ * targets SECONDS ROUNDS PROGRAM [MODE]: a target program (victim.h) under entry and return probes
+ * on all of its functions that are called probed_*.
  *
  * First the counts of ROUNDS rounds are compared with what the program itself counts; then it works
- * on while the probes are attached, replaced and detached over and over for SECONDS. Its results must be
- * right, and after each detach it must be as before.
+ * on while the probes are attached, replaced and detached over and over for SECONDS. Its results
+ * must be right, and after each detach it must be as before.
  */
 #include <elf.h>
 #include <errno.h>
@@ -92,8 +92,8 @@ static void find_functions(const struct ub_program *empty, const struct ub_code 
 		fail("%s has no functions to probe", program);
 }
 
-/* Of @counts the third says how often functions may have been entered again: Go does so when it has made the stack
- * larger. */
+/* Of @counts the third says how often functions may have been entered again: Go does so when it has
+ * made the stack larger. */
 static void read_counts(long counts[3])
 {
 	char line[96];

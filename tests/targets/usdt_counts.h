@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0) */
 /*
- * What the programs on real USDT probes (usdt_*.bpf.c) have in common: passes are counted by probe and text, most often a name
- * that the probe has among its arguments, and one argument is added up.
+ * What the programs on real USDT probes (usdt_*.bpf.c) have in common: passes are counted by probe
+ * and text, most often a name that the probe has among its arguments, and one argument is added up.
  */
 #ifndef UB_TESTS_TARGETS_USDT_COUNTS_H
 #define UB_TESTS_TARGETS_USDT_COUNTS_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0)
 /*
- * libstdc++: exceptions that are thrown, caught and thrown again, by their types; what is added up is the int
- * that they begin with.
+ * libstdc++: exceptions that are thrown, caught and thrown again, by their types; what is added up
+ * is the int that they begin with.
  */
 #include "usdt_counts.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0)
 /*
- * HotSpot: collections, methods and objects of classes called Probed*, monitors, sleeping. Its texts are pointers
- * with lengths.
+ * HotSpot: collections, methods and objects of classes called Probed*, monitors, sleeping. Its
+ * texts are pointers with lengths.
  */
 #include "usdt_counts.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0)
 /*
- * CPython, whose probes have semaphores: garbage collections with what they are told and find, audit
- * events, and imports, which do or do not find something.
+ * CPython, whose probes have semaphores: garbage collections with what they are told and find,
+ * audit events, and imports, which do or do not find something.
  */
 #include "usdt_counts.h"
 
@@ -36,7 +36,8 @@ int audit(struct pt_regs *ctx)
 	struct passes_key key = { .probe = "audit" };
 	long nr = 0;
 
-	/* The second argument is a tuple: a count of references, a type, the number of its items. */
+	/* The second argument is a tuple: a count of references, a type, the number of its
+	 * items. */
 	bpf_probe_read_user(&nr, sizeof(nr), (const void *)usdt_arg(ctx, 1) + 16);
 	count_text(ctx, &key, nr);
 	return 0;

@@ -176,7 +176,8 @@ static long prog_load(union bpf_attr *attr, u32 size)
 	long ret = 0;
 	u64 start;
 
-	/* Feature probes of libbpf have no more than a few instructions and no name, or one of its own. */
+	/* Feature probes of libbpf have no more than a few instructions and no name, or one of its
+	 * own. */
 	if (!strncmp(attr->prog_name, "libbpf_", 7) ||
 	    !strncmp(attr->prog_name, "det_arg_ctx", 11) || !attr->prog_name[0])
 		return raw_syscall(__NR_bpf, BPF_PROG_LOAD, (long)attr, size, 0, 0, 0);

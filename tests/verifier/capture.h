@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Puts the verifier between libbpf and the kernel: bpf(2) calls of this process go to the kernel as they
- * are, and every BPF_PROG_LOAD is also given to ub_verify(). Maps and BTF are real.
+ * Puts the verifier between libbpf and the kernel: bpf(2) calls of this process go to the kernel as
+ * they are, and every BPF_PROG_LOAD is also given to ub_verify(). Maps and BTF are real.
  */
 #ifndef TESTS_VERIFIER_CAPTURE_H
 #define TESTS_VERIFIER_CAPTURE_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What network programs get out of a packet: loads of classic BPF, also from offsets that name a header, and
- * the helpers of helper/packet.c. Each program is run here, and by BPF_PROG_TEST_RUN where the kernel lets us:
- * same return value.
+ * What network programs get out of a packet: loads of classic BPF, also from offsets that name a
+ * header, and the helpers of helper/packet.c. Each program is run here, and by BPF_PROG_TEST_RUN
+ * where the kernel lets us: same return value.
  *   verifier_packets
  */
 #include <errno.h>

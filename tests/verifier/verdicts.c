@@ -2,9 +2,10 @@
 /*
  * Compares verdicts of this verifier and of the kernel on programs of .bpf.o files:
  *   verdicts [-v] [-t] [-l LEVEL] [-p PROGRAM] FILE...
- * -v: also those that agree; -t: how long each took. One line for each that differs, a table by program type, and exit status 1 if any unsafe-looking
- * program (rejected by the kernel) was accepted here. Files may carry the tags of the kernel's
- * self-tests (flags of the load); a program is judged by what the running kernel says of it.
+ * -v: also those that agree; -t: how long each took. One line for each that differs, a table by
+ * program type, and exit status 1 if any unsafe-looking program (rejected by the kernel) was
+ * accepted here. Files may carry the tags of the kernel's self-tests (flags of the load); a program
+ * is judged by what the running kernel says of it.
  */
 #include <bpf/bpf.h>
 #include <bpf/btf.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The layout of compiled code: small loops lie within as few cache lines as they can, and wherever they
- * come to lie, all branches still lead where they should.
+ * The layout of compiled code: small loops lie within as few cache lines as they can, and wherever
+ * they come to lie, all branches still lead where they should.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -189,7 +189,8 @@ static void lookup_in_array(void **state)
 	}
 }
 
-/* Again and again, in more maps than the frame keeps the addresses of, the CPU being known or not at first. */
+/* Again and again, in more maps than the frame keeps the addresses of, the CPU being known or not
+ * at first. */
 static void lookup_in_many_percpu_arrays(void **state)
 {
 	static const u32 cpus[] = { 0, 1, NR_CPUS - 1, UB_CPU_UNKNOWN };

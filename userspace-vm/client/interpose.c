@@ -136,7 +136,8 @@ static int serve(const struct ub_msg *msg, size_t size, int fd)
 	}
 }
 
-/* 0 and *reply and *fd, or -errno: the connection is of no use any more. @file (-1: none) goes along. */
+/* 0 and *reply and *fd, or -errno: the connection is of no use any more. @file (-1: none) goes
+ * along. */
 static int exchange(const struct ub_msg *call, int file, struct ub_msg *reply, int *fd)
 {
 	size_t size;

@@ -14,7 +14,8 @@ void ub_interpose_start(int sock, u64 session);
 
 /* What libc's syscall() is here: to the daemon if it is ours and there is one. Sets errno. */
 long ub_interposed_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
-/* Lets the daemon see a call that is made all the same: it may exchange the files that are waited for or mapped. */
+/* Lets the daemon see a call that is made all the same: it may exchange the files that are waited
+ * for or mapped. */
 void ub_interposed_show(long nr, long a1, long a2, long a3, long a4, long a5, long a6);
 /* A system call's result as a function's: -1 and errno for an error. */
 long ub_interposed_error(long value);

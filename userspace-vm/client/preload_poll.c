@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * libubpf-preload.so: poll(2), select(2) and mmap(2) on files of ours, which must be the right ones for each
- * (kernel/poll.c). The daemon is shown only such calls as may be about them: memory, or the pipe that took its place.
+ * libubpf-preload.so: poll(2), select(2) and mmap(2) on files of ours, which must be the right ones
+ * for each (kernel/poll.c). The daemon is shown only such calls as may be about them: memory, or
+ * the pipe that took its place.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -53,7 +54,8 @@ static void show_select(int nr, const fd_set *reads)
 		ub_interposed_show(SYS_select, nr, (long)reads, 0, 0, 0, 0);
 }
 
-/* libc's function of this name: each call is a place where a thread may be cancelled, as libc knows how. */
+/* libc's function of this name: each call is a place where a thread may be cancelled, as libc knows
+ * how. */
 static void *libc(const char *name)
 {
 	void *function = dlsym(RTLD_NEXT, name);

@@ -69,12 +69,12 @@ static int start_apart(const struct sockaddr_un *address, const char *run_dir)
 
 	setsid();
 	listening = listen_at(address);
-	if (listening < 0)
-		return listening;
-	pid = fork();
+	err = listening < 0 ? listening : 0;
+	pid = err ? -1 : fork();
 	if (pid == 0)
 		become_daemon(listening, run_dir);
-	err = pid < 0 ? -errno : 0;
+	if (pid < 0 && !err)
+		err = -errno;
 	if (err)
 		unlink(address->sun_path);
 	return err;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Locals that clean themselves up. A local marked _cleanup_free_ or _cleanup_close_ is released when
- * it goes out of scope; TAKE_PTR and TAKE_FD move it out, leaving NULL or -1 behind.
+ * Locals that clean themselves up. A local marked _cleanup_free_ or _cleanup_close_ is released
+ * when it goes out of scope; TAKE_PTR and TAKE_FD move it out, leaving NULL or -1 behind.
  */
 #ifndef UB_COMMON_CLEANUP_H
 #define UB_COMMON_CLEANUP_H

@@ -13,7 +13,8 @@
 int __must_check ub_proc_status_read(const char *proc, char **text);
 /* What stands behind "@key:" in such a text, to its end, or "". */
 const char *ub_proc_status_field(const char *text, const char *key);
-/* Both in one step, for a number with @base 10 or 16. -ENOENT: there is no such line, or as above. */
+/* Both in one step, for a number with @base 10 or 16. -ENOENT: there is no such line, or as
+ * above. */
 int __must_check ub_proc_status(const char *proc, const char *key, int base, u64 *value);
 
 #endif

@@ -279,7 +279,8 @@ static int update_named(struct targets *targets, pid_t pid, struct ub_reason *wh
 	err = ub_daemon_target_update(target, &ours);
 	if (why)
 		*why = ours;
-	/* Unmapped between our look and the plan, or it executes one program after another: the tick tries again. */
+	/* Unmapped between our look and the plan, or it executes one program after another: the
+	 * tick tries again. */
 	if ((err == -ENOENT && !ours.text[0]) || (err == -ESRCH && !ub_daemon_target_ended(target)))
 		return 0;
 	return err;
@@ -452,9 +453,9 @@ static void trace(void *opaque, const char *line, size_t size)
 }
 
 /*
- * An inner map or a program of a PROG_ARRAY changes. What goes is out of reach when this returns (threads that are in
- * a program may end it, as in the kernel). What comes is there in every process that can be stopped; in others
- * it will be, and until then there is nothing.
+ * An inner map or a program of a PROG_ARRAY changes. What goes is out of reach when this returns
+ * (threads that are in a program may end it, as in the kernel). What comes is there in every
+ * process that can be stopped; in others it will be, and until then there is nothing.
  */
 static void map_changed(void *opaque, struct ub_kernel_map *map)
 {

@@ -20,7 +20,8 @@
 
 #define ROUND_MS	 250
 #define NEWCOMERS_MS	 20
-#define FIRST_ROUNDS	 8
+#define NEWCOMER_ROUNDS	 3 /* by then it has executed what it was made for */
+#define FIRST_ROUNDS	 10
 #define KNOWN_AGAIN_MS	 1000
 #define REFUSED_AGAIN_MS 5000
 
@@ -38,6 +39,7 @@ struct census {
 	struct known *known; /* by pid */
 	struct ub_timer *newcomers;
 	u64 last_pid;
+	u32 nr_newcomers; /* that are to be looked at soon again */
 };
 
 enum whom { EVERYBODY, WHO_IS_DUE, NEWCOMERS };
@@ -167,7 +169,7 @@ static bool is_due(enum whom whom, const struct known *old, u64 now)
 	case EVERYBODY:
 		return true;
 	case NEWCOMERS:
-		return !old;
+		return !old || old->rounds < NEWCOMER_ROUNDS;
 	default:
 		return !old || old->rounds < FIRST_ROUNDS || now >= old->again_ms;
 	}
@@ -176,7 +178,7 @@ static bool is_due(enum whom whom, const struct known *old, u64 now)
 static u32 look_around(struct census *census, enum whom whom)
 {
 	struct known *seen = NULL;
-	u32 nr = 0, capacity = 0, attached = 0;
+	u32 nr = 0, capacity = 0, attached = 0, newcomers = 0;
 	u64 now = ub_daemon_now_ms();
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
@@ -198,6 +200,7 @@ static u32 look_around(struct census *census, enum whom whom)
 			next.rounds++;
 			next.again_ms = now + KNOWN_AGAIN_MS;
 		}
+		newcomers += next.rounds < NEWCOMER_ROUNDS;
 		if (!remember(&seen, &nr, &capacity, next))
 			break;
 	}
@@ -206,6 +209,7 @@ static u32 look_around(struct census *census, enum whom whom)
 	census->known = seen;
 	census->nr_known = nr;
 	census->capacity = capacity;
+	census->nr_newcomers = newcomers;
 	if (nr)
 		qsort(seen, nr, sizeof(*seen), by_pid);
 	return attached;
@@ -222,7 +226,7 @@ static void on_newcomers(void *opaque)
 	if (!any_everywhere(census->targets))
 		return;
 	pid = ub_procfs_last_pid();
-	if (pid != census->last_pid) {
+	if (pid != census->last_pid || census->nr_newcomers) {
 		census->last_pid = pid;
 		look_around(census, NEWCOMERS);
 	}

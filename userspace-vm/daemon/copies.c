@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * A process that forks while it is attached gives its child a copy of the patched text and of the
- * trampolines. The child runs them without harm and without counting; when the last image leaves the
- * parent, by detach, exit or exec, the children that came meanwhile are cleaned too. That is done
- * from the tick, so that no detach waits for it, and a few at a time: a server may have hundreds.
+ * trampolines. The child runs them without harm and without counting; when the last image leaves
+ * the parent, by detach, exit or exec, the children that came meanwhile are cleaned too. That is
+ * done from the tick, so that no detach waits for it, and a few at a time: a server may have
+ * hundreds.
  */
 #include "targets.h"
 

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: MIT
 /*
- * Records that targets produce. Each target writes rings of its own, one for each ring buffer map and one
- * for all else; here they are read, each record checked and handed to the kernel, which alone writes the
- * clients' buffers.
+ * Records that targets produce. Each target writes rings of its own, one for each ring buffer map
+ * and one for all else; here they are read, each record checked and handed to the kernel, which
+ * alone writes the clients' buffers.
  *
  * A target's ring is hostile memory: the reader (map/event_ring.h) copies a record before it is
  * looked at, and a record may only name a map that the target's image holds.
  *
- * A record that a ring buffer has no room for stays where it is until the client has read: by and by the
- * ring of that map fills in the target, and there the program is told. So what it was told to be taken
- * arrives, as in the kernel, and nobody else's records wait.
+ * A record that a ring buffer has no room for stays where it is until the client has read: by and
+ * by the ring of that map fills in the target, and there the program is told. So what it was told
+ * to be taken arrives, as in the kernel, and nobody else's records wait.
  *
- * While records come, the rings are looked at every BUSY_US, or at once where many were there: producers then need
- * no system call. When none came for a few rounds they are armed (ub_event_prepare_sleep) and a thread
- * waits for all of them in one futex_waitv(2); a producer that finds its ring armed wakes it, and it wakes
- * the loop. The thread touches nothing but futex words and an eventfd. Where there is no
- * futex_waitv (before Linux 5.16), or for rings beyond its limit, the rings are looked at every
- * QUIET_US.
+ * While records come, the rings are looked at every BUSY_US, or at once where many were there:
+ * producers then need no system call. When none came for a few rounds they are armed
+ * (ub_event_prepare_sleep) and a thread waits for all of them in one futex_waitv(2); a producer
+ * that finds its ring armed wakes it, and it wakes the loop. The thread touches nothing but futex
+ * words and an eventfd. Where there is no futex_waitv (before Linux 5.16), or for rings beyond its
+ * limit, the rings are looked at every QUIET_US.
  *
- * Producers that find their ring full keep their processors, as they would in the kernel. For the loop to
- * get one each time it asks, it asks for short slices (want_short_slices).
+ * Producers that find their ring full keep their processors, as they would in the kernel. For the
+ * loop to get one each time it asks, it asks for short slices (want_short_slices).
  */
 #include "targets.h"
 
@@ -228,9 +228,9 @@ static bool is_reading(struct ub_kernel *kernel, u32 map_id)
 }
 
 /*
- * Where the ring's producers shall think that the client's next record will stand. That is how they find
- * its buffer full as soon as in the kernel. While the client reads, what this ring holds needs no room
- * there yet: it will be read by then, and client, loop and producers need not take turns.
+ * Where the ring's producers shall think that the client's next record will stand. That is how they
+ * find its buffer full as soon as in the kernel. While the client reads, what this ring holds needs
+ * no room there yet: it will be read by then, and client, loop and producers need not take turns.
  */
 static u64 position_for(struct ub_kernel *kernel, struct map_ring *ring)
 {
@@ -271,8 +271,8 @@ static u32 read_map_ring(struct target *target, struct map_ring *ring)
 	return nr;
 }
 
-/* What a client has no room for now, for whom the ring will not wait any longer. Not more than a ring holds:
- * whoever goes on writing would keep us here. */
+/* What a client has no room for now, for whom the ring will not wait any longer. Not more than a
+ * ring holds: whoever goes on writing would keep us here. */
 static void read_rest(struct target *target, struct map_ring *ring)
 {
 	struct ub_kernel *kernel = target->targets->daemon->kernel;
@@ -401,7 +401,8 @@ static void look(struct events *events)
 	else if (events->quiet_rounds < BUSY_ROUNDS)
 		look_in(events, BUSY_US);
 	else
-		/* Armed, the slow look stays: for a producer that died between its record and the wake. */
+		/* Armed, the slow look stays: for a producer that died between its record and the
+		 * wake. */
 		look_in(events, arm(events) ? ARMED_US : QUIET_US);
 }
 
@@ -484,8 +485,8 @@ void ub_daemon_events_target_changed(struct events *events, struct target *targe
 	look_in(events, BUSY_US);
 }
 
-/* Who asks for short slices waits less long for the next one; the share of the processor is the same. Linux
- * 6.12 and later; before, nothing changes. */
+/* Who asks for short slices waits less long for the next one; the share of the processor is the
+ * same. Linux 6.12 and later; before, nothing changes. */
 static void want_short_slices(void)
 {
 	struct {

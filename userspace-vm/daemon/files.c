@@ -2,8 +2,9 @@
 /*
  * Files by which tools ask about the kernel's probes, where the machine's own are missing, not
  * readable for the user, or speak of the wrong kernel: opened by a client under the listener,
- * answered with a memfd; and what statfs(2) and readlink(2) say of such. Everything else goes to the real kernel, so this is no sandbox and need
- * not be: that the path may be changed after it was looked at harms nobody.
+ * answered with a memfd; and what statfs(2) and readlink(2) say of such. Everything else goes to
+ * the real kernel, so this is no sandbox and need not be: that the path may be changed after it was
+ * looked at harms nobody.
  */
 #include "private.h"
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Processes that put themselves under a seccomp filter while they hold an image. Nothing tells of it, so they are
- * looked at from every tick, all threads, a few processes at a time: this takes no more than a fiftieth of a CPU.
- * A filter is thus known a tenth of a second after it came, and later where there are more than a hundred
- * threads (20 us each, 50 times). Until then a program's helper may make a system call that the filter kills
- * for: reading the heap, waking the daemon. Afterwards none does, and what needs one fails.
+ * Processes that put themselves under a seccomp filter while they hold an image. Nothing tells of
+ * it, so they are looked at from every tick, all threads, a few processes at a time: this takes no
+ * more than a fiftieth of a CPU. A filter is thus known a tenth of a second after it came, and
+ * later where there are more than a hundred threads (20 us each, 50 times). Until then a program's
+ * helper may make a system call that the filter kills for: reading the heap, waking the daemon.
+ * Afterwards none does, and what needs one fails.
  */
 #include "targets.h"
 

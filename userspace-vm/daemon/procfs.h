@@ -46,8 +46,8 @@ int ub_procfs_files(pid_t pid, int (*fn)(void *opaque, const struct ub_procfs_fi
 /* Whether @pid has the file (@dev, @ino as stat() reports them) mapped: 1, 0 or -errno. */
 int ub_procfs_maps_file(pid_t pid, dev_t dev, ino_t ino);
 
-/* The number of the process or thread that was made last, 0 where that can't be known: while it stays the
- * same, nobody new has come. */
+/* The number of the process or thread that was made last, 0 where that can't be known: while it
+ * stays the same, nobody new has come. */
 u64 ub_procfs_last_pid(void);
 
 /* Number of possible CPUs: per-CPU values exist for each. At least 1. */

@@ -176,7 +176,8 @@ static void look_after(struct target *target)
 		ub_daemon_target_free(target);
 }
 
-/* How many processes links without a pid have reached, and how many they may not, as that changes. */
+/* How many processes links without a pid have reached, and how many they may not, as that
+ * changes. */
 static void tell_reach(const struct targets *targets, struct session *session)
 {
 	u32 attached = 0, refused = 0;

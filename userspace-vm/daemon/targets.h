@@ -157,7 +157,8 @@ void ub_daemon_target_drop_image(struct target *target);
 void ub_daemon_target_memory_gone(struct target *target);
 /* Whether the memory that the image was put into is no longer the process's. */
 bool ub_daemon_target_execed(const struct target *target);
-/* Whether the process has ended: -ESRCH from one that has not means that it executed another program meanwhile. */
+/* Whether the process has ended: -ESRCH from one that has not means that it executed another
+ * program meanwhile. */
 bool ub_daemon_target_ended(const struct target *target);
 /* Whether it shall have @link, once the file is mapped. */
 bool ub_daemon_target_wants(const struct target *target, const struct link *link);

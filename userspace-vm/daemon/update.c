@@ -286,8 +286,8 @@ int ub_daemon_target_update(struct target *target, struct ub_reason *why)
 {
 	int err;
 
-	/* Somebody else may map the memory that was planned on, and the process may execute another program: then
-	 * another plan is needed. */
+	/* Somebody else may map the memory that was planned on, and the process may execute another
+	 * program: then another plan is needed. */
 	for (int i = 0; i < MAX_PLANS; i++) {
 		err = update_once(target, why);
 		if (err != -EAGAIN && (err != -ESRCH || ub_daemon_target_ended(target)))

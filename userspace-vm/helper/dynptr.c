@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Dynptrs: memory whose size is known only when the program runs. A dynptr is 16 bytes of the program's
- * stack, which the verifier lets only helpers touch. Freestanding.
+ * Dynptrs: memory whose size is known only when the program runs. A dynptr is 16 bytes of the
+ * program's stack, which the verifier lets only helpers touch. Freestanding.
  */
 #include <helper/internal.h>
 

@@ -109,7 +109,8 @@ static void put_number(struct output *out, const struct spec *spec, u64 value, u
 		put(out, ' ');
 }
 
-/* Addresses and strings behind a %p get no padding: to the kernel's printf they are text already. */
+/* Addresses and strings behind a %p get no padding: to the kernel's printf they are text
+ * already. */
 static void put_text(struct output *out, const char *text, u64 length)
 {
 	for (u64 i = 0; i < length; i++)
@@ -187,7 +188,8 @@ static int put_pointer(struct ub_run *run, struct output *out, struct spec *spec
 	return 0;
 }
 
-/* Puts the string, in small pieces because stacks may be small; its length, 0 where it can't be read. */
+/* Puts the string, in small pieces because stacks may be small; its length, 0 where it can't be
+ * read. */
 static u64 put_pieces(struct ub_run *run, struct output *out, u64 arg)
 {
 	const u64 from = out->used;

@@ -82,8 +82,8 @@ struct ub_helper {
 };
 
 /*
- * Implementations, for whoever makes a table of them in another address space: one extern per UB_HELPER()
- * line of helpers.def. The other lines have none.
+ * Implementations, for whoever makes a table of them in another address space: one extern per
+ * UB_HELPER() line of helpers.def. The other lines have none.
  */
 #define UB_HELPER(id, name, ret, a1, a2, a3, a4, a5, mem, flags)                                   \
 	u64 ub_helper_##name(u64 r1, u64 r2, u64 r3, u64 r4, u64 r5, void *run);

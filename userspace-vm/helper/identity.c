@@ -176,7 +176,8 @@ HELPER(get_current_comm)
 	return 0;
 }
 
-/* Programs can do nothing with a task but hand it to other helpers, for which there is only this one. */
+/* Programs can do nothing with a task but hand it to other helpers, for which there is only this
+ * one. */
 HELPER(get_current_task_btf)
 {
 	return (u64)run_;
@@ -202,7 +203,8 @@ HELPER(get_current_cgroup_id)
 	return process ? process->cgroup_id : 0;
 }
 
-/* Where the process was when it was attached: being moved to another cgroup meanwhile is not noticed. */
+/* Where the process was when it was attached: being moved to another cgroup meanwhile is not
+ * noticed. */
 HELPER(get_current_ancestor_cgroup_id)
 {
 	const struct ub_process *process = ((struct ub_run *)run_)->process;

@@ -85,9 +85,9 @@ static u64 read_or_zero(struct ub_run *run, u64 to, u64 size, u64 from, long err
 }
 
 /*
- * Writes the string of @size bytes at most, NUL included. With @words what is behind the NUL in its word is
- * zeroed, as far as it is readable in the source: strncpy_from_user() copies words, and programs
- * use what it leaves as keys. Returns as that does.
+ * Writes the string of @size bytes at most, NUL included. With @words what is behind the NUL in its
+ * word is zeroed, as far as it is readable in the source: strncpy_from_user() copies words, and
+ * programs use what it leaves as keys. Returns as that does.
  */
 static long read_string(struct ub_run *run, char *to, u64 size, u64 from, bool words)
 {
@@ -142,8 +142,8 @@ HELPER(probe_read_user)
 }
 
 /*
- * A program's own memory (maps, stack) is the process's: the same reading serves, of all that is the process's. What
- * the kernel would not even try gets the kernel's answer.
+ * A program's own memory (maps, stack) is the process's: the same reading serves, of all that is
+ * the process's. What the kernel would not even try gets the kernel's answer.
  */
 static long kernel_error(u64 from)
 {

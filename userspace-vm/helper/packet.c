@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Packets, for the network programs that BPF_PROG_TEST_RUN runs: net/core/filter.c over one linear buffer. There
- * are no sockets, so the checksum is never a device's.
+ * Packets, for the network programs that BPF_PROG_TEST_RUN runs: net/core/filter.c over one linear
+ * buffer. There are no sockets, so the checksum is never a device's.
  */
 #include <helper/internal.h>
 

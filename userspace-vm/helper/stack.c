@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Stack traces of the process: by the tables that were compiled from .eh_frame (run/unwind.h), which know
- * optimised code, and where there is none by frame pointers, as the kernel's perf_callchain_user()
- * does. All that is read of the stack is read by ways that can fail, and each frame lies above the
- * last one: memory may say what it wants. Freestanding.
+ * Stack traces of the process: by the tables that were compiled from .eh_frame (run/unwind.h),
+ * which know optimised code, and where there is none by frame pointers, as the kernel's
+ * perf_callchain_user() does. All that is read of the stack is read by ways that can fail, and each
+ * frame lies above the last one: memory may say what it wants. Freestanding.
  */
 #include <helper/internal.h>
 

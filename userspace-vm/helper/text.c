@@ -17,7 +17,8 @@ struct line {
 	u32 nr_args;
 };
 
-/* Formats @line, known to take @length bytes, behind its head, into where it is sent from: stacks may be small. */
+/* Formats @line, known to take @length bytes, behind its head, into where it is sent from: stacks
+ * may be small. */
 static void print_line(struct ub_run *run, const struct line *line, u64 length)
 {
 	struct ub_event_ring *ring = run->process ? run->process->events : NULL;

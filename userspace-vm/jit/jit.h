@@ -25,7 +25,8 @@ struct ub_reloc {
 	s64 addend;
 };
 
-/* What bytes[0] is to be aligned to where code is placed, so that its loops lie well: a cache line. */
+/* What bytes[0] is to be aligned to where code is placed, so that its loops lie well: a cache
+ * line. */
 #define UB_CODE_ALIGN 64
 
 /* Owned by the caller; freed with ub_code_free(). bytes[0] is the entry, see run/run.h for the

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * References between types of a client's BTF: every id exists, nothing contains itself, chains end after
- * MAX_DEPTH steps, and tags are on what may have them.
+ * References between types of a client's BTF: every id exists, nothing contains itself, chains end
+ * after MAX_DEPTH steps, and tags are on what may have them.
  */
 #include <kernel/btf_check.h>
 

@@ -186,7 +186,8 @@ void ub_epoll_ctl(struct ub_kernel *k, struct ub_caller *c, const struct ub_call
 /* --- delivery
  * -------------------------------------------------------------------------------------- */
 
-/* Records are shown to a client many at once: it and we would else wait for the same cache line at each. */
+/* Records are shown to a client many at once: it and we would else wait for the same cache line at
+ * each. */
 #define PUBLISH_AT 4096u /* bytes */
 
 void ub_kernel_delivered(struct ub_kernel *k)
@@ -280,7 +281,8 @@ void ub_kernel_deliver_later(struct ub_kernel *k, const struct ub_event *event)
 	map->late_bytes += bytes;
 }
 
-/* Who waits for room in a USER_RINGBUF waits for EPOLLOUT, which an eventfd tells when it is read. */
+/* Who waits for room in a USER_RINGBUF waits for EPOLLOUT, which an eventfd tells when it is
+ * read. */
 static void wake_writers(struct ub_kernel_map *map)
 {
 	u64 count;

@@ -9,12 +9,12 @@
  *
  * Memory that clients mmap must be a memfd. The client gets a description of its own, reopened
  * through /proc/self/fd; the kernel keeps that open while a mapping of it exists. Its closing is
- * told by inotify, which merges equal events that follow each other, so they can't be counted. An exact
- * question is asked instead: a write lease on a description of our own, which the kernel grants only while
- * nobody else has the inode open (the memfd itself, made by memfd_create(2), does not count). Linux tells of a
- * close a moment before it counts the description out (__fput() of fs/file_table.c), so who still seems to be
- * open is asked about again after a while. Whoever opens the memory in between breaks the lease, of which Linux
- * tells by a signal.
+ * told by inotify, which merges equal events that follow each other, so they can't be counted. An
+ * exact question is asked instead: a write lease on a description of our own, which the kernel
+ * grants only while nobody else has the inode open (the memfd itself, made by memfd_create(2), does
+ * not count). Linux tells of a close a moment before it counts the description out (__fput() of
+ * fs/file_table.c), so who still seems to be open is asked about again after a while. Whoever opens
+ * the memory in between breaks the lease, of which Linux tells by a signal.
  */
 #include <kernel/file.h>
 
@@ -28,7 +28,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-/* The first time, and once more: who closes may be kept from going on for long on a busy machine. */
+/* The first time, and once more: who closes may be kept from going on for long on a busy
+ * machine. */
 static const u32 ask_again_ms[] = { 1000, 50 };
 
 static struct ub_file **bucket(struct ub_kernel *kernel, dev_t dev, ino_t ino)
@@ -107,7 +108,8 @@ static void socket_event(void *opaque, u32 events)
 		drop(opaque);
 }
 
-/* A pipe that has no reader is given another where the client waits once more: perhaps since the event was taken out. */
+/* A pipe that has no reader is given another where the client waits once more: perhaps since the
+ * event was taken out. */
 static void pipe_event(void *opaque, u32 events)
 {
 	struct ub_file *file = opaque;
@@ -186,8 +188,8 @@ int ub_file_pipe(struct ub_object *object, u32 mode)
 	return TAKE_FD(theirs);
 }
 
-/* Whether nobody has a description of the memory, or a mapping of one, besides us. Where leases are forbidden
- * (fs.leases-enable) the count must do: at worst an object lives too long. */
+/* Whether nobody has a description of the memory, or a mapping of one, besides us. Where leases are
+ * forbidden (fs.leases-enable) the count must do: at worst an object lives too long. */
 static bool is_closed(const struct ub_file *file)
 {
 	if (fcntl(file->asked_fd, F_SETLEASE, F_WRLCK))
@@ -280,7 +282,8 @@ static void inotify_ready(void *opaque, u32 events)
 	}
 }
 
-/* A broken lease is told by SIGIO, which would end us; SIGURG is nothing to who does not wait for it. */
+/* A broken lease is told by SIGIO, which would end us; SIGURG is nothing to who does not wait for
+ * it. */
 static int open_to_ask(const char *path)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -23,7 +23,8 @@ struct ub_file {
 	/* Either a socket pair, whose other end the client holds ... */
 	int socket;
 	struct ub_watch *watch;
-	/* ... or a memfd (not owned), reopened for the client and, to ask who has it open, for us. */
+	/* ... or a memfd (not owned), reopened for the client and, to ask who has it open, for
+	 * us. */
 	int memfd;
 	int asked_fd;
 	int watch_descriptor;

@@ -32,8 +32,8 @@ struct ub_caller {
 	/* Puts a duplicate of @fd, with @flags (O_CLOEXEC), in the place of the caller's @number. 0
 	 * or -errno. NULL: the transport can't. */
 	int (*install)(struct ub_caller *caller, int fd, int number, u32 flags);
-	/* The epoll file of the epoll_ctl() at hand, as a descriptor for us to close, or -errno. NULL: we
-	 * take it from the caller's table, which containers forbid. */
+	/* The epoll file of the epoll_ctl() at hand, as a descriptor for us to close, or -errno.
+	 * NULL: we take it from the caller's table, which containers forbid. */
 	int (*epoll_file)(struct ub_caller *caller);
 	void *opaque;
 	u64 call_id; /* transport's */
@@ -87,9 +87,9 @@ struct ub_kernel_ops {
 	void (*log)(void *opaque, u64 session, const char *text);
 	/* Optional (NULL): a line of trace_pipe, with its newline. */
 	void (*trace)(void *opaque, const char *line, size_t size);
-	/* Optional: an entry of a map of maps or of a PROG_ARRAY changes. What comes can be asked for (below) and is
-	 * not shown to programs before this returns; what goes is not shown any more, or is still there if
-	 * something comes in its place. */
+	/* Optional: an entry of a map of maps or of a PROG_ARRAY changes. What comes can be asked
+	 * for (below) and is not shown to programs before this returns; what goes is not shown any
+	 * more, or is still there if something comes in its place. */
 	void (*map_changed)(void *opaque, struct ub_kernel_map *map);
 	/* Optional: runs and misses of all links that a program has and had. */
 	void (*program_counters)(void *opaque, u32 prog_id, u64 *hits, u64 *misses);
@@ -105,12 +105,11 @@ void ub_kernel_call(struct ub_kernel *kernel, struct ub_caller *caller, const st
 		    struct ub_reply *reply);
 
 /* A record that a target produced: goes to the ring or perf buffer of the map it names, whose
- * readers are woken. Links of @session's programs only: @map_ids the process's image holds, checked
- * by the caller. */
-/* False: a ring buffer that has no room for it now. */
+ * readers are woken. That the process's image holds that map was checked by the caller. False: a
+ * ring buffer that has no room for it now. */
 bool ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event);
-/* The same for a ring buffer's record that can't be had again: kept until there is room. Lost, and counted, is what
- * would take too much memory. */
+/* The same for a ring buffer's record that can't be had again: kept until there is room. Lost, and
+ * counted, is what would take too much memory. */
 void ub_kernel_deliver_later(struct ub_kernel *kernel, const struct ub_event *event);
 /* Bytes in the ring buffer @map_id that its client has not read. */
 u64 ub_kernel_ring_unread(struct ub_kernel *kernel, u32 map_id);
@@ -126,10 +125,10 @@ int ub_kernel_map_fd(const struct ub_kernel_map *map);
 const struct ub_map_attr *ub_kernel_map_attr(const struct ub_kernel_map *map);
 u32 ub_kernel_map_id(const struct ub_kernel_map *map);
 
-/* Entries of a map that holds objects: how many there are at most (0: no such map), the inner map of one,
- * or the program of one (PROG_ARRAY; only its program, code and maps are filled in). NULL, false:
- * empty. For HASH_OF_MAPS the entries are in no order and a value in shared memory is the inner
- * map's id. */
+/* Entries of a map that holds objects: how many there are at most (0: no such map), the inner map
+ * of one, or the program of one (PROG_ARRAY; only its program, code and maps are filled in). NULL,
+ * false: empty. For HASH_OF_MAPS the entries are in no order and a value in shared memory is the
+ * inner map's id. */
 u32 ub_kernel_map_slots(const struct ub_kernel_map *map);
 struct ub_kernel_map *ub_kernel_map_inner(const struct ub_kernel_map *map, u32 index);
 bool ub_kernel_map_program(const struct ub_kernel_map *map, u32 index, struct ub_link_view *view);

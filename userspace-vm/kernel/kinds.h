@@ -80,13 +80,14 @@ static inline bool ub_kmap_has_fields(const struct ub_kernel_map *map)
 	return map->map.attr.lock || map->map.attr.timer;
 }
 
-/* CGROUP_ARRAY (map_cgroup.c), @index being good: 0, -EBADF: @fd is no control group, or -ENOENT. */
+/* CGROUP_ARRAY (map_cgroup.c), @index being good: 0, -EBADF: @fd is no control group, or
+ * -ENOENT. */
 int __must_check ub_kmap_cgroup_update(struct ub_kernel_map *map, const struct ub_caller *caller,
 				       u32 index, s32 fd);
 int __must_check ub_kmap_cgroup_delete(struct ub_kernel_map *map, u32 index);
 
-/* TASK_STORAGE (map_task.c): the key in shared memory of the thread that the caller's pidfd @fd means.
- * 0, -EBADF: no pidfd; -ENOENT: it is gone. */
+/* TASK_STORAGE (map_task.c): the key in shared memory of the thread that the caller's pidfd @fd
+ * means. 0, -EBADF: no pidfd; -ENOENT: it is gone. */
 int __must_check ub_kmap_task_key(struct ub_caller *caller, s32 fd, u64 *pid_tgid);
 /* Once in a while from now on: deletes what threads had that have died. */
 void ub_kmap_task_watch(struct ub_kernel_map *map);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * CGROUP_ARRAY: an update gives the descriptor of a directory of the unified hierarchy; programs find the control
- * group's id in the entry (cgroup_id() in Linux: the directory's inode), to be compared with those of their process. Ids
- * are not given twice, so of a group that is removed nothing needs to be kept.
+ * CGROUP_ARRAY: an update gives the descriptor of a directory of the unified hierarchy; programs
+ * find the control group's id in the entry (cgroup_id() in Linux: the directory's inode), to be
+ * compared with those of their process. Ids are not given twice, so of a group that is removed
+ * nothing needs to be kept.
  */
 #include <kernel/kinds.h>
 
@@ -15,7 +16,8 @@
 
 #include <map/array.h>
 
-/* cgroup_get_from_fd(): -EBADF for what is no directory of control groups, -ENOENT for one that was removed. */
+/* cgroup_get_from_fd(): -EBADF for what is no directory of control groups, -ENOENT for one that was
+ * removed. */
 static int cgroup_id(const struct ub_caller *caller, int fd, u64 *id)
 {
 	_cleanup_close_ int dir = -1;

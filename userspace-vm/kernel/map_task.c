@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * TASK_STORAGE from user space: elements are named by pidfds. In shared memory an element's key is what
- * bpf_get_current_pid_tgid() returns in that thread (helper/identity.c): the thread's id as its process
- * sees it, except for the leader, who is the tgid.
+ * TASK_STORAGE from user space: elements are named by pidfds. In shared memory an element's key is
+ * what bpf_get_current_pid_tgid() returns in that thread (helper/identity.c): the thread's id as
+ * its process sees it, except for the leader, who is the tgid.
  */
 #include <kernel/kinds.h>
 

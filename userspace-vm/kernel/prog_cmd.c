@@ -197,8 +197,8 @@ static void verifier_log(void *opaque, const char *text, size_t size)
 	ub_log_write(&load->log, text, size);
 }
 
-/* A program may be sound and yet ask for what no process has. Tools that probe for helpers look for the
- * first two words. */
+/* A program may be sound and yet ask for what no process has. Tools that probe for helpers look for
+ * the first two words. */
 static int check_helpers(struct load *load)
 {
 	const struct ub_program *program = load->prog->program;

@@ -25,8 +25,8 @@ u64 ub_client_ring_available(const struct ub_map *map, const struct ub_client_ri
 	return ring->producer - __atomic_load_n(consumer_position(map), __ATOMIC_ACQUIRE);
 }
 
-/* As a mapping of the same pages twice would have it for who reads a record in one piece, and for who
- * reads it byte by byte modulo the size. */
+/* As a mapping of the same pages twice would have it for who reads a record in one piece, and for
+ * who reads it byte by byte modulo the size. */
 static void write_record(const struct ub_map *map, u64 at, const u32 *header, const void *data,
 			 u32 size)
 {
@@ -73,8 +73,8 @@ bool ub_client_ring_publish(struct ub_map *map, struct ub_client_ring *ring)
 
 	if (ring->producer == before)
 		return false;
-	/* The records are whole before the position says that they are there; and it says so before this
-	 * looks whether the client sleeps. */
+	/* The records are whole before the position says that they are there; and it says so before
+	 * this looks whether the client sleeps. */
 	__atomic_store_n(producer_position(map), ring->producer, __ATOMIC_SEQ_CST);
 	consumer = __atomic_load_n(consumer_position(map), __ATOMIC_SEQ_CST);
 	wake |= ring->may_wake && consumer == before;

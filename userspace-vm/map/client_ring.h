@@ -19,14 +19,14 @@ struct ub_client_ring {
 };
 
 /*
- * Appends one record of @size bytes, which the client sees after ub_client_ring_publish(). 0, or -EAGAIN:
- * full (or the consumer position makes no sense), -E2BIG: larger than the ring. @flags:
+ * Appends one record of @size bytes, which the client sees after ub_client_ring_publish(). 0, or
+ * -EAGAIN: full (or the consumer position makes no sense), -E2BIG: larger than the ring. @flags:
  * BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP.
  */
 int __must_check ub_client_ring_append(struct ub_map *map, struct ub_client_ring *ring,
 				       const void *data, u32 size, u64 flags);
-/* Shows the client what was appended. True: it should be woken, as in the kernel if it had read all that
- * was there before, or by the records' flags. */
+/* Shows the client what was appended. True: it should be woken, as in the kernel if it had read all
+ * that was there before, or by the records' flags. */
 bool ub_client_ring_publish(struct ub_map *map, struct ub_client_ring *ring);
 /* Bytes that the client has not read. */
 u64 ub_client_ring_available(const struct ub_map *map, const struct ub_client_ring *ring);

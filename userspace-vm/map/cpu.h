@@ -50,8 +50,8 @@ static inline u32 ub_cpu_number(const struct ub_run *run)
 	return limit & 0xfff;
 }
 
-/* The CPU of this run: asked once, then fixed, so that a program that migrates stays consistent. Always
- * one that has per-CPU values: compiled programs rely on it. */
+/* The CPU of this run: asked once, then fixed, so that a program that migrates stays consistent.
+ * Always one that has per-CPU values: compiled programs rely on it. */
 static inline u32 ub_run_cpu(struct ub_run *run)
 {
 	if (!run)
@@ -64,7 +64,8 @@ static inline u32 ub_run_cpu(struct ub_run *run)
 	return run->cpu;
 }
 
-/* The per-CPU slot for CPU @cpu of @nr_cpus; a division would take longer than the rest of a lookup. */
+/* The per-CPU slot for CPU @cpu of @nr_cpus; a division would take longer than the rest of a
+ * lookup. */
 static inline u32 ub_cpu_slot(u32 cpu, u32 nr_cpus)
 {
 	return ub_likely(cpu < nr_cpus) ? cpu : cpu % nr_cpus;

@@ -2,13 +2,14 @@
 /*
  * The daemon's side of an event ring. The ring is the target's to scribble on, so nothing of it is
  * trusted: a header is read once, checked, and used from the private copy; positions are private. A
- * record's data is copied before anybody looks at it, but for a ring buffer's, which is only copied.
+ * record's data is copied before anybody looks at it, but for a ring buffer's, which is only
+ * copied.
  *
- * Records are delivered in the order in which they were claimed, unless a thread does not come to fill
- * one for longer than STALL_US (it lost its processor, or was stopped): then those behind it are
- * delivered meanwhile, and that one later. Even so a record comes after each that was committed
- * before it was claimed: what changes places was written at the same time. Space is given back in order,
- * up to the first record still pending.
+ * Records are delivered in the order in which they were claimed, unless a thread does not come to
+ * fill one for longer than STALL_US (it lost its processor, or was stopped): then those behind it
+ * are delivered meanwhile, and that one later. Even so a record comes after each that was committed
+ * before it was claimed: what changes places was written at the same time. Space is given back in
+ * order, up to the first record still pending.
  */
 #include <map/event_ring_private.h>
 
@@ -107,7 +108,8 @@ static void release(struct ub_event_reader *reader)
 
 	if (to == reader->tail)
 		return;
-	/* Who claimed the last record died before it said so: else nobody would find room any more. */
+	/* Who claimed the last record died before it said so: else nobody would find room any
+	 * more. */
 	if ((s64)(producer - to) < 0)
 		__atomic_compare_exchange_n(&reader->ring->producer, &producer, to, false,
 					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
@@ -141,9 +143,12 @@ static int resynchronise(struct ub_event_reader *reader)
 
 static bool is_sound(const struct ub_event_reader *reader, u64 at, u64 header)
 {
-	return (header & UB_RECORD_MAGIC_MASK) == UB_RECORD_MAGIC &&
-	       ub_event_bytes(header) <= reader->mask + 1 - (at & reader->mask) &&
-	       (header & UB_RECORD_PAD || !(header & UB_RECORD_WHAT) == (reader->map_id != 0));
+	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC ||
+	    ub_event_bytes(header) > reader->mask + 1 - (at & reader->mask))
+		return false;
+	/* Padding is for nobody; what take() looks for behind a record is in its bytes. */
+	return header & UB_RECORD_PAD ? header & UB_RECORD_DISCARD
+				      : !(header & UB_RECORD_WHAT) == (reader->map_id != 0);
 }
 
 static u64 header_at(const struct ub_event_reader *reader, u64 at)
@@ -195,7 +200,8 @@ static void forget_pending(struct ub_event_reader *reader, u32 i)
 }
 
 /*
- * What became of pending records: of all (@tid 0), or of one thread's, who has another record to be read.
+ * What became of pending records: of all (@tid 0), or of one thread's, who has another record to be
+ * read.
  * 1: *event is one; 0: nothing; or -errno.
  */
 static int read_pending(struct ub_event_reader *reader, u32 tid, struct ub_event *event,
@@ -255,7 +261,8 @@ static void finish_last(struct ub_event_reader *reader)
 	reader->last = NOTHING;
 }
 
-/* The record at the reader's position. 1, -errno, or 0: not there yet, or *skip says that it is none to be read. */
+/* The record at the reader's position. 1, -errno, or 0: not there yet, or *skip says that it is
+ * none to be read. */
 static int read_ahead(struct ub_event_reader *reader, struct ub_event *event, u64 *seen, bool *skip,
 		      bool (*is_alive)(void *opaque, u64 tid), void *opaque)
 {

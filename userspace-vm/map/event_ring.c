@@ -65,10 +65,11 @@ static void count_lost(struct ub_event_ring *ring, u32 map_id)
 }
 
 /*
- * Whether the ring, behind @at, and for a map's ring the client's too, have room for a record of @bytes and in
- * front of it one of @pad that only fills up. The client's as the kernel counts it: what is on its way takes room there
- * already, but for a PAD in it. Where that can't be told (others write to the same client, and this ring's
- * reader has not looked since) what is here has room; the reader keeps it until the client has, too.
+ * Whether the ring, behind @at, and for a map's ring the client's too, have room for a record of
+ * @bytes and in front of it one of @pad that only fills up. The client's as the kernel counts it:
+ * what is on its way takes room there already, but for a PAD in it. Where that can't be told
+ * (others write to the same client, and this ring's reader has not looked since) what is here has
+ * room; the reader keeps it until the client has, too.
  */
 static bool has_room(const struct ub_event_ring *ring, const struct ub_map *map, u64 at, u64 bytes,
 		     u64 pad)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Event rings: how ring buffer and perf buffer records leave a target. A process's threads are the only
- * writers, the daemon the only reader; it validates and copies each record into the client's buffer, so
- * a stopped, killed or scribbling target wedges nobody.
+ * Event rings: how ring buffer and perf buffer records leave a target. A process's threads are the
+ * only writers, the daemon the only reader; it validates and copies each record into the client's
+ * buffer, so a stopped, killed or scribbling target wedges nobody.
  *
  * Freestanding on the producer's side. No producer waits for another: a record that a dead thread
  * reserved and never committed is skipped by the daemon once its owner is known to be dead.
@@ -39,9 +39,10 @@ struct ub_map;
 struct ub_map_attr;
 
 /*
- * A RINGBUF map has an event ring of its own in each process (struct ub_map.type_words[UB_W_EVENTS] is its
- * address there; 0: its records go through the process's ring). So nobody's records wait behind those of
- * a client that does not read, and what a program was told to be taken is never lost for want of room.
+ * A RINGBUF map has an event ring of its own in each process (struct ub_map.type_words[UB_W_EVENTS]
+ * is its address there; 0: its records go through the process's ring). So nobody's records wait
+ * behind those of a client that does not read, and what a program was told to be taken is never
+ * lost for want of room.
  */
 #define UB_W_EVENTS 0
 u32 ub_event_ring_data_size(const struct ub_map_attr *attr); /* of a RINGBUF map's */
@@ -49,36 +50,40 @@ u32 ub_event_ring_data_size(const struct ub_map_attr *attr); /* of a RINGBUF map
 u64 ub_event_ring_size(u32 data_size); /* bytes of shared memory */
 void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size);
 
-/* [producer] Space for @size bytes in @ring, or NULL: full (counted as lost for @map) or too large. */
+/* [producer] Space for @size bytes in @ring, or NULL: full (counted as lost for @map) or too
+ * large. */
 void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
 		       u32 size, struct ub_run *run);
-/* [producer] The same for a RINGBUF map; NULL too if the client's ring has no room for what is on its way. */
+/* [producer] The same for a RINGBUF map; NULL too if the client's ring has no room for what is on
+ * its way. */
 void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run);
 /* [producer] Publishes or takes back what reserve gave; wakes the daemon when it sleeps (the only
  * case that makes a system call). @wakeup: BPF_RB_NO_WAKEUP / FORCE_WAKEUP. */
 void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run);
 
-/* [daemon] A private reader with its own position: never trusts the ring. @map_id: whose ring it is, 0: the
- * process's. */
+/* [daemon] A private reader with its own position: never trusts the ring. @map_id: whose ring it
+ * is, 0: the process's. */
 struct ub_event_reader;
 struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size, u32 map_id);
 void ub_event_reader_free(struct ub_event_reader *reader);
-/* 1 and *event, 0: nothing now, -EBADMSG: the ring was scribbled on; the reader has resynchronised at the
- * producer's position. @is_alive(opaque, tid) decides about records that are not committed for long. */
+/* 1 and *event, 0: nothing now, -EBADMSG: the ring was scribbled on; the reader has resynchronised
+ * at the producer's position. @is_alive(opaque, tid) decides about records that are not committed
+ * for long. */
 int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 		  bool (*is_alive)(void *opaque, u64 tid), void *opaque);
 /* What was read last is read again by the next call. */
 void ub_event_unread(struct ub_event_reader *reader);
-/* After some reads: gives all space back. @client: a map's ring: where the client's next record will stand. */
+/* After some reads: gives all space back. @client: a map's ring: where the client's next record
+ * will stand. */
 void ub_event_release(struct ub_event_reader *reader, u64 client);
 /* Records lost for want of space so far. */
 u64 ub_event_lost(const struct ub_event_ring *ring);
-/* The same by map, of the process's ring: up to UB_EVENT_LOST_MAPS of them. False behind the last; *count may be
- * scribbled on. */
+/* The same by map, of the process's ring: up to UB_EVENT_LOST_MAPS of them. False behind the last;
+ * *count may be scribbled on. */
 #define UB_EVENT_LOST_MAPS 32
 bool ub_event_lost_of(const struct ub_event_ring *ring, u32 slot, u32 *map_id, u64 *count);
-/* [daemon] About to sleep: producers wake us through the futex word of the process's ring: it holds 1 until one
- * did, then 0, with a FUTEX_WAKE (not private). */
+/* [daemon] About to sleep: producers wake us through the futex word of the process's ring: it holds
+ * 1 until one did, then 0, with a FUTEX_WAKE (not private). */
 void ub_event_prepare_sleep(struct ub_event_ring *ring);
 /* Then, for each ring of the process: whether there is something to read already. */
 bool ub_event_ready(const struct ub_event_ring *ring);

@@ -21,7 +21,8 @@ u32 ub_hash_find(struct ub_map *map, const void *key);
 long ub_hash_update(struct ub_map *map, const void *key, const void *value, u64 flags,
 		    bool all_cpus, struct ub_run *run);
 long ub_hash_delete(struct ub_map *map, const void *key, struct ub_run *run);
-/* Deletes @key if it is there, having copied its value (of all CPUs) to @value; @locked: BPF_F_LOCK. */
+/* Deletes @key if it is there, having copied its value (of all CPUs) to @value; @locked:
+ * BPF_F_LOCK. */
 int ub_hash_take(struct ub_map *map, const void *key, void *value, bool locked);
 int ub_hash_next_key(struct ub_map *map, const void *key, void *next_key);
 /* Copies the value of all CPUs to @value, untorn where nobody writes through a pointer. */

@@ -50,8 +50,8 @@ struct ub_map {
 	u32 nr_inner; /* entries of inner: max_entries, but for maps of maps as many as was chosen */
 };
 
-/* Checks @attr as the kernel's map_alloc_check() and map_alloc() of the type do. 0, -EINVAL, -E2BIG,
- * -ENOMEM, -EPERM or -ENOTSUPP (524) as Linux answers. */
+/* Checks @attr as the kernel's map_alloc_check() and map_alloc() of the type do. 0, -EINVAL,
+ * -E2BIG, -ENOMEM, -EPERM or -ENOTSUPP (524) as Linux answers. */
 int __must_check ub_map_check(const struct ub_map_attr *attr, u32 nr_cpus);
 
 /* Bytes of shared memory for a checked @attr, a multiple of the page size. */
@@ -79,16 +79,18 @@ long ub_map_peek(struct ub_map *map, void *value);
 void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu);
 
 /*
- * mmap(2) by clients. ARRAY with BPF_F_MMAPABLE: the file as it is, values from offset 0, round_up(value_size, 8)
- * apart. RINGBUF and USER_RINGBUF: consumer position page, producer position page, then the data *twice* (a plain file
- * can't alias itself), 2 * page + 2 * max_entries bytes as the kernel maps them: the daemon is the only writer
- * of a RINGBUF's data and writes both copies (map/client_ring.h); a USER_RINGBUF's data nobody but the client
- * writes (map/user_ring.h).
+ * mmap(2) by clients. ARRAY with BPF_F_MMAPABLE: the file as it is, values from offset 0,
+ * round_up(value_size, 8) apart. RINGBUF and USER_RINGBUF: consumer position page, producer
+ * position page, then the data *twice* (a plain file can't alias itself), 2 * page + 2 *
+ * max_entries bytes as the kernel maps them: the daemon is the only writer of a RINGBUF's data and
+ * writes both copies (map/client_ring.h); a USER_RINGBUF's data nobody but the client writes
+ * (map/user_ring.h).
  */
 
 /* --- from the bpf(2) surface: values of all CPUs, each rounded up to 8 bytes ----------------- */
 
-/* Size of the value buffer that bpf(2) exchanges: value_size, or round_up(value_size, 8) * nr_cpus. */
+/* Size of the value buffer that bpf(2) exchanges: value_size, or round_up(value_size, 8) *
+ * nr_cpus. */
 u32 ub_map_user_value_size(const struct ub_map *map);
 int __must_check ub_map_sys_lookup(struct ub_map *map, const void *key, void *value, u64 flags);
 int __must_check ub_map_sys_update(struct ub_map *map, const void *key, const void *value,
@@ -100,22 +102,22 @@ int __must_check ub_map_sys_lookup_and_delete(struct ub_map *map, const void *ke
 int __must_check ub_map_sys_next_key(struct ub_map *map, const void *key, void *next_key);
 
 /*
- * Gives back what participants left when they died in the middle of something: nodes that nobody links, hints
- * that were not given. Call it once in a while after processes with the map have died; it harms
- * nothing at any time and waits for nobody. @is_alive(opaque, tgid): whether the process that
- * struct ub_process.tgid_pid names still lives. Returns the number of nodes given back.
+ * Gives back what participants left when they died in the middle of something: nodes that nobody
+ * links, hints that were not given. Call it once in a while after processes with the map have died;
+ * it harms nothing at any time and waits for nobody. @is_alive(opaque, tgid): whether the process
+ * that struct ub_process.tgid_pid names still lives. Returns the number of nodes given back.
  */
 u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque);
 
 /*
- * ARRAY_OF_MAPS, HASH_OF_MAPS: the values in shared memory are ids of inner maps (u32; 0 = none), what bpf(2) lookup
- * returns and ub_map_sys_update() stores. The per-process table `inner` holds, in any order and with
- * NULL for nothing, the struct ub_map of every inner map: ub_map_inner_add() puts one in before its id is published
- * in the shared memory. An id without a map in the table looks up as NULL.
- * PROG_ARRAY's table has an entry for each slot: where a tail call jumps to (jit.h), 0 for an empty one. What the shared
- * memory holds does not matter there.
- * PROG_ARRAY, PERF_EVENT_ARRAY: values are u32 as well: the program's id; nonzero where there is a perf event. In a
- * CGROUP_ARRAY an entry is the cgroup's id, of eight bytes, or 0.
+ * ARRAY_OF_MAPS, HASH_OF_MAPS: the values in shared memory are ids of inner maps (u32; 0 = none),
+ * what bpf(2) lookup returns and ub_map_sys_update() stores. The per-process table `inner` holds,
+ * in any order and with NULL for nothing, the struct ub_map of every inner map: ub_map_inner_add()
+ * puts one in before its id is published in the shared memory. An id without a map in the table
+ * looks up as NULL. PROG_ARRAY's table has an entry for each slot: where a tail call jumps to
+ * (jit.h), 0 for an empty one. What the shared memory holds does not matter there. PROG_ARRAY,
+ * PERF_EVENT_ARRAY: values are u32 as well: the program's id; nonzero where there is a perf event.
+ * In a CGROUP_ARRAY an entry is the cgroup's id, of eight bytes, or 0.
  */
 /* 0, or -ENOSPC. @table has @n (= nr_inner) entries. */
 int ub_map_inner_add(struct ub_map **table, u32 n, struct ub_map *inner);

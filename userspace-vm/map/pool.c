@@ -231,8 +231,8 @@ void ub_pool_hint(const struct ub_map *map, u32 index, bool extra, u32 cpu)
 		hint_extra(map, index, ub_cpu_slot(cpu, map->nr_cpus));
 		return;
 	}
-	/* Taken by ub_pool_take_near() and never marked. The state said "free" before this looks, and
-	 * who marks looks at the state afterwards: one of the two sees the other. */
+	/* Taken by ub_pool_take_near() and never marked. The state said "free" before this looks,
+	 * and who marks looks at the state afterwards: one of the two sees the other. */
 	if (!(ub_atomic_load(&bitmap(map, 0)[word]) >> index % 64 & 1))
 		return;
 	mine = ub_pool_cpu(map, cpu);

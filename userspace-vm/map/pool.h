@@ -137,8 +137,8 @@ static inline u8 *ub_pool_value(const struct ub_map *map, u32 index, u32 cpu)
 
 /* Takes a free node for the process of @run (NULL: the daemon). UB_NO_NODE: none left. */
 u32 ub_pool_take(const struct ub_map *map, struct ub_run *run);
-/* The same, but @index if it is free: for who knows where the next free node is. Its hint is left as
- * it is, wrong, until somebody stumbles over it or it is free again. */
+/* The same, but @index if it is free: for who knows where the next free node is. Its hint is left
+ * as it is, wrong, until somebody stumbles over it or it is free again. */
 u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run);
 /* The same of the extra ones. */
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run);

@@ -15,8 +15,9 @@
 #define UB_TASK_STORAGE_BYTES (256ull << 20) /* of all values together */
 
 /*
- * bpf_task_storage_get() for the current thread: its value or NULL. With BPF_LOCAL_STORAGE_GET_F_CREATE
- * in @flags one is made if there is none, like @value (NULL: zeroes). NULL for other flags too.
+ * bpf_task_storage_get() for the current thread: its value or NULL. With
+ * BPF_LOCAL_STORAGE_GET_F_CREATE in @flags one is made if there is none, like @value (NULL:
+ * zeroes). NULL for other flags too.
  */
 void *ub_task_storage_get(struct ub_map *map, u64 pid_tgid, const void *value, u64 flags,
 			  struct ub_run *run);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Copying values whose fields are not all data: a bpf_spin_lock or a bpf_timer in a value belongs to
- * the element, so copies leave it alone (in the map) or zero (outside), as Linux's copy_map_value().
- * Internal to map/; freestanding.
+ * Copying values whose fields are not all data: a bpf_spin_lock or a bpf_timer in a value belongs
+ * to the element, so copies leave it alone (in the map) or zero (outside), as Linux's
+ * copy_map_value(). Internal to map/; freestanding.
  */
 #ifndef UB_MAP_VALUE_H
 #define UB_MAP_VALUE_H

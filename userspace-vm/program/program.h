@@ -44,13 +44,15 @@ enum {
 
 struct ub_insn_aux {
 	u8 flags;
-	/* For a call of a map helper whose r1 is always the same map: 1 + index into maps[], else 0. */
+	/* For a call of a map helper whose r1 is always the same map: 1 + index into maps[], else
+	 * 0. */
 	u8 const_map;
 };
 
 /* How the program uses its context (struct pt_regs for kprobe-type programs): what a trampoline
- * must provide. Bit n of ctx_words = the 8-byte word at ctx + 8 * n is read. ctx_escapes: the pointer goes
- * to a helper or somewhere the verifier does not follow, so all of it must be there. */
+ * must provide. Bit n of ctx_words = the 8-byte word at ctx + 8 * n is read. ctx_escapes: the
+ * pointer goes to a helper or somewhere the verifier does not follow, so all of it must be
+ * there. */
 struct ub_ctx_use {
 	u64 words;
 	bool escapes;
@@ -82,12 +84,12 @@ struct ub_program *ub_program_new(u32 nr_insns);
 void ub_program_free(struct ub_program *program);
 
 /* Fills subprogs[], nr_subprogs and the tail call flags from the instructions, which ub_isa_check()
- * has passed. Nothing is known of stack depths: each gets all UB_STACK_SIZE. -E2BIG, or -EINVAL when a
- * jump leaves its subprogram. */
+ * has passed. Nothing is known of stack depths: each gets all UB_STACK_SIZE. -E2BIG, or -EINVAL
+ * when a jump leaves its subprogram. */
 int __must_check ub_program_find_subprogs(struct ub_program *program, struct ub_reason *why);
 
-/* A program of @nr instructions in the internal form that nobody verified (vm command, tests): checked
- * for form only, without aux. Whoever runs it trusts it. */
+/* A program of @nr instructions in the internal form that nobody verified (vm command, tests):
+ * checked for form only, without aux. Whoever runs it trusts it. */
 int __must_check ub_program_from_insns(const struct bpf_insn *insns, u32 nr,
 				       struct ub_program **out, struct ub_reason *why);
 

@@ -3,9 +3,9 @@
  * System calls made in a process that runs programs, and the one place that asks whether it may be.
  * Freestanding.
  *
- * A seccomp filter may kill the process for a call that it knows nothing of. Who maps an image looks for
- * filters then (hook/filter.h), and goes on looking while it is there, and sets no_syscalls: from then
- * on nothing of ours makes any.
+ * A seccomp filter may kill the process for a call that it knows nothing of. Who maps an image
+ * looks for filters then (hook/filter.h), and goes on looking while it is there, and sets
+ * no_syscalls: from then on nothing of ours makes any.
  */
 #ifndef UB_RUN_SYSCALL_H
 #define UB_RUN_SYSCALL_H
@@ -15,7 +15,8 @@
 
 #include <run/run.h>
 
-/* Whether @process (NULL: this very process, not a program in it) may be killed for a system call. */
+/* Whether @process (NULL: this very process, not a program in it) may be killed for a system
+ * call. */
 static inline bool ub_syscalls_forbidden(const struct ub_process *process)
 {
 	return process && __atomic_load_n(&process->no_syscalls, __ATOMIC_RELAXED);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Unwind tables: how to get from a frame to its caller's at each address of a process's files. Compiled
- * outside from .eh_frame (hook/unwind.c), read by helpers in the process (helper/stack.c) without a
- * system call. What can't be said in a row has UB_UNWIND_UNKNOWN: the walk tries the frame pointer there.
+ * Unwind tables: how to get from a frame to its caller's at each address of a process's files.
+ * Compiled outside from .eh_frame (hook/unwind.c), read by helpers in the process (helper/stack.c)
+ * without a system call. What can't be said in a row has UB_UNWIND_UNKNOWN: the walk tries the
+ * frame pointer there.
  */
 #ifndef UB_RUN_UNWIND_H
 #define UB_RUN_UNWIND_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Arithmetic instructions: pointers moved by numbers, copies and how they stay related, and for the rest what
- * scalar.c makes of the numbers.
+ * Arithmetic instructions: pointers moved by numbers, copies and how they stay related, and for the
+ * rest what scalar.c makes of the numbers.
  */
 #include <verifier/env.h>
 

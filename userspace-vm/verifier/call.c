@@ -427,7 +427,8 @@ int ub_check_exit(struct env *env, const struct bpf_insn *insn, u32 *insn_idx, b
 	int err;
 
 	(void)insn;
-	/* Locks and references outlive the return into a caller, but not a callback or the program. */
+	/* Locks and references outlive the return into a caller, but not a callback or the
+	 * program. */
 	if (!state->curframe || ub_cur_frame(env)->in_callback) {
 		err = no_references(env, !state->curframe, "BPF_EXIT instruction in main prog");
 		if (err)

@@ -154,7 +154,8 @@ static void jmp_point(struct env *env, u32 i)
 	env->aux[i].jmp_point = true;
 }
 
-/* Control comes to @i from elsewhere: ways meet there, and the way back is not to the instruction before. */
+/* Control comes to @i from elsewhere: ways meet there, and the way back is not to the instruction
+ * before. */
 static void branch_target(struct env *env, s64 i)
 {
 	if (i < 0 || i >= env->nr_insns)
@@ -406,9 +407,9 @@ static u32 frame_bytes(const struct env *env, u32 subprog)
 }
 
 /*
- * Whether functions of a fair size get UB_STACK_SIZE bytes each instead of sharing them: Linux gives those
- * of tracing programs stacks of their own (bpf_enable_priv_stack()), and here every frame has room. Tail
- * calls exclude it: they leave the frames below where they are.
+ * Whether functions of a fair size get UB_STACK_SIZE bytes each instead of sharing them: Linux
+ * gives those of tracing programs stacks of their own (bpf_enable_priv_stack()), and here every
+ * frame has room. Tail calls exclude it: they leave the frames below where they are.
  */
 static bool has_private_stacks(const struct env *env)
 {

@@ -28,7 +28,8 @@ void ub_mark_reg_unknown(struct env *env, struct reg *regs, u32 regno)
 	ub_reg_mark_unknown(&regs[regno]);
 }
 
-/* A load through a context is rewritten, one through other pointers is not: not both in one place. */
+/* A load through a context is rewritten, one through other pointers is not: not both in one
+ * place. */
 static int save_ptr_type(struct env *env, u32 type, bool read)
 {
 	u32 *prev = &env->aux[env->insn].ptr_type;

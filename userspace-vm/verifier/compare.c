@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Comparisons of numbers: whether one must come out true or false, and what each outcome teaches of both sides.
+ * Comparisons of numbers: whether one must come out true or false, and what each outcome teaches of
+ * both sides.
  */
 #include <verifier/env.h>
 

@@ -63,7 +63,8 @@ int ub_dynptr_destroy_overlap(struct env *env, struct frame *frame, u32 spi)
 	return 0;
 }
 
-/* A release frees what the program reserved itself: neither a callback's dynptr nor one without reference. */
+/* A release frees what the program reserved itself: neither a callback's dynptr nor one without
+ * reference. */
 static int check_release(struct env *env, u32 regno)
 {
 	const struct reg *reg = &ub_cur_regs(env)[regno];

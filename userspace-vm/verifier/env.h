@@ -453,8 +453,8 @@ struct ctx_access {
 	bool ldsx;
 };
 int ub_ctx_check(struct env *env, s32 off, u32 size, bool write, struct ctx_access *access);
-/* Rewrites one load or store of a networking context to this VM's layout; number of instructions put
- * into out[], 0 = leave it. */
+/* Rewrites one load or store of a networking context to this VM's layout; number of instructions
+ * put into out[], 0 = leave it. */
 u32 ub_ctx_convert(struct env *env, const struct bpf_insn *insn, struct bpf_insn *out, u32 max);
 bool ub_ctx_known_type(enum bpf_prog_type type);
 

@@ -124,8 +124,9 @@ static int emit_jump(struct env *env, struct output *out, u32 i)
 }
 
 /*
- * r1, a negative offset: from the network header or from the Ethernet header, by its range. Leaves the distance from
- * the latter in r1 and its address in r2; offsets below both ranges stay what they are, beyond any packet.
+ * r1, a negative offset: from the network header or from the Ethernet header, by its range. Leaves
+ * the distance from the latter in r1 and its address in r2; offsets below both ranges stay what
+ * they are, beyond any packet.
  */
 static int emit_negative_offset(struct output *out, s16 mac)
 {
@@ -140,8 +141,8 @@ static int emit_negative_offset(struct output *out, s16 mac)
 }
 
 /*
- * A packet load of classic BPF as what it means: r1 to r5 are nobody's any more, so bounds are checked
- * with them; out of bounds the function returns 0.
+ * A packet load of classic BPF as what it means: r1 to r5 are nobody's any more, so bounds are
+ * checked with them; out of bounds the function returns 0.
  */
 static int emit_ld_abs(struct output *out, const struct bpf_insn *insn)
 {

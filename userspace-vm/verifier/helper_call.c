@@ -262,7 +262,8 @@ static void refine_result(struct env *env, u32 id, const struct call_meta *meta,
 		ub_range_sync(r0);
 		break;
 	case BPF_FUNC_get_smp_processor_id:
-		/* Programs move to other machines less than numbers of CPUs change: any sane number. */
+		/* Programs move to other machines less than numbers of CPUs change: any sane
+		 * number. */
 		r0->umax = 8191;
 		r0->umin = 0;
 		r0->smax = 8191;

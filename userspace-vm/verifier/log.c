@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The log, in the kernel's form (kernel/bpf/log.c), so that libbpf, bpftrace and people read the same
- * words. It is kept in memory until the end because level 1 takes back what successful ways said.
+ * The log, in the kernel's form (kernel/bpf/log.c), so that libbpf, bpftrace and people read the
+ * same words. It is kept in memory until the end because level 1 takes back what successful ways
+ * said.
  */
 #include <bpf/btf.h>
 #include <linux/btf.h>
@@ -404,7 +405,8 @@ void ub_log_insn(struct env *env, u32 idx)
 	} else if (ub_is_pseudo_call(insn)) {
 		snprintf(text, sizeof(text), "(85) call pc%+d", insn->imm);
 	} else if (ub_is_ldimm64(insn) && insn->src_reg) {
-		/* Addresses are not for the log; so it is in Linux for those who may not see them. */
+		/* Addresses are not for the log; so it is in Linux for those who may not see
+		 * them. */
 		snprintf(text, sizeof(text), "(18) r%u = 0x%x", insn->dst_reg,
 			 insn->src_reg == BPF_PSEUDO_FUNC ? insn->imm : 0);
 	} else {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Precision. Most scalars' values never decide anything; states that differ only in those are the
- * same. When a value does decide (a bound is checked, a pointer is moved by it, a jump goes only one
- * way because of it), the way is walked backwards to mark, in the remembered states, every register
- * and slot it came from as precise: those must be compared when states are.
+ * same. When a value does decide (a bound is checked, a pointer is moved by it, a jump goes only
+ * one way because of it), the way is walked backwards to mark, in the remembered states, every
+ * register and slot it came from as precise: those must be compared when states are.
  */
 #include <verifier/env.h>
 
@@ -376,7 +376,8 @@ static int backtrack(struct env *env, struct state *start, struct track *t)
 			       "mark_precise: frame%u: last_idx %d first_idx %u subseq_idx %d \n",
 			       t->frame, (s32)last, st->first_insn, (s32)next);
 		if (last == UINT32_MAX) {
-			/* Entry of a function that is verified by itself: arguments may be anything. */
+			/* Entry of a function that is verified by itself: arguments may be
+			 * anything. */
 			struct reg *regs = st->frame[0]->regs;
 
 			for (u32 i = 1; i <= 5; i++) {

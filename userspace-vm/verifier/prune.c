@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Pruning: a way that comes to an instruction in a state which a remembered one covers need not be
- * walked on. What "covers" leaves out is what makes it both fast and delicate: registers that nobody
- * reads (cfg.c), stack slots that nobody read (stack.c), scalars whose value decided nothing
- * (precision.c). The last two are known of a remembered state only once all ways from it have ended;
- * until then, and for states whose marks may be incomplete because one of those ways was cut by a
- * loop, everything is compared.
+ * walked on. What "covers" leaves out is what makes it both fast and delicate: registers that
+ * nobody reads (cfg.c), stack slots that nobody read (stack.c), scalars whose value decided nothing
+ * (precision.c). The last two are known of a remembered state only once all ways from it have
+ * ended; until then, and for states whose marks may be incomplete because one of those ways was cut
+ * by a loop, everything is compared.
  */
 #include <verifier/env.h>
 

@@ -142,7 +142,8 @@ static void deduce64(struct reg *reg)
 		reg->umin = MAX(reg->umin, (u64)reg->smin);
 		reg->umax = MIN(reg->umax, (u64)reg->smax);
 	} else if (reg->umax < (u64)reg->smin) {
-		/* The signed range wraps around zero; the unsigned one meets only its positive part, */
+		/* The signed range wraps around zero; the unsigned one meets only its positive
+		 * part, */
 		reg->smin = (s64)reg->umin;
 		reg->umax = MIN(reg->umax, (u64)reg->smax);
 	} else if ((u64)reg->smax < reg->umin) {
@@ -215,7 +216,8 @@ int ub_range_check(struct env *env, struct reg *reg, const char *ctx)
 		return 0;
 	if (env->test_reg_invariants)
 		return ub_reject(env, -EFAULT, "REG INVARIANTS VIOLATION (%s): %s\n", ctx, msg);
-	/* Contradictions mean a way that no run takes: forget what was deduced, as the kernel does. */
+	/* Contradictions mean a way that no run takes: forget what was deduced, as the kernel
+	 * does. */
 	ub_reg_unbounded(reg);
 	return 0;
 }

@@ -5,7 +5,8 @@
  */
 #include <verifier/env.h>
 
-/* Whether programs of this type may use maps of this kind, as the kernel's check_map_prog_compatibility(). */
+/* Whether programs of this type may use maps of this kind, as the kernel's
+ * check_map_prog_compatibility(). */
 static int check_compatible(struct env *env, const struct ub_map_attr *map,
 			    const struct map_fields *fields)
 {

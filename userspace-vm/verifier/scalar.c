@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Arithmetic on numbers: what is known of the result's bits and ranges, given what is known of the operands'.
- * Every rule here must hold for all pairs of values that the operands can have.
+ * Arithmetic on numbers: what is known of the result's bits and ranges, given what is known of the
+ * operands'. Every rule here must hold for all pairs of values that the operands can have.
  */
 #include <verifier/env.h>
 

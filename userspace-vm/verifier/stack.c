@@ -75,7 +75,8 @@ static void spill(struct frame *frame, u32 spi, const struct reg *reg, u32 size)
 		slot->live |= LIVE_WRITTEN;
 	for (i = SLOT_SIZE; i > SLOT_SIZE - size; i--)
 		slot->type[i - 1] = STACK_SPILL;
-	/* What lies above a narrow spill stays zero or unknown, and is no part of a pointer any more. */
+	/* What lies above a narrow spill stays zero or unknown, and is no part of a pointer any
+	 * more. */
 	for (; i; i--) {
 		if (slot->type[i - 1] != STACK_ZERO && slot->type[i - 1] != STACK_INVALID)
 			slot->type[i - 1] = STACK_MISC;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The abstract state: what the verifier knows of registers and stacks at one point of one way through
- * the program. Private to this folder and to the soundness tests.
+ * The abstract state: what the verifier knows of registers and stacks at one point of one way
+ * through the program. Private to this folder and to the soundness tests.
  */
 #ifndef UB_VERIFIER_STATE_H
 #define UB_VERIFIER_STATE_H
@@ -62,7 +62,8 @@ enum dynptr_type {
 struct reg {
 	u32 type;
 	s32 off;
-	/* Packet: bytes known to exist from the pointer's start, or -1/-2 (beyond/at packet end). */
+	/* Packet: bytes known to exist from the pointer's start, or -1/-2 (beyond/at packet
+	 * end). */
 	s32 range;
 	s16 map;    /* index into env->maps, or -1 */
 	bool inner; /* the map is the inner template of maps[map] */
@@ -135,7 +136,8 @@ struct history {
 struct state {
 	struct frame *frame[UB_MAX_CALL_FRAMES];
 	struct state *parent;
-	/* Ways out of here still being walked; 0 = everything after this state is known to be safe. */
+	/* Ways out of here still being walked; 0 = everything after this state is known to be
+	 * safe. */
 	u32 branches;
 	u32 insn;
 	u32 curframe;
@@ -149,7 +151,8 @@ struct state {
 	u32 may_goto_depth;
 	u32 callback_unroll_depth;
 	bool in_sleepable;
-	/* A way from here was cut because it came round to a state whose own marks were not complete. */
+	/* A way from here was cut because it came round to a state whose own marks were not
+	 * complete. */
 	bool incomplete;
 };
 

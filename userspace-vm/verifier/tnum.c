@@ -33,7 +33,8 @@ struct tnum ub_tnum_rsh(struct tnum a, u8 shift)
 
 struct tnum ub_tnum_arsh(struct tnum a, u8 shift, u8 bits)
 {
-	/* An unknown sign bit is copied as unknown bits: shifting the mask arithmetically says so. */
+	/* An unknown sign bit is copied as unknown bits: shifting the mask arithmetically says
+	 * so. */
 	if (bits == 32)
 		return ub_tnum((u32)((s32)a.value >> shift), (u32)((s32)a.mask >> shift));
 	return ub_tnum((s64)a.value >> shift, (s64)a.mask >> shift);
@@ -82,7 +83,8 @@ struct tnum ub_tnum_mul(struct tnum a, struct tnum b)
 	struct tnum sum = ub_tnum_const(a.value * b.value);
 	struct tnum unknown = ub_tnum_const(0);
 
-	/* Long multiplication: a certain bit of a adds b's uncertainty, an uncertain one all of b. */
+	/* Long multiplication: a certain bit of a adds b's uncertainty, an uncertain one all of
+	 * b. */
 	for (; a.value || a.mask; a = ub_tnum_rsh(a, 1), b = ub_tnum_lsh(b, 1)) {
 		if (a.value & 1)
 			unknown = ub_tnum_add(unknown, ub_tnum(0, b.mask));

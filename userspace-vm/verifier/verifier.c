@@ -4,27 +4,29 @@
  *
  * A program is safe if no way through it can do harm. The verifier walks all ways, one after the
  * other, with an abstract state in place of real registers: of every register it knows what kind of
- * thing it holds (state.h: struct reg), and of numbers, and of the distance of a pointer from its object,
- * the known bits and four ranges (tnum.c, range.c). Each instruction is checked against that state
- * and changes it (alu.c, scalar.c, mem.c, stack.c, ctx.c, helper_call.c). At a conditional jump that may go both
- * ways the state is copied: one way is walked at once, the other later (branch.c, compare.c); both learn from the
- * condition. A pointer that may be null gets an id, shared by its copies, so that one test frees them all.
+ * thing it holds (state.h: struct reg), and of numbers, and of the distance of a pointer from its
+ * object, the known bits and four ranges (tnum.c, range.c). Each instruction is checked against
+ * that state and changes it (alu.c, scalar.c, mem.c, stack.c, ctx.c, helper_call.c). At a
+ * conditional jump that may go both ways the state is copied: one way is walked at once, the other
+ * later (branch.c, compare.c); both learn from the condition. A pointer that may be null gets an
+ * id, shared by its copies, so that one test frees them all.
  *
- * Walking all ways would take for ever, so states are remembered at points where ways meet, and a way
- * is cut where a remembered state covers its own: what is safe from there for more values is safe for
- * fewer (prune.c). Most of the work is to find out what need not be equal for that: registers that are
- * not read any more (cfg.c), stack slots never read (stack.c), numbers that decided nothing
- * (precision.c). The invariant everything rests on: the abstract state contains every concrete state
- * that a run can have there. tests/fuzz checks just that, with real runs.
+ * Walking all ways would take for ever, so states are remembered at points where ways meet, and a
+ * way is cut where a remembered state covers its own: what is safe from there for more values is
+ * safe for fewer (prune.c). Most of the work is to find out what need not be equal for that:
+ * registers that are not read any more (cfg.c), stack slots never read (stack.c), numbers that
+ * decided nothing (precision.c). The invariant everything rests on: the abstract state contains
+ * every concrete state that a run can have there. tests/fuzz checks just that, with real runs.
  *
  * Loops need no special treatment: they are walked round by round until they end, within a million
- * instructions; the same state met again on one way is an endless loop. may_goto and callbacks, whose
- * number of rounds the run-time bounds, are walked until a round brings nothing new.
+ * instructions; the same state met again on one way is an endless loop. may_goto and callbacks,
+ * whose number of rounds the run-time bounds, are walked until a round brings nothing new.
  *
  * Order: maps are resolved (resolve.c), functions and reachability found (cfg.c), the walk done
  * (check.c), stack depth added up, and what remains rewritten to run (fixup.c).
  *
- * Semantics and texts follow Linux 6.18's kernel/bpf/verifier.c as an oracle: tests compare verdicts.
+ * Semantics and texts follow Linux 6.18's kernel/bpf/verifier.c as an oracle: tests compare
+ * verdicts.
  */
 #include <stdio.h>
 #include <time.h>

@@ -2,8 +2,8 @@
 /*
  * The code that diverted return addresses lead to (agent/divert.c). A `ret` has brought the thread
  * here, so its stack pointer is right above the place on the stack; everything else is the caller's
- * to look at, flags included. Afterwards all is as it was right before that `ret`, with the original
- * return address in place, and the continuation goes on from there.
+ * to look at, flags included. Afterwards all is as it was right before that `ret`, with the
+ * original return address in place, and the continuation goes on from there.
  *
  *   entry n:  lea -8(%rsp),%rsp; push $n; jmp common	the place is covered again
  *   common:   rsp -> flags, rdx, rcx, rax, n, place	all below the place, where nothing lives

@@ -3,10 +3,10 @@
  * Null pointers that moved instructions follow.
  *
  * An instruction that faults in a trampoline faults at an address that the target's handler of
- * SIGSEGV knows nothing of. Handlers that expect such faults (Go's and Java's runtimes, Ada's, whoever
- * unwinds or jumps from them) expect them from null pointers. So before an instruction that reads or
- * writes memory by a base register, that register is looked at, and where it is null agent/null.c
- * makes the fault happen at the instruction's own address.
+ * SIGSEGV knows nothing of. Handlers that expect such faults (Go's and Java's runtimes, Ada's,
+ * whoever unwinds or jumps from them) expect them from null pointers. So before an instruction that
+ * reads or writes memory by a base register, that register is looked at, and where it is null
+ * agent/null.c makes the fault happen at the instruction's own address.
  *
  * The look costs a fused compare and jump where flags are dead (function entries, and before
  * instructions that overwrite them), and without flags:
@@ -16,11 +16,12 @@
  *	jrcxz 1f; jmp 2f; 1: jmp cold; 2:
  *	mov (%rsp),%rcx; lea 136(%rsp),%rsp
  *
- * What it takes for a null pointer may be none: an index that the compiler took for the base. Only the
- * cold part looks at the address as a whole, and comes back if it can be read.
+ * What it takes for a null pointer may be none: an index that the compiler took for the base. Only
+ * the cold part looks at the address as a whole, and comes back if it can be read.
  *
- * Goroutines have no stack for it; at function entries, where alone Go code is looked at, r12 and r13
- * are free, and the slot's stack is used, if the thread has found its slot and is not in a program.
+ * Goroutines have no stack for it; at function entries, where alone Go code is looked at, r12 and
+ * r13 are free, and the slot's stack is used, if the thread has found its slot and is not in a
+ * program.
  */
 #include <hook/x86_64/trampoline.h>
 

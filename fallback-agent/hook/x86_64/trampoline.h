@@ -98,12 +98,12 @@ void ub_trampoline_null_cold(struct ub_emit *emit, const struct ub_trampoline_sp
 			     const struct ub_trampoline_null *null);
 #define UB_TRAMPOLINE_NULL_BOUND 224u
 
-/* r12 = data part. The slot's address into r13 where it is the one that the thread's key hashes to, with
- * r12 and r13 only; r12 = key. Returns where the jump for all else stands. */
+/* r12 = data part. The slot's address into r13 where it is the one that the thread's key hashes to,
+ * with r12 and r13 only; r12 = key. Returns where the jump for all else stands. */
 u32 ub_trampoline_find_slot(struct ub_emit *emit, u32 bits);
 
-/* divert.c: the code that the diverted return addresses lead to, UB_MAX_DIVERTS entries. Returns its
- * address. */
+/* divert.c: the code that the diverted return addresses lead to, UB_MAX_DIVERTS entries. Returns
+ * its address. */
 u64 ub_trampoline_diverts(struct ub_emit *emit, u64 diverts);
 #define UB_TRAMPOLINE_DIVERTS_BOUND 66000u
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Programs and maps that are reached through maps, while the loader (runner.c) puts others in their places. What the
- * programs that are called use is used by no other.
+ * Programs and maps that are reached through maps, while the loader (runner.c) puts others in their
+ * places. What the programs that are called use is used by no other.
  */
 #include "both.bpf.h"
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Helpers that a kernel may be configured without, or locked down against: compared where it has them. */
+/* Helpers that a kernel may be configured without, or locked down against: compared where it has
+ * them. */
 #include "both.bpf.h"
 
 static char buffer[32];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Who runs, where and when. Rounds: the main thread, another thread, a child by vfork(2), renamed. */
+/* Who runs, where and when. Rounds: the main thread, another thread, a child by vfork(2),
+ * renamed. */
 #include "both.bpf.h"
 
 #define ROUND 36

@@ -131,7 +131,8 @@ static long put_in(u32 key, void *opaque)
 	return 0;
 }
 
-/* What an LRU map throws out is its own affair; that there is always room, and what was just put in is there, is not. */
+/* What an LRU map throws out is its own affair; that there is always room, and what was just put in
+ * is there, is not. */
 SEC("uprobe")
 int crowds(struct pt_regs *ctx)
 {
@@ -230,7 +231,8 @@ static long on_sample(struct bpf_dynptr *sample, void *opaque)
 	return drained.nr == drained.stop_after;
 }
 
-/* The loader has put in the words 1 to 6, a discarded one among them, and one of four bytes (runner.c). */
+/* The loader has put in the words 1 to 6, a discarded one among them, and one of four bytes
+ * (runner.c). */
 SEC("uprobe")
 int drains(struct pt_regs *ctx)
 {

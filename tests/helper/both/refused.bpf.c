@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* One program per helper that a process can't have. The kernel may accept them; here each is refused with a reason. */
+/* One program per helper that a process can't have. The kernel may accept them; here each is
+ * refused with a reason. */
 #include "both.bpf.h"
 
 struct {

@@ -187,7 +187,8 @@ static void wait_records(struct readers *readers, const struct both_result *resu
 	nr_records = 0;
 }
 
-/* Words for programs to drain: 1 to 6 without 4, which was thought better of, and a sample of four bytes. */
+/* Words for programs to drain: 1 to 6 without 4, which was thought better of, and a sample of four
+ * bytes. */
 static void fill_user_ring(const struct bpf_object *object)
 {
 	int map = bpf_object__find_map_fd_by_name(object, "user_ring");
@@ -269,7 +270,8 @@ static void print_stack(const struct victim *victim, const struct both_result *r
 	printf("\n");
 }
 
-/* Jiffies begin five minutes before their lower half overflows, and there are some hundreds a second. */
+/* Jiffies begin five minutes before their lower half overflows, and there are some hundreds a
+ * second. */
 static long long from_jiffies(unsigned long long jiffies)
 {
 	struct timespec tick;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The process in which helpers are tried: for each line on its standard input, "main", "thread", "vfork" or
- * "rename", it calls both_probe() there and answers with a line. All that programs are to find is in the argument.
+ * The process in which helpers are tried: for each line on its standard input, "main", "thread",
+ * "vfork" or "rename", it calls both_probe() there and answers with a line. All that programs are
+ * to find is in the argument.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -156,8 +156,8 @@ static void x_divide(struct bytes *b, bool wide, bool is_signed, u8 divisor)
 	put_modrm_reg(b, is_signed ? 7 : 6, divisor);
 }
 
-/* dst /= divisor or dst %= divisor, where x86 does not trap. What is in rax and rdx and needed later
- * waits in scratch registers. */
+/* dst /= divisor or dst %= divisor, where x86 does not trap. What is in rax and rdx and needed
+ * later waits in scratch registers. */
 static void emit_division(struct compiler *c, u32 pc, const struct bpf_insn *insn, u8 divisor,
 			  bool is_mod)
 {

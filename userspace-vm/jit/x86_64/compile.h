@@ -52,7 +52,8 @@ struct frame_shape {
 	u32 depth; /* of the BPF stack, rounded */
 };
 
-/* What a per-CPU lookup does the first time lies behind the program. Its places follow the instructions'. */
+/* What a per-CPU lookup does the first time lies behind the program. Its places follow the
+ * instructions'. */
 struct detour {
 	u32 map;
 	u32 subprog;

@@ -181,8 +181,8 @@ static int emit_cpu(struct compiler *c)
 
 /*
  * The same for a per-CPU array: the values of one CPU are an array, and how far those of two CPUs
- * are apart is one of the map's shape too, however many CPUs there are. Where this CPU's begin stands in the
- * frame once it was asked for; a detour does that.
+ * are apart is one of the map's shape too, however many CPUs there are. Where this CPU's begin
+ * stands in the frame once it was asked for; a detour does that.
  */
 static int emit_percpu_lookup(struct compiler *c, u32 index, u32 subprog)
 {
@@ -224,7 +224,8 @@ static int emit_percpu_lookup(struct compiler *c, u32 index, u32 subprog)
 	return 1;
 }
 
-/* A CPU that the run does not know yet, or that the map has no values for, is the helper's to see to. */
+/* A CPU that the run does not know yet, or that the map has no values for, is the helper's to see
+ * to. */
 static int emit_detour(struct compiler *c, u32 i)
 {
 	const struct detour *detour = &c->detours[i];
