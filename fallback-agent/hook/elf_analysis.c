@@ -240,9 +240,12 @@ static bool is_not_called(const char *name)
 {
 	static const char *const names[] = {
 		"asyncPreempt", "gcWriteBarrier", "duffzero",	 "duffcopy",
-		"debugCall",	"spillArgs",	  "unspillArgs",
+		"debugCall",	"spillArgs",	  "unspillArgs", "stackcheck",
 	};
 
+	/* By C, whose registers these are. */
+	if (name && !strcmp(name, "crosscall2"))
+		return true;
 	if (!name || strncmp(name, "runtime.", 8))
 		return false;
 	for (size_t i = 0; i < ub_array_size(names); i++)

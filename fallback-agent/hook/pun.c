@@ -174,6 +174,8 @@ int ub_pun_place(struct ub_image_build *build, struct ub_site *site, u32 keep, c
 			return err;
 		if (shape.nr_high)
 			site->len = prefixes + 5;
+		else if (prefixes + 1 + shape.nr_low > len)
+			site->len = prefixes + 1 + shape.nr_low;
 		memcpy(site->old, bytes, site->len);
 		memset(site->new, 0x2e, prefixes);
 		site->new[prefixes] = 0xe9;
