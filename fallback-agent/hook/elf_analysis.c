@@ -246,6 +246,9 @@ static bool is_not_called(const char *name)
 	/* By C, whose registers these are. */
 	if (name && !strcmp(name, "crosscall2"))
 		return true;
+	/* What only assembly of the same file calls has no package in its name. */
+	if (name && !strchr(name, '.'))
+		return true;
 	if (!name || strncmp(name, "runtime.", 8))
 		return false;
 	for (size_t i = 0; i < ub_array_size(names); i++)
