@@ -4,7 +4,8 @@
 
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
-	__uint(max_entries, 4096); /* two stacks of one bucket replace each other, which hangs on ASLR */
+	__uint(max_entries,
+	       4096); /* two stacks of one bucket replace each other, which hangs on ASLR */
 	__uint(key_size, 4);
 	__uint(value_size, 8 * 16);
 } stacks SEC(".maps");
