@@ -47,28 +47,12 @@ struct fixture {
 static void start(struct victim *victim)
 {
 	const char *build = getenv("UBPF_BUILD");
-	char path[PATH_MAX], line[64];
-	int in[2], out[2];
+	char *const argv[] = { "ubpf-odd-victim", "strict", NULL };
+	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/tests/lib/ubpf-odd-victim",
 		 build ? build : "build/release");
-	assert_int_equal(pipe2(in, O_CLOEXEC), 0);
-	assert_int_equal(pipe2(out, O_CLOEXEC), 0);
-	victim->pid = fork();
-	assert_true(victim->pid >= 0);
-	if (!victim->pid) {
-		dup2(in[0], 0);
-		dup2(out[1], 1);
-		execl(path, "ubpf-odd-victim", "strict", NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(out[1]);
-	victim->to = fdopen(in[1], "w");
-	victim->from = fdopen(out[0], "r");
-	setvbuf(victim->from, NULL, _IONBF, 0);
-	read_answer(victim, line, sizeof(line));
-	assert_string_equal(line, "ready\n");
+	start_program(victim, path, argv);
 }
 
 static void check_record(struct fixture *f, const void *data, size_t size)

@@ -35,7 +35,7 @@ void read_answer(struct victim *victim, char *line, size_t size)
 	assert_non_null(fgets(line, (int)size, victim->from));
 }
 
-void start_victim(struct victim *victim, const char *threads)
+void start_program(struct victim *victim, const char *path, char *const *argv)
 {
 	int in[2], out[2];
 	char line[256];
@@ -47,7 +47,7 @@ void start_victim(struct victim *victim, const char *threads)
 	if (!victim->pid) {
 		dup2(in[0], 0);
 		dup2(out[1], 1);
-		execl(victim_path(), "ubpf-victim", "-i", "-q", "-t", threads, NULL);
+		execv(path, argv);
 		_exit(127);
 	}
 	close(in[0]);
@@ -57,6 +57,13 @@ void start_victim(struct victim *victim, const char *threads)
 	setvbuf(victim->from, NULL, _IONBF, 0);
 	read_answer(victim, line, sizeof(line));
 	assert_non_null(strstr(line, "ready"));
+}
+
+void start_victim(struct victim *victim, const char *threads)
+{
+	char *const argv[] = { "ubpf-victim", "-i", "-q", "-t", (char *)threads, NULL };
+
+	start_program(victim, victim_path(), argv);
 }
 
 void ask_victim(struct victim *victim, const char *command)

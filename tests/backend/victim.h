@@ -14,6 +14,8 @@ struct victim {
 
 const char *victim_path(void);
 void start_victim(struct victim *victim, const char *threads);
+/* Another program that says "ready" first. */
+void start_program(struct victim *victim, const char *path, char *const *argv);
 /* One line, which it has some time to say. */
 void read_answer(struct victim *victim, char *line, size_t size);
 /* Says @command and waits for the answer. */
