@@ -146,6 +146,15 @@ static bool is_needed(const struct target *target)
 	return false;
 }
 
+/* Whether a call of a tool under our listener waits for us, and this is such a tool: it can't be stopped before it
+ * has its reply. */
+static bool may_wait_for_us(const struct target *target)
+{
+	struct ub_daemon *daemon = target->targets->daemon;
+
+	return ub_loop_is_wanted(daemon->loop) && ub_daemon_listener_has(daemon, target->pid);
+}
+
 static void look_after(struct target *target)
 {
 	struct ub_reason why = {};
@@ -156,7 +165,7 @@ static void look_after(struct target *target)
 		ub_daemon_target_memory_gone(target);
 	}
 	if (ub_daemon_now_ms() < target->retry_at_ms ||
-	    ub_daemon_now_ms() < target->refused_until_ms)
+	    ub_daemon_now_ms() < target->refused_until_ms || may_wait_for_us(target))
 		return;
 	if (target->leaving) {
 		collect(target);
