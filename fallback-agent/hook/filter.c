@@ -110,7 +110,16 @@ static u64 nr_shared(const struct lineage *process)
 										    : 0;
 }
 
-static bool is_filtered(const char *proc, bool own_first, u32 nr_passing)
+u32 ub_filters_harmless(const char *proc, bool own_first)
+{
+	struct lineage process;
+
+	if (read_lineage(proc, &process) || !process.nr_filters)
+		return own_first;
+	return (u32)nr_shared(&process) + own_first;
+}
+
+bool ub_filter_on(const char *proc, u32 nr_harmless)
 {
 	struct lineage thread;
 	int err = read_lineage(proc, &thread);
@@ -118,17 +127,7 @@ static bool is_filtered(const char *proc, bool own_first, u32 nr_passing)
 	/* Of one that can't be looked at the worst is feared. */
 	if (err)
 		return err != -ESRCH;
-	if (!thread.nr_filters)
-		return false;
-	if (thread.nr_filters == UNKNOWN)
-		return true;
-	return thread.nr_filters != nr_passing &&
-	       thread.nr_filters != nr_shared(&thread) + own_first;
-}
-
-bool ub_filter_on(const char *proc, bool own_first)
-{
-	return is_filtered(proc, own_first, 0);
+	return thread.nr_filters && thread.nr_filters != nr_harmless;
 }
 
 bool ub_filter_on_us(void)
@@ -142,9 +141,12 @@ bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing)
 {
 	struct dirent *entry;
 	bool found = false;
+	u32 nr_harmless;
 	char path[96];
 	DIR *tasks;
 
+	snprintf(path, sizeof(path), "/proc/%d", pid);
+	nr_harmless = ub_filters_harmless(path, own_first);
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	tasks = opendir(path);
 	if (!tasks)
@@ -153,7 +155,8 @@ bool ub_filter_on_any(pid_t pid, bool own_first, u32 nr_passing)
 		pid_t tid = atoi(entry->d_name);
 
 		snprintf(path, sizeof(path), "/proc/%d/task/%d", pid, tid);
-		found = tid > 0 && is_filtered(path, own_first, nr_passing);
+		found = tid > 0 && ub_filter_on(path, nr_harmless) &&
+			(!nr_passing || ub_filter_on(path, nr_passing));
 	}
 	closedir(tasks);
 	return found;

@@ -385,24 +385,19 @@ static bool thread_passes(pid_t tid, u32 nr, struct filter *passing)
 		free(passing->insns);
 		*passing = filter;
 	}
-	return true;
+	/* And no more. */
+	return ptrace(PTRACE_SECCOMP_GET_FILTER, tid, (long)nr, NULL) < 0 && errno == ENOENT;
 }
 
 u32 ub_filters_ask(const struct ub_target *t)
 {
 	struct filter passing = { 0 };
-	u64 nr = 0, of_thread;
+	u64 nr = 0;
 	bool pass = t->suspended && !ub_proc_status(t->proc, "Seccomp_filters", 10, &nr);
 
-	for (u32 i = 0; pass && i < t->nr_threads; i++) {
-		const struct ub_thread *thread = &t->threads[i];
-		char proc[64];
-
-		snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
-		pass = thread->state == UB_THREAD_STOPPED &&
-		       !ub_proc_status(proc, "Seccomp_filters", 10, &of_thread) &&
-		       of_thread == nr && thread_passes(thread->tid, (u32)nr, &passing);
-	}
+	for (u32 i = 0; pass && i < t->nr_threads; i++)
+		pass = t->threads[i].state == UB_THREAD_STOPPED &&
+		       thread_passes(t->threads[i].tid, (u32)nr, &passing);
 	free(passing.insns);
 	return pass ? (u32)nr : 0;
 }

@@ -362,7 +362,7 @@ static bool may_call(const struct ub_target *t, const struct ub_thread *thread)
 	if (t->suspended)
 		return true;
 	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
-	return !ub_filter_on(proc, t->own_filter);
+	return !ub_filter_on(proc, t->nr_harmless_filters);
 }
 
 /* The thread that is disturbed least: one that is not about to take a signal. */

@@ -74,7 +74,8 @@ int ub_target_open(struct ub_target *t, pid_t pid, int pidfd, struct ub_reason *
 	 * along. */
 	if (pidfd >= 0 && poll(&(struct pollfd) { pidfd, POLLIN, 0 }, 1, 0) == 1)
 		return ub_reason_set(why, -ESRCH, "process %d has exited", pid);
-	t->seccomp = ub_filter_on(t->proc, t->own_filter);
+	t->nr_harmless_filters = ub_filters_harmless(t->proc, t->own_filter);
+	t->seccomp = ub_filter_on(t->proc, t->nr_harmless_filters);
 	return 0;
 }
 

@@ -59,11 +59,12 @@ struct ub_target {
 			   zombie */
 	pid_t alive;	 /* that thread */
 	bool own_filter; /* its first filter is the caller's and lets our system calls pass */
-	bool seccomp;	 /* under a filter that may not, and */
-	bool suspended;	 /* the filter is suspended while we trace */
-	bool replaced;	 /* an image that goes has been replaced by one that stays */
-	bool partial;	 /* an image that goes may have been mapped in part only */
-	bool recorded;	 /* an image that goes is known from the target's site table only */
+	u32 nr_harmless_filters; /* that one, and those that it shares with us */
+	bool seccomp;		 /* under a filter that may not, and */
+	bool suspended;		 /* the filter is suspended while we trace */
+	bool replaced;		 /* an image that goes has been replaced by one that stays */
+	bool partial;		 /* an image that goes may have been mapped in part only */
+	bool recorded;		 /* an image that goes is known from the target's site table only */
 	bool copy;   /* what it holds was inherited by fork: its state is the parent's to write */
 	bool taken;  /* an address was taken: the image must be built again */
 	bool execed; /* seen to execute another program */

@@ -5,46 +5,41 @@
  */
 	.text
 
-.macro SHAPE name
-	.globl	\name, \name\()_at
-	.type	\name, @function
-	.p2align 4, 0x90
-\name:
-	.cfi_startproc
-.endm
-.macro END name
-	.cfi_endproc
-	.size	\name, . - \name
+#include "shape.inc"
+
+.macro AT name
+	.globl	\name\()_at
+\name\()_at:
 .endm
 
 SHAPE null_entry		/* the first instruction, with its return */
-null_entry_at:
+AT null_entry
 	mov	(%rdi), %rax
 	ret
 END null_entry
 
 SHAPE null_member
-null_member_at:
+AT null_member
 	mov	0x1238(%rdi), %rax
 	ret
 END null_member
 
 SHAPE null_test			/* Go's check */
-null_test_at:
+AT null_test
 	test	%al, (%rdi)
 	mov	$3, %eax
 	ret
 END null_test
 
 SHAPE null_store
-null_store_at:
+AT null_store
 	movq	$7, 8(%rdi)
 	ret
 END null_store
 
 SHAPE null_follower		/* not the first of its window */
 	push	%rbx
-null_follower_at:
+AT null_follower
 	mov	8(%rdi), %rbx
 	mov	%rbx, %rax
 	pop	%rbx
@@ -54,7 +49,7 @@ END null_follower
 SHAPE null_flags		/* flags live across it */
 	cmp	%rsi, %rsi
 	stc
-null_flags_at:
+AT null_flags
 	mov	16(%rdi), %rax
 	adc	$0, %rax
 	ret
@@ -64,7 +59,7 @@ SHAPE null_rcx			/* the same by rcx, whose look is another */
 	mov	%rdi, %rcx
 	cmp	%rsi, %rsi
 	stc
-null_rcx_at:
+AT null_rcx
 	mov	16(%rcx), %rax
 	adc	$0, %rax
 	ret
@@ -73,7 +68,7 @@ END null_rcx
 SHAPE null_rax
 	mov	%rdi, %rax
 	stc
-null_rax_at:
+AT null_rax
 	movups	16(%rax), %xmm0
 	ret
 END null_rax
@@ -81,7 +76,7 @@ END null_rax
 SHAPE null_high			/* a base that needs a prefix, with an index and a red zone in use */
 	mov	%rdi, %r13
 	mov	%rsi, -8(%rsp)
-null_high_at:
+AT null_high
 	mov	32(%r13,%rsi,8), %rax
 	cmp	-8(%rsp), %rsi
 	je	1f
@@ -92,19 +87,19 @@ END null_high
 SHAPE null_call
 	push	%rbx
 	mov	%rsi, %rbx
-null_call_at:
+AT null_call
 	call	*40(%rdi)
 	pop	%rbx
 	ret
 END null_call
 
 SHAPE null_jump
-null_jump_at:
+AT null_jump
 	jmp	*48(%rdi)
 END null_jump
 
 SHAPE null_is_index		/* the pointer is the index: nothing is wrong */
-null_is_index_at:
+AT null_is_index
 	movzbl	(%rdi,%rsi), %eax
 	ret
 END null_is_index

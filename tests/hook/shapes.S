@@ -5,17 +5,7 @@
  */
 	.text
 
-.macro SHAPE name
-	.globl	\name
-	.type	\name, @function
-	.p2align 4, 0x90
-\name:
-	.cfi_startproc
-.endm
-.macro END name
-	.cfi_endproc
-	.size	\name, . - \name
-.endm
+#include "shape.inc"
 
 SHAPE shape_lea			/* one instruction of 5 bytes and more */
 	lea	7(,%rdi,2), %rax
