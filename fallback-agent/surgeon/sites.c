@@ -80,7 +80,7 @@ static int read_sites(const struct ub_target *t, const struct ub_site *sites, u3
 
 	if (err)
 		return ub_reason_set(why, err, "out of memory");
-	err = ub_text_read(t, text);
+	err = ub_text_read(t, text->spans, text->nr);
 	return err ? ub_reason_set(why, err, "process %d is gone", t->pid) : 0;
 }
 
@@ -218,7 +218,25 @@ int ub_sites_check(struct ub_target *t, const struct ub_image *old, const struct
 typedef bool choose_fn(const struct ub_image *other, const struct ub_site *site, const u8 *now,
 		       u8 *bytes);
 
-/* Has @choose decide about each of @image's sites that can be read. *nr: how many it changed. */
+/* Has @choose decide about each of @span's sites. How many it changed. */
+static u32 change(const struct ub_text_span *span, choose_fn *choose, const struct ub_image *other)
+{
+	u32 changed = 0;
+
+	for (u32 i = 0; i < span->nr && span->readable; i++) {
+		const struct ub_site *site = &span->sites[i];
+		u8 *now = ub_text_at(span, site), bytes[UB_SITE_BYTES];
+
+		if (!choose(other, site, now, bytes))
+			continue;
+		memcpy(now, bytes, site->len);
+		changed++;
+	}
+	return changed;
+}
+
+/* Has @choose decide about each of @image's sites that can be read. *nr: how many it changed. A few
+ * pages are read at a time, and written at once. */
 static int rewrite(struct ub_target *t, const struct ub_image *image, choose_fn *choose,
 		   const struct ub_image *other, enum ub_fault_id fault, u32 *nr)
 {
@@ -227,23 +245,15 @@ static int rewrite(struct ub_target *t, const struct ub_image *image, choose_fn 
 
 	for (u32 i = 0; i < text.nr && !err; i++) {
 		struct ub_text_span *span = &text.spans[i];
-		u32 changed = 0;
+		u32 changed;
 
-		err = ub_text_read_span(t, span);
-		for (u32 k = 0; k < span->nr && span->readable; k++) {
-			const struct ub_site *site = &span->sites[k];
-			u8 *now = ub_text_at(span, site), bytes[UB_SITE_BYTES];
-
-			if (!choose(other, site, now, bytes))
-				continue;
-			memcpy(now, bytes, site->len);
-			changed++;
-		}
-		if (!changed)
-			continue;
-		if (!err)
+		if (i % UB_TEXT_BATCH == 0)
+			err = ub_text_read(
+				t, span, text.nr - i < UB_TEXT_BATCH ? text.nr - i : UB_TEXT_BATCH);
+		changed = err ? 0 : change(span, choose, other);
+		if (changed)
 			err = ub_text_write(t, span);
-		if (!err)
+		if (changed && !err)
 			err = ub_fault(t, fault);
 		*nr += changed;
 	}

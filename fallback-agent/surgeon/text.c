@@ -9,8 +9,7 @@
 #include <common/cleanup.h>
 #include <surgeon/text.h>
 
-#define PAGE  4096ull
-#define BATCH 256 /* spans read by one call */
+#define PAGE 4096ull
 
 /* The sites from @first on that lie on its page, and on no other. At least itself. */
 static struct ub_text_span make_span(const struct ub_site *first, const struct ub_site *end)
@@ -61,19 +60,22 @@ void ub_text_free(struct ub_text *text)
 	*text = (struct ub_text) { 0 };
 }
 
-int ub_text_read_span(const struct ub_target *t, struct ub_text_span *span)
+static int read_one_by_one(const struct ub_target *t, struct ub_text_span *spans, u32 nr)
 {
-	int err = ub_target_read(t, span->sites->address, span->bytes, span->size);
+	for (u32 i = 0; i < nr; i++) {
+		int err = ub_target_read(t, spans[i].sites->address, spans[i].bytes, spans[i].size);
 
-	span->readable = !err;
-	return err == -ESRCH ? err : 0;
+		if (err == -ESRCH)
+			return err;
+		spans[i].readable = !err;
+	}
+	return 0;
 }
 
 static int read_batch(const struct ub_target *t, struct ub_text_span *spans, u32 nr)
 {
-	struct iovec here[BATCH], there[BATCH];
+	struct iovec here[UB_TEXT_BATCH], there[UB_TEXT_BATCH];
 	ssize_t want = 0;
-	int err = 0;
 
 	for (u32 i = 0; i < nr; i++) {
 		here[i] = (struct iovec) { spans[i].bytes, spans[i].size };
@@ -83,17 +85,15 @@ static int read_batch(const struct ub_target *t, struct ub_text_span *spans, u32
 	}
 	if (process_vm_readv(t->alive, here, nr, there, nr, 0) == want)
 		return 0;
-	for (u32 i = 0; i < nr && !err; i++)
-		err = ub_text_read_span(t, &spans[i]);
-	return err;
+	return read_one_by_one(t, spans, nr);
 }
 
-int ub_text_read(const struct ub_target *t, struct ub_text *text)
+int ub_text_read(const struct ub_target *t, struct ub_text_span *spans, u32 nr)
 {
 	int err = 0;
 
-	for (u32 i = 0; i < text->nr && !err; i += BATCH)
-		err = read_batch(t, &text->spans[i], text->nr - i < BATCH ? text->nr - i : BATCH);
+	for (u32 i = 0; i < nr && !err; i += UB_TEXT_BATCH)
+		err = read_batch(t, &spans[i], nr - i < UB_TEXT_BATCH ? nr - i : UB_TEXT_BATCH);
 	return err;
 }
 

@@ -27,10 +27,10 @@ struct ub_text {
 /* Spans of @nr sites, sorted by address; nothing is read yet. -ENOMEM. */
 int __must_check ub_text_make(const struct ub_site *sites, u32 nr, struct ub_text *out);
 void ub_text_free(struct ub_text *text);
-/* Reads all spans, many at a time. -ESRCH. */
-int __must_check ub_text_read(const struct ub_target *t, struct ub_text *text);
-/* Reads one. -ESRCH. */
-int __must_check ub_text_read_span(const struct ub_target *t, struct ub_text_span *span);
+#define UB_TEXT_BATCH 16
+
+/* Reads @nr spans, UB_TEXT_BATCH at a time. -ESRCH. */
+int __must_check ub_text_read(const struct ub_target *t, struct ub_text_span *spans, u32 nr);
 /* What memory holds at @site, one of @span's. */
 u8 *ub_text_at(const struct ub_text_span *span, const struct ub_site *site);
 /* Writes @span's bytes, changed at its sites. Those in between are written as well, so they were
