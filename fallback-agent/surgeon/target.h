@@ -273,7 +273,7 @@ int __must_check ub_unmap_parts(struct ub_target *t, const struct ub_image *imag
 /* Whether any part of @image is mapped in @t (mappings freshly read). */
 bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image);
 
-/* --- patch.c ------------------------------------------------------------------------------- */
+/* --- sites.c ------------------------------------------------------------------------------- */
 
 /* Where the bytes stand. */
 int __must_check ub_sites_check(struct ub_target *t, const struct ub_image *old,
@@ -281,11 +281,14 @@ int __must_check ub_sites_check(struct ub_target *t, const struct ub_image *old,
 /* Writes OLD's file bytes and NEW's new bytes. */
 int __must_check ub_sites_write(struct ub_target *t, const struct ub_image *old,
 				const struct ub_image *new, struct ub_reason *why);
-/* Puts the file's bytes back at those of @image's sites that hold its bytes. @restored may be NULL.
- */
+/* Puts the file's bytes back at those of @image's sites that hold its bytes, and adds their number
+ * to @restored. */
 int __must_check ub_sites_restore(struct ub_target *t, const struct ub_image *image, u32 *restored);
 /* Writes the new bytes of those of @image's sites that hold the file's. */
 int __must_check ub_sites_put_back(struct ub_target *t, const struct ub_image *image);
+
+/* --- semaphores.c -------------------------------------------------------------------------- */
+
 int __must_check ub_semaphores_put_back(struct ub_target *t, const struct ub_image *image);
 int __must_check ub_semaphores_add(struct ub_target *t, const struct ub_image *image);
 int __must_check ub_semaphores_take(struct ub_target *t, const struct ub_image *image);

@@ -3,6 +3,8 @@
 # Each helper on each backend: the same programs in the same process, the same results. On the kernel as root; under
 # `ubpf-run exec` as an ordinary user where there is a choice. UBPF_BUILD: where the build is.
 set -u
+umask 022 # others shall run what is copied for them
+export LC_ALL=C
 
 build=${UBPF_BUILD:?is the build directory}
 here=$(cd "$(dirname "$0")" && pwd)
