@@ -189,6 +189,10 @@ u64 ub_image_zone_bound(const struct ub_image_build *build);
  * stays as it is. -ENOSPC. */
 int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site, u32 keep,
 			      const u8 *bytes, u64 trampoline, u64 *landing);
+/* The same for a window and that of the evicted instruction behind it, of which the bytes @keep stay: both @sites,
+ * whose bytes in the file begin with @bytes. @landings: 0 where a jump leads to its trampoline itself. */
+int __must_check ub_pun_place_pair(struct ub_image_build *build, struct ub_site *sites, u32 keep,
+				   const u8 *bytes, const u64 *trampolines, u64 *landings);
 /* The pages become parts of the image. */
 int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
 

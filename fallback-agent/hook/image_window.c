@@ -297,61 +297,114 @@ static bool refuse_window(struct window *w)
 	return all;
 }
 
+static const char *const no_landing =
+	"the instruction is shorter than a jump, the one behind it is jumped to, and there is no free "
+	"memory where a jump that overlaps it could lead";
+
+/* The site of window @plan, its bytes not filled yet; @bytes: the file's. The image has room for it. */
+static int start_site(struct window *w, const struct ub_plan_window *plan, struct ub_site *site,
+		      const u8 **bytes, struct ub_reason *why)
+{
+	struct ub_elf_segment *segment = ub_elf_segment_at(w->module->elf, plan->address);
+	u64 available = 0;
+
+	*bytes = ub_elf_bytes(w->module->elf, plan->address, &available);
+	if (!segment || !*bytes || available < 5)
+		return ub_reason_set(why, -ERANGE, "%s: the code ends", w->module->name);
+	*site = (struct ub_site) {
+		.address = plan->address + w->module->bias,
+		.len = plan->tactic == UB_TACTIC_PUN || plan->tactic == UB_TACTIC_EVICT ? plan->len
+											: 5,
+		.dev = w->module->dev,
+		.ino = w->module->ino,
+		.offset = plan->address - segment->address + segment->offset,
+	};
+	memcpy(site->old, *bytes, site->len);
+	return 0;
+}
+
 static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 {
 	struct ub_image_build *build = w->build;
 	struct ub_image *image = build->image;
-	const u64 address = w->plan->address + w->module->bias;
-	const s64 distance = (s64)(trampoline - (address + 5));
-	const s32 rel = (s32)distance;
-	struct ub_elf_segment *segment;
 	struct ub_site *site;
-	u64 available = 0;
 	const u8 *bytes;
+	u64 landing;
+	s64 distance;
+	s32 rel;
 	int err;
 
 	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 1,
 		      sizeof(image->sites[0]));
 	if (err)
 		return err;
-	segment = ub_elf_segment_at(w->module->elf, w->plan->address);
-	bytes = ub_elf_bytes(w->module->elf, w->plan->address, &available);
-	if (rel != distance || !segment || !bytes || available < 5)
-		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
-	site = &image->sites[image->nr_sites++];
-	*site = (struct ub_site) {
-		.address = address,
-		.len = w->plan->tactic == UB_TACTIC_PUN ? w->plan->len : 5,
-		.dev = w->module->dev,
-		.ino = w->module->ino,
-		.offset = w->plan->address - segment->address + segment->offset,
-	};
-	memcpy(site->old, bytes, site->len);
+	site = &image->sites[image->nr_sites];
+	err = start_site(w, w->plan, site, &bytes, why);
+	if (err)
+		return err;
 	if (w->plan->tactic == UB_TACTIC_PUN) {
-		u64 landing;
-
 		err = ub_pun_place(build, site, w->plan->keep, bytes, trampoline, &landing);
-		if (err == -ENOSPC) {
-			image->nr_sites--;
-			if (refuse_window(w))
-				return 0;
-			return ub_reason_set(
-				why, -EOPNOTSUPP,
-				"the instruction is shorter than a jump, the one behind it is "
-				"jumped to, and there is no free memory where a jump that "
-				"overlaps it could lead");
-		}
-		return err ? err : add_move_out(build, landing, address, false);
+		if (err == -ENOSPC)
+			return refuse_window(w) ? 0
+						: ub_reason_set(why, -EOPNOTSUPP, "%s", no_landing);
+		if (err)
+			return err;
+		image->nr_sites++;
+		return add_move_out(build, landing, site->address, false);
 	}
+	distance = (s64)(trampoline - (site->address + 5));
+	rel = (s32)distance;
+	if (rel != distance)
+		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
 	site->new[0] = 0xe9;
 	memcpy(site->new + 1, &rel, sizeof(rel));
+	image->nr_sites++;
 	return 0;
 }
 
-static int emit_window(struct window *w, struct ub_reason *why)
+/* The sites of a window and of what is evicted behind it. */
+static int add_pair(struct window *w, const u64 *trampolines, struct ub_reason *why)
+{
+	struct ub_image_build *build = w->build;
+	struct ub_image *image = build->image;
+	struct ub_site *sites;
+	const u8 *bytes, *behind;
+	u64 landings[2];
+	bool refused;
+	int err;
+
+	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 2,
+		      sizeof(image->sites[0]));
+	if (err)
+		return err;
+	sites = &image->sites[image->nr_sites];
+	err = start_site(w, &w->plan[1], &sites[1], &behind, why);
+	if (!err)
+		err = start_site(w, &w->plan[0], &sites[0], &bytes, why);
+	if (err)
+		return err;
+	/* Of an instruction longer than a jump the rest is dead. */
+	if (sites[1].len > 5)
+		sites[1].len = 5;
+	err = ub_pun_place_pair(build, sites, w->plan[1].keep, bytes, trampolines, landings);
+	if (err == -ENOSPC) {
+		refused = refuse_window(w);
+		w->plan++;
+		refused &= refuse_window(w);
+		w->plan--;
+		return refused ? 0 : ub_reason_set(why, -EOPNOTSUPP, "%s", no_landing);
+	}
+	image->nr_sites += err ? 0 : 2;
+	for (u32 i = 0; i < 2 && !err; i++)
+		if (landings[i])
+			err = add_move_out(build, landings[i], sites[i].address, false);
+	return err;
+}
+
+/* The code of a window. */
+static int emit_code(struct window *w, u64 *trampoline)
 {
 	struct ub_emit *emit = &w->zone->emit;
-	u64 trampoline;
 	int err;
 
 	if (w->plan->nr_insns > MAX_INSNS)
@@ -359,7 +412,7 @@ static int emit_window(struct window *w, struct ub_reason *why)
 	ub_emit_align(emit, 16);
 	err = emit_continuations(w);
 	ub_emit_align(emit, 16);
-	trampoline = ub_emit_here(emit);
+	*trampoline = ub_emit_here(emit);
 	for (u32 i = 0; i < w->plan->nr_insns && !err; i++)
 		err = emit_insn(w, &w->file->plan.insns[w->plan->first_insn + i]);
 	if (!err && w->plan->resume) {
@@ -376,9 +429,20 @@ static int emit_window(struct window *w, struct ub_reason *why)
 		ub_trampoline_null_cold(emit, w->space, &w->nulls[i]);
 		w->nulls[i].insn = NULL;
 	}
-	if (!err)
-		err = emit->error;
-	return err ? err : add_site(w, trampoline, why);
+	return err ? err : emit->error;
+}
+
+static int emit_window(struct window *w, struct ub_reason *why)
+{
+	u64 trampolines[2];
+	int err = emit_code(w, &trampolines[0]);
+
+	if (err || w->plan->tactic != UB_TACTIC_EVICT)
+		return err ? err : add_site(w, trampolines[0], why);
+	w->plan++;
+	err = emit_code(w, &trampolines[1]);
+	w->plan--;
+	return err ? err : add_pair(w, trampolines, why);
 }
 
 /* The sites of sharing.c in @module. */
@@ -429,6 +493,7 @@ int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zon
 		int err;
 
 		w->plan = &file->plan.windows[i];
+		i += w->plan->tactic == UB_TACTIC_EVICT;
 		err = emit_window(w, why);
 		if (err)
 			ub_reason_prefix(why, err, "%s: 0x%llx", module->name,

@@ -266,6 +266,30 @@ static u32 kept_bytes(const struct ub_planner *p, u64 address, u32 len, s64 next
 	return keep & all;
 }
 
+/* Whether the jump of a window of @len bytes can overlap one that takes the place of the instruction behind it, of
+ * which the bytes @keep stay: see pun.c. */
+static bool evicted_leads_somewhere(struct ub_elf *elf, u64 address, u32 len, u32 keep)
+{
+	u64 size = 0;
+	const u8 *next = ub_elf_bytes(elf, address + len, &size);
+
+	for (u32 prefixes = 0; prefixes < len; prefixes++) {
+		for (u32 behind = 0; behind < UB_PUN_MAX_EVICTED_PREFIXES; behind++) {
+			const u32 high = prefixes + JUMP_LEN - 1 - len,
+				  last = behind + JUMP_LEN - 1;
+
+			if (!next || size <= last || keep & ((1u << (behind + 1)) - 1))
+				continue;
+			if (!elf->position_independent &&
+			    (high == behind || (keep & 1u << high && next[high] & 0x80) ||
+			     (keep & 1u << last && next[last] & 0x80)))
+				continue;
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump,
  * whose last bytes are the first bytes of the next instruction, as they are. They decide about the
@@ -310,6 +334,36 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	return UB_REFUSED_NOT;
 }
 
+/*
+ * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next instruction
+ * becomes a jump, too, whatever comes to it. @out: both windows.
+ */
+static enum ub_refusal try_evict(const struct ub_planner *p, s64 first, struct candidate out[2])
+{
+	const struct ub_decoded *insns = p->flow.insns;
+	const struct ub_decoded *insn = &insns[first], *next = insn + 1;
+	u64 available = 0;
+	u32 keep;
+
+	if (insn->len >= JUMP_LEN || first + 1 >= p->flow.nr ||
+	    next->address != insn->address + insn->len || !ub_relocatable(insn) ||
+	    !ub_relocatable(next))
+		return UB_REFUSED_UNMOVABLE;
+	if (!ub_elf_bytes(p->elf, next->address, &available) ||
+	    available < next->len + 2u * JUMP_LEN)
+		return UB_REFUSED_END;
+	if (is_needed(p, insn->address, insn->len + next->len + JUMP_LEN - 1))
+		return UB_REFUSED_NEEDED;
+	keep = kept_bytes(p, next->address, next->len, first + 2, goes_on(next));
+	if (!evicted_leads_somewhere(p->elf, insn->address, insn->len, keep))
+		return UB_REFUSED_TARGET;
+	out[0] = (struct candidate) { .first = first, .nr = 1, .len = insn->len };
+	out[0].resume = goes_on(insn) ? next->address : 0;
+	out[1] = (struct candidate) { .first = first + 1, .nr = 1, .len = next->len, .keep = keep };
+	out[1].resume = goes_on(next) ? next->address + next->len : 0;
+	return UB_REFUSED_NOT;
+}
+
 /* Appends the candidate's instructions from number @from on. */
 static int add_insns(struct ub_planner *p, const struct candidate *c, u32 from)
 {
@@ -342,6 +396,9 @@ static int add_window(struct ub_planner *p, const struct candidate *c, enum ub_t
 		.first_insn = plan->nr_insns,
 		.nr_insns = c->nr,
 		.keep = c->keep,
+		.claim = tactic == UB_TACTIC_PUN && c->len < JUMP_LEN + UB_PUN_MAX_EVICTED_PREFIXES
+				 ? c->len + JUMP_LEN - 1
+				 : c->len,
 		.tactic = tactic,
 		.resume = c->resume,
 	};
@@ -372,7 +429,7 @@ static int extend_window(struct ub_planner *p, struct ub_plan_window *window, s6
 	if (err)
 		return err;
 	window->nr_insns = c.nr;
-	window->len = c.len;
+	window->len = window->claim = c.len;
 	window->resume = c.resume;
 	return 0;
 }
@@ -442,8 +499,8 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 	u64 end = last ? last->address + last->len : 0;
 	/* The bytes behind an overlapping jump are part of it: it starts with the window's last
 	 * byte at the latest. */
-	u64 free = last && last->tactic == UB_TACTIC_PUN ? end + JUMP_LEN - 1 : end;
-	struct candidate c;
+	u64 free = last ? last->address + last->claim : 0;
+	struct candidate c, pair[2];
 	enum ub_refusal refusal, other;
 	s64 i;
 	int err;
@@ -491,6 +548,12 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 			result->tactic = UB_TACTIC_PUN;
 			err = add_window(p, &c, UB_TACTIC_PUN);
 		}
+		if (!err && !result->tactic && !try_evict(p, i, pair)) {
+			result->tactic = UB_TACTIC_EVICT;
+			err = add_window(p, &pair[0], UB_TACTIC_EVICT);
+			if (!err)
+				err = add_window(p, &pair[1], UB_TACTIC_PUN);
+		}
 	}
 	if (err)
 		return err;
@@ -498,7 +561,7 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		result->refusal = refusal;
 		return 0;
 	}
-	result->window = plan->nr_windows - 1;
+	result->window = plan->nr_windows - (result->tactic == UB_TACTIC_EVICT ? 2 : 1);
 	if (!mark(plan, &plan->windows[result->window], address, point))
 		return -EINVAL;
 	return 0;
@@ -588,6 +651,7 @@ const char *ub_tactic_name(enum ub_tactic tactic)
 		[UB_TACTIC_BACKWARD] = "with instructions before it",
 		[UB_TACTIC_INSIDE] = "within another probe's window",
 		[UB_TACTIC_PUN] = "overlapping jump",
+		[UB_TACTIC_EVICT] = "overlapping jump, and one in place of what is behind",
 	};
 
 	return tactic < UB_NR_TACTICS ? names[tactic] : "?";
