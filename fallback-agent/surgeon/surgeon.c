@@ -417,6 +417,8 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 			op->pid);
 	if (!err)
 		err = ub_remote_prepare(t, op->old, op->new, why);
+	if (!err)
+		err = ub_fault(t, UB_FAULT_looked);
 	if (err)
 		return err;
 	ub_watchdog_start(t->report, DEADLINE_MS);

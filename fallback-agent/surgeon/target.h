@@ -355,7 +355,7 @@ void ub_touch_dropped(struct ub_target *t);
 
 /* clang-format off */
 #define UB_FAULT_POINTS                                                                            \
-	X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
+	X(looked) X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
 	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(alone) X(checked) X(moved) X(writing)    \
 	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
 	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)
