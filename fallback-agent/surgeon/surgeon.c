@@ -461,10 +461,12 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
+	ub_sharing_report(&t);
 	report->err = op->kind == UB_OPERATION_REPAIR ? ub_repair_stopped(&t, op, &why)
 						      : operate(&t, op, &why);
 	ub_watchdog_stop();
-	report->why = why;
+	if (why.text[0] || !report->err)
+		report->why = why;
 	report->interrupted_ns = t.interrupted_ns;
 	report->resumed_ns = t.resumed_ns;
 	report->done = 1;
@@ -512,6 +514,7 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
 	wait_for(pid, pidfd);
 	reaped_ns = ub_now_ns();
+	ub_sharing_undo(report);
 	if (!report->done)
 		return report->err == -ETIMEDOUT ? -ETIMEDOUT : -EINTR;
 	/* Released by the exit: the pause ends with it. */
