@@ -203,6 +203,10 @@ int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, 
  * build->self_pointer. */
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
 
+/* -EOPNOTSUPP: what is executed is not the process's code, but a translation of it. */
+int __must_check ub_runtime_check(pid_t pid, const struct ub_address_space *space,
+				  struct ub_reason *why);
+
 /* Memory that the process keeps for ever, at most @max ranges. */
 void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges,
 			    u32 max);
