@@ -166,10 +166,6 @@ int __must_check ub_image_find_file(struct ub_image_build *build, const struct u
 				    struct ub_image_file **out, struct ub_reason *why);
 int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
 				   enum ub_hook_kind kind);
-bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
-/* In Go code only where its calling convention leaves registers free: entries, and returns
- * (@leaves). */
-bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves);
 /* After a refusal: 0 if more of them are looked for, @err if not. */
 int __must_check ub_image_go_on(struct ub_image_build *build, int err);
 /* @hook can't be. True: then its link will be hooked at the function's entry, in the next try;
@@ -191,6 +187,10 @@ u64 ub_image_zone_bound(const struct ub_image_build *build);
  * stays as it is. -ENOSPC. */
 int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site, u32 keep,
 			      const u8 *bytes, u64 trampoline, u64 *landing);
+/* The same for a window and that of the evicted instruction behind it, of which the bytes @keep stay: both @sites,
+ * whose bytes in the file begin with @bytes. @landings: 0 where a jump leads to its trampoline itself. */
+int __must_check ub_pun_place_pair(struct ub_image_build *build, struct ub_site *sites, u32 keep,
+				   const u8 *bytes, const u64 *trampolines, u64 *landings);
 /* The pages become parts of the image. */
 int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
 
@@ -204,6 +204,10 @@ int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, 
 /* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and
  * build->self_pointer. */
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
+
+/* -EOPNOTSUPP: what is executed is not the process's code, but a translation of it. */
+int __must_check ub_runtime_check(pid_t pid, const struct ub_address_space *space,
+				  struct ub_reason *why);
 
 /* Memory that the process keeps for ever, at most @max ranges. */
 void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <common/cleanup.h>
+#include <hook/go.h>
 #include <hook/grow.h>
 #include <hook/image_build.h>
 #include <hook/relocate.h>
@@ -47,12 +48,20 @@ struct window {
 	const struct ub_module *module;
 	const struct ub_plan_window *plan;
 	const struct ub_trampoline_space *space;
+	struct ub_flow_insns go; /* for ub_go_look() */
 	u32 nr_points;
 	struct ub_trampoline_point points[MAX_POINTS];
 	struct ub_trampoline_cold cold[MAX_POINTS];
 	struct ub_trampoline_null nulls[MAX_INSNS]; /* of each instruction */
 	u64 continuations[MAX_INSNS]; /* of instructions that take the return address over */
 };
+
+static void window_free(struct window **w)
+{
+	if (*w)
+		ub_flow_insns_free(&(*w)->go);
+	free(*w);
+}
 
 static bool is_entry(const struct window *w, u64 address)
 {
@@ -69,9 +78,19 @@ static int emit_probe_of(struct window *w, u64 ip, enum ub_trampoline_kind kind,
 	struct ub_image_build *build = w->build;
 	struct ub_trampoline_point *point = &w->points[w->nr_points];
 	struct ub_trampoline_link *links = calloc(to - from, sizeof(*links));
-	const bool own_stack = ub_image_is_go_code(w->module->elf, ip - w->module->bias);
-	if (!links)
-		return -ENOMEM;
+	const u64 address = ip - w->module->bias;
+	const bool go = ub_go_is_code(w->module->elf, address);
+	struct ub_go_point state = {};
+	int err = links ? 0 : -ENOMEM;
+
+	if (!err && go)
+		err = ub_go_look(w->module->elf, address, &w->go, &state);
+	if (!err && state.refused)
+		err = -EINVAL;
+	if (err) {
+		free(links);
+		return err;
+	}
 	for (u32 i = from; i < to && kind != UB_TRAMPOLINE_UNDIVERT; i++) {
 		const u32 index = w->file->hooks[i].link;
 		const struct ub_image_link *link = &build->request->links[index];
@@ -92,8 +111,11 @@ static int emit_probe_of(struct window *w, u64 ip, enum ub_trampoline_kind kind,
 	*point = (struct ub_trampoline_point) {
 		.ip = ip,
 		.kind = kind,
-		.own_stack = own_stack,
-		.keep_flags = !own_stack && !is_entry(w, ip - w->module->bias),
+		.own_stack = go,
+		.keep_registers = state.keep_registers,
+		.look = state.look,
+		.g_in_r14 = state.g_in_r14,
+		.keep_flags = go ? state.keep_flags : !is_entry(w, address),
 		.continuation = continuation,
 		.nr_links = kind == UB_TRAMPOLINE_UNDIVERT ? 0 : to - from,
 		.links = links,
@@ -175,16 +197,26 @@ static bool look_at_null(struct window *w, const struct ub_plan_insn *insn)
 	const u64 address = insn->decoded.address;
 	struct ub_trampoline_null *null =
 		&w->nulls[insn - (w->file->plan.insns + w->plan->first_insn)];
-	const bool go = ub_image_is_go_code(w->module->elf, address);
-	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);
+	const bool overwrites = insn->decoded.flags & UB_DECODED_FLAGS_WRITE;
+	struct ub_trampoline_point point = { .ip = address + w->module->bias };
 
-	/* Elsewhere in Go code there are no registers for it: see the planner. */
-	if (go && !(function && !function->gap && function->start == address))
+	if (!(insn->decoded.flags & UB_DECODED_NULLABLE))
 		return false;
-	ub_trampoline_null(&w->zone->emit, &insn->decoded, address + w->module->bias,
-			   !go && !is_entry(w, address) &&
-				   !(insn->decoded.flags & UB_DECODED_FLAGS_WRITE),
-			   go, null);
+	point.own_stack = ub_go_is_code(w->module->elf, address);
+	if (point.own_stack) {
+		struct ub_go_point state;
+
+		/* The planner moves none for which there are no registers. */
+		if (ub_go_look(w->module->elf, address, &w->go, &state) || state.refused)
+			return false;
+		point.keep_registers = state.keep_registers;
+		point.keep_flags = state.keep_flags && !overwrites;
+		point.look = state.look;
+		point.g_in_r14 = state.g_in_r14;
+	} else {
+		point.keep_flags = !is_entry(w, address) && !overwrites;
+	}
+	ub_trampoline_null(&w->zone->emit, &insn->decoded, &point, null);
 	return null->insn;
 }
 
@@ -297,61 +329,114 @@ static bool refuse_window(struct window *w)
 	return all;
 }
 
+static const char *const no_landing =
+	"the instruction is shorter than a jump, the one behind it is jumped to, and there is no free "
+	"memory where a jump that overlaps it could lead";
+
+/* The site of window @plan, its bytes not filled yet; @bytes: the file's. The image has room for it. */
+static int start_site(struct window *w, const struct ub_plan_window *plan, struct ub_site *site,
+		      const u8 **bytes, struct ub_reason *why)
+{
+	struct ub_elf_segment *segment = ub_elf_segment_at(w->module->elf, plan->address);
+	u64 available = 0;
+
+	*bytes = ub_elf_bytes(w->module->elf, plan->address, &available);
+	if (!segment || !*bytes || available < 5)
+		return ub_reason_set(why, -ERANGE, "%s: the code ends", w->module->name);
+	*site = (struct ub_site) {
+		.address = plan->address + w->module->bias,
+		.len = plan->tactic == UB_TACTIC_PUN || plan->tactic == UB_TACTIC_EVICT ? plan->len
+											: 5,
+		.dev = w->module->dev,
+		.ino = w->module->ino,
+		.offset = plan->address - segment->address + segment->offset,
+	};
+	memcpy(site->old, *bytes, site->len);
+	return 0;
+}
+
 static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 {
 	struct ub_image_build *build = w->build;
 	struct ub_image *image = build->image;
-	const u64 address = w->plan->address + w->module->bias;
-	const s64 distance = (s64)(trampoline - (address + 5));
-	const s32 rel = (s32)distance;
-	struct ub_elf_segment *segment;
 	struct ub_site *site;
-	u64 available = 0;
 	const u8 *bytes;
+	u64 landing;
+	s64 distance;
+	s32 rel;
 	int err;
 
 	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 1,
 		      sizeof(image->sites[0]));
 	if (err)
 		return err;
-	segment = ub_elf_segment_at(w->module->elf, w->plan->address);
-	bytes = ub_elf_bytes(w->module->elf, w->plan->address, &available);
-	if (rel != distance || !segment || !bytes || available < 5)
-		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
-	site = &image->sites[image->nr_sites++];
-	*site = (struct ub_site) {
-		.address = address,
-		.len = w->plan->tactic == UB_TACTIC_PUN ? w->plan->len : 5,
-		.dev = w->module->dev,
-		.ino = w->module->ino,
-		.offset = w->plan->address - segment->address + segment->offset,
-	};
-	memcpy(site->old, bytes, site->len);
+	site = &image->sites[image->nr_sites];
+	err = start_site(w, w->plan, site, &bytes, why);
+	if (err)
+		return err;
 	if (w->plan->tactic == UB_TACTIC_PUN) {
-		u64 landing;
-
 		err = ub_pun_place(build, site, w->plan->keep, bytes, trampoline, &landing);
-		if (err == -ENOSPC) {
-			image->nr_sites--;
-			if (refuse_window(w))
-				return 0;
-			return ub_reason_set(
-				why, -EOPNOTSUPP,
-				"the instruction is shorter than a jump, the one behind it is "
-				"jumped to, and there is no free memory where a jump that "
-				"overlaps it could lead");
-		}
-		return err ? err : add_move_out(build, landing, address, false);
+		if (err == -ENOSPC)
+			return refuse_window(w) ? 0
+						: ub_reason_set(why, -EOPNOTSUPP, "%s", no_landing);
+		if (err)
+			return err;
+		image->nr_sites++;
+		return add_move_out(build, landing, site->address, false);
 	}
+	distance = (s64)(trampoline - (site->address + 5));
+	rel = (s32)distance;
+	if (rel != distance)
+		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
 	site->new[0] = 0xe9;
 	memcpy(site->new + 1, &rel, sizeof(rel));
+	image->nr_sites++;
 	return 0;
 }
 
-static int emit_window(struct window *w, struct ub_reason *why)
+/* The sites of a window and of what is evicted behind it. */
+static int add_pair(struct window *w, const u64 *trampolines, struct ub_reason *why)
+{
+	struct ub_image_build *build = w->build;
+	struct ub_image *image = build->image;
+	struct ub_site *sites;
+	const u8 *bytes, *behind;
+	u64 landings[2];
+	bool refused;
+	int err;
+
+	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 2,
+		      sizeof(image->sites[0]));
+	if (err)
+		return err;
+	sites = &image->sites[image->nr_sites];
+	err = start_site(w, &w->plan[1], &sites[1], &behind, why);
+	if (!err)
+		err = start_site(w, &w->plan[0], &sites[0], &bytes, why);
+	if (err)
+		return err;
+	/* Of an instruction longer than a jump the rest is dead. */
+	if (sites[1].len > 5)
+		sites[1].len = 5;
+	err = ub_pun_place_pair(build, sites, w->plan[1].keep, bytes, trampolines, landings);
+	if (err == -ENOSPC) {
+		refused = refuse_window(w);
+		w->plan++;
+		refused &= refuse_window(w);
+		w->plan--;
+		return refused ? 0 : ub_reason_set(why, -EOPNOTSUPP, "%s", no_landing);
+	}
+	image->nr_sites += err ? 0 : 2;
+	for (u32 i = 0; i < 2 && !err; i++)
+		if (landings[i])
+			err = add_move_out(build, landings[i], sites[i].address, false);
+	return err;
+}
+
+/* The code of a window. */
+static int emit_code(struct window *w, u64 *trampoline)
 {
 	struct ub_emit *emit = &w->zone->emit;
-	u64 trampoline;
 	int err;
 
 	if (w->plan->nr_insns > MAX_INSNS)
@@ -359,7 +444,7 @@ static int emit_window(struct window *w, struct ub_reason *why)
 	ub_emit_align(emit, 16);
 	err = emit_continuations(w);
 	ub_emit_align(emit, 16);
-	trampoline = ub_emit_here(emit);
+	*trampoline = ub_emit_here(emit);
 	for (u32 i = 0; i < w->plan->nr_insns && !err; i++)
 		err = emit_insn(w, &w->file->plan.insns[w->plan->first_insn + i]);
 	if (!err && w->plan->resume) {
@@ -376,9 +461,20 @@ static int emit_window(struct window *w, struct ub_reason *why)
 		ub_trampoline_null_cold(emit, w->space, &w->nulls[i]);
 		w->nulls[i].insn = NULL;
 	}
-	if (!err)
-		err = emit->error;
-	return err ? err : add_site(w, trampoline, why);
+	return err ? err : emit->error;
+}
+
+static int emit_window(struct window *w, struct ub_reason *why)
+{
+	u64 trampolines[2];
+	int err = emit_code(w, &trampolines[0]);
+
+	if (err || w->plan->tactic != UB_TACTIC_EVICT)
+		return err ? err : add_site(w, trampolines[0], why);
+	w->plan++;
+	err = emit_code(w, &trampolines[1]);
+	w->plan--;
+	return err ? err : add_pair(w, trampolines, why);
 }
 
 /* The sites of sharing.c in @module. */
@@ -420,15 +516,20 @@ int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zon
 			 const struct ub_image_file *file, const struct ub_module *module,
 			 const struct ub_trampoline_space *space, struct ub_reason *why)
 {
-	_cleanup_free_ struct window *w = calloc(1, sizeof(*w));
+	_cleanup_(window_free) struct window *w = calloc(1, sizeof(*w));
 
 	if (!w)
 		return -ENOMEM;
-	*w = (struct window) { build, zone, file, module, NULL, space };
+	w->build = build;
+	w->zone = zone;
+	w->file = file;
+	w->module = module;
+	w->space = space;
 	for (u32 i = 0; i < file->plan.nr_windows; i++) {
 		int err;
 
 		w->plan = &file->plan.windows[i];
+		i += w->plan->tactic == UB_TACTIC_EVICT;
 		err = emit_window(w, why);
 		if (err)
 			ub_reason_prefix(why, err, "%s: 0x%llx", module->name,

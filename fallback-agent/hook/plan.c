@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include <hook/flow.h>
+#include <hook/go.h>
 #include <hook/grow.h>
 #include <hook/relocate.h>
 
@@ -36,6 +37,7 @@ struct ub_planner {
 	const struct ub_plan_options *options;
 	struct ub_plan *plan;
 	struct ub_flow_insns flow;
+	struct ub_flow_insns go;      /* for ub_go_look() */
 	struct ub_elf_function piece; /* a gap from a point on, decoded as a function */
 	/* Where the last window's instructions lie in flow, if they are of the function in there.
 	 */
@@ -97,12 +99,20 @@ static bool goes_on(const struct ub_decoded *insn)
 	       insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
 }
 
-/* Where a runtime keeps instruction pointers, only the first instruction of a function may fault
- * away from its place: see x86_64/null.c. */
-static bool may_fault(const struct ub_planner *p, const struct ub_decoded *insn)
+/* Whether a trampoline finds nothing to work with at @address. */
+static bool is_go_refused(struct ub_planner *p, u64 address)
 {
-	return p->options->single_instruction && insn->flags & UB_DECODED_NULLABLE &&
-	       insn->address != p->flow.function->start;
+	struct ub_go_point point;
+
+	return ub_go_is_code(p->elf, address) &&
+	       (ub_go_look(p->elf, address, &p->go, &point) || point.refused);
+}
+
+/* Whether an instruction that is moved only because of others may fault away from its place: see
+ * x86_64/null.c. */
+static bool may_fault(struct ub_planner *p, const struct ub_decoded *insn)
+{
+	return insn->flags & UB_DECODED_NULLABLE && is_go_refused(p, insn->address);
 }
 
 static bool is_call(const struct ub_decoded *insn)
@@ -134,7 +144,7 @@ struct candidate {
  * Tries the window that starts with instruction @first of the decoded function, contains at least
  * @through and is at least JUMP_LEN bytes long.
  */
-static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 through,
+static enum ub_refusal try_window(struct ub_planner *p, s64 first, s64 through,
 				  struct candidate *out)
 {
 	const struct ub_decoded *insns = p->flow.insns;
@@ -266,6 +276,30 @@ static u32 kept_bytes(const struct ub_planner *p, u64 address, u32 len, s64 next
 	return keep & all;
 }
 
+/* Whether the jump of a window of @len bytes can overlap one that takes the place of the instruction behind it, of
+ * which the bytes @keep stay: see pun.c. */
+static bool evicted_leads_somewhere(struct ub_elf *elf, u64 address, u32 len, u32 keep)
+{
+	u64 size = 0;
+	const u8 *next = ub_elf_bytes(elf, address + len, &size);
+
+	for (u32 prefixes = 0; prefixes < len; prefixes++) {
+		for (u32 behind = 0; behind < UB_PUN_MAX_EVICTED_PREFIXES; behind++) {
+			const u32 high = prefixes + JUMP_LEN - 1 - len,
+				  last = behind + JUMP_LEN - 1;
+
+			if (!next || size <= last || keep & ((1u << (behind + 1)) - 1))
+				continue;
+			if (!elf->position_independent &&
+			    (high == behind || (keep & 1u << high && next[high] & 0x80) ||
+			     (keep & 1u << last && next[last] & 0x80)))
+				continue;
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump,
  * whose last bytes are the first bytes of the next instruction, as they are. They decide about the
@@ -310,6 +344,36 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	return UB_REFUSED_NOT;
 }
 
+/*
+ * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next instruction
+ * becomes a jump, too, whatever comes to it. @out: both windows.
+ */
+static enum ub_refusal try_evict(struct ub_planner *p, s64 first, struct candidate out[2])
+{
+	const struct ub_decoded *insns = p->flow.insns;
+	const struct ub_decoded *insn = &insns[first], *next = insn + 1;
+	u64 available = 0;
+	u32 keep;
+
+	if (insn->len >= JUMP_LEN || first + 1 >= p->flow.nr ||
+	    next->address != insn->address + insn->len || !ub_relocatable(insn) ||
+	    !ub_relocatable(next) || may_fault(p, next))
+		return UB_REFUSED_UNMOVABLE;
+	if (!ub_elf_bytes(p->elf, next->address, &available) ||
+	    available < next->len + 2u * JUMP_LEN)
+		return UB_REFUSED_END;
+	if (is_needed(p, insn->address, insn->len + next->len + JUMP_LEN - 1))
+		return UB_REFUSED_NEEDED;
+	keep = kept_bytes(p, next->address, next->len, first + 2, goes_on(next));
+	if (!evicted_leads_somewhere(p->elf, insn->address, insn->len, keep))
+		return UB_REFUSED_TARGET;
+	out[0] = (struct candidate) { .first = first, .nr = 1, .len = insn->len };
+	out[0].resume = goes_on(insn) ? next->address : 0;
+	out[1] = (struct candidate) { .first = first + 1, .nr = 1, .len = next->len, .keep = keep };
+	out[1].resume = goes_on(next) ? next->address + next->len : 0;
+	return UB_REFUSED_NOT;
+}
+
 /* Appends the candidate's instructions from number @from on. */
 static int add_insns(struct ub_planner *p, const struct candidate *c, u32 from)
 {
@@ -342,6 +406,9 @@ static int add_window(struct ub_planner *p, const struct candidate *c, enum ub_t
 		.first_insn = plan->nr_insns,
 		.nr_insns = c->nr,
 		.keep = c->keep,
+		.claim = tactic == UB_TACTIC_PUN && c->len < JUMP_LEN + UB_PUN_MAX_EVICTED_PREFIXES
+				 ? c->len + JUMP_LEN - 1
+				 : c->len,
 		.tactic = tactic,
 		.resume = c->resume,
 	};
@@ -372,7 +439,7 @@ static int extend_window(struct ub_planner *p, struct ub_plan_window *window, s6
 	if (err)
 		return err;
 	window->nr_insns = c.nr;
-	window->len = c.len;
+	window->len = window->claim = c.len;
 	window->resume = c.resume;
 	return 0;
 }
@@ -414,8 +481,7 @@ static bool mark(struct ub_plan *plan, const struct ub_plan_window *window, u64 
 }
 
 /* Where a window may start before instruction @i, given that the last window ends at @free. */
-static enum ub_refusal try_backward(const struct ub_planner *p, s64 i, u64 free,
-				    struct candidate *c)
+static enum ub_refusal try_backward(struct ub_planner *p, s64 i, u64 free, struct candidate *c)
 {
 	const struct ub_decoded *insns = p->flow.insns;
 
@@ -442,14 +508,18 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 	u64 end = last ? last->address + last->len : 0;
 	/* The bytes behind an overlapping jump are part of it: it starts with the window's last
 	 * byte at the latest. */
-	u64 free = last && last->tactic == UB_TACTIC_PUN ? end + JUMP_LEN - 1 : end;
-	struct candidate c;
+	u64 free = last ? last->address + last->claim : 0;
+	struct candidate c, pair[2];
 	enum ub_refusal refusal, other;
 	s64 i;
 	int err;
 
 	if (!segment || !segment->executable) {
 		result->refusal = UB_REFUSED_NO_CODE;
+		return 0;
+	}
+	if (is_go_refused(p, address)) {
+		result->refusal = UB_REFUSED_GO_STACK;
 		return 0;
 	}
 	if (address < end) {
@@ -491,6 +561,12 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 			result->tactic = UB_TACTIC_PUN;
 			err = add_window(p, &c, UB_TACTIC_PUN);
 		}
+		if (!err && !result->tactic && !try_evict(p, i, pair)) {
+			result->tactic = UB_TACTIC_EVICT;
+			err = add_window(p, &pair[0], UB_TACTIC_EVICT);
+			if (!err)
+				err = add_window(p, &pair[1], UB_TACTIC_PUN);
+		}
 	}
 	if (err)
 		return err;
@@ -498,7 +574,7 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		result->refusal = refusal;
 		return 0;
 	}
-	result->window = plan->nr_windows - 1;
+	result->window = plan->nr_windows - (result->tactic == UB_TACTIC_EVICT ? 2 : 1);
 	if (!mark(plan, &plan->windows[result->window], address, point))
 		return -EINVAL;
 	return 0;
@@ -522,6 +598,7 @@ int ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 	for (u32 i = 0; i < nr && !err; i++)
 		err = plan_one(&p, addresses[i], i);
 	ub_flow_insns_free(&p.flow);
+	ub_flow_insns_free(&p.go);
 	if (err)
 		ub_plan_free(plan);
 	return err;
@@ -552,6 +629,7 @@ void ub_planner_free(struct ub_planner *planner)
 	if (!planner)
 		return;
 	ub_flow_insns_free(&planner->flow);
+	ub_flow_insns_free(&planner->go);
 	ub_plan_free(planner->plan);
 	free(planner->plan);
 	free(planner);
@@ -577,42 +655,4 @@ void ub_plan_free(struct ub_plan *plan)
 	free(plan->insns);
 	free(plan->results);
 	*plan = (struct ub_plan) {};
-}
-
-const char *ub_tactic_name(enum ub_tactic tactic)
-{
-	static const char *const names[UB_NR_TACTICS] = {
-		[UB_TACTIC_NONE] = "refused",
-		[UB_TACTIC_JUMP] = "one instruction of 5 bytes or more",
-		[UB_TACTIC_WINDOW] = "several instructions",
-		[UB_TACTIC_BACKWARD] = "with instructions before it",
-		[UB_TACTIC_INSIDE] = "within another probe's window",
-		[UB_TACTIC_PUN] = "overlapping jump",
-	};
-
-	return tactic < UB_NR_TACTICS ? names[tactic] : "?";
-}
-
-const char *ub_refusal_text(enum ub_refusal refusal)
-{
-	static const char *const texts[UB_NR_REFUSALS] = {
-		[UB_REFUSED_NOT] = "nothing speaks against it",
-		[UB_REFUSED_NO_CODE] = "it is not in an executable part of the file",
-		[UB_REFUSED_NO_INSN] = "no instruction starts there",
-		[UB_REFUSED_UNMOVABLE] = "the instruction works only where it is",
-		[UB_REFUSED_TARGET] =
-			"it is shorter than a jump, and the instruction behind it is jumped to",
-		[UB_REFUSED_CALL] = "it is shorter than a jump, and a call returns behind it",
-		[UB_REFUSED_END] = "it is shorter than a jump, and the code ends behind it",
-		[UB_REFUSED_UNKNOWN_JUMPS] =
-			"it is shorter than a jump, in a function with jumps that can't be followed",
-		[UB_REFUSED_SAVED_IPS] =
-			"it is shorter than a jump, in a runtime that keeps instruction pointers out of sight",
-		[UB_REFUSED_GO_STACK] =
-			"inside a Go function the stack may be too small for a program",
-		[UB_REFUSED_NEEDED] =
-			"the program's only such system call, by which it is operated on, is there",
-	};
-
-	return refusal < UB_NR_REFUSALS ? texts[refusal] : "?";
 }

@@ -16,6 +16,7 @@ enum ub_tactic {
 	UB_TACTIC_BACKWARD, /* (b) several instructions, some of them before the point */
 	UB_TACTIC_INSIDE,   /* within the window of a point before */
 	UB_TACTIC_PUN,	    /* (d) jump whose last bytes are the next instruction's first */
+	UB_TACTIC_EVICT,    /* (d) the same, and the next instruction becomes such a jump, too */
 	UB_NR_TACTICS,
 };
 
@@ -30,10 +31,13 @@ enum ub_refusal {
 	UB_REFUSED_UNKNOWN_JUMPS, /* too short, in a function with jumps that were not understood */
 	UB_REFUSED_SAVED_IPS,	  /* too short, in a runtime that saves instruction pointers where
 				     nobody sees */
-	UB_REFUSED_GO_STACK,	  /* inside a Go function */
+	UB_REFUSED_GO_STACK,	  /* in Go code, where a trampoline finds nothing free: go.c */
 	UB_REFUSED_NEEDED,	  /* the surgeon operates by it */
 	UB_NR_REFUSALS,
 };
+
+/* Prefixes that may stand before the jump in place of an instruction that another jump overlaps, plus one. */
+#define UB_PUN_MAX_EVICTED_PREFIXES 3u
 
 const char *ub_tactic_name(enum ub_tactic tactic);
 /* As a clause: "the next instruction is jumped to". */
@@ -51,6 +55,8 @@ struct ub_plan_window {
 	u32 first_insn; /* in insns[] */
 	u32 nr_insns;	/* to be relocated; what follows them to the end is padding */
 	u32 keep;	/* UB_TACTIC_PUN: a bit for each byte from its start that stays as it is */
+	u32 claim;	/* bytes from its start on that its jump may be made of, or overwrites */
+	/* UB_TACTIC_EVICT: the next window, a UB_TACTIC_PUN, begins where this one ends. */
 	enum ub_tactic tactic;
 	u64 resume; /* where the copy goes on, or 0: its last instruction never does */
 };

@@ -333,6 +333,7 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 		err = take_out_recorded(t, tables, nr, why);
 		ub_remote_end(t);
 		ub_release(t);
+		ub_touch_dropped(t);
 	}
 	unload_all(tables, &nr);
 	return err;

@@ -36,7 +36,8 @@
 
 #define GIVE_UP_MS    20
 #define SPIN_US	      30
-#define ONE_BY_ONE_MS 500 /* in all, for sleepers that have to be stopped so */
+#define STARVED_US    1000 /* until a sleeper stops: then those who run take its CPU */
+#define ONE_BY_ONE_MS 500  /* in all, for sleepers that have to be stopped so */
 
 static bool in_64_bit_mode(const struct ub_target *t)
 {
@@ -91,31 +92,48 @@ static bool is_delicate(const struct ub_thread *thread)
 	       ub_restart_is_needed(nr);
 }
 
-/* Stops a thread that sleeps. It does so as soon as it gets a CPU; after @end it is waited for with
- * the others. */
-static int interrupt_sleeper(struct ub_target *t, u32 i, u64 end)
+/* Until a thread that was woken has stopped. After @end it is waited for with the others. */
+static int await_sleeper(struct ub_target *t, u32 i, u64 end)
 {
 	const u64 start = ub_now_ns();
 	u64 now = start;
 	int err;
 
-	ptrace(PTRACE_INTERRUPT, t->threads[i].tid, 0, 0);
-	err = ub_fault(t, UB_FAULT_interrupted);
 	/* On another CPU it stops sooner than we could fall asleep. */
 	do {
-		if (!err)
-			err = ub_thread_look(t, i, now - start > SPIN_US * 1000ull);
+		err = ub_thread_look(t, i, now - start > SPIN_US * 1000ull);
 		now = ub_now_ns();
 	} while (!err && t->threads[i].state == UB_THREAD_SEIZED && now < end);
 	return err;
 }
 
-/* Stops those who would be left with an EINTR, one after another, the others all together. */
+/* Stops a thread that sleeps. It does so as soon as it gets a CPU. */
+static int interrupt_sleeper(struct ub_target *t, u32 i, u64 end)
+{
+	int err;
+
+	ptrace(PTRACE_INTERRUPT, t->threads[i].tid, 0, 0);
+	err = ub_fault(t, UB_FAULT_interrupted);
+	return err ? err : await_sleeper(t, i, end);
+}
+
+static void interrupt_others(struct ub_target *t, const bool *delicate, u32 nr)
+{
+	for (u32 i = 0; i < nr; i++) {
+		if (t->threads[i].state == UB_THREAD_SEIZED && !delicate[i])
+			ptrace(PTRACE_INTERRUPT, t->threads[i].tid, 0, 0);
+	}
+}
+
+/* Stops those who would be left with an EINTR, one after another, the others all together: those
+ * last, since they run and lose more by the pause, unless a sleeper that was woken does not get a
+ * CPU for them. */
 static int interrupt_all(struct ub_target *t)
 {
 	const u32 nr = t->nr_threads;
 	_cleanup_free_ bool *delicate = calloc(nr + 1, sizeof(*delicate));
 	int err = delicate ? 0 : -ENOMEM;
+	bool others_told = false;
 	u64 end;
 
 	for (u32 i = 0; i < nr && !err; i++)
@@ -123,13 +141,18 @@ static int interrupt_all(struct ub_target *t)
 	t->interrupted_ns = ub_now_ns();
 	end = t->interrupted_ns + ONE_BY_ONE_MS * 1000000ull;
 	for (u32 i = 0; i < nr && !err; i++) {
-		if (delicate[i])
-			err = interrupt_sleeper(t, i, end);
+		if (!delicate[i])
+			continue;
+		err = interrupt_sleeper(t, i,
+					others_told ? end : ub_now_ns() + STARVED_US * 1000ull);
+		if (err || others_told || t->threads[i].state != UB_THREAD_SEIZED)
+			continue;
+		interrupt_others(t, delicate, nr);
+		others_told = true;
+		err = await_sleeper(t, i, end);
 	}
-	for (u32 i = 0; i < nr && !err; i++) {
-		if (t->threads[i].state == UB_THREAD_SEIZED && !delicate[i])
-			ptrace(PTRACE_INTERRUPT, t->threads[i].tid, 0, 0);
-	}
+	if (!err && !others_told)
+		interrupt_others(t, delicate, nr);
 	return err;
 }
 

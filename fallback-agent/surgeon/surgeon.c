@@ -382,8 +382,19 @@ static int operate_stopped(struct ub_target *t, const struct ub_operation *op,
 	ub_remote_end(t);
 	(void)ub_fault(t, UB_FAULT_remote_end);
 	ub_release(t);
+	ub_touch_dropped(t);
 	(void)ub_fault(t, UB_FAULT_released);
 	return err;
+}
+
+/* What is looked at with all threads stopped is fetched before. */
+static void prepare_to_take_out(struct ub_target *t, const struct ub_image *old)
+{
+	if (!old)
+		return;
+	ub_fetch_files(t, old);
+	if (old->process)
+		(void)ub_image_has_guards(old);
 }
 
 static int operate(struct ub_target *t, const struct ub_operation *op, struct ub_reason *why)
@@ -421,8 +432,10 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 			return err;
 		err = 0;
 	}
-	if (!err)
+	if (!err) {
+		prepare_to_take_out(t, op->old);
 		err = operate_stopped(t, op, why);
+	}
 	/* Mapped, and then nobody could be stopped. */
 	if (err && t->mapped)
 		t->report->again = 1;

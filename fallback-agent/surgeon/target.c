@@ -88,6 +88,9 @@ void ub_target_close(struct ub_target *t)
 	free(t->threads);
 	free(t->mappings);
 	free(t->names);
+	free(t->dropped);
+	t->dropped = NULL;
+	t->nr_dropped = 0;
 	free(t->standing.sites);
 	t->standing.sites = NULL;
 	t->mem = -1;

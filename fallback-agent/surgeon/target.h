@@ -51,6 +51,10 @@ struct ub_mapping {
 	u32 name; /* offset in ub_target.names */
 };
 
+struct ub_range {
+	u64 start, end;
+};
+
 struct ub_target {
 	pid_t pid;
 	int pidfd;
@@ -78,6 +82,9 @@ struct ub_target {
 	u64 resumed_ns;	    /* and all others than the host were let go; 0: by our exit */
 
 	struct ub_image standing; /* of the image that goes: sites found as it wrote them */
+
+	struct ub_range *dropped; /* copies of text that were given up */
+	u32 nr_dropped;
 
 	struct ub_mapping *mappings;
 	u32 nr_mappings;
@@ -273,7 +280,7 @@ int __must_check ub_unmap_parts(struct ub_target *t, const struct ub_image *imag
 /* Whether any part of @image is mapped in @t (mappings freshly read). */
 bool ub_parts_mapped(const struct ub_target *t, const struct ub_image *image);
 
-/* --- patch.c ------------------------------------------------------------------------------- */
+/* --- sites.c ------------------------------------------------------------------------------- */
 
 /* Where the bytes stand. */
 int __must_check ub_sites_check(struct ub_target *t, const struct ub_image *old,
@@ -281,11 +288,14 @@ int __must_check ub_sites_check(struct ub_target *t, const struct ub_image *old,
 /* Writes OLD's file bytes and NEW's new bytes. */
 int __must_check ub_sites_write(struct ub_target *t, const struct ub_image *old,
 				const struct ub_image *new, struct ub_reason *why);
-/* Puts the file's bytes back at those of @image's sites that hold its bytes. @restored may be NULL.
- */
+/* Puts the file's bytes back at those of @image's sites that hold its bytes, and adds their number
+ * to @restored. */
 int __must_check ub_sites_restore(struct ub_target *t, const struct ub_image *image, u32 *restored);
 /* Writes the new bytes of those of @image's sites that hold the file's. */
 int __must_check ub_sites_put_back(struct ub_target *t, const struct ub_image *image);
+
+/* --- semaphores.c -------------------------------------------------------------------------- */
+
 int __must_check ub_semaphores_put_back(struct ub_target *t, const struct ub_image *image);
 int __must_check ub_semaphores_add(struct ub_target *t, const struct ub_image *image);
 int __must_check ub_semaphores_take(struct ub_target *t, const struct ub_image *image);
@@ -334,8 +344,12 @@ bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub
 
 /* Opens the file behind a mapping, as the target sees it. -1 with errno. */
 int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m);
+/* Before the stop: so that nobody waits for a disk during it. */
+void ub_fetch_files(struct ub_target *t, const struct ub_image *image);
 /* Gives up private copies of text pages of @image's sites that equal the file again. */
 void ub_drop_copies(struct ub_target *t, const struct ub_image *image);
+/* After the stop: those pages are in the target's page tables again. */
+void ub_touch_dropped(struct ub_target *t);
 
 /* --- fault.c ------------------------------------------------------------------------------- */
 

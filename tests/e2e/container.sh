@@ -31,7 +31,8 @@ beside) # of processes with and without a filter of their own, those without are
 	snapshot target "$pid"
 	start everybody "$ubpf_run" --userspace -v run malloc
 	wait_line "$tmp/everybody.err" "attached malloc to .*"
-	sleep 1
+	is_attached() { ubpf list | grep -q "^  process $pid "; }
+	until_true is_attached || fail "not attached"
 	tell target calls 100 >/dev/null
 	until_true has_line "$tmp/everybody.out" "pid=$pid .*malloc calls: 200$" || fail "not counted"
 	kill -INT "$last"

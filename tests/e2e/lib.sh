@@ -3,6 +3,9 @@
 # What the end-to-end scripts share. Every wait has an end, every process that was started is ended, and
 # the run directory, thus the daemon too, is the test's own.
 set -u
+# As most people have it: other users shall run what is copied for them.
+umask 022
+export LC_ALL=C
 
 build=${UBPF_BUILD:?is the build directory}
 ubpf_run=$build/loader/ubpf-run

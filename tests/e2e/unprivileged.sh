@@ -1,6 +1,7 @@
 #!/bin/bash
 # unprivileged.sh SCRIPT: a story on the userspace backend as an ordinary user without any capability.
 set -u
+umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 build=${UBPF_BUILD:?is the build directory}
 [ "$(id -u)" = 0 ] || exec "$here/$1" userspace

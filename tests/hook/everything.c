@@ -231,7 +231,7 @@ static void choose(struct ub_elf *elf, enum what what, u32 part, u32 parts, stru
 			/* Whether an overlapping jump finds room depends on the process. */
 			if (plan.results[i].tactic &&
 			    (what == ENTRIES ||
-			     plan.windows[plan.results[i].window].tactic != UB_TACTIC_PUN))
+			     plan.windows[plan.results[i].window].tactic < UB_TACTIC_PUN))
 				wanted.addresses[left++] = wanted.addresses[i];
 		ub_plan_free(&plan);
 		changed = left != kept;

@@ -73,7 +73,7 @@ static int operate(struct victim *v, enum step step, struct ub_image **image,
 		ub_image_free(more);
 		return err;
 	}
-	for (int i = 0; result->removal == UB_REMOVED_LATER && i < 100; i++) {
+	for (int i = 0; result->removal == UB_REMOVED_LATER && i < 3000; i++) {
 		usleep(10000);
 		if (ub_surgeon_collect(v->pid, v->pidfd, *image, result, why))
 			break;

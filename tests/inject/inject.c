@@ -419,7 +419,7 @@ void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 		err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
 	}
 	check(!err, "replace: %s (%d)", why.text, err);
-	while (result->removal == UB_REMOVED_LATER && tries++ < 100) {
+	while (result->removal == UB_REMOVED_LATER && tries++ < 3000) {
 		usleep(10000);
 		err = ub_surgeon_collect(v->pid, v->pidfd, old, result, &why);
 		check(!err, "collect: %s (%d)", why.text, err);
@@ -444,7 +444,7 @@ struct ub_residue *before(struct victim *v, unsigned int flags)
 
 void must_be_clean(struct victim *v, struct ub_residue *snapshot, unsigned int flags)
 {
-	int nr = ub_residue_check(v->pid, snapshot, flags, 10000, stderr);
+	int nr = ub_residue_check(v->pid, snapshot, flags, PATIENCE_MS, stderr);
 
 	check(!nr, "%d differences are left in the victim (state %c)", nr, victim_state(v));
 }

@@ -57,7 +57,7 @@ static enum outcome once(struct victim *v, const char *symbol)
 		check(!err, "detach: %s (%d)", why.text, err);
 		if (result.removal != UB_REMOVED_LATER)
 			break;
-		check(i < 500, "detach: %s", result.left.text);
+		check(i < 3000, "detach: %s", result.left.text);
 		usleep(10000);
 	}
 	ub_image_free(image);
@@ -109,7 +109,7 @@ static void exec_loops(void)
 	u64 end;
 
 	victim_exec(&v, argv);
-	end = monotonic_ns() + 20000000000ull;
+	end = monotonic_ns() + 120000000000ull;
 	/* Until it does not execute any more. */
 	for (;;) {
 		int flags = fcntl(v.out, F_GETFL);

@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -278,6 +279,8 @@ static void sleepers(long only)
 	sigset_t mask;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* So that its semaphores go with it, even if it is killed; as root. */
+	(void)!unshare(CLONE_NEWIPC);
 	sigemptyset(&mask);
 	sigaddset(&mask, SIGUSR1);
 	sigaddset(&mask, SIGUSR2);

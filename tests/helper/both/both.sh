@@ -3,6 +3,8 @@
 # Each helper on each backend: the same programs in the same process, the same results. On the kernel as root; under
 # `ubpf-run exec` as an ordinary user where there is a choice. UBPF_BUILD: where the build is.
 set -u
+umask 022 # others shall run what is copied for them
+export LC_ALL=C
 
 build=${UBPF_BUILD:?is the build directory}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -48,7 +50,7 @@ fail() {
 # The build may lie where an ordinary user can't go.
 cp "$build/loader/ubpf-run" "$build/tests/helper/both_runner" "$build/tests/helper/both_victim" \
 	"$build"/tests/helper/*.bpf.o "$dir" || exit 1
-chmod 755 "$dir"
+chmod -R a+rX "$dir"
 mkdir -m 700 "$UBPF_RUN_DIR"
 cd "$dir" || exit 1
 mkfifo in out
