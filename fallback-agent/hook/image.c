@@ -244,6 +244,8 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	int err;
 
 	err = ub_address_space_read(request->pid, &build->space, why);
+	if (!err)
+		err = ub_runtime_check(request->pid, &build->space, why);
 	for (u32 i = 0; i < request->nr_links && !err; i++)
 		err = ub_image_go_on(build, ub_image_add_link(build, i, why));
 	if (!err && build->needs_diverts)

@@ -164,10 +164,6 @@ int __must_check ub_image_find_file(struct ub_image_build *build, const struct u
 				    struct ub_image_file **out, struct ub_reason *why);
 int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
 				   enum ub_hook_kind kind);
-bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
-/* In Go code only where its calling convention leaves registers free: entries, and returns
- * (@leaves). */
-bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves);
 /* After a refusal: 0 if more of them are looked for, @err if not. */
 int __must_check ub_image_go_on(struct ub_image_build *build, int err);
 /* @hook can't be. True: then its link will be hooked at the function's entry, in the next try;
@@ -206,6 +202,10 @@ int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, 
 /* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and
  * build->self_pointer. */
 void ub_runtime_find(struct ub_image_build *build, struct ub_process *process);
+
+/* -EOPNOTSUPP: what is executed is not the process's code, but a translation of it. */
+int __must_check ub_runtime_check(pid_t pid, const struct ub_address_space *space,
+				  struct ub_reason *why);
 
 /* Memory that the process keeps for ever, at most @max ranges. */
 void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_ranges *ranges,

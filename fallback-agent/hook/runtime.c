@@ -40,6 +40,35 @@ const struct ub_mapping *ub_runtime_glibc(const struct ub_address_space *space)
 	return NULL;
 }
 
+/* What is mapped of programs that translate a process's code instead of having it executed. */
+static const struct {
+	const char *file, *program;
+} translators[] = {
+	{ "vgpreload_core-", "Valgrind" },
+	{ "libdynamorio.so", "DynamoRIO" },
+	{ "libpinjit.so", "Pin" },
+	{ "pinbin", "Pin" },
+};
+
+int ub_runtime_check(pid_t pid, const struct ub_address_space *space, struct ub_reason *why)
+{
+	for (u32 i = 0; i < space->nr; i++) {
+		const struct ub_mapping *mapping = &space->mappings[i];
+		const char *name = base_name(mapping->name);
+
+		if (!mapping->ino || !(mapping->prot & PROT_EXEC))
+			continue;
+		for (u32 t = 0; t < ub_array_size(translators); t++)
+			if (!strncmp(name, translators[t].file, strlen(translators[t].file)))
+				return ub_reason_set(
+					why, -EOPNOTSUPP,
+					"process %d runs under %s, which translates its code and does not know of "
+					"what would be added there: probe it without %s",
+					pid, translators[t].program, translators[t].program);
+	}
+	return 0;
+}
+
 static int read_u32(pid_t pid, u64 address, u32 *value)
 {
 	_cleanup_close_ int fd = -1;

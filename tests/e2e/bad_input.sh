@@ -64,6 +64,14 @@ if ! has_ended "$last"; then
 	kill -0 "$last" || fail "the 32-bit process has ended"
 fi
 
+# What Valgrind has in its processes; there a jump to what it does not know ends the program.
+if [ "$backend" = userspace ]; then
+	libm=$(ldd "$victim" | sed -nE 's,.* (/.*/)libc\.so.*,\1libm.so.6,p')
+	cp "$libm" "$tmp/vgpreload_core-amd64-linux.so"
+	LD_PRELOAD=$tmp/vgpreload_core-amd64-linux.so start_victim translated -t 1
+	expect_error 1 "process $last runs under Valgrind, .*: probe it without" ubpf run malloc -p "$last"
+fi
+
 load malloc
 expect_error 1 "process $loader is ubpf-run itself" ubpf attach "$loader"
 thread=$(for task in /proc/"$pid"/task/*; do echo "${task##*/}"; done | grep -vx "$pid" | head -n 1)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * cycles BACKEND [--cycles N] [--threads N] [--seconds N]: attach and detach N times on one process
- * whose threads call malloc all the time and take signals. Every attach must count, every detach
- * must stop counting, and after every cycle the process must be what it was before the first;
- * neither side may grow.
+ * cycles BACKEND [--cycles N] [--threads N] [--seconds N] [--pid PID] [--place FILE:FUNCTION]: attach
+ * and detach N times on one process whose threads call malloc all the time and take signals. Every
+ * attach must count, every detach must stop counting, and after every cycle the process must be
+ * what it was before the first; neither side may grow. --pid: somebody else's process that is at
+ * work; its memory, files and threads are its own affair. --place: what it calls instead of malloc.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -39,6 +40,8 @@ enum { MAX_GROWTH_KB = 4096 };
 static const struct ub_backend *backend;
 static struct ub_programs *programs;
 static pid_t victim;
+static bool others; /* not started here */
+static char *place;
 
 static u64 now_ns(void)
 {
@@ -50,7 +53,7 @@ static u64 now_ns(void)
 
 static u64 count(void)
 {
-	return ub_map_count_of(programs, "malloc_calls", victim);
+	return ub_map_count_of(programs, place ? "calls" : "malloc_calls", victim);
 }
 
 static int start_victim(const char *threads)
@@ -107,8 +110,14 @@ static int nr_differences(const struct ub_residue *before, unsigned int flags, F
 	return nr;
 }
 
+static unsigned int kept(unsigned int flags)
+{
+	return others ? flags | UB_RESIDUE_NO_TASKS | UB_RESIDUE_NO_ANON : flags;
+}
+
 static int check_residue(const struct ub_residue *before, unsigned int flags)
 {
+	flags = kept(flags);
 	for (int ms = 0; ms < PATIENCE_MS; ms += 10) {
 		int nr = nr_differences(before, flags, NULL);
 
@@ -227,9 +236,9 @@ static int run(long nr_cycles, double seconds)
 	if (!manager || !attach || !detach)
 		return -ENOMEM;
 	usleep(100000);
-	err = ub_residue_snapshot(victim, 0, &cheap);
+	err = ub_residue_snapshot(victim, kept(0), &cheap);
 	if (!err)
-		err = ub_residue_snapshot(victim, UB_RESIDUE_FULL, &full);
+		err = ub_residue_snapshot(victim, kept(UB_RESIDUE_FULL), &full);
 	for (long i = 0; i < nr_cycles && !err; i++) {
 		if (seconds > 0 && i >= MIN_CYCLES && now_ns() > deadline) {
 			/* A busy machine: as many as there was time for. */
@@ -252,7 +261,7 @@ static int run(long nr_cycles, double seconds)
 		}
 	}
 	if (!err && (rss_kb(getpid()) > rss + MAX_GROWTH_KB || nr_fds() > fds ||
-		     rss_kb(victim) > victim_rss + MAX_GROWTH_KB)) {
+		     (!others && rss_kb(victim) > victim_rss + MAX_GROWTH_KB))) {
 		fprintf(stderr,
 			"growth: rss %ld -> %ld kB, descriptors %d -> %d, target's rss %ld -> %ld kB\n",
 			rss, rss_kb(getpid()), fds, nr_fds(), victim_rss, rss_kb(victim));
@@ -273,6 +282,17 @@ static int run(long nr_cycles, double seconds)
 	return err;
 }
 
+static int load(struct ub_reason *why)
+{
+	const char *build = getenv("UBPF_BUILD");
+	char path[PATH_MAX];
+
+	if (!place)
+		return ub_programs_load("malloc", NULL, 0, &programs, why);
+	snprintf(path, sizeof(path), "%s/tests/e2e/calls.bpf.o", build ? build : "build/release");
+	return ub_programs_load(path, &place, 1, &programs, why);
+}
+
 int main(int argc, char **argv)
 {
 	const char *threads = "8";
@@ -291,12 +311,16 @@ int main(int argc, char **argv)
 			threads = argv[i + 1];
 		else if (!strcmp(argv[i], "--seconds"))
 			seconds = strtod(argv[i + 1], NULL);
+		else if (!strcmp(argv[i], "--pid"))
+			victim = (pid_t)strtol(argv[i + 1], NULL, 10);
+		else if (!strcmp(argv[i], "--place"))
+			place = argv[i + 1];
 		else
 			backend = NULL;
 	}
 	if (!backend || nr_cycles < 1) {
 		fprintf(stderr,
-			"usage: cycles kernel|userspace [--cycles N] [--threads N] [--seconds N]\n");
+			"usage: cycles kernel|userspace [--cycles N] [--threads N] [--seconds N] [--pid PID] [--place FILE:FUNCTION]\n");
 		return 2;
 	}
 	ub_libbpf_log(0);
@@ -306,16 +330,19 @@ int main(int argc, char **argv)
 		return 77;
 	}
 	if (!err)
-		err = ub_programs_load("malloc", NULL, 0, &programs, &why);
-	if (!err)
+		err = load(&why);
+	others = victim > 0;
+	if (!err && !others)
 		err = start_victim(threads);
 	if (err) {
 		fprintf(stderr, "%s\n", why.text[0] ? why.text : strerror(-err));
 		return 1;
 	}
 	err = run(nr_cycles, seconds);
-	kill(victim, SIGKILL);
-	waitpid(victim, NULL, 0);
+	if (!others) {
+		kill(victim, SIGKILL);
+		waitpid(victim, NULL, 0);
+	}
 	ub_programs_free(programs);
 	return err ? 1 : 0;
 }

@@ -123,8 +123,8 @@ users() {
 	is_root || return 0
 	mkdir "$tmp/bin"
 	install -d -o 65534 -g 65534 -m 700 "$tmp/nobody"
-	cp "$ubpf_run" "$tmp/bin/ubpf-run"
-	cp "$victim" "$tmp/bin/victim"
+	install -m 755 "$ubpf_run" "$victim" "$tmp/bin"
+	mv "$tmp/bin/ubpf-victim" "$tmp/bin/victim"
 	"${as_nobody[@]}" "$tmp/bin/victim" -q -t 1 -n 1 >/dev/null 2>&1 || {
 		echo "no programs of other users in $tmp"
 		return

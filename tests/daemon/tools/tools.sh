@@ -51,10 +51,10 @@ ubpf_run=$UBPF_BUILD/loader/ubpf-run
 # The build may lie where an ordinary user can't go.
 cp "$ubpf_run" "$UBPF_BUILD/loader/libubpf-preload.so" \
 	"$UBPF_BUILD/tests/daemon/tools/tool_victim" "$UBPF_BUILD/tests/daemon/tools/tool_self" "$dir"
+chmod -R a+rX "$dir"
 ubpf_run=$dir/ubpf-run
 victim=$dir/tool_victim
 mkdir "$dir/run" "$dir/home"
-chmod 755 "$dir"
 chmod 700 "$dir/run" "$dir/home"
 chown "$user" "$dir/run" "$dir/home"
 export UBPF_RUN_DIR=$dir/run

@@ -50,7 +50,7 @@ fail() {
 # The build may lie where an ordinary user can't go.
 cp "$build/loader/ubpf-run" "$build/tests/helper/both_runner" "$build/tests/helper/both_victim" \
 	"$build"/tests/helper/*.bpf.o "$dir" || exit 1
-chmod 755 "$dir"
+chmod -R a+rX "$dir"
 mkdir -m 700 "$UBPF_RUN_DIR"
 cd "$dir" || exit 1
 mkfifo in out
