@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -56,26 +57,6 @@ static void user_name(uid_t uid, char name[64])
 		snprintf(name, 64, "%s", entry.pw_name);
 	else
 		snprintf(name, 64, "uid %u", uid);
-}
-
-static int read_stat(pid_t pid, char *state, u64 *flags)
-{
-	char path[64], text[1024], *p;
-	_cleanup_close_ int fd = -1;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -ESRCH;
-	n = read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return -ESRCH;
-	text[n] = '\0';
-	p = strrchr(text, ')');
-	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %lu", state, flags) != 2)
-		return -ESRCH;
-	return 0;
 }
 
 static int refuse_32_bit(pid_t pid, const char *comm, struct ub_reason *why)
@@ -215,7 +196,7 @@ int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why)
 
 int ub_refuse(pid_t pid, int pidfd, struct ub_reason *why)
 {
-	char proc[64], comm[32], state;
+	char proc[64], comm[32], stat[UB_PROC_STAT_MAX], state;
 	struct ub_target probe = { .mem = -1 };
 	u64 flags, nr_threads = 1;
 	int err;
@@ -223,8 +204,10 @@ int ub_refuse(pid_t pid, int pidfd, struct ub_reason *why)
 	if (pid <= 0)
 		return ub_reason_set(why, -EINVAL, "%d is not a process id", pid);
 	snprintf(proc, sizeof(proc), "/proc/%d", pid);
-	if (read_stat(pid, &state, &flags))
+	if (ub_proc_stat_read(proc, stat))
 		return ub_reason_set(why, -ESRCH, "no process with pid %d", pid);
+	state = *ub_proc_stat_field(stat, UB_PROC_STAT_STATE);
+	flags = strtoull(ub_proc_stat_field(stat, UB_PROC_STAT_FLAGS), NULL, 10);
 	ub_proc_comm(pid, comm);
 	if (pid == getpid())
 		return ub_reason_set(

@@ -24,33 +24,9 @@
 
 /* --- whose it is --------------------------------------------------------------------------- */
 
-static u64 start_time(pid_t pid)
-{
-	char path[64], text[1024], *p;
-	unsigned long long start = 0;
-	FILE *file;
-	size_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	n = fread(text, 1, sizeof(text) - 1, file);
-	fclose(file);
-	text[n] = '\0';
-	p = strrchr(text, ')');
-	if (!p)
-		return 0;
-	if (sscanf(p + 1,
-		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-		   &start) != 1)
-		return 0;
-	return start;
-}
-
 static bool owner_lives(const struct ub_site_table *table)
 {
-	return table->owner_pid && start_time(table->owner_pid) == table->owner_start;
+	return table->owner_pid && ub_proc_start_time(table->owner_pid) == table->owner_start;
 }
 
 /* Whether our caller built it for a process that forked this one, and not one that shares its

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 #include <sys/user.h>
 
+#include <common/clock.h>
 #include <common/proc.h>
 #include <common/reason.h>
 #include <hook/filter.h>
@@ -133,8 +134,6 @@ struct ub_report {
 	char fault_point[32];
 	pid_t caller;
 };
-
-u64 ub_now_ns(void);
 
 /* --- target.c ------------------------------------------------------------------------------ */
 
