@@ -70,10 +70,14 @@ static bool by_own_table(const struct ub_elf_function *function, struct ub_elf *
 	       (loads->distances || ub_elf_has_label(elf, function->start + 1, function->end));
 }
 
-static void add_way(struct ub_elf_function *function, const struct ub_way *way)
+static void add_way(struct ub_elf *elf, struct ub_elf_function *function, const struct ub_way *way)
 {
 	const u32 nr = function->nr_ways;
 
+	if (elf->nr_ways == UB_FLOW_MAX_WAYS) {
+		function->too_many = true;
+		return;
+	}
 	if (!(nr & (nr - 1))) {
 		struct ub_way *grown = realloc(function->ways, (nr ? nr * 2 : 1) * sizeof(*grown));
 
@@ -84,6 +88,7 @@ static void add_way(struct ub_elf_function *function, const struct ub_way *way)
 		function->ways = grown;
 	}
 	function->ways[function->nr_ways++] = *way;
+	elf->nr_ways++;
 }
 
 static void note_way(struct ub_elf *elf, struct ub_elf_function *function,
@@ -111,7 +116,7 @@ static void note_way(struct ub_elf *elf, struct ub_elf_function *function,
 	default:
 		return;
 	}
-	add_way(function, &way);
+	add_way(elf, function, &way);
 }
 
 static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
@@ -190,8 +195,8 @@ int ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function, const str
 {
 	if (!function->scanned)
 		scan_function(elf, function);
-	if (function->no_memory)
-		return -ENOMEM;
+	if (function->no_memory || function->too_many)
+		return function->no_memory ? -ENOMEM : -E2BIG;
 	*ways = function->ways;
 	*nr = function->nr_ways;
 	return 0;
