@@ -53,8 +53,6 @@ static int measure_function(struct ub_elf *elf, const struct ub_elf_function *fu
 		err = ub_planner_try(planner, insn->address, &result);
 		if (err)
 			break;
-		if (!ub_image_is_reachable(elf, insn->address, false))
-			result = (struct ub_plan_result) { .refusal = UB_REFUSED_GO_STACK };
 		count(&coverage->offsets, &result);
 		if (!i)
 			count(&coverage->entries, &result);

@@ -151,8 +151,12 @@ static void decode_flags(const ZydisDecodedInstruction *insn, struct ub_decoded 
 			ZYDIS_CPUFLAG_SF | ZYDIS_CPUFLAG_OF;
 	u32 written;
 
+	if (!insn->cpu_flags)
+		return;
+	if (insn->cpu_flags->tested & all)
+		out->flags |= UB_DECODED_FLAGS_READ;
 	/* Shifts leave them as they are where the count is zero. */
-	if (!insn->cpu_flags || insn->meta.category == ZYDIS_CATEGORY_SHIFT)
+	if (insn->meta.category == ZYDIS_CATEGORY_SHIFT)
 		return;
 	written = insn->cpu_flags->modified | insn->cpu_flags->set_0 | insn->cpu_flags->set_1 |
 		  insn->cpu_flags->undefined;

@@ -32,6 +32,7 @@ enum {
 	UB_DECODED_ENDBR = 1 << 7,
 	UB_DECODED_NULLABLE =
 		1 << 8, /* accesses memory that a null pointer in `base` makes fault */
+	UB_DECODED_FLAGS_READ = 1 << 9, /* looks at some arithmetic flag */
 };
 
 struct ub_decoded {

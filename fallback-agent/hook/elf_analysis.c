@@ -13,6 +13,7 @@
 
 #include <common/cleanup.h>
 #include <hook/eh_frame.h>
+#include <hook/go.h>
 #include <hook/unwind.h>
 
 #define CACHE_SIZE   16
@@ -168,6 +169,8 @@ static void sort_functions(struct ub_elf *elf)
 			last->described |= next->described;
 			last->fragment |= next->fragment;
 			last->not_called |= next->not_called;
+			last->no_thread |= next->no_thread;
+			last->g_in_r14 &= next->g_in_r14;
 			if (next->lsda)
 				last->lsda = next->lsda;
 		} else {
@@ -234,29 +237,6 @@ static int fill_gaps(struct ub_elf *elf)
 	return 0;
 }
 
-/* What Go's compiler, its signal handler and its assembly enter with registers, and flags, in use
- * that its calling convention leaves free. */
-static bool is_not_called(const char *name)
-{
-	static const char *const names[] = {
-		"asyncPreempt", "gcWriteBarrier", "duffzero",	 "duffcopy",
-		"debugCall",	"spillArgs",	  "unspillArgs", "stackcheck",
-	};
-
-	/* By C, whose registers these are. */
-	if (name && !strcmp(name, "crosscall2"))
-		return true;
-	/* What only assembly of the same file calls has no package in its name. */
-	if (name && !strchr(name, '.'))
-		return true;
-	if (!name || strncmp(name, "runtime.", 8))
-		return false;
-	for (size_t i = 0; i < ub_array_size(names); i++)
-		if (!strncmp(name + 8, names[i], strlen(names[i])))
-			return true;
-	return false;
-}
-
 static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		       const GElf_Shdr *header)
 {
@@ -266,6 +246,7 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 	if (!data)
 		return 0;
 	for (size_t i = 0; i < nr; i++) {
+		struct ub_elf_function function;
 		const char *name;
 		GElf_Sym symbol;
 		int type, err;
@@ -284,10 +265,10 @@ static int add_symbols(struct function_list *list, Elf *elf, Elf_Scn *section,
 		if (symbol.st_value + symbol.st_size < symbol.st_value)
 			continue;
 		name = elf_strptr(elf, header->sh_link, symbol.st_name);
-		err = add_function(list, &(const struct ub_elf_function) {
-						 .start = symbol.st_value,
-						 .end = symbol.st_value + symbol.st_size,
-						 .not_called = is_not_called(name) });
+		function = (struct ub_elf_function) { .start = symbol.st_value,
+						      .end = symbol.st_value + symbol.st_size };
+		ub_go_name(&function, name);
+		err = add_function(list, &function);
 		if (err)
 			return err;
 	}
@@ -456,6 +437,17 @@ static void find_gadget(struct ub_elf *elf, const u8 *code, u32 len, struct ub_e
 	}
 }
 
+/* Any function's stack check: cmp 16(%r14),%rsp; jbe. */
+static void find_g(struct ub_elf *elf)
+{
+	static const u8 check[] = { 0x49, 0x3b, 0x66, 0x10, 0x76 };
+	struct ub_elf_gadget found = {};
+
+	if (elf->is_go)
+		find_gadget(elf, check, sizeof(check), &found);
+	elf->go_has_g = found.len;
+}
+
 static void find_gadgets(struct ub_elf *elf)
 {
 	static const u8 syscall_ret[] = { 0x0f, 0x05, 0xc3 };
@@ -499,6 +491,7 @@ static int analyse(struct ub_elf *elf, struct ub_reason *why)
 	if (!elf->position_independent || elf->has_relr)
 		scan_absolute(elf);
 	find_gadgets(elf);
+	find_g(elf);
 	return 0;
 }
 

@@ -45,6 +45,8 @@ struct ub_elf_function {
 	bool gap;	     /* no function: what lies between two, bounds and contents unknown */
 	bool described;	     /* by .eh_frame */
 	bool not_called;     /* in Go: entered with registers in use that calls leave free */
+	bool g_in_r14;	     /* in Go: by its calling convention */
+	bool no_thread;	     /* in Go: parts of it run without a stack or TLS of their own */
 	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
 	bool scanned;	     /* its own jumps are in `targets`, and its ways out in `ways` */
 	bool no_memory;	     /* for all of `ways` */
@@ -70,6 +72,7 @@ struct ub_elf {
 	struct ub_elf_function *functions; /* sorted, starts differ */
 	bool position_independent;
 	bool is_go;
+	bool go_has_g; /* in r14: since Go 1.17 */
 	bool has_relr; /* relative relocations without addends */
 	bool has_symtab;
 	bool has_interpreter;

@@ -83,6 +83,7 @@ struct ub_image_build {
 	u64 tables_offset;
 	u64 inner_offset;  /* tables of maps that hold programs or maps */
 	u64 ranges_offset; /* struct ub_safe_ranges */
+	u64 holds_offset;
 	u64 tails_offset;
 	u64 stacks_offset;
 	bool needs_tails;
@@ -125,7 +126,8 @@ struct ub_image_counting {
 	u64 counters_offset;
 	u64 counters_stride;
 	u64 stacks_offset; /* 0: there are none */
-	u64 tails_offset;  /* 0: there are none */
+	u64 holds_offset;
+	u64 tails_offset; /* 0: there are none */
 	u32 slot_bits;
 	u32 nr_continuations;
 	u32 continuations_capacity;
@@ -164,10 +166,6 @@ int __must_check ub_image_find_file(struct ub_image_build *build, const struct u
 				    struct ub_image_file **out, struct ub_reason *why);
 int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
 				   enum ub_hook_kind kind);
-bool ub_image_is_go_code(struct ub_elf *elf, u64 address);
-/* In Go code only where its calling convention leaves registers free: entries, and returns
- * (@leaves). */
-bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves);
 /* After a refusal: 0 if more of them are looked for, @err if not. */
 int __must_check ub_image_go_on(struct ub_image_build *build, int err);
 /* @hook can't be. True: then its link will be hooked at the function's entry, in the next try;

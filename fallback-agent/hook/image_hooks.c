@@ -33,24 +33,6 @@ int ub_image_go_on(struct ub_image_build *build, int err)
 	return 0;
 }
 
-/* Code that runs on goroutines' stacks: C code in the same file is described by .eh_frame. */
-bool ub_image_is_go_code(struct ub_elf *elf, u64 address)
-{
-	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
-
-	return elf->is_go && !(function && function->described);
-}
-
-bool ub_image_is_reachable(struct ub_elf *elf, u64 address, bool leaves)
-{
-	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
-
-	if (ub_image_is_go_code(elf, address) && function && function->not_called)
-		return false;
-	return leaves || !ub_image_is_go_code(elf, address) ||
-	       (function && !function->gap && function->start == address);
-}
-
 int ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
 		       struct ub_image_file **out, struct ub_reason *why)
 {
@@ -234,14 +216,6 @@ static int check_plan(struct ub_image_build *build, const struct ub_image_file *
 	const struct ub_elf_segment *segment;
 	bool without = true;
 
-	if (!ub_image_is_reachable(module->elf, file->addresses[i], hooks->kind != UB_HOOK_ENTRY)) {
-		(void)ub_image_refuse(build, hooks);
-		return ub_reason_set(
-			why, -EOPNOTSUPP,
-			"%s: the instruction at 0x%" PRIx64
-			" can't be hooked, but the function's entry and return can: %s",
-			module->name, file->addresses[i], ub_refusal_text(UB_REFUSED_GO_STACK));
-	}
 	if (file->plan.results[i].tactic)
 		return 0;
 	for (u32 k = 0; k < nr; k++)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <common/cleanup.h>
+#include <hook/go.h>
 #include <hook/grow.h>
 #include <hook/image_build.h>
 #include <hook/relocate.h>
@@ -47,12 +48,20 @@ struct window {
 	const struct ub_module *module;
 	const struct ub_plan_window *plan;
 	const struct ub_trampoline_space *space;
+	struct ub_flow_insns go; /* for ub_go_look() */
 	u32 nr_points;
 	struct ub_trampoline_point points[MAX_POINTS];
 	struct ub_trampoline_cold cold[MAX_POINTS];
 	struct ub_trampoline_null nulls[MAX_INSNS]; /* of each instruction */
 	u64 continuations[MAX_INSNS]; /* of instructions that take the return address over */
 };
+
+static void window_free(struct window **w)
+{
+	if (*w)
+		ub_flow_insns_free(&(*w)->go);
+	free(*w);
+}
 
 static bool is_entry(const struct window *w, u64 address)
 {
@@ -69,9 +78,19 @@ static int emit_probe_of(struct window *w, u64 ip, enum ub_trampoline_kind kind,
 	struct ub_image_build *build = w->build;
 	struct ub_trampoline_point *point = &w->points[w->nr_points];
 	struct ub_trampoline_link *links = calloc(to - from, sizeof(*links));
-	const bool own_stack = ub_image_is_go_code(w->module->elf, ip - w->module->bias);
-	if (!links)
-		return -ENOMEM;
+	const u64 address = ip - w->module->bias;
+	const bool go = ub_go_is_code(w->module->elf, address);
+	struct ub_go_point state = {};
+	int err = links ? 0 : -ENOMEM;
+
+	if (!err && go)
+		err = ub_go_look(w->module->elf, address, &w->go, &state);
+	if (!err && state.refused)
+		err = -EINVAL;
+	if (err) {
+		free(links);
+		return err;
+	}
 	for (u32 i = from; i < to && kind != UB_TRAMPOLINE_UNDIVERT; i++) {
 		const u32 index = w->file->hooks[i].link;
 		const struct ub_image_link *link = &build->request->links[index];
@@ -92,8 +111,11 @@ static int emit_probe_of(struct window *w, u64 ip, enum ub_trampoline_kind kind,
 	*point = (struct ub_trampoline_point) {
 		.ip = ip,
 		.kind = kind,
-		.own_stack = own_stack,
-		.keep_flags = !own_stack && !is_entry(w, ip - w->module->bias),
+		.own_stack = go,
+		.keep_registers = state.keep_registers,
+		.look = state.look,
+		.g_in_r14 = state.g_in_r14,
+		.keep_flags = go ? state.keep_flags : !is_entry(w, address),
 		.continuation = continuation,
 		.nr_links = kind == UB_TRAMPOLINE_UNDIVERT ? 0 : to - from,
 		.links = links,
@@ -175,16 +197,26 @@ static bool look_at_null(struct window *w, const struct ub_plan_insn *insn)
 	const u64 address = insn->decoded.address;
 	struct ub_trampoline_null *null =
 		&w->nulls[insn - (w->file->plan.insns + w->plan->first_insn)];
-	const bool go = ub_image_is_go_code(w->module->elf, address);
-	const struct ub_elf_function *function = ub_elf_function_at(w->module->elf, address);
+	const bool overwrites = insn->decoded.flags & UB_DECODED_FLAGS_WRITE;
+	struct ub_trampoline_point point = { .ip = address + w->module->bias };
 
-	/* Elsewhere in Go code there are no registers for it: see the planner. */
-	if (go && !(function && !function->gap && function->start == address))
+	if (!(insn->decoded.flags & UB_DECODED_NULLABLE))
 		return false;
-	ub_trampoline_null(&w->zone->emit, &insn->decoded, address + w->module->bias,
-			   !go && !is_entry(w, address) &&
-				   !(insn->decoded.flags & UB_DECODED_FLAGS_WRITE),
-			   go, null);
+	point.own_stack = ub_go_is_code(w->module->elf, address);
+	if (point.own_stack) {
+		struct ub_go_point state;
+
+		/* The planner moves none for which there are no registers. */
+		if (ub_go_look(w->module->elf, address, &w->go, &state) || state.refused)
+			return false;
+		point.keep_registers = state.keep_registers;
+		point.keep_flags = state.keep_flags && !overwrites;
+		point.look = state.look;
+		point.g_in_r14 = state.g_in_r14;
+	} else {
+		point.keep_flags = !is_entry(w, address) && !overwrites;
+	}
+	ub_trampoline_null(&w->zone->emit, &insn->decoded, &point, null);
 	return null->insn;
 }
 
@@ -484,11 +516,15 @@ int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zon
 			 const struct ub_image_file *file, const struct ub_module *module,
 			 const struct ub_trampoline_space *space, struct ub_reason *why)
 {
-	_cleanup_free_ struct window *w = calloc(1, sizeof(*w));
+	_cleanup_(window_free) struct window *w = calloc(1, sizeof(*w));
 
 	if (!w)
 		return -ENOMEM;
-	*w = (struct window) { build, zone, file, module, NULL, space };
+	w->build = build;
+	w->zone = zone;
+	w->file = file;
+	w->module = module;
+	w->space = space;
 	for (u32 i = 0; i < file->plan.nr_windows; i++) {
 		int err;
 

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include <hook/flow.h>
+#include <hook/go.h>
 #include <hook/grow.h>
 #include <hook/relocate.h>
 
@@ -36,6 +37,7 @@ struct ub_planner {
 	const struct ub_plan_options *options;
 	struct ub_plan *plan;
 	struct ub_flow_insns flow;
+	struct ub_flow_insns go;      /* for ub_go_look() */
 	struct ub_elf_function piece; /* a gap from a point on, decoded as a function */
 	/* Where the last window's instructions lie in flow, if they are of the function in there.
 	 */
@@ -97,12 +99,20 @@ static bool goes_on(const struct ub_decoded *insn)
 	       insn->flow == UB_FLOW_CALL || insn->flow == UB_FLOW_CALL_MEM;
 }
 
-/* Where a runtime keeps instruction pointers, only the first instruction of a function may fault
- * away from its place: see x86_64/null.c. */
-static bool may_fault(const struct ub_planner *p, const struct ub_decoded *insn)
+/* Whether a trampoline finds nothing to work with at @address. */
+static bool is_go_refused(struct ub_planner *p, u64 address)
 {
-	return p->options->single_instruction && insn->flags & UB_DECODED_NULLABLE &&
-	       insn->address != p->flow.function->start;
+	struct ub_go_point point;
+
+	return ub_go_is_code(p->elf, address) &&
+	       (ub_go_look(p->elf, address, &p->go, &point) || point.refused);
+}
+
+/* Whether an instruction that is moved only because of others may fault away from its place: see
+ * x86_64/null.c. */
+static bool may_fault(struct ub_planner *p, const struct ub_decoded *insn)
+{
+	return insn->flags & UB_DECODED_NULLABLE && is_go_refused(p, insn->address);
 }
 
 static bool is_call(const struct ub_decoded *insn)
@@ -134,7 +144,7 @@ struct candidate {
  * Tries the window that starts with instruction @first of the decoded function, contains at least
  * @through and is at least JUMP_LEN bytes long.
  */
-static enum ub_refusal try_window(const struct ub_planner *p, s64 first, s64 through,
+static enum ub_refusal try_window(struct ub_planner *p, s64 first, s64 through,
 				  struct candidate *out)
 {
 	const struct ub_decoded *insns = p->flow.insns;
@@ -338,7 +348,7 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
  * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next instruction
  * becomes a jump, too, whatever comes to it. @out: both windows.
  */
-static enum ub_refusal try_evict(const struct ub_planner *p, s64 first, struct candidate out[2])
+static enum ub_refusal try_evict(struct ub_planner *p, s64 first, struct candidate out[2])
 {
 	const struct ub_decoded *insns = p->flow.insns;
 	const struct ub_decoded *insn = &insns[first], *next = insn + 1;
@@ -347,7 +357,7 @@ static enum ub_refusal try_evict(const struct ub_planner *p, s64 first, struct c
 
 	if (insn->len >= JUMP_LEN || first + 1 >= p->flow.nr ||
 	    next->address != insn->address + insn->len || !ub_relocatable(insn) ||
-	    !ub_relocatable(next))
+	    !ub_relocatable(next) || may_fault(p, next))
 		return UB_REFUSED_UNMOVABLE;
 	if (!ub_elf_bytes(p->elf, next->address, &available) ||
 	    available < next->len + 2u * JUMP_LEN)
@@ -471,8 +481,7 @@ static bool mark(struct ub_plan *plan, const struct ub_plan_window *window, u64 
 }
 
 /* Where a window may start before instruction @i, given that the last window ends at @free. */
-static enum ub_refusal try_backward(const struct ub_planner *p, s64 i, u64 free,
-				    struct candidate *c)
+static enum ub_refusal try_backward(struct ub_planner *p, s64 i, u64 free, struct candidate *c)
 {
 	const struct ub_decoded *insns = p->flow.insns;
 
@@ -507,6 +516,10 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 
 	if (!segment || !segment->executable) {
 		result->refusal = UB_REFUSED_NO_CODE;
+		return 0;
+	}
+	if (is_go_refused(p, address)) {
+		result->refusal = UB_REFUSED_GO_STACK;
 		return 0;
 	}
 	if (address < end) {
@@ -585,6 +598,7 @@ int ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 	for (u32 i = 0; i < nr && !err; i++)
 		err = plan_one(&p, addresses[i], i);
 	ub_flow_insns_free(&p.flow);
+	ub_flow_insns_free(&p.go);
 	if (err)
 		ub_plan_free(plan);
 	return err;
@@ -615,6 +629,7 @@ void ub_planner_free(struct ub_planner *planner)
 	if (!planner)
 		return;
 	ub_flow_insns_free(&planner->flow);
+	ub_flow_insns_free(&planner->go);
 	ub_plan_free(planner->plan);
 	free(planner->plan);
 	free(planner);
@@ -640,43 +655,4 @@ void ub_plan_free(struct ub_plan *plan)
 	free(plan->insns);
 	free(plan->results);
 	*plan = (struct ub_plan) {};
-}
-
-const char *ub_tactic_name(enum ub_tactic tactic)
-{
-	static const char *const names[UB_NR_TACTICS] = {
-		[UB_TACTIC_NONE] = "refused",
-		[UB_TACTIC_JUMP] = "one instruction of 5 bytes or more",
-		[UB_TACTIC_WINDOW] = "several instructions",
-		[UB_TACTIC_BACKWARD] = "with instructions before it",
-		[UB_TACTIC_INSIDE] = "within another probe's window",
-		[UB_TACTIC_PUN] = "overlapping jump",
-		[UB_TACTIC_EVICT] = "overlapping jump, and one in place of what is behind",
-	};
-
-	return tactic < UB_NR_TACTICS ? names[tactic] : "?";
-}
-
-const char *ub_refusal_text(enum ub_refusal refusal)
-{
-	static const char *const texts[UB_NR_REFUSALS] = {
-		[UB_REFUSED_NOT] = "nothing speaks against it",
-		[UB_REFUSED_NO_CODE] = "it is not in an executable part of the file",
-		[UB_REFUSED_NO_INSN] = "no instruction starts there",
-		[UB_REFUSED_UNMOVABLE] = "the instruction works only where it is",
-		[UB_REFUSED_TARGET] =
-			"it is shorter than a jump, and the instruction behind it is jumped to",
-		[UB_REFUSED_CALL] = "it is shorter than a jump, and a call returns behind it",
-		[UB_REFUSED_END] = "it is shorter than a jump, and the code ends behind it",
-		[UB_REFUSED_UNKNOWN_JUMPS] =
-			"it is shorter than a jump, in a function with jumps that can't be followed",
-		[UB_REFUSED_SAVED_IPS] =
-			"it is shorter than a jump, in a runtime that keeps instruction pointers out of sight",
-		[UB_REFUSED_GO_STACK] =
-			"inside a Go function the stack may be too small for a program",
-		[UB_REFUSED_NEEDED] =
-			"the program's only such system call, by which it is operated on, is there",
-	};
-
-	return refusal < UB_NR_REFUSALS ? texts[refusal] : "?";
 }

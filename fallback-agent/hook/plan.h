@@ -31,7 +31,7 @@ enum ub_refusal {
 	UB_REFUSED_UNKNOWN_JUMPS, /* too short, in a function with jumps that were not understood */
 	UB_REFUSED_SAVED_IPS,	  /* too short, in a runtime that saves instruction pointers where
 				     nobody sees */
-	UB_REFUSED_GO_STACK,	  /* inside a Go function */
+	UB_REFUSED_GO_STACK,	  /* in Go code, where a trampoline finds nothing free: go.c */
 	UB_REFUSED_NEEDED,	  /* the surgeon operates by it */
 	UB_NR_REFUSALS,
 };

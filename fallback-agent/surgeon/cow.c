@@ -21,7 +21,7 @@
 #include <surgeon/target.h>
 
 #define PAGE	4096ull
-#define MAX_RUN 64 /* pages compared by one call */
+#define MAX_RUN 16 /* pages compared by one call */
 /* Pages without a site that a run goes on over: to compare them costs less than another call. */
 #define MAX_GAP 8
 
@@ -173,10 +173,12 @@ static void add_range(struct ub_target *t, u64 start, u64 end)
 /* Notes the ranges that equal the file, each from one of our pages to another. */
 static void compare_run(struct ub_target *t, const struct run *run)
 {
+	struct iovec here = { run->memory, run->size }, there = { (void *)run->start, run->size };
 	u64 start = 0, end = 0;
 	u32 next = 0;
 
-	if (ub_target_read(t, run->start, run->memory, run->size))
+	if (process_vm_readv(t->alive, &here, 1, &there, 1, 0) != (ssize_t)run->size &&
+	    ub_target_read(t, run->start, run->memory, run->size))
 		return;
 	for (u64 page = run->start; page < run->start + run->size; page += PAGE) {
 		const u64 at = page - run->start;

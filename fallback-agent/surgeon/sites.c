@@ -10,7 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <common/cleanup.h>
 #include <surgeon/text.h>
 
 #define JMP_REL32 0xe9
@@ -72,48 +71,46 @@ static bool site_is_gone(const struct ub_target *t, const struct ub_site *site, 
 	       !memcmp(bytes, site->old, site->len);
 }
 
-/* The text at @nr sites, many at a time. */
-static int read_sites(const struct ub_target *t, const struct ub_site *sites, u32 nr,
-		      struct ub_text *text, struct ub_reason *why)
+static int gone(const struct ub_target *t, struct ub_reason *why)
 {
-	int err = ub_text_make(sites, nr, text);
-
-	if (err)
-		return ub_reason_set(why, err, "out of memory");
-	err = ub_text_read(t, text);
-	return err ? ub_reason_set(why, err, "process %d is gone", t->pid) : 0;
+	return ub_reason_set(why, -ESRCH, "process %d is gone", t->pid);
 }
 
-/* OLD's sites that are still as it wrote them, in t->standing; others must be gone. */
+/* OLD's sites on one span that are still as it wrote them, into t->standing; others must be
+ * gone. */
+static int keep_standing(struct ub_target *t, const struct ub_text_span *span,
+			 struct ub_reason *why)
+{
+	for (u32 i = 0; i < span->nr && span->readable; i++) {
+		const struct ub_site *site = &span->sites[i];
+		const u8 *now = ub_text_at(span, site);
+
+		if (!memcmp(now, site->new, site->len))
+			t->standing.sites[t->standing.nr_sites++] = *site;
+		else if (!site_is_gone(t, site, now))
+			return ub_refuse_bytes(t, site, now, why);
+	}
+	return 0;
+}
+
 static int find_standing(struct ub_target *t, const struct ub_image *old, struct ub_reason *why)
 {
-	_cleanup_(ub_text_free) struct ub_text text = { 0 };
-	_cleanup_free_ struct ub_site *standing = calloc(old->nr_sites + 1, sizeof(*standing));
-	u32 nr = 0;
-	int err = read_sites(t, old->sites, old->nr_sites, &text, why);
+	struct ub_site *sites = calloc(old->nr_sites + 1, sizeof(*sites));
+	struct ub_text text;
+	int more, err = 0;
 
-	if (err)
-		return err;
-	if (!standing)
+	if (!sites)
 		return ub_reason_set(why, -ENOMEM, "out of memory");
-	for (u32 i = 0; i < text.nr; i++) {
-		const struct ub_text_span *span = &text.spans[i];
-
-		for (u32 k = 0; k < span->nr && span->readable; k++) {
-			const struct ub_site *site = &span->sites[k];
-			const u8 *now = ub_text_at(span, site);
-
-			if (!memcmp(now, site->new, site->len))
-				standing[nr++] = *site;
-			else if (!site_is_gone(t, site, now))
-				return ub_refuse_bytes(t, site, now, why);
-		}
-	}
 	free(t->standing.sites);
 	t->standing = *old;
-	t->standing.sites = TAKE_PTR(standing);
-	t->standing.nr_sites = nr;
-	return 0;
+	t->standing.sites = sites;
+	t->standing.nr_sites = 0;
+	ub_text_begin(&text, old);
+	while (!err && (more = ub_text_next(t, &text)) > 0) {
+		for (u32 i = 0; i < text.nr && !err; i++)
+			err = keep_standing(t, &text.spans[i], why);
+	}
+	return !err && more < 0 ? gone(t, why) : err;
 }
 
 bool ub_surgeon_stands(int mem, const struct ub_image *image)
@@ -139,30 +136,35 @@ static int unmapped(struct ub_target *t, u64 address, struct ub_reason *why)
 			     t->pid, (unsigned long)address);
 }
 
+static int check_span(struct ub_target *t, const struct ub_text_span *span,
+		      const struct ub_image *over, struct ub_reason *why)
+{
+	if (!span->readable)
+		return unmapped(t, span->sites->address, why);
+	for (u32 i = 0; i < span->nr; i++) {
+		const struct ub_site *site = &span->sites[i];
+		u8 expected[UB_SITE_BYTES];
+
+		memcpy(expected, site->old, site->len);
+		overlay(over, site->address, site->len, true, expected);
+		if (memcmp(ub_text_at(span, site), expected, site->len))
+			return ub_refuse_bytes(t, site, ub_text_at(span, site), why);
+	}
+	return 0;
+}
+
 static int check_sites(struct ub_target *t, const struct ub_image *image,
 		       const struct ub_image *over, struct ub_reason *why)
 {
-	_cleanup_(ub_text_free) struct ub_text text = { 0 };
-	int err = read_sites(t, image->sites, image->nr_sites, &text, why);
+	struct ub_text text;
+	int more, err = 0;
 
-	if (err)
-		return err;
-	for (u32 i = 0; i < text.nr; i++) {
-		const struct ub_text_span *span = &text.spans[i];
-
-		if (!span->readable)
-			return unmapped(t, span->sites->address, why);
-		for (u32 k = 0; k < span->nr; k++) {
-			const struct ub_site *site = &span->sites[k];
-			u8 expected[UB_SITE_BYTES];
-
-			memcpy(expected, site->old, site->len);
-			overlay(over, site->address, site->len, true, expected);
-			if (memcmp(ub_text_at(span, site), expected, site->len))
-				return ub_refuse_bytes(t, site, ub_text_at(span, site), why);
-		}
+	ub_text_begin(&text, image);
+	while (!err && (more = ub_text_next(t, &text)) > 0) {
+		for (u32 i = 0; i < text.nr && !err; i++)
+			err = check_span(t, &text.spans[i], over, why);
 	}
-	return 0;
+	return !err && more < 0 ? gone(t, why) : err;
 }
 
 /*
@@ -218,36 +220,44 @@ int ub_sites_check(struct ub_target *t, const struct ub_image *old, const struct
 typedef bool choose_fn(const struct ub_image *other, const struct ub_site *site, const u8 *now,
 		       u8 *bytes);
 
+/* Has @choose decide about each of @span's sites. How many it changed. */
+static u32 change(const struct ub_text_span *span, choose_fn *choose, const struct ub_image *other)
+{
+	u32 changed = 0;
+
+	for (u32 i = 0; i < span->nr && span->readable; i++) {
+		const struct ub_site *site = &span->sites[i];
+		u8 *now = ub_text_at(span, site), bytes[UB_SITE_BYTES];
+
+		if (!choose(other, site, now, bytes))
+			continue;
+		memcpy(now, bytes, site->len);
+		changed++;
+	}
+	return changed;
+}
+
 /* Has @choose decide about each of @image's sites that can be read. *nr: how many it changed. */
 static int rewrite(struct ub_target *t, const struct ub_image *image, choose_fn *choose,
 		   const struct ub_image *other, enum ub_fault_id fault, u32 *nr)
 {
-	_cleanup_(ub_text_free) struct ub_text text = { 0 };
-	int err = ub_text_make(image->sites, image->nr_sites, &text);
+	struct ub_text text;
+	int more, err = 0;
 
-	for (u32 i = 0; i < text.nr && !err; i++) {
-		struct ub_text_span *span = &text.spans[i];
-		u32 changed = 0;
+	ub_text_begin(&text, image);
+	while (!err && (more = ub_text_next(t, &text)) > 0) {
+		for (u32 i = 0; i < text.nr && !err; i++) {
+			u32 changed = change(&text.spans[i], choose, other);
 
-		err = ub_text_read_span(t, span);
-		for (u32 k = 0; k < span->nr && span->readable; k++) {
-			const struct ub_site *site = &span->sites[k];
-			u8 *now = ub_text_at(span, site), bytes[UB_SITE_BYTES];
-
-			if (!choose(other, site, now, bytes))
+			if (!changed)
 				continue;
-			memcpy(now, bytes, site->len);
-			changed++;
+			err = ub_text_write(t, &text.spans[i]);
+			if (!err)
+				err = ub_fault(t, fault);
+			*nr += changed;
 		}
-		if (!changed)
-			continue;
-		if (!err)
-			err = ub_text_write(t, span);
-		if (!err)
-			err = ub_fault(t, fault);
-		*nr += changed;
 	}
-	return err;
+	return !err && more < 0 ? more : err;
 }
 
 /* A site of OLD that NEW does not hold as well: what stays patched at the same place with the same
@@ -293,15 +303,20 @@ int ub_sites_write(struct ub_target *t, const struct ub_image *old, const struct
 	return ub_fault(t, UB_FAULT_written);
 }
 
-/* Whether memory holds the site's new bytes, or is torn between new and old at a page border. */
+/* Whether memory holds the site's new bytes, or is torn between new and old at a page border, by a
+ * kill while they were written or taken back. */
 static bool holds_new(const struct ub_site *site, const u8 *bytes)
 {
 	u32 first = PAGE - (site->address & (PAGE - 1));
 
 	if (!memcmp(bytes, site->new, site->len))
 		return true;
-	return first < site->len && !memcmp(bytes, site->new, first) &&
-	       !memcmp(bytes + first, site->old + first, site->len - first);
+	if (first >= site->len)
+		return false;
+	return (!memcmp(bytes, site->new, first) &&
+		!memcmp(bytes + first, site->old + first, site->len - first)) ||
+	       (!memcmp(bytes, site->old, first) &&
+		!memcmp(bytes + first, site->new + first, site->len - first));
 }
 
 /* The others are restored already, or overwritten by somebody else. */

@@ -417,6 +417,8 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 			op->pid);
 	if (!err)
 		err = ub_remote_prepare(t, op->old, op->new, why);
+	if (!err)
+		err = ub_fault(t, UB_FAULT_looked);
 	if (err)
 		return err;
 	ub_watchdog_start(t->report, DEADLINE_MS);
@@ -466,10 +468,12 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
+	ub_sharing_report(&t);
 	report->err = op->kind == UB_OPERATION_REPAIR ? ub_repair_stopped(&t, op, &why)
 						      : operate(&t, op, &why);
 	ub_watchdog_stop();
-	report->why = why;
+	if (why.text[0] || !report->err)
+		report->why = why;
 	report->interrupted_ns = t.interrupted_ns;
 	report->resumed_ns = t.resumed_ns;
 	report->done = 1;
@@ -517,6 +521,7 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
 	wait_for(pid, pidfd);
 	reaped_ns = ub_now_ns();
+	ub_sharing_undo(report);
 	if (!report->done)
 		return report->err == -ETIMEDOUT ? -ETIMEDOUT : -EINTR;
 	/* Released by the exit: the pause ends with it. */

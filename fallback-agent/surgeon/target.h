@@ -126,6 +126,9 @@ struct ub_report {
 	/* For whoever finishes after us: see memory.c. */
 	u32 fork_tried;	   /* the page without a name may be mapped */
 	volatile u32 live; /* the new image is complete: from here on it goes forward only */
+	/* sharing.c: a process whose filter of core dumps is to be turned back, and to what */
+	volatile s32 tried_pid;
+	volatile u64 tried_filter;
 	/* fault injection */
 	u32 fault_kind;
 	u32 fault_nth;
@@ -206,6 +209,12 @@ void ub_watchdog_stop(void);
 
 /* Whether both run in the same memory: 1, 0, -ESRCH, or another -errno if that can't be known. */
 int __must_check ub_same_memory(pid_t a, pid_t b);
+/* From now on @t's report says what ub_same_memory() has not turned back yet. */
+void ub_sharing_report(struct ub_target *t);
+/* [caller] Turns back what a surgeon that was killed had not. */
+void ub_sharing_undo(struct ub_report *report);
+/* Whether @pid shares @t's memory: 1, 0; -EPERM and @why: that can't be known. */
+int __must_check ub_shares(const struct ub_target *t, pid_t pid, struct ub_reason *why);
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 
@@ -360,7 +369,7 @@ void ub_touch_dropped(struct ub_target *t);
 
 /* clang-format off */
 #define UB_FAULT_POINTS                                                                            \
-	X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
+	X(looked) X(sharing) X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
 	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(alone) X(checked) X(moved) X(writing)    \
 	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
 	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)

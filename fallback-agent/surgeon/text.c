@@ -1,24 +1,40 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <common/cleanup.h>
 #include <surgeon/text.h>
 
-#define PAGE  4096ull
-#define BATCH 256 /* spans read by one call */
+#define PAGE 4096ull
 
-/* The sites from @first on that lie on its page, and on no other. At least itself. */
-static struct ub_text_span make_span(const struct ub_site *first, const struct ub_site *end)
+static u64 page_of(u64 address)
 {
-	const u64 page = first->address & ~(PAGE - 1);
-	const struct ub_site *last = first, *next = first;
+	return address & ~(PAGE - 1);
+}
 
-	while (next < end && next->address + next->len <= page + PAGE)
+static bool is_across(const struct ub_site *site)
+{
+	return page_of(site->address) != page_of(site->address + site->len - 1);
+}
+
+static u32 nr_pages(const struct ub_text_span *span)
+{
+	const u64 start = span->sites->address;
+
+	return (u32)((page_of(start + span->size - 1) - page_of(start)) / PAGE) + 1;
+}
+
+/* The sites from @first on that lie on @max neighbouring pages at most. At least itself. */
+static struct ub_text_span make_span(const struct ub_site *first, const struct ub_site *end,
+				     u32 max)
+{
+	const u64 limit = page_of(first->address) + max * PAGE;
+	const struct ub_site *last = first, *next = first + 1;
+
+	while (!is_across(first) && next < end && !is_across(next) && next->address < limit &&
+	       page_of(next->address) - page_of(last->address) <= PAGE)
 		last = next++;
 	return (struct ub_text_span) {
 		.sites = first,
@@ -27,80 +43,60 @@ static struct ub_text_span make_span(const struct ub_site *first, const struct u
 	};
 }
 
-int ub_text_make(const struct ub_site *sites, u32 nr, struct ub_text *out)
-{
-	_cleanup_(ub_text_free) struct ub_text text = { 0 };
-	const struct ub_site *end = sites + nr;
-	size_t size = 0;
+/* --- reading ----------------------------------------------------------------------------------- */
 
-	text.spans = calloc(nr + 1, sizeof(*text.spans));
-	if (!text.spans)
-		return -ENOMEM;
-	while (sites < end) {
-		text.spans[text.nr] = make_span(sites, end);
-		size += text.spans[text.nr].size;
-		sites += text.spans[text.nr++].nr;
+void ub_text_begin(struct ub_text *text, const struct ub_image *image)
+{
+	text->next = image->sites;
+	text->end = image->sites + image->nr_sites;
+	text->nr = 0;
+}
+
+static int read_one_by_one(const struct ub_target *t, struct ub_text *text)
+{
+	for (u32 i = 0; i < text->nr; i++) {
+		struct ub_text_span *span = &text->spans[i];
+		int err = ub_target_read(t, span->sites->address, span->bytes, span->size);
+
+		if (err == -ESRCH)
+			return err;
+		span->readable = !err;
 	}
-	text.bytes = malloc(size + 1);
-	if (!text.bytes)
-		return -ENOMEM;
-	size = 0;
-	for (u32 i = 0; i < text.nr; i++) {
-		text.spans[i].bytes = text.bytes + size;
-		size += text.spans[i].size;
-	}
-	*out = text;
-	text = (struct ub_text) { 0 };
-	return 0;
+	return 1;
 }
 
-void ub_text_free(struct ub_text *text)
+int ub_text_next(const struct ub_target *t, struct ub_text *text)
 {
-	free(text->spans);
-	free(text->bytes);
-	*text = (struct ub_text) { 0 };
-}
-
-int ub_text_read_span(const struct ub_target *t, struct ub_text_span *span)
-{
-	int err = ub_target_read(t, span->sites->address, span->bytes, span->size);
-
-	span->readable = !err;
-	return err == -ESRCH ? err : 0;
-}
-
-static int read_batch(const struct ub_target *t, struct ub_text_span *spans, u32 nr)
-{
-	struct iovec here[BATCH], there[BATCH];
+	struct iovec here[UB_TEXT_PAGES], there[UB_TEXT_PAGES];
 	ssize_t want = 0;
-	int err = 0;
 
-	for (u32 i = 0; i < nr; i++) {
-		here[i] = (struct iovec) { spans[i].bytes, spans[i].size };
-		there[i] = (struct iovec) { (void *)spans[i].sites->address, spans[i].size };
-		spans[i].readable = true;
-		want += spans[i].size;
+	text->nr = 0;
+	for (u32 pages = 0; text->next < text->end && pages < UB_TEXT_PAGES;) {
+		struct ub_text_span *span = &text->spans[text->nr];
+
+		*span = make_span(text->next, text->end, UB_TEXT_PAGES - pages);
+		span->bytes = text->bytes + want;
+		span->readable = true;
+		here[text->nr] = (struct iovec) { span->bytes, span->size };
+		there[text->nr] = (struct iovec) { (void *)span->sites->address, span->size };
+		want += span->size;
+		pages += nr_pages(span);
+		text->next += span->nr;
+		text->nr++;
 	}
-	if (process_vm_readv(t->alive, here, nr, there, nr, 0) == want)
+	if (!text->nr)
 		return 0;
-	for (u32 i = 0; i < nr && !err; i++)
-		err = ub_text_read_span(t, &spans[i]);
-	return err;
-}
-
-int ub_text_read(const struct ub_target *t, struct ub_text *text)
-{
-	int err = 0;
-
-	for (u32 i = 0; i < text->nr && !err; i += BATCH)
-		err = read_batch(t, &text->spans[i], text->nr - i < BATCH ? text->nr - i : BATCH);
-	return err;
+	if (process_vm_readv(t->alive, here, text->nr, there, text->nr, 0) == want)
+		return 1;
+	return read_one_by_one(t, text);
 }
 
 u8 *ub_text_at(const struct ub_text_span *span, const struct ub_site *site)
 {
 	return span->bytes + (site->address - span->sites->address);
 }
+
+/* --- writing ----------------------------------------------------------------------------------- */
 
 /* Where /proc/PID/mem refuses what ptrace may (proc_mem.force_override). */
 static int poke(struct ub_target *t, u64 address, const u8 *bytes, u32 len)
@@ -125,24 +121,42 @@ static int poke(struct ub_target *t, u64 address, const u8 *bytes, u32 len)
 
 /* A write across two pages can be cut in half by a SIGKILL. Own copies of both beforehand, so that
  * nothing is left to wait for in between. */
-static int own_both_pages(const struct ub_target *t, const struct ub_text_span *span)
+static int write_across(const struct ub_target *t, const struct ub_text_span *span)
 {
 	u8 same[UB_SITE_BYTES];
 	int err;
 
-	if ((span->sites->address & (PAGE - 1)) + span->size <= PAGE ||
-	    ub_target_read(t, span->sites->address, same, span->size))
+	if (!ub_target_read(t, span->sites->address, same, span->size)) {
+		err = ub_target_write(t, span->sites->address, same, span->size);
+		if (err)
+			return err;
+	}
+	return ub_target_write(t, span->sites->address, span->bytes, span->size);
+}
+
+/* The kernel copies a page's bytes at once, and looks for a SIGKILL before the next page if the
+ * vector is cut where pages begin. */
+static int write_pages(const struct ub_target *t, const struct ub_text_span *span)
+{
+	const u64 start = span->sites->address, end = start + span->size;
+	struct iovec from[UB_TEXT_PAGES];
+	ssize_t n;
+	int nr = 0;
+
+	for (u64 at = start, next; at < end; at = next) {
+		next = page_of(at) + PAGE < end ? page_of(at) + PAGE : end;
+		from[nr++] = (struct iovec) { span->bytes + (at - start), next - at };
+	}
+	n = pwritev(t->mem, from, nr, (off_t)start);
+	if (n == (ssize_t)span->size)
 		return 0;
-	err = ub_target_write(t, span->sites->address, same, span->size);
-	return err == -EFAULT ? 0 : err;
+	return n ? -EFAULT : -ESRCH;
 }
 
 int ub_text_write(struct ub_target *t, const struct ub_text_span *span)
 {
-	int err = own_both_pages(t, span);
+	int err = is_across(span->sites) ? write_across(t, span) : write_pages(t, span);
 
-	if (!err)
-		err = ub_target_write(t, span->sites->address, span->bytes, span->size);
 	if (!err || err == -ESRCH)
 		return err;
 	err = 0;

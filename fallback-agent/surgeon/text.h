@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A target's text at an image's sites, read and written a page at a time: each access costs a walk
- * to its page, and one for each of 1 000 sites would be most of the pause.
+ * A target's text at an image's sites, read and written some pages at a time: each access costs a
+ * system call and a walk to its page, and one for each of 1 000 sites would be most of the pause.
+ *
+ * What lies between the sites of a page is written as well, so it was read just before, with all
+ * threads stopped: the kernel may put breakpoints there, and take them away, at any time.
  */
 #ifndef UB_SURGEON_TEXT_H
 #define UB_SURGEON_TEXT_H
 
 #include <surgeon/target.h>
 
-/* From the first of some sites to the end of the last: all that lie on one page, or one that lies
- * across two. */
+#define UB_TEXT_PAGES 16
+
+/* From the first of some sites to the end of the last: all that lie on neighbouring pages, or one
+ * that lies across two. */
 struct ub_text_span {
 	const struct ub_site *sites;
 	u32 nr;
@@ -18,25 +23,21 @@ struct ub_text_span {
 	bool readable; /* else it is not mapped (any more) */
 };
 
+/* Spans of UB_TEXT_PAGES pages at most, from an image's sites in the order of their addresses. */
 struct ub_text {
-	struct ub_text_span *spans;
+	const struct ub_site *next, *end; /* sites that come after those */
+	struct ub_text_span spans[UB_TEXT_PAGES];
 	u32 nr;
-	u8 *bytes; /* of all of them */
+	u8 bytes[(UB_TEXT_PAGES + 1) * 4096];
 };
 
-/* Spans of @nr sites, sorted by address; nothing is read yet. -ENOMEM. */
-int __must_check ub_text_make(const struct ub_site *sites, u32 nr, struct ub_text *out);
-void ub_text_free(struct ub_text *text);
-/* Reads all spans, many at a time. -ESRCH. */
-int __must_check ub_text_read(const struct ub_target *t, struct ub_text *text);
-/* Reads one. -ESRCH. */
-int __must_check ub_text_read_span(const struct ub_target *t, struct ub_text_span *span);
+void ub_text_begin(struct ub_text *text, const struct ub_image *image);
+/* Reads the next spans: 1, 0 at the end, -ESRCH. */
+int __must_check ub_text_next(const struct ub_target *t, struct ub_text *text);
 /* What memory holds at @site, one of @span's. */
 u8 *ub_text_at(const struct ub_text_span *span, const struct ub_site *site);
-/* Writes @span's bytes, changed at its sites. Those in between are written as well, so they were
- * read with all threads stopped and just now: the kernel may put breakpoints there, and take them
- * away, at any time. A kill leaves all bytes written or none, except for a site across two
- * pages. */
+/* Writes @span's bytes, changed at its sites. After a kill each page has them or has not; a site
+ * across two pages may be cut in half. */
 int __must_check ub_text_write(struct ub_target *t, const struct ub_text_span *span);
 
 #endif

@@ -43,7 +43,7 @@ static int new_tracee(struct ub_target *t, const struct ub_thread *parent)
 	unsigned long tid = 0;
 	char proc[64];
 	u64 tgid;
-	int err;
+	int err, shares;
 
 	if (ptrace(PTRACE_GETEVENTMSG, parent->tid, 0, &tid) || !tid || ub_thread_find(t, tid))
 		return 0;
@@ -51,9 +51,11 @@ static int new_tracee(struct ub_target *t, const struct ub_thread *parent)
 	if (!ub_proc_status(proc, "Tgid", 10, &tgid))
 		process = tgid;
 	err = ub_thread_add(t, process, tid, UB_THREAD_SEIZED);
-	if (!err && process != parent->process && ub_same_memory(t->alive, tid) != 1)
-		t->threads[t->nr_threads - 1].foreign = true;
-	return err;
+	if (err || process == parent->process)
+		return err;
+	shares = ub_shares(t, (pid_t)tid, &t->report->why);
+	t->threads[t->nr_threads - 1].foreign = shares != 1;
+	return shares < 0 ? shares : 0;
 }
 
 /* Takes note of a stop. 0, or -errno. @i is an index since threads may be added. */

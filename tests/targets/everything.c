@@ -3,7 +3,8 @@
  * everything entries|returns[=PERCENT] FILE[,FILE]... INPUT COMMAND ARGS...: COMMAND works by lines
  * of input (@FILE: those in FILE) and prints results. Once as it is, and once while the entries, or
  * the returns, of all functions of FILEs are probed, but for PERCENT of them at most (2): same
- * output, and right counts after all.
+ * output, and right counts after all. offsets=N[+FIRST]: all instructions of every Nth function, as many as
+ * can be at once.
  *
  * The command prints "ready" first, goes on with INPUT and ends with the line "done"; then it waits
  * for the end of its input.
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include <hook/elf_file.h>
+#include <hook/flow.h>
 #include <hook/returns.h>
 
 #include "../hook/apply.h"
@@ -50,8 +52,29 @@ static bool is_needed(struct ub_elf *elf, const struct ub_elf_function *function
 	       memmem(bytes, size < available ? size : available, "\x0f\x05", 2);
 }
 
-static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
-		     const struct ub_program *program, const struct ub_code *code)
+/* All instructions of @function that are no padding. */
+static void add_offsets(struct all *all, struct ub_elf *elf, const struct ub_elf_function *function,
+			struct ub_image_link *link)
+{
+	const struct ub_elf_segment *segment = ub_elf_segment_at(elf, function->start);
+	struct ub_flow_insns insns = {};
+
+	if (ub_flow_decode(elf, function, &insns))
+		abort();
+	for (u32 i = 0; i < insns.nr; i++) {
+		u64 size = 0;
+
+		if (*ub_elf_bytes(elf, insns.insns[i].address, &size) == 0xcc)
+			continue;
+		link->point.offset = insns.insns[i].address - segment->address + segment->offset;
+		add(all, link);
+	}
+	ub_flow_insns_free(&insns);
+}
+
+/* @every: instructions of each such function from number @first on; 0: @kind of all. */
+static void add_file(struct all *all, const char *path, enum ub_point_kind kind, u32 every,
+		     u32 first, const struct ub_program *program, const struct ub_code *code)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct ub_image_link link = { .program = program, .code = code };
@@ -90,7 +113,10 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 			.ino = file.st_ino,
 			.offset = function->start - segment->address + segment->offset,
 		};
-		add(all, &link);
+		if (!every)
+			add(all, &link);
+		else if (i % every == first)
+			add_offsets(all, elf, function, &link);
 	}
 	ub_elf_put(elf);
 	close(fd);
@@ -162,12 +188,17 @@ static char *lines_of(const char *input)
 
 int main(int argc, char **argv)
 {
-	struct ub_program *program = empty_program();
+	const bool offsets = argc > 1 && *argv[1] == 'o';
+	struct ub_program *program = offsets ? busy_program() : empty_program();
 	struct ub_reason why = {};
 	struct all all = {};
 	struct ub_image *image;
 	struct ub_code code;
-	const char *percent = argc > 1 ? strchr(argv[1], '=') : NULL;
+	const char *number = argc > 1 ? strchr(argv[1], '=') : NULL;
+	const u32 every = offsets ? number ? (u32)atoi(number + 1) : 1 : 0;
+	const u32 first =
+		offsets && number && strchr(number, '+') ? (u32)atoi(strchr(number, '+')) : 0;
+	const u32 percent = offsets ? 100 : number ? (u32)atoi(number + 1) : 2;
 	char *expected, *got, *files, *file, *input;
 	u64 hits = 0, misses = 0;
 	double began;
@@ -179,15 +210,15 @@ int main(int argc, char **argv)
 	input = lines_of(argv[3]);
 	files = strdup(argv[2]);
 	for (file = strtok(files, ","); file; file = strtok(NULL, ","))
-		add_file(&all, file, *argv[1] == 'e' ? UB_POINT_ENTRY : UB_POINT_RETURN, program,
-			 &code);
+		add_file(&all, file, *argv[1] == 'r' ? UB_POINT_RETURN : UB_POINT_ENTRY, every,
+			 first, program, &code);
 	signal(SIGPIPE, SIG_IGN);
 	start(argv + 4, "ready");
 	expected = work(input);
 	finish();
 	start(argv + 4, "ready");
 	began = now();
-	image = attach_all(&all, percent ? (u32)atoi(percent + 1) : 2);
+	image = attach_all(&all, percent);
 	printf("%u points (%u refused) attached in %.0f ms\n", all.nr, all.refused,
 	       1000 * (now() - began));
 	got = work(input);

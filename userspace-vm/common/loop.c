@@ -32,7 +32,6 @@ struct ub_loop {
 	struct ub_watch *removed; /* freed when no event of theirs can be pending any more */
 	struct ub_timer *timers;  /* by due time */
 	pthread_mutex_t lock;	  /* held by whoever runs callbacks */
-	u32 nr_waiting;		  /* threads that have not got it yet */
 	pthread_mutex_t turn;	  /* held by who is next: without it the loop might never be */
 	int wake_fd;
 	bool asleep;
@@ -171,16 +170,9 @@ static u64 next_due_ms(const struct ub_loop *loop)
 
 void ub_loop_enter(struct ub_loop *loop)
 {
-	__atomic_add_fetch(&loop->nr_waiting, 1, __ATOMIC_SEQ_CST);
 	pthread_mutex_lock(&loop->turn);
 	pthread_mutex_lock(&loop->lock);
 	pthread_mutex_unlock(&loop->turn);
-	__atomic_sub_fetch(&loop->nr_waiting, 1, __ATOMIC_SEQ_CST);
-}
-
-bool ub_loop_is_wanted(const struct ub_loop *loop)
-{
-	return __atomic_load_n(&loop->nr_waiting, __ATOMIC_SEQ_CST) != 0;
 }
 
 /* Sleeps with the lock released, until something happens or a timer is due. */

@@ -31,8 +31,6 @@ void ub_timer_remove(struct ub_timer *timer);
  * that is so already. */
 void ub_loop_enter(struct ub_loop *loop);
 void ub_loop_leave(struct ub_loop *loop);
-/* Whether a thread waits in ub_loop_enter(). For callbacks that may take long. */
-bool ub_loop_is_wanted(const struct ub_loop *loop);
 
 /* Runs until ub_loop_stop(). 0 or -errno. */
 int __must_check ub_loop_run(struct ub_loop *loop);

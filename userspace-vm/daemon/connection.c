@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/bpf.h>
+
 #include <common/cleanup.h>
 
 #include "targets.h"
@@ -59,12 +61,29 @@ void ub_daemon_connection_note(struct connection *connection, const char *text)
 		return;
 }
 
+/* Whether the answer depends on what comes of an operation on processes, any of which may be a tool
+ * that has a call out. */
+static bool may_operate(const struct ub_call *call)
+{
+	switch (call->nr) {
+	case SYS_ioctl:
+		return true;
+	case SYS_bpf:
+		return call->args[0] == BPF_LINK_CREATE || call->args[0] == BPF_LINK_UPDATE ||
+		       call->args[0] == BPF_LINK_DETACH;
+	default:
+		return false;
+	}
+}
+
 void ub_daemon_call(struct ub_daemon *daemon, struct caller *caller, const struct ub_call *call,
 		    bool held, struct ub_reply *reply)
 {
 	*reply = (struct ub_reply) { .fd = -1 };
 	if (ub_daemon_file_call(daemon, caller, call, reply))
 		return;
+	if (may_operate(call))
+		ub_daemon_listeners_quiet(daemon);
 	if (held)
 		ub_daemon_targets_hold(daemon->targets, caller->base.pid);
 	ub_kernel_call(daemon->kernel, &caller->base, call, reply);
@@ -175,10 +194,14 @@ static int serve_call(struct connection *connection, const struct ub_msg *msg, i
 
 static int serve_ask(struct connection *connection, const char *text, size_t size)
 {
-	_cleanup_free_ char *answer = ub_daemon_request_answer(connection->daemon, text, size);
-	size_t left = answer ? strlen(answer) : 0;
-	const char *at = answer;
+	_cleanup_free_ char *answer = NULL;
+	const char *at;
+	size_t left;
 
+	ub_daemon_listeners_quiet(connection->daemon);
+	answer = ub_daemon_request_answer(connection->daemon, text, size);
+	at = answer;
+	left = answer ? strlen(answer) : 0;
 	if (!answer)
 		return -ENOMEM;
 	do {

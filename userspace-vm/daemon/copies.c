@@ -67,6 +67,10 @@ bool ub_daemon_copies_clean(struct targets *targets)
 			left++;
 			break;
 		}
+		if (ub_daemon_listener_owes(targets->daemon, pid)) {
+			left++;
+			continue;
+		}
 		n = ub_surgeon_repair(pid, ub_daemon_listener_has(targets->daemon, pid), &why);
 		ub_daemon_log(targets->daemon, "pid %d: a copy: %s", pid,
 			      n < 0 ? why.text : "removed");

@@ -7,6 +7,12 @@
  * caller can't be stopped for surgery before its reply: update.c puts that off and
  * ub_daemon_targets_release() brings the stop and the reply into the right order.
  *
+ * The same holds for a call that was received and waits for the loop, which another operation is
+ * in. Whoever operates on processes therefore asks ub_daemon_listener_owes() first, or, where it
+ * can't be put off, has such calls answered before (ub_daemon_listeners_quiet()). Both call the
+ * threads out of NOTIF_RECV; until the loop is left none goes there again, and a call that is not
+ * received is ended by a stop, and made again, as any slow one.
+ *
  * Each listener has a thread that sleeps in NOTIF_RECV, and so can be woken on the caller's CPU
  * (SYNC_WAKE_UP: caller and daemon wait for each other in turns). Woken through epoll it would be
  * put on an idle CPU, and rousing that costs more than all the rest of a call. The thread serves
@@ -63,6 +69,9 @@ struct listener {
 	bool has_thread;
 	bool ended; /* the thread shall end */
 	pthread_t thread;
+	bool receiving; /* the thread is in NOTIF_RECV, or will be without asking the loop; atomic */
+	bool has_call;	/* otherwise: it received @notif, which nobody has answered yet */
+	struct seccomp_notif notif;
 };
 
 static void process_free(struct process *process)
@@ -186,9 +195,14 @@ static void serve(struct listener *listener, const struct seccomp_notif *notif)
 {
 	struct ub_daemon *daemon = listener->daemon;
 	struct ub_call call = { .nr = notif->data.nr };
-	struct process *process = process_of(listener, (pid_t)notif->pid);
+	struct process *process;
 	struct ub_reply reply;
 
+	if (daemon->told_to_go) { /* as when we are gone */
+		send_value(listener, notif->id, -ENOSYS, false);
+		return;
+	}
+	process = process_of(listener, (pid_t)notif->pid);
 	if (!process) {
 		send_value(listener, notif->id, -EPERM, false);
 		return;
@@ -212,6 +226,16 @@ static int receive(struct listener *listener, struct seccomp_notif *notif)
 	return ioctl(listener->fd, SECCOMP_IOCTL_NOTIF_RECV, notif) ? -errno : 0;
 }
 
+static void serve_received(struct listener *listener)
+{
+	const struct seccomp_notif notif = listener->notif;
+
+	if (!listener->has_call)
+		return;
+	listener->has_call = false;
+	serve(listener, &notif);
+}
+
 static void *receiver_main(void *opaque)
 {
 	struct listener *listener = opaque;
@@ -220,19 +244,53 @@ static void *receiver_main(void *opaque)
 
 	while (!ended) {
 		struct pollfd ready = { .fd = listener->fd, .events = POLLIN };
-		struct seccomp_notif notif;
-		int err = receive(listener, &notif);
+		int err = receive(listener, &listener->notif);
 
 		/* The call went away meanwhile, or all of the callers: do not ask in circles. */
 		if (err == -ENOENT)
 			poll(&ready, 1, -1);
+		listener->has_call = !err;
+		__atomic_store_n(&listener->receiving, false, __ATOMIC_RELEASE);
 		ub_loop_enter(loop);
 		ended = listener->ended || (ready.revents & (POLLHUP | POLLERR));
-		if (!err && !ended)
-			serve(listener, &notif);
+		if (!ended)
+			serve_received(listener);
+		__atomic_store_n(&listener->receiving, true, __ATOMIC_RELEASE);
 		ub_loop_leave(loop);
 	}
 	return NULL;
+}
+
+/* Has the thread come out of NOTIF_RECV. A signal that comes just before NOTIF_RECV is lost. */
+static void call_out(struct listener *listener)
+{
+	while (__atomic_load_n(&listener->receiving, __ATOMIC_ACQUIRE)) {
+		pthread_kill(listener->thread, SIGUSR1);
+		ub_daemon_sleep_us(20);
+	}
+}
+
+bool ub_daemon_listener_owes(struct ub_daemon *daemon, pid_t pid)
+{
+	for (struct listener *listener = daemon->listeners; listener; listener = listener->next) {
+		if (!listener->has_thread)
+			continue;
+		call_out(listener);
+		if (listener->has_call &&
+		    syscall(SYS_tgkill, pid, (pid_t)listener->notif.pid, 0) == 0)
+			return true;
+	}
+	return false;
+}
+
+void ub_daemon_listeners_quiet(struct ub_daemon *daemon)
+{
+	for (struct listener *listener = daemon->listeners; listener; listener = listener->next) {
+		if (!listener->has_thread)
+			continue;
+		call_out(listener);
+		serve_received(listener);
+	}
 }
 
 static int start_receiver(struct listener *listener)
@@ -243,6 +301,7 @@ static int start_receiver(struct listener *listener)
 	if (pthread_attr_init(&attr))
 		return -ENOMEM;
 	pthread_attr_setstacksize(&attr, THREAD_STACK);
+	listener->receiving = true;
 	err = -pthread_create(&listener->thread, &attr, receiver_main, listener);
 	pthread_attr_destroy(&attr);
 	listener->has_thread = !err;

@@ -93,7 +93,7 @@ static void collect(struct target *target)
 {
 	struct leaving **at = &target->leaving;
 
-	while (*at) {
+	while (*at && !ub_daemon_target_waits(target)) {
 		struct leaving *leaving = *at;
 		struct ub_surgery result = {};
 		int err = ub_surgeon_collect(target->pid, target->pidfd, leaving->image, &result,
@@ -146,15 +146,6 @@ static bool is_needed(const struct target *target)
 	return false;
 }
 
-/* Whether a call of a tool under our listener waits for us, and this is such a tool: it can't be stopped before it
- * has its reply. */
-static bool may_wait_for_us(const struct target *target)
-{
-	struct ub_daemon *daemon = target->targets->daemon;
-
-	return ub_loop_is_wanted(daemon->loop) && ub_daemon_listener_has(daemon, target->pid);
-}
-
 static void look_after(struct target *target)
 {
 	struct ub_reason why = {};
@@ -165,7 +156,7 @@ static void look_after(struct target *target)
 		ub_daemon_target_memory_gone(target);
 	}
 	if (ub_daemon_now_ms() < target->retry_at_ms ||
-	    ub_daemon_now_ms() < target->refused_until_ms || may_wait_for_us(target))
+	    ub_daemon_now_ms() < target->refused_until_ms)
 		return;
 	if (target->leaving) {
 		collect(target);
@@ -223,12 +214,24 @@ static void tell_reach(const struct targets *targets, struct session *session)
 		ub_daemon_session_note(session, "attached to %u processes", attached);
 }
 
+/* Whether processes are to be operated on that may have calls out. */
+static bool is_any_due(const struct targets *targets)
+{
+	const struct target *target = targets->list;
+
+	while (target && !target->dirty && !target->leaving)
+		target = target->next;
+	return target || targets->copies_rounds;
+}
+
 static void on_tick(void *opaque)
 {
 	struct targets *targets = opaque;
 	struct target *next;
 
 	targets->tick = NULL;
+	if (is_any_due(targets))
+		ub_daemon_listeners_quiet(targets->daemon);
 	for (struct target *target = targets->list; target; target = next) {
 		next = target->next;
 		look_after(target);
@@ -274,6 +277,7 @@ void ub_daemon_targets_detach_all(struct targets *targets)
 	while (targets->list) {
 		struct target *next;
 
+		ub_daemon_listeners_quiet(targets->daemon);
 		for (struct target *target = targets->list; target; target = next) {
 			next = target->next;
 			target->retry_at_ms = 0;

@@ -168,6 +168,8 @@ struct target *ub_daemon_target_get(struct targets *targets, pid_t pid);
 void ub_daemon_target_free(struct target *target);
 /* Makes the target's image the one that is wanted. 0; -errno and @why: it is as it was. */
 int __must_check ub_daemon_target_update(struct target *target, struct ub_reason *why);
+/* Whether a call of the process waits for our reply: nothing can stop it before. */
+bool ub_daemon_target_waits(const struct target *target);
 bool ub_daemon_target_has(const struct target *target, u32 link_id);
 /* Whether @link wants to be in the process, mapped or not. */
 bool ub_daemon_link_covers(const struct link *link, const struct target *target);

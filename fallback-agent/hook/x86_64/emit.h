@@ -73,6 +73,7 @@ u32 ub_emit_jcc_forward(struct ub_emit *emit, u8 condition);
 u32 ub_emit_jmp_forward(struct ub_emit *emit);
 void ub_emit_land(struct ub_emit *emit, u32 at);
 
+#define UB_CC_B	 0x2
 #define UB_CC_Z	 0x4
 #define UB_CC_NZ 0x5
 #define UB_CC_NS 0x9

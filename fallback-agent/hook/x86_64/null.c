@@ -19,9 +19,8 @@
  * What it takes for a null pointer may be none: an index that the compiler took for the base. Only
  * the cold part looks at the address as a whole, and comes back if it can be read.
  *
- * Goroutines have no stack for it; at function entries, where alone Go code is looked at, r12 and
- * r13 are free, and the slot's stack is used, if the thread has found its slot and is not in a
- * program.
+ * Goroutines have no stack for it: the slot's is used, if the thread has found its slot and is not in a
+ * program. r12, r13, rcx and the flags are saved below sp as for a probe (hook/go.c).
  */
 #include <hook/x86_64/trampoline.h>
 
@@ -53,8 +52,22 @@ static void test(struct ub_emit *emit, u8 base)
 	ub_emit_u8(emit, (u8)(3 << 6 | (base & 7) << 3 | (base & 7)));
 }
 
-void ub_trampoline_null(struct ub_emit *emit, const struct ub_decoded *insn, u64 ip,
-			bool keep_flags, bool own_stack, struct ub_trampoline_null *null)
+static s32 rcx_at(const struct ub_trampoline_null *null)
+{
+	return null->own_stack ? UB_TRAMPOLINE_SAVED_R12 : 0;
+}
+
+static void rcx_back(struct ub_emit *emit, const struct ub_trampoline_null *null)
+{
+	if (!null->rcx_saved)
+		return;
+	ub_emit_load(emit, UB_RCX, UB_RSP, rcx_at(null));
+	if (!null->own_stack)
+		ub_emit_lea(emit, UB_RSP, UB_RSP, RED_ZONE + 8);
+}
+
+void ub_trampoline_null(struct ub_emit *emit, const struct ub_decoded *insn,
+			const struct ub_trampoline_point *point, struct ub_trampoline_null *null)
 {
 	/* jrcxz 1f; jmp 2f; 1: */
 	static const u8 jrcxz_long[] = { 0xe3, 2, 0xeb, 5 };
@@ -62,31 +75,33 @@ void ub_trampoline_null(struct ub_emit *emit, const struct ub_decoded *insn, u64
 				   (u8)(3 << 6 | (insn->base & 7) << 3 | UB_RCX) };
 
 	*null = (struct ub_trampoline_null) {};
-	if (!(insn->flags & UB_DECODED_NULLABLE) || (own_stack && insn->base == GO_G))
+	if (!(insn->flags & UB_DECODED_NULLABLE) || (point->own_stack && insn->base == GO_G))
 		return;
 	*null = (struct ub_trampoline_null) {
 		.insn = insn,
-		.ip = ip,
-		.own_stack = own_stack,
-		.rcx_saved = keep_flags && insn->base != UB_RCX,
+		.ip = point->ip,
+		.own_stack = point->own_stack,
+		.keep_registers = point->keep_registers,
+		.keep_flags = point->keep_flags,
+		.look = point->look,
+		.g_in_r14 = point->g_in_r14,
+		.rcx_saved = point->keep_flags && insn->base != UB_RCX,
 	};
-	if (!keep_flags) {
+	if (!point->keep_flags) {
 		test(emit, insn->base);
 		null->jump = ub_emit_jcc_forward(emit, UB_CC_Z);
 		null->back = ub_emit_here(emit);
 		return;
 	}
 	if (null->rcx_saved) {
-		ub_emit_lea(emit, UB_RSP, UB_RSP, -RED_ZONE - 8);
-		ub_emit_store(emit, UB_RCX, UB_RSP, 0);
+		if (!null->own_stack)
+			ub_emit_lea(emit, UB_RSP, UB_RSP, -RED_ZONE - 8);
+		ub_emit_store(emit, UB_RCX, UB_RSP, rcx_at(null));
 		ub_emit_bytes(emit, base_to_rcx, sizeof(base_to_rcx));
 	}
 	ub_emit_bytes(emit, jrcxz_long, sizeof(jrcxz_long));
 	null->jump = ub_emit_jmp_forward(emit);
-	if (null->rcx_saved) {
-		ub_emit_load(emit, UB_RCX, UB_RSP, 0);
-		ub_emit_lea(emit, UB_RSP, UB_RSP, RED_ZONE + 8);
-	}
+	rcx_back(emit, null);
 	null->back = ub_emit_here(emit);
 }
 
@@ -103,14 +118,21 @@ void ub_trampoline_null_cold(struct ub_emit *emit, const struct ub_trampoline_sp
 	static const u8 push_rax[] = { 0x50 }, push_zero[] = { 0x6a, 0 };
 	static const u8 sp_to_r12[] = { 0x49, 0x89, 0xe4 };
 	static const u8 push_r12[] = { 0x41, 0x54 };
-	u32 no_slot = 0, nested = 0;
+	u32 no_slot = 0, nested = 0, no_room = 0;
 
 	if (!null->insn)
 		return;
 	ub_emit_land(emit, null->jump);
-	if (null->rcx_saved) {
-		ub_emit_load(emit, UB_RCX, UB_RSP, 0);
-		ub_emit_lea(emit, UB_RSP, UB_RSP, RED_ZONE + 8);
+	rcx_back(emit, null);
+	if (null->keep_registers) {
+		/* Flags are kept only where there is room: see the planner. */
+		if (null->look && !null->keep_flags)
+			no_room = ub_trampoline_look_for_room(emit, null->g_in_r14, 32);
+		ub_emit_store(emit, UB_R12, UB_RSP, UB_TRAMPOLINE_SAVED_R12);
+		ub_emit_store(emit, UB_R13, UB_RSP, UB_TRAMPOLINE_SAVED_R13);
+		ub_emit_lea(emit, UB_RSP, UB_RSP, UB_TRAMPOLINE_SAVED_FLAGS + 8);
+		ub_emit_u8(emit, 0x9c); /* pushfq */
+		ub_emit_lea(emit, UB_RSP, UB_RSP, -UB_TRAMPOLINE_SAVED_FLAGS);
 	}
 	if (null->own_stack) {
 		ub_emit_set(emit, UB_R12, space->data);
@@ -147,5 +169,14 @@ void ub_trampoline_null_cold(struct ub_emit *emit, const struct ub_trampoline_sp
 		ub_emit_land(emit, no_slot);
 		ub_emit_land(emit, nested);
 	}
+	if (null->keep_registers) {
+		ub_emit_lea(emit, UB_RSP, UB_RSP, UB_TRAMPOLINE_SAVED_FLAGS);
+		ub_emit_u8(emit, 0x9d); /* popfq */
+		ub_emit_lea(emit, UB_RSP, UB_RSP, -(UB_TRAMPOLINE_SAVED_FLAGS + 8));
+		ub_emit_load(emit, UB_R12, UB_RSP, UB_TRAMPOLINE_SAVED_R12);
+		ub_emit_load(emit, UB_R13, UB_RSP, UB_TRAMPOLINE_SAVED_R13);
+	}
+	if (no_room)
+		ub_emit_land(emit, no_room);
 	ub_emit_jmp(emit, null->back);
 }

@@ -29,8 +29,8 @@
  *
  * Goroutines have small stacks, and at a function's entry nothing may be left of one. There r12 and
  *r13 are free by Go's calling convention, so the slot is found with them alone and the frame lies
- *on a stack of the slot's (own_stack). Go's signal handlers have a stack of their own, where nested
- *hits stay.
+ *on a stack of the slot's (own_stack). Elsewhere both, and the flags, are saved below sp before (hook/go.c).
+ *Go's signal handlers have a stack of their own, where nested hits stay.
  *
  * Within a function the direction flag may be set (std); helpers copy with string instructions,
  *which believe the ABI that it is not. It is cleared for them and set again.
@@ -44,6 +44,9 @@
 #include <agent/data.h>
 
 #define RED_ZONE     128
+#define STACK_ALIGN  2048u /* Go's stacks, at least */
+#define ROOM	     32u   /* for saved registers; powers of two */
+#define SEARCH_ROOM  128u  /* and the search for a slot */
 #define PT_REGS_SIZE 168
 #define RUN	     PT_REGS_SIZE
 #define SLOT	     (RUN + (s32)sizeof(struct ub_run))
@@ -92,8 +95,9 @@ static const u8 pt_word[16] = {
 /* The probe's own: saved first and restored last. */
 #define SCRATCH (BIT(UB_RAX) | BIT(UB_RCX) | BIT(UB_RDX))
 
-#define USER_CS 0x33
-#define USER_DS 0x2b
+#define USER_CS	   0x33
+#define USER_DS	   0x2b
+#define USER_FLAGS 0x202
 
 struct needs {
 	u32 restore;	/* registers, by hardware number */
@@ -127,7 +131,8 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 		needs.restore |= link->code->clobbers;
 		if (link->code->calls_helpers || link->tail_calls) {
 			needs.restore |= CALLER_SAVED;
-			needs.direction = point->keep_flags && point->kind == UB_TRAMPOLINE_RUN;
+			needs.direction = (point->keep_flags || point->keep_registers) &&
+					  point->kind == UB_TRAMPOLINE_RUN;
 		}
 		if (link->code->calls_helpers || link->code->nr_relocs || link->tail_calls)
 			needs.run = true;
@@ -141,7 +146,7 @@ static struct needs find_needs(const struct ub_trampoline_point *point)
 	if (needs.run)
 		needs.restore |= BIT(UB_RSI);
 	if (needs.direction)
-		needs.words |= 1ull << PT_FLAGS;
+		needs.words |= point->own_stack ? 0 : 1ull << PT_FLAGS;
 	needs.restore &= ~(BIT(UB_RSP) | BIT(UB_RBP) | BIT(UB_RBX) | BIT(UB_R12) | BIT(UB_R13) |
 			   BIT(UB_R14) | BIT(UB_R15));
 	return needs;
@@ -254,6 +259,9 @@ static void fill_run(struct ub_emit *emit, const struct ub_trampoline_space *spa
 	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(user_sp));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(call_callback));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(program));
+	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_HOLDS);
+	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(holds));
+	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(held));
 }
 
 /* Calls one link's program; rcx = slot. */
@@ -439,14 +447,128 @@ u32 ub_trampoline_find_slot(struct ub_emit *emit, u32 bits)
 	return ub_emit_jcc_forward(emit, UB_CC_NZ);
 }
 
+u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
+{
+	/* cmp (%r14),%rsp: g's stack.lo; is the lowest word that is used below? */
+	static const u8 compare[] = { 0x49, 0x3b, 0x26 };
+	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
+
+	if (!g_in_r14) {
+		ub_emit_bytes(emit, test, sizeof(test));
+		ub_emit_u32(emit, STACK_ALIGN - room);
+		return ub_emit_jcc_forward(emit, UB_CC_Z);
+	}
+	ub_emit_lea(emit, UB_RSP, UB_RSP, -(s32)room);
+	ub_emit_bytes(emit, compare, sizeof(compare));
+	ub_emit_lea(emit, UB_RSP, UB_RSP, (s32)room);
+	return ub_emit_jcc_forward(emit, UB_CC_B);
+}
+
+/* Flags back from r12, where flags_to_r12() put them; rax stays. */
+static void flags_from_r12(struct ub_emit *emit)
+{
+	/* xchg %rax,%r12; add $127,%al; sahf; mov %r12,%rax */
+	static const u8 code[] = { 0x49, 0x94, 0x04, 0x7f, 0x9e, 0x4c, 0x89, 0xe0 };
+
+	ub_emit_bytes(emit, code, sizeof(code));
+}
+
+static void flags_to_r12(struct ub_emit *emit)
+{
+	/* mov %rax,%r12; lahf; seto %al; xchg %rax,%r12 */
+	static const u8 code[] = { 0x49, 0x89, 0xc4, 0x9f, 0x0f, 0x90, 0xc0, 0x49, 0x94 };
+
+	ub_emit_bytes(emit, code, sizeof(code));
+}
+
+static bool saves_flags(const struct ub_trampoline_point *point, const struct needs *needs)
+{
+	return point->keep_registers && (point->keep_flags || needs->direction);
+}
+
+/* Go code with r12 and r13 in use: into the words below sp, with the flags. */
+static void save_below(struct ub_emit *emit, const struct ub_trampoline_point *point,
+		       const struct needs *needs, struct ub_trampoline_cold *cold)
+{
+	if (point->look) {
+		if (point->keep_flags)
+			flags_to_r12(emit);
+		cold->no_room = ub_trampoline_look_for_room(emit, point->g_in_r14, ROOM);
+		if (point->keep_flags)
+			flags_from_r12(emit);
+	}
+	ub_emit_store(emit, UB_R12, UB_RSP, UB_TRAMPOLINE_SAVED_R12);
+	ub_emit_store(emit, UB_R13, UB_RSP, UB_TRAMPOLINE_SAVED_R13);
+	if (saves_flags(point, needs)) {
+		ub_emit_lea(emit, UB_RSP, UB_RSP, UB_TRAMPOLINE_SAVED_FLAGS + 8);
+		ub_emit_u8(emit, 0x9c); /* pushfq */
+		ub_emit_lea(emit, UB_RSP, UB_RSP, -UB_TRAMPOLINE_SAVED_FLAGS);
+	}
+	if (needs->direction)
+		ub_emit_u8(emit, 0xfc); /* cld */
+}
+
+static void restore_below(struct ub_emit *emit, const struct ub_trampoline_point *point,
+			  const struct needs *needs)
+{
+	static const u8 rax_to_r12[] = { 0x49, 0x89, 0xc4 }, rax_from_r12[] = { 0x4c, 0x89, 0xe0 };
+	/* testb $4,-23(%rsp): bit 10; jz 1f; std; 1: */
+	static const u8 direction[] = { 0xf6, 0x44, 0x24, 0xe9, 0x04, 0x74, 0x01, 0xfd };
+	/* xchg %al,%ah; and $8,%al; add $0x78,%al: the overflow flag; sahf */
+	static const u8 flags[] = { 0x86, 0xe0, 0x24, 0x08, 0x04, 0x78, 0x9e };
+
+	if (needs->direction)
+		ub_emit_bytes(emit, direction, sizeof(direction));
+	if (point->keep_flags) {
+		ub_emit_bytes(emit, rax_to_r12, sizeof(rax_to_r12));
+		ub_emit_load(emit, UB_RAX, UB_RSP, UB_TRAMPOLINE_SAVED_FLAGS);
+		ub_emit_bytes(emit, flags, sizeof(flags));
+		ub_emit_bytes(emit, rax_from_r12, sizeof(rax_from_r12));
+	}
+	ub_emit_load(emit, UB_R12, UB_RSP, UB_TRAMPOLINE_SAVED_R12);
+	ub_emit_load(emit, UB_R13, UB_RSP, UB_TRAMPOLINE_SAVED_R13);
+}
+
+/* Words of pt_regs that are in r12, r13 and the flags no more; rax is lost. */
+static void fill_from_below(struct ub_emit *emit, const struct ub_trampoline_point *point,
+			    const struct needs *needs)
+{
+	const struct {
+		u32 word;
+		s32 at;
+		bool saved;
+	} words[] = {
+		{ PT_R12, UB_TRAMPOLINE_SAVED_R12, point->keep_registers },
+		{ PT_R13, UB_TRAMPOLINE_SAVED_R13, point->keep_registers },
+		{ PT_FLAGS, UB_TRAMPOLINE_SAVED_FLAGS, saves_flags(point, needs) },
+	};
+
+	for (u32 i = 0; i < ub_array_size(words); i++) {
+		if (!(needs->words & 1ull << words[i].word))
+			continue;
+		if (!words[i].saved) {
+			/* Free by the calling convention. */
+			ub_emit_store_imm(emit, words[i].word == PT_FLAGS ? USER_FLAGS : 0, UB_RSP,
+					  (s32)words[i].word * 8);
+			continue;
+		}
+		ub_emit_load(emit, UB_RAX, UB_RSP, USER_SP);
+		ub_emit_load(emit, UB_RAX, UB_RAX, words[i].at);
+		ub_emit_store(emit, UB_RAX, UB_RSP, (s32)words[i].word * 8);
+	}
+}
+
 /* The same with the frame on the slot's stack, using r12 and r13 only until then. */
 static void enter_own_stack(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			    const struct ub_trampoline_point *point, const struct needs *needs,
 			    struct ub_trampoline_cold *cold)
 {
 	static const u8 sp_to_r12[] = { 0x49, 0x89, 0xe4 };
 	static const u8 slot_to_rcx[] = { 0x4c, 0x89, 0xe9 };
 	u32 nested, common;
 
+	if (point->keep_registers)
+		save_below(emit, point, needs, cold);
 	ub_emit_set(emit, UB_R12, space->data);
 	ub_emit_cmp32_mem_imm8(emit, UB_R12, offsetof(struct ub_process, enabled), 0);
 	cold->disabled = ub_emit_jcc_forward(emit, UB_CC_Z);
@@ -518,13 +640,15 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 
 	*cold = (struct ub_trampoline_cold) { .point = point };
 	if (point->own_stack)
-		enter_own_stack(emit, space, cold);
+		enter_own_stack(emit, space, point, &needs, cold);
 	else
 		enter(emit, space, point, &needs, cold);
 	for (u32 i = 0; i < 16; i++)
 		if (((needs.restore & ~SCRATCH) & BIT(i)) ||
 		    (i != UB_RSP && !(SCRATCH & BIT(i)) && (needs.words & 1ull << pt_word[i])))
 			ub_emit_store(emit, i, UB_RSP, pt_word[i] * 8);
+	if (point->own_stack)
+		fill_from_below(emit, point, &needs);
 	fill_context(emit, point, needs.words);
 	if (needs.run)
 		fill_run(emit, space, point);
@@ -552,7 +676,7 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 			ub_emit_land(emit, cold->nothing);
 		cold->out = ub_emit_here(emit);
 	}
-	if (needs.direction) {
+	if (needs.direction && !point->own_stack) {
 		static const u8 test[] = { 0xf6, 0x84, 0x24 }; /* testb $4,disp32(%rsp): bit 10 */
 		static const u8 set[] = { 0x04, 0x74, 0x01, 0xfd }; /* jz 1f; std; 1: */
 
@@ -560,7 +684,7 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 		ub_emit_u32(emit, PT_FLAGS * 8 + 1);
 		ub_emit_bytes(emit, set, sizeof(set));
 	}
-	if (point->keep_flags) {
+	if (point->keep_flags && !point->own_stack) {
 		ub_emit_load(emit, UB_RAX, UB_RSP, FLAGS);
 		ub_emit_bytes(emit, restore_flags, sizeof(restore_flags));
 	}
@@ -574,11 +698,14 @@ void ub_trampoline_probe(struct ub_emit *emit, const struct ub_trampoline_space 
 		ub_emit_land(emit, cold->disabled);
 		ub_emit_land(emit, cold->child);
 		cold->out = ub_emit_here(emit);
+		if (point->keep_registers)
+			restore_below(emit, point, &needs);
+		cold->end = ub_emit_here(emit);
 	}
 }
 
-/* The slot's address into r13 by the same function, with the registers that it takes saved: five
- * words on the goroutine's stack, once a thread. */
+/* The slot's address into r13 by the same function, with the registers that it takes saved: seven
+ * words on the goroutine's stack, once a thread, if there is room. */
 static void find_slot_own_stack(struct ub_emit *emit, const struct ub_trampoline_space *space,
 				const struct ub_trampoline_cold *cold)
 {
@@ -590,14 +717,48 @@ static void find_slot_own_stack(struct ub_emit *emit, const struct ub_trampoline
 	static const u8 after[] = {
 		0x49, 0x89, 0xcd, /* mov %rcx,%r13 */
 		0x5a, 0x59, 0x58, /* pop %rdx, %rcx, %rax */
-		0x4d, 0x85, 0xed, /* test %r13,%r13 */
 	};
+	static const u8 test[] = { 0x4d, 0x85, 0xed }; /* test %r13,%r13 */
+	u32 no_room = 0;
 
+	if (cold->point->look || !cold->point->keep_registers)
+		no_room = ub_trampoline_look_for_room(emit, cold->point->g_in_r14, SEARCH_ROOM);
+	if (cold->point->keep_registers)
+		ub_emit_lea(emit, UB_RSP, UB_RSP, UB_TRAMPOLINE_SAVED_FLAGS);
 	ub_emit_bytes(emit, before, sizeof(before));
 	ub_emit_set(emit, UB_RDX, space->data);
 	ub_emit_call(emit, space->slot_function);
 	ub_emit_bytes(emit, after, sizeof(after));
+	if (cold->point->keep_registers)
+		ub_emit_lea(emit, UB_RSP, UB_RSP, -UB_TRAMPOLINE_SAVED_FLAGS);
+	ub_emit_bytes(emit, test, sizeof(test));
 	ub_emit_jcc(emit, UB_CC_NZ, cold->back);
+	if (no_room)
+		ub_emit_land(emit, no_room);
+}
+
+/* No room for a register: counted, where that takes none, and gone on. */
+static void without_room(struct ub_emit *emit, const struct ub_trampoline_space *space,
+			 const struct ub_trampoline_cold *cold)
+{
+	static const u8 inc[] = { 0xf0, 0x48, 0xff, 0x05 }; /* lock incq 0(%rip) */
+	const struct ub_trampoline_point *point = cold->point;
+
+	ub_emit_land(emit, cold->no_room);
+	for (u32 i = 0; point->kind != UB_TRAMPOLINE_NOTED && i < point->nr_links; i++) {
+		const u64 misses = space->shared_counters +
+				   point->links[i].counters * sizeof(struct ub_hit_counters) +
+				   offsetof(struct ub_hit_counters, misses);
+		const s64 distance = (s64)(misses - (ub_emit_here(emit) + sizeof(inc) + 4));
+
+		if (distance != (s32)distance)
+			continue;
+		ub_emit_bytes(emit, inc, sizeof(inc));
+		ub_emit_u32(emit, (u32)distance);
+	}
+	if (point->keep_flags)
+		flags_from_r12(emit);
+	ub_emit_jmp(emit, cold->end);
 }
 
 void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
@@ -623,6 +784,8 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 		ub_emit_inc_mem(emit, scratch, offsetof(struct ub_hit_counters, misses), true);
 	}
 	ub_emit_jmp(emit, cold->out);
+	if (cold->no_room)
+		without_room(emit, space, cold);
 
 	if (cold->point->own_stack)
 		return;
@@ -634,5 +797,5 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 u32 ub_trampoline_bound(u32 nr_links)
 {
-	return 768 + nr_links * 160;
+	return 992 + nr_links * 176;
 }

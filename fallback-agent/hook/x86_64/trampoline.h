@@ -54,9 +54,11 @@ struct ub_trampoline_point {
 	u64 ip; /* of the probed instruction */
 	enum ub_trampoline_kind kind;
 	bool keep_flags; /* the code may still need its flags */
-	/* Go, at entries and before rets: r12 and r13 are free, and the goroutine's stack may be
-	 * all but used up. */
+	/* Go: the goroutine's stack may be all but used up. r12 and r13 are free, but for: */
 	bool own_stack;
+	bool keep_registers; /* they are saved below sp, */
+	bool g_in_r14;
+	bool look; /* if there is room: where it is not known, and flags or r12 are free (hook/go.h) */
 	u64 continuation; /* UB_TRAMPOLINE_DIVERT: code that runs the links and returns */
 	u32 nr_links;
 	const struct ub_trampoline_link *links; /* in order */
@@ -70,6 +72,8 @@ struct ub_trampoline_cold {
 	u32 disabled, child, nothing; /* where jumps over everything stand */
 	u32 nested;		      /* where the jump for a hit within a hit stands */
 	u64 nested_back;
+	u32 no_room; /* where the jump stands for a stack that may end here, or 0 */
+	u64 end;     /* of it all */
 	const struct ub_trampoline_point *point;
 };
 
@@ -81,22 +85,29 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 /*
  * null.c: a look at the base register before a moved instruction follows it (agent/null.c). Nothing
- * is emitted for instructions that no null pointer makes fault. @own_stack: see struct
- * ub_trampoline_point.
+ * is emitted for instructions that no null pointer makes fault. Of @point counts what is in use
+ * there.
  */
 struct ub_trampoline_null {
 	const struct ub_decoded *insn; /* NULL: nothing was emitted */
 	u64 ip;			       /* where it was */
 	u32 jump;		       /* where the jump for a null pointer stands */
 	u64 back;		       /* the moved instruction */
-	bool own_stack;
+	bool own_stack, keep_registers, keep_flags, look, g_in_r14;
 	bool rcx_saved; /* on the stack, at the jump */
 };
-void ub_trampoline_null(struct ub_emit *emit, const struct ub_decoded *insn, u64 ip,
-			bool keep_flags, bool own_stack, struct ub_trampoline_null *null);
+void ub_trampoline_null(struct ub_emit *emit, const struct ub_decoded *insn,
+			const struct ub_trampoline_point *point, struct ub_trampoline_null *null);
+/* Go: tests whether the @room bytes below sp might not be the goroutine's. Flags are lost. Returns where
+ * the jump for that stands. */
+u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room);
+/* Where those words lie. */
+#define UB_TRAMPOLINE_SAVED_R12	  (-8)
+#define UB_TRAMPOLINE_SAVED_R13	  (-16)
+#define UB_TRAMPOLINE_SAVED_FLAGS (-24)
 void ub_trampoline_null_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
 			     const struct ub_trampoline_null *null);
-#define UB_TRAMPOLINE_NULL_BOUND 224u
+#define UB_TRAMPOLINE_NULL_BOUND 320u
 
 /* r12 = data part. The slot's address into r13 where it is the one that the thread's key hashes to,
  * with r12 and r13 only; r12 = key. Returns where the jump for all else stands. */

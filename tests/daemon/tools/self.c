@@ -7,10 +7,12 @@
  *   self NUMBER         which the program prints
  *   self --victim       calls its function for ever
  *   self --attach PID   probes that one's instead, and reads for ever
+ *   self --busy         makes one call after the other, from two threads
  */
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,6 +163,13 @@ static void say_woken(int ring)
 	printf("nobody: poll %d\n", by_poll(ring, 200));
 }
 
+/* On the userspace kernel records come one by one. */
+static void await_records(const uint64_t *producer, uint64_t nr)
+{
+	while (__atomic_load_n(producer, __ATOMIC_ACQUIRE) < nr * RECORD)
+		usleep(1000);
+}
+
 static int create_ring(void)
 {
 	union bpf_attr attr = { .map_type = BPF_MAP_TYPE_RINGBUF, .max_entries = PAGE };
@@ -192,6 +201,38 @@ static int read_of(pid_t pid)
 		by_poll(ring, 10);
 }
 
+static void *look_up(void *map)
+{
+	uint32_t key = 1;
+	uint64_t value;
+	union bpf_attr attr = { .map_fd = (uint32_t)(intptr_t)map,
+				.key = (uintptr_t)&key,
+				.value = (uintptr_t)&value };
+
+	while (bpf(BPF_MAP_LOOKUP_ELEM, &attr) == 0)
+		fire();
+	die("BPF_MAP_LOOKUP_ELEM");
+	return NULL;
+}
+
+static int be_busy(void)
+{
+	union bpf_attr attr = {
+		.map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8, .max_entries = 4
+	};
+	void *map = (void *)(intptr_t)bpf(BPF_MAP_CREATE, &attr);
+	pthread_t thread;
+
+	if ((intptr_t)map < 0)
+		die("BPF_MAP_CREATE");
+	if (pthread_create(&thread, NULL, look_up, map))
+		die("a thread");
+	printf("busy\n");
+	fflush(stdout);
+	look_up(map);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	int ring, copy, prog;
@@ -200,6 +241,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && !strcmp(argv[1], "--victim"))
 		return be_victim();
+	if (argc > 1 && !strcmp(argv[1], "--busy"))
+		return be_busy();
 	if (argc > 2 && !strcmp(argv[1], "--attach"))
 		return read_of(atoi(argv[2]));
 	ring = create_ring();
@@ -225,6 +268,7 @@ int main(int argc, char **argv)
 	fire();
 	fire();
 	printf("written: poll %d\n", by_poll(copy, 30000));
+	await_records(producer, 3);
 	__atomic_store_n(consumer, *consumer + RECORD, __ATOMIC_RELEASE);
 	say("one left", ring);
 	__atomic_store_n(consumer, *consumer + RECORD, __ATOMIC_RELEASE);

@@ -440,6 +440,30 @@ test_self() {
 	same
 }
 
+# A tool that always has a call out, which nothing can stop before its reply, is a target of other tools, and goes on
+# all the while.
+test_busy() {
+	start_victim 1
+	tool userspace "$dir/tool_self" --busy
+	tool_says userspace busy
+	for _ in 1 2 3 4 5; do
+		rm -f "$dir/reader.out"
+		(as_user "$ubpf_run" exec -- "$dir/tool_self" --attach "$tool_pid") \
+			>"$dir/reader.out" 2>"$dir/reader.err" &
+		pids+=($!)
+		until_true grep -qs reading "$dir/reader.out" || fail "not attached"
+		kill -KILL $!
+		wait $! 2>/dev/null
+		until_true eval '! grep -q ubpf-run /proc/'"$tool_pid"'/maps' ||
+			fail "something is left in the tool"
+		ended "$tool_pid" && fail "the tool ended"
+	done
+	kill -KILL "$tool_pid"
+	wait "$tool_pid" 2>/dev/null
+	exec 8>&-
+	end_victim
+}
+
 # What one tool prints with bpf_trace_printk() another reads from trace_pipe.
 test_tracelog() {
 	local backend command
