@@ -8,6 +8,7 @@
 
 #include <bpf/btf.h>
 
+#include <client/client.h>
 #include <common/cleanup.h>
 
 #include "output.h"
@@ -325,6 +326,8 @@ static int explain_load_failure(const struct ub_programs *programs, int err, str
 	const char *said = saved.text;
 	const struct bpf_map *map;
 
+	if (ub_client_lost(why))
+		return err;
 	ub_reason_set(&saved, err, "%s", ub_libbpf_warning());
 	if (err == -EPERM)
 		return ub_reason_set(
@@ -335,9 +338,8 @@ static int explain_load_failure(const struct ub_programs *programs, int err, str
 	if (err == -ENOSYS)
 		return ub_reason_set(
 			why, err,
-			"cannot load %s: nobody answers bpf(2): the userspace kernel's daemon "
-			"has ended (run it again with UBPF_DAEMON_LOG=FILE to see why), or "
-			"Linux was built without it",
+			"cannot load %s: nobody answers bpf(2): Linux was built without it, or, under "
+			"ubpf-run exec, the userspace kernel's daemon has ended",
 			programs->name);
 	map = find_unsupported_map(programs);
 	if (map) {
