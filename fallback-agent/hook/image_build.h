@@ -83,6 +83,7 @@ struct ub_image_build {
 	u64 tables_offset;
 	u64 inner_offset;  /* tables of maps that hold programs or maps */
 	u64 ranges_offset; /* struct ub_safe_ranges */
+	u64 holds_offset;
 	u64 tails_offset;
 	u64 stacks_offset;
 	bool needs_tails;
@@ -125,7 +126,8 @@ struct ub_image_counting {
 	u64 counters_offset;
 	u64 counters_stride;
 	u64 stacks_offset; /* 0: there are none */
-	u64 tails_offset;  /* 0: there are none */
+	u64 holds_offset;
+	u64 tails_offset; /* 0: there are none */
 	u32 slot_bits;
 	u32 nr_continuations;
 	u32 continuations_capacity;

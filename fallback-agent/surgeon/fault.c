@@ -29,7 +29,8 @@ const char *ub_fault_point(u32 i)
 
 static void arm_from_environment(struct ub_report *report)
 {
-	static const char *const kinds[] = { "none", "surgeon", "target", "both", "fail", "stop" };
+	static const char *const kinds[] = { "none", "surgeon", "target", "both",
+					     "fail", "stop",	"hold" };
 	const char *fault = secure_getenv("UBPF_FAULT");
 	const char *at = fault ? strchr(fault, '@') : NULL;
 	size_t n;
@@ -79,6 +80,9 @@ int ub_fault(struct ub_target *t, enum ub_fault_id id)
 		break;
 	case UB_FAULT_STOP_TARGET:
 		kill(t->pid, SIGSTOP);
+		break;
+	case UB_FAULT_HOLD_SURGEON:
+		kill(getpid(), SIGSTOP);
 		break;
 	case UB_FAULT_FAIL:
 		return -EIO;

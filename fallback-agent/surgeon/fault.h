@@ -16,11 +16,12 @@ enum ub_fault_kind {
 	UB_FAULT_KILL_BOTH = 3, /* the surgeon and whoever asked for the operation */
 	UB_FAULT_FAIL = 4,	/* the step reports -EIO: everything must be undone */
 	UB_FAULT_STOP_TARGET = 5,
+	UB_FAULT_HOLD_SURGEON = 6, /* the surgeon waits there for a SIGCONT */
 };
 
 /* The next operations meet @kind at @point ("" = nowhere), on its @nth passage (1 = first). The
  * environment variable UBPF_FAULT=KIND@POINT[:NTH], KIND one of surgeon, target, both, fail, stop,
- * does the same. */
+ * hold, does the same. */
 void ub_fault_set(enum ub_fault_kind kind, const char *point, u32 nth);
 /* Name of fault point @i, or NULL after the last. */
 const char *ub_fault_point(u32 i);

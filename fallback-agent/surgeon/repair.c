@@ -313,6 +313,8 @@ int ub_repair_stopped(struct ub_target *t, const struct ub_operation *op, struct
 	 * name. */
 	if (!err)
 		err = ub_remote_prepare(t, NULL, NULL, why);
+	if (!err)
+		err = ub_fault(t, UB_FAULT_looked);
 	if (!err) {
 		ub_watchdog_start(t->report, 5000);
 		err = ub_seize(t, why);

@@ -417,6 +417,8 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 			op->pid);
 	if (!err)
 		err = ub_remote_prepare(t, op->old, op->new, why);
+	if (!err)
+		err = ub_fault(t, UB_FAULT_looked);
 	if (err)
 		return err;
 	ub_watchdog_start(t->report, DEADLINE_MS);
@@ -442,6 +444,12 @@ static int operate(struct ub_target *t, const struct ub_operation *op, struct ub
 	return err;
 }
 
+/* As the daemon found when it looked last (daemon/filters.c). */
+static bool forbids_calls(const struct ub_image *image)
+{
+	return image && image->process && ub_image_forbids_syscalls(image);
+}
+
 /* The surgeon's whole life. */
 static void __attribute__((noreturn))
 surgeon(const struct ub_operation *op, struct ub_report *report)
@@ -453,16 +461,19 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 		.partial = op->partial,
 		.recorded = op->kind == UB_OPERATION_REPAIR,
 		.own_filter = op->own_filter,
+		.fears_filters = forbids_calls(op->old) || forbids_calls(op->new),
 	};
 	struct ub_reason why = { "" };
 	sigset_t all;
 
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
+	ub_sharing_report(&t);
 	report->err = op->kind == UB_OPERATION_REPAIR ? ub_repair_stopped(&t, op, &why)
 						      : operate(&t, op, &why);
 	ub_watchdog_stop();
-	report->why = why;
+	if (why.text[0] || !report->err)
+		report->why = why;
 	report->interrupted_ns = t.interrupted_ns;
 	report->resumed_ns = t.resumed_ns;
 	report->done = 1;
@@ -510,6 +521,7 @@ static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
 	wait_for(pid, pidfd);
 	reaped_ns = ub_now_ns();
+	ub_sharing_undo(report);
 	if (!report->done)
 		return report->err == -ETIMEDOUT ? -ETIMEDOUT : -EINTR;
 	/* Released by the exit: the pause ends with it. */

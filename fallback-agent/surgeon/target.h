@@ -66,6 +66,8 @@ struct ub_target {
 	u32 nr_harmless_filters; /* that one, and those that it shares with us */
 	bool seccomp;		 /* under a filter that may not, and */
 	bool suspended;		 /* the filter is suspended while we trace */
+	bool filters_known;	 /* we may read those of every thread */
+	bool fears_filters;	 /* some thread is under one that may keep calls from being made */
 	bool replaced;		 /* an image that goes has been replaced by one that stays */
 	bool partial;		 /* an image that goes may have been mapped in part only */
 	bool recorded;		 /* an image that goes is known from the target's site table only */
@@ -124,6 +126,9 @@ struct ub_report {
 	/* For whoever finishes after us: see memory.c. */
 	u32 fork_tried;	   /* the page without a name may be mapped */
 	volatile u32 live; /* the new image is complete: from here on it goes forward only */
+	/* sharing.c: a process whose filter of core dumps is to be turned back, and to what */
+	volatile s32 tried_pid;
+	volatile u64 tried_filter;
 	/* fault injection */
 	u32 fault_kind;
 	u32 fault_nth;
@@ -160,6 +165,8 @@ int __must_check ub_filters_try(struct ub_reason *why);
 /* [stopped, filters suspended] How many filters each thread is under, if they let all calls of
  * programs and agent pass; else 0. */
 u32 ub_filters_ask(const struct ub_target *t);
+/* [stopped, as who may suspend filters] Whether those of a thread let restart_syscall(2) pass. */
+bool ub_filters_let_restart(pid_t tid);
 
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
@@ -202,14 +209,21 @@ void ub_watchdog_stop(void);
 
 /* Whether both run in the same memory: 1, 0, -ESRCH, or another -errno if that can't be known. */
 int __must_check ub_same_memory(pid_t a, pid_t b);
+/* From now on @t's report says what ub_same_memory() has not turned back yet. */
+void ub_sharing_report(struct ub_target *t);
+/* [caller] Turns back what a surgeon that was killed had not. */
+void ub_sharing_undo(struct ub_report *report);
+/* Whether @pid shares @t's memory: 1, 0; -EPERM and @why: that can't be known. */
+int __must_check ub_shares(const struct ub_target *t, pid_t pid, struct ub_reason *why);
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 
 /* Whether system call @nr returns EINTR when it is interrupted before anything has happened, so
  * that it must be made again by hand. Socket calls do so under SO_RCVTIMEO. */
 bool ub_restart_is_needed(long nr);
-/* Has the system call restarted that our stop of @thread made return EINTR. */
-void ub_restart_interrupted(struct ub_thread *thread);
+/* Has the system call restarted that our stop of @thread made return EINTR, or that it can't
+ * continue. */
+void ub_restart_interrupted(const struct ub_target *t, struct ub_thread *thread);
 /* At its release: not if a signal has come meanwhile. */
 void ub_restart_reconsider(struct ub_thread *thread);
 /* For signal handlers: the first for whichever thread this is, if it is stopped and not at
@@ -355,7 +369,7 @@ void ub_touch_dropped(struct ub_target *t);
 
 /* clang-format off */
 #define UB_FAULT_POINTS                                                                            \
-	X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
+	X(looked) X(sharing) X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
 	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(alone) X(checked) X(moved) X(writing)    \
 	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
 	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)

@@ -184,8 +184,10 @@ int ub_seize_sharers(struct ub_target *t, struct ub_reason *why)
 	while (nr >= 0 && (entry = readdir(proc))) {
 		pid_t pid = atoi(entry->d_name);
 
-		if (pid > 0 && pid != getpid() && pid != t->pid &&
-		    ub_same_memory(t->alive, pid) == 1 && !known_process(t, pid))
+		if (pid <= 0 || pid == getpid() || pid == t->pid)
+			continue;
+		nr = ub_shares(t, pid, why);
+		if (nr == 1 && !known_process(t, pid))
 			nr = ub_seize_process(t, pid, false, why);
 	}
 	closedir(proc);
@@ -204,9 +206,11 @@ int ub_seize_children(struct ub_target *t, const struct ub_thread *parent, struc
 	if (!children)
 		return 0;
 	while (nr >= 0 && fscanf(children, "%d", &pid) == 1) {
-		if (ub_same_memory(t->alive, pid) != 1 || known_process(t, pid))
+		if (known_process(t, pid))
 			continue;
-		nr = ub_seize_process(t, pid, true, why);
+		nr = ub_shares(t, pid, why);
+		if (nr == 1)
+			nr = ub_seize_process(t, pid, true, why);
 		found += nr > 0 ? nr : 0;
 	}
 	fclose(children);

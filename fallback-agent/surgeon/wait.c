@@ -23,7 +23,7 @@ static void thread_is_gone(struct ub_thread *thread)
 	thread->signal = 0;
 }
 
-static void read_registers(struct ub_thread *thread)
+static void read_registers(const struct ub_target *t, struct ub_thread *thread)
 {
 	if (ptrace(PTRACE_GETREGS, thread->tid, 0, &thread->regs)) {
 		thread_is_gone(thread);
@@ -33,7 +33,7 @@ static void read_registers(struct ub_thread *thread)
 	thread->pc = thread->regs.rip;
 	thread->sp = thread->regs.rsp;
 	thread->restarts_at = 0;
-	ub_restart_interrupted(thread);
+	ub_restart_interrupted(t, thread);
 }
 
 /* A child that a seized thread has just made, seized with it. */
@@ -43,7 +43,7 @@ static int new_tracee(struct ub_target *t, const struct ub_thread *parent)
 	unsigned long tid = 0;
 	char proc[64];
 	u64 tgid;
-	int err;
+	int err, shares;
 
 	if (ptrace(PTRACE_GETEVENTMSG, parent->tid, 0, &tid) || !tid || ub_thread_find(t, tid))
 		return 0;
@@ -51,9 +51,11 @@ static int new_tracee(struct ub_target *t, const struct ub_thread *parent)
 	if (!ub_proc_status(proc, "Tgid", 10, &tgid))
 		process = tgid;
 	err = ub_thread_add(t, process, tid, UB_THREAD_SEIZED);
-	if (!err && process != parent->process && ub_same_memory(t->alive, tid) != 1)
-		t->threads[t->nr_threads - 1].foreign = true;
-	return err;
+	if (err || process == parent->process)
+		return err;
+	shares = ub_shares(t, (pid_t)tid, &t->report->why);
+	t->threads[t->nr_threads - 1].foreign = shares != 1;
+	return shares < 0 ? shares : 0;
 }
 
 /* Takes note of a stop. 0, or -errno. @i is an index since threads may be added. */
@@ -73,12 +75,12 @@ static int settle(struct ub_target *t, u32 i, const siginfo_t *info)
 		/* A signal is being delivered: leave the stop untaken. */
 		thread->unconsumed = true;
 		thread->signal = signal & 0x7f;
-		read_registers(thread);
+		read_registers(t, thread);
 		return 0;
 	case PTRACE_EVENT_STOP:
 		waitpid(thread->tid, &taken, __WALL | WNOHANG);
 		if (!thread->foreign) {
-			read_registers(thread);
+			read_registers(t, thread);
 			return 0;
 		}
 		/* A forked child has memory of its own by now: none of our business. */

@@ -21,6 +21,7 @@
 #include <program/program.h>
 
 #define PATIENCE_MS 30000
+#define MAX_LATE    6 /* operations in a row that give up for want of a stop */
 
 char test_case[128];
 
@@ -190,9 +191,6 @@ void victim_end(struct victim *v)
 	      info.si_code == CLD_EXITED ? "exit" : "signal", info.si_status);
 	victim_reap(v);
 }
-
-/* Other tests may put uprobes of the real kernel into libc's functions in all processes: what meets
- * one is tried again until it is gone. */
 
 /* --- images -------------------------------------------------------------------------------- */
 
@@ -402,19 +400,28 @@ u64 image_hits(const struct ub_image *image)
 
 /* --- operations ---------------------------------------------------------------------------- */
 
+u32 nr_too_late;
+
+/* A thread that gets no CPU for seconds stops later. */
+static bool may_try_again(int err, u32 *late)
+{
+	if (err == -ETIMEDOUT)
+		nr_too_late++;
+	return err == -EBUSY || (err == -ETIMEDOUT && (*late)++ < MAX_LATE);
+}
+
 void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 		  struct ub_surgery *result)
 {
 	struct ub_surgery mine = { 0 };
 	struct ub_reason why = { "" };
 	int err, tries = 0;
+	u32 late = 0;
 
 	if (!result)
 		result = &mine;
 	err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
-	/* A thread that gets no CPU for seconds stops later. */
-	for (int i = 0, late = 0; (err == -EBUSY && i < 30000) || (err == -ETIMEDOUT && late++ < 6);
-	     i++) {
+	for (int i = 0; may_try_again(err, &late) && i < 30000; i++) {
 		usleep(1000);
 		err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
 	}
@@ -428,14 +435,19 @@ void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 	      result->left.text);
 }
 
+/* Two that are alike, a while apart: threads that are being born have other signals blocked, and
+ * memory that comes and goes. */
 struct ub_residue *before(struct victim *v, unsigned int flags)
 {
 	struct ub_residue *snapshot;
 	int err = ub_residue_snapshot(v->pid, flags, &snapshot);
 
-	for (int i = 0; !err && ub_residue_touched(snapshot) && i < 3000; i++) {
-		ub_residue_free(snapshot);
+	for (int i = 0; !err && i < 3000; i++) {
 		usleep(10000);
+		if (!ub_residue_touched(snapshot) &&
+		    !ub_residue_check(v->pid, snapshot, flags, 0, NULL))
+			break;
+		ub_residue_free(snapshot);
 		err = ub_residue_snapshot(v->pid, flags, &snapshot);
 	}
 	check(!err, "snapshot: %s", strerror(-err));

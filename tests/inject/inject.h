@@ -67,6 +67,8 @@ const char *libc_file(void);
 u64 libc_symbol(const char *symbol);
 u64 image_hits(const struct ub_image *image);
 
+/* How often an operation was tried again because a thread did not stop in time. */
+extern u32 nr_too_late;
 /* ub_surgeon_replace() that must succeed; a removal must end clean. */
 void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 		  struct ub_surgery *result);

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -145,20 +146,41 @@ static void forks_and_vforks(void)
 	end_well(&v);
 }
 
-static void long_vfork(void (*cycle)(struct victim *))
+static pid_t only_child(pid_t parent)
 {
-	struct victim v;
 	char path[96];
 	FILE *children;
 	int child = 0;
 
-	odd_start(&v, "vfork");
-	usleep(50000);
-	cycle(&v);
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", v.pid, v.pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", parent, parent);
 	children = fopen(path, "re");
-	check(children && fscanf(children, "%d", &child) == 1, "where is its child?");
-	fclose(children);
+	if (!children || fscanf(children, "%d", &child) != 1)
+		child = 0;
+	if (children)
+		fclose(children);
+	return child;
+}
+
+static bool has_child(void *opaque)
+{
+	return only_child(*(pid_t *)opaque) != 0;
+}
+
+/* The child for which the victim waits in vfork(). */
+static pid_t vfork_child(struct victim *v)
+{
+	check(wait_until(has_child, &v->pid), "where is its child?");
+	return only_child(v->pid);
+}
+
+static void long_vfork(void (*cycle)(struct victim *))
+{
+	struct victim v;
+	pid_t child;
+
+	odd_start(&v, "vfork");
+	child = vfork_child(&v);
+	cycle(&v);
 	check(!kill(child, 0), "the vfork child is dead");
 	kill(child, SIGKILL);
 	victim_end(&v);
@@ -238,6 +260,94 @@ static void same_memory(void)
 	check(ub_same_memory(getpid(), forked) == -ESRCH, "a process that is gone");
 }
 
+/* Nor may the filters of core dumps be written: what can't be told is refused, and only that. */
+static void forbid_to_prove(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/coredump_filter", pid);
+	check(!unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
+		      !mount(path, path, NULL, MS_BIND, NULL) &&
+		      !mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL),
+	      "cannot make %s unwritable: %s", path, strerror(errno));
+}
+
+static void end_vfork(struct victim *v, pid_t child)
+{
+	kill(child, SIGKILL);
+	victim_end(v);
+}
+
+static void what_cannot_be_told(void)
+{
+	static char stack[65536] __attribute__((aligned(16))), more[1 << 20];
+	pid_t forked = fork(), shares;
+	struct ub_image *image;
+	struct ub_reason why = { "" };
+	struct ub_surgery result;
+	struct victim v;
+	int err;
+
+	if (!forked)
+		waits_forever(NULL);
+	shares = clone(waits_forever, stack + sizeof(stack), CLONE_VM | SIGCHLD, NULL);
+	memset(more, 1, sizeof(more));
+	forbid_to_prove(getpid());
+	check(ub_same_memory(getpid(), shares) == -EPERM, "how can it know?");
+	check(ub_same_memory(getpid(), forked) == 0, "we have grown since");
+	kill(forked, SIGKILL);
+	kill(shares, SIGKILL);
+	check(waitpid(forked, NULL, 0) == forked && waitpid(shares, NULL, 0) == shares, "wait");
+
+	odd_start(&v, "vfork");
+	forked = vfork_child(&v);
+	forbid_to_prove(v.pid);
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+	check(err == -EPERM && strstr(why.text, "may share the memory"), "a vfork: %s (%d)",
+	      why.text, err);
+	ub_image_free(image);
+	end_vfork(&v, forked);
+}
+
+/* A surgeon that is killed while a filter is turned: its caller turns it back. */
+static void killed_while_turned(void)
+{
+	struct ub_reason why = { "" };
+	struct ub_image *image;
+	struct ub_surgery result;
+	unsigned long filter;
+	struct victim v;
+	pid_t child;
+	int err;
+
+	odd_start(&v, "vfork");
+	child = vfork_child(&v);
+	filter = dump_filter(v.pid);
+	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	ub_fault_set(UB_FAULT_KILL_SURGEON, "sharing", 1);
+	err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+	ub_fault_set(UB_FAULT_NONE, "", 0);
+	check(err == -EINTR, "not killed: %s (%d)", why.text, err);
+	check(dump_filter(v.pid) == filter, "the filter of core dumps is another");
+	ub_image_free(image);
+	end_vfork(&v, child);
+}
+
+static void forked_without_kcmp(void (*run)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		forbid_kcmp();
+		run();
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	check(!status, "without kcmp");
+}
+
 /* The victim was started without that filter. */
 static void cycles_without_kcmp(struct victim *v)
 {
@@ -263,6 +373,9 @@ static void without_kcmp(void)
 	odd_start(&v, "forks");
 	cycles_without_kcmp(&v);
 	end_well(&v);
+	forked_without_kcmp(killed_while_turned);
+	if (!geteuid()) /* may mount */
+		forked_without_kcmp(what_cannot_be_told);
 }
 
 /* --- states -------------------------------------------------------------------------------- */

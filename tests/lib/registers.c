@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,8 +59,11 @@ static __attribute__((noinline, target("avx"))) int spin_avx(unsigned long seed)
 	return wrong;
 }
 
+static int nr_there; /* threads that are up and running */
+
 static void *spinner(void *opaque)
 {
+	__atomic_fetch_add(&nr_there, 1, __ATOMIC_SEQ_CST);
 	_exit(spin_avx((unsigned long)opaque) ? 3 : 4);
 }
 
@@ -69,6 +73,7 @@ static void *looker(void *opaque)
 	static char stack[65536];
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) }, now;
 	sigset_t mask, seen;
+	bool there = false;
 
 	sigaltstack(&ss, NULL);
 	sigemptyset(&mask);
@@ -82,6 +87,9 @@ static void *looker(void *opaque)
 		    now.ss_flags)
 			_exit(5);
 		free(malloc(10));
+		if (!there)
+			__atomic_fetch_add(&nr_there, 1, __ATOMIC_SEQ_CST);
+		there = true;
 	}
 	return NULL;
 }
@@ -100,6 +108,9 @@ static void run(long kind)
 	}
 	pthread_create(&t, NULL, spinner, (void *)0x3333333300000000);
 	pthread_create(&t, NULL, looker, NULL);
+	/* Signals are blocked in a thread that is being born, and malloc() maps memory for it. */
+	while (__atomic_load_n(&nr_there, __ATOMIC_SEQ_CST) < 2)
+		usleep(1000);
 	dprintf(STDOUT_FILENO, "ready\n");
 	spinner((void *)0x77777777);
 }

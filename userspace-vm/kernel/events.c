@@ -344,6 +344,8 @@ bool ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
 	} else if (event->kind == UB_EVENT_DRAINED &&
 		   map->map.attr.type == BPF_MAP_TYPE_USER_RINGBUF) {
 		wake_writers(map);
+	} else if (event->kind == UB_EVENT_LEFT) {
+		ub_kmap_sweep_left(map);
 	}
 	return true;
 }

@@ -259,6 +259,9 @@ static void fill_run(struct ub_emit *emit, const struct ub_trampoline_space *spa
 	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(user_sp));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(call_callback));
 	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(program));
+	ub_emit_load(emit, UB_RAX, UB_RCX, UB_SLOT_HOLDS);
+	ub_emit_store(emit, UB_RAX, UB_RSP, FIELD(holds));
+	ub_emit_store_imm(emit, 0, UB_RSP, FIELD(held));
 }
 
 /* Calls one link's program; rcx = slot. */
@@ -794,5 +797,5 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 u32 ub_trampoline_bound(u32 nr_links)
 {
-	return 960 + nr_links * 176;
+	return 992 + nr_links * 176;
 }
