@@ -184,7 +184,8 @@ static void tell_reach(const struct targets *targets, struct session *session)
 	bool everywhere = false;
 
 	for (const struct link *link = targets->links; link; link = link->next) {
-		if (link->session != session || link->pid > 0 || session->only_pids)
+		if (link->session != session || link->pid > 0 || session->only_pids ||
+		    !link->enabled)
 			continue;
 		everywhere = true;
 		if (link->nr_refused > refused)
