@@ -5,18 +5,20 @@
  * A window of several instructions may be overwritten only if nothing enters it in the middle. Ways
  * in, and who finds them:
  *
- *   32-bit jumps, branches, calls	   any byte sequence that could be one, over all code
- *(elf_file.c) 8-bit jumps, branches, loops	   decoding all functions within their reach (here)
- *   function starts, labels		   symbols and .eh_frame (elf_file.c)
- *   code addresses in data		   relocations, absolute words in fixed-address files
- *(elf_file.c)
- *   tables of distances (switch)	   here: each address that the function computes with lea is
- *tried as a table of 32-bit distances from itself, as long as they lead into code landing pads
- *exception tables (eh_frame.c) returns from calls			   the planner: a call is
- *the last of a window, never before
+ *   32-bit jumps, branches, calls   any byte sequence that could be one, over all code
+ *                                   (elf_analysis.c)
+ *   8-bit jumps, branches, loops    decoding all functions within their reach (here)
+ *   function starts, labels         symbols and .eh_frame (elf_analysis.c)
+ *   code addresses in data          relocations, absolute words in fixed-address files
+ *                                   (elf_analysis.c)
+ *   tables of distances (switch)    here: each address that the function computes with lea is
+ *                                   tried as a table of 32-bit distances from itself, as long as
+ *                                   they lead into code
+ *   landing pads                    exception tables (eh_frame.c)
+ *   returns from calls              the planner: a call is the last of a window, never before
  *
  * All of them err towards too many targets. A function that jumps by a table that was not
- *recognised is marked unknown_jumps: then only its entry may be a window of several instructions.
+ * recognised is marked unknown_jumps: then only its entry may be a window of several instructions.
  */
 #include <hook/flow.h>
 
