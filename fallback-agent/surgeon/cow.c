@@ -243,10 +243,12 @@ static u32 drop_many(struct ub_target *t, const struct ub_range *ranges, u32 nr)
 void ub_drop_copies(struct ub_target *t, const struct ub_image *image)
 {
 	const u32 first = t->nr_dropped;
+	bool many = true; /* until it was not done: an older kernel does it for none */
 
 	for_each_run(t, image, compare_run);
 	for (u32 i = first, n; i < t->nr_dropped; i += n) {
-		n = drop_many(t, &t->dropped[i], t->nr_dropped - i);
+		n = many ? drop_many(t, &t->dropped[i], t->nr_dropped - i) : 0;
+		many = n;
 		if (n)
 			continue;
 		n = 1;

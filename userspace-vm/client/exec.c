@@ -144,9 +144,10 @@ static int start_printer(int sock, const char *tool, int *go)
 		signal(SIGQUIT, SIG_IGN);
 		signal(SIGTSTP, SIG_IGN);
 		signal(SIGPIPE, SIG_DFL);
+		/* Before those are closed: the tool may have been started without some of them. */
+		low = dup2(sock, 3);
 		close(0);
 		close(1);
-		low = dup2(sock, 3);
 		close_range((unsigned int)low + 1, ~0U, 0);
 		if (!chdir("/"))
 			print_notes(low, (int)syscall(SYS_pidfd_open, self, 0),
