@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <client/client.h>
+
 #include "output.h"
 
 static int attach(const struct ub_probe *probe, pid_t pid, const char *path, u64 offset,
@@ -32,6 +34,8 @@ int ub_libbpf_attach(const struct ub_probe *probe, const struct ub_tracee *targe
 
 	if (!err)
 		return 0;
+	if (ub_client_lost(why))
+		return err;
 	if (ub_tracee_is_gone(target))
 		return ub_reason_set(why, -ESRCH, "process %d has ended", target->pid);
 	return ub_reason_set(why, err, "cannot attach %s to process %d (%s): %s%s%s", probe->text,
@@ -44,8 +48,8 @@ int ub_libbpf_attach_everywhere(const struct ub_probe *probe, const struct ub_tr
 {
 	int err = attach(probe, -1, file->path, offset, out);
 
-	if (!err)
-		return 0;
+	if (!err || ub_client_lost(why))
+		return err;
 	return ub_reason_set(why, err, "cannot attach %s to all processes: %s%s%s", probe->text,
 			     strerror(-err), ub_libbpf_warning()[0] ? ": " : "",
 			     ub_libbpf_warning());

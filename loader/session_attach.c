@@ -154,12 +154,12 @@ void ub_session_forget_processes(struct ub_session *session)
 
 bool ub_session_is_lost(struct ub_session *session)
 {
-	if (!ub_client_lost())
+	struct ub_reason why;
+
+	if (!ub_client_lost(&why))
 		return false;
 	if (!session->lost)
-		ub_error(
-			"the userspace kernel's daemon has ended; its guard takes the probes out of "
-			"the processes: start the session again");
+		ub_error("%s", why.text);
 	session->lost = true;
 	ub_loop_stop(session->loop);
 	return true;

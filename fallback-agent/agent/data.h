@@ -16,7 +16,8 @@ struct ub_thread_slot {
 	u64 counters; /* address of its counters in the target */
 	u64 tails;    /* address of its struct ub_thread_tails in the target */
 	u64 stack;    /* upper end of its stack for programs */
-	u64 reserved[3];
+	u64 holds;    /* address of its struct ub_holds (map/hold.h) in the target */
+	u64 reserved[2];
 } __attribute__((aligned(64)));
 
 /* Tail jumps out of functions whose return is probed, until the return: agent/tail.c. */
@@ -39,6 +40,8 @@ struct ub_thread_tails {
 #define UB_MAX_CALLERS	255
 #define UB_DIVERT_ENTRY 16   /* bytes of code that each entry's place on the stack leads to */
 #define UB_DIVERT_BUSY	1ull /* in place: being filled */
+#define UB_DIVERT_NEAR                                                                             \
+	(256ull << 10) /* above a thread's sp: a place of its own stack, whoever's entry it is */
 struct ub_divert {
 	u64 place;	  /* where on the stack, 0 = free */
 	u64 original;	  /* what stood there; kept when the entry is free */
@@ -70,7 +73,7 @@ struct ub_data_header {
 	u64 slots_end;
 	u64 counters;
 	u64 counters_stride;
-	u64 reserved;
+	u64 holds;
 	u64 tails;
 	u64 stacks;
 };
@@ -80,6 +83,10 @@ _Static_assert(sizeof(struct ub_thread_slot) == UB_SLOT_SIZE, "slot size");
 _Static_assert(sizeof(struct ub_thread_tails) == UB_TAILS_SIZE, "tails size");
 _Static_assert(offsetof(struct ub_thread_slot, stack) == UB_SLOT_STACK, "slot layout");
 _Static_assert(UB_DATA_HEADER + offsetof(struct ub_data_header, stacks) == UB_DATA_STACKS,
+	       "header layout");
+_Static_assert(offsetof(struct ub_thread_slot, holds) == UB_SLOT_HOLDS, "slot layout");
+_Static_assert(UB_HOLDS_SIZE == 1 << UB_HOLDS_SHIFT, "holds size");
+_Static_assert(UB_DATA_HEADER + offsetof(struct ub_data_header, holds) == UB_DATA_HOLDS,
 	       "header layout");
 _Static_assert(offsetof(struct ub_thread_slot, tails) == UB_SLOT_TAILS, "slot layout");
 _Static_assert(UB_DATA_HEADER + offsetof(struct ub_data_header, tails) == UB_DATA_TAILS,

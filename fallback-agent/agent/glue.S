@@ -60,6 +60,10 @@ ub_agent_slot:
 	add	UB_DATA_STACKS(%rdx), %rsi
 	mov	%rsi, UB_SLOT_STACK(%rcx)
 	mov	%rax, %rsi
+	shl	$UB_HOLDS_SHIFT, %rsi
+	add	UB_DATA_HOLDS(%rdx), %rsi
+	mov	%rsi, UB_SLOT_HOLDS(%rcx)
+	mov	%rax, %rsi
 	shl	$UB_TAILS_SHIFT, %rsi
 	add	UB_DATA_TAILS(%rdx), %rsi
 	mov	%rsi, UB_SLOT_TAILS(%rcx)

@@ -278,6 +278,7 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	build->image->counting->counters_offset = build->counters_offset;
 	build->image->counting->counters_stride = build->counters_stride;
 	build->image->counting->slot_bits = build->slot_bits;
+	build->image->counting->holds_offset = build->holds_offset;
 	build->image->counting->tails_offset = build->needs_tails ? build->tails_offset : 0;
 	build->image->counting->stacks_offset =
 		build->image->single_instruction ? build->stacks_offset : 0;

@@ -214,6 +214,9 @@ int ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why)
 	offset = ub_round_up(offset + ub_image_tables_size(request), 64ull);
 	build->ranges_offset = offset;
 	offset += ub_round_up(sizeof(struct ub_safe_ranges) + MAX_RANGES * 16, 64ull);
+	offset = ub_round_up(offset, (u64)UB_HOLDS_SIZE);
+	build->holds_offset = offset;
+	offset += nr_slots * UB_HOLDS_SIZE;
 	build->tails_offset = offset;
 	if (build->needs_tails)
 		offset += nr_slots * UB_TAILS_SIZE;
@@ -385,6 +388,7 @@ int ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why)
 		image->data_address + UB_DATA_SLOTS + ((u64)UB_SLOT_SIZE << build->slot_bits);
 	header->counters = image->data_address + build->counters_offset;
 	header->tails = image->data_address + build->tails_offset;
+	header->holds = image->data_address + build->holds_offset;
 	header->stacks = image->data_address + build->stacks_offset;
 	header->counters_stride = build->counters_stride;
 

@@ -83,6 +83,7 @@ static bool claim_slot(const struct ub_image *image, u64 key, u32 *number)
 			continue;
 		slot->counters = image->data_address + counting->counters_offset +
 				 n * counting->counters_stride;
+		slot->holds = image->data_address + counting->holds_offset + n * UB_HOLDS_SIZE;
 		slot->tails = image->data_address + counting->tails_offset + n * UB_TAILS_SIZE;
 		if (counting->stacks_offset)
 			slot->stack = image->data_address + counting->stacks_offset +

@@ -75,6 +75,9 @@ static const struct call runtime_calls[] = {
 	{ "rt_tgsigqueueinfo", SYS_rt_tgsigqueueinfo, { 0, 0, SIGSEGV }, VARY_3(0, 1, 3) },
 };
 
+/* The kernel has a thread make it that we stopped in a call with a timeout (restart.c). */
+static const struct call restart_call = { "restart_syscall", SYS_restart_syscall, { 0 }, 0x3f };
+
 /* --- tried ----------------------------------------------------------------------------------- */
 
 static int leave(void *opaque)
@@ -121,6 +124,7 @@ static void perform(const char *volatile *name)
 
 	make_calls(calls, ub_array_size(calls), name);
 	make_calls(runtime_calls, ub_array_size(runtime_calls), name);
+	make_calls(&restart_call, 1, name);
 	*name = "clone";
 	clone(leave, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | CLONE_PARENT_SETTID, NULL,
 	      &tid);
@@ -400,4 +404,20 @@ u32 ub_filters_ask(const struct ub_target *t)
 		       thread_passes(t->threads[i].tid, (u32)nr, &passing);
 	free(passing.insns);
 	return pass ? (u32)nr : 0;
+}
+
+bool ub_filters_let_restart(pid_t tid)
+{
+	bool pass = true;
+
+	for (u32 i = 0; pass; i++) {
+		struct filter filter = { 0 };
+		int err = read_filter(tid, i, &filter);
+
+		if (err)
+			return err == -ENOENT;
+		pass = lets_pass(&filter, &restart_call);
+		free(filter.insns);
+	}
+	return false;
 }

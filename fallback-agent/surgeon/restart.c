@@ -9,6 +9,9 @@
  * took no signal. For those that had no effect before they returned it, we do what the kernel does
  * for the others: number back into rax, ip back onto the instruction. A timeout then starts anew.
  *
+ * The restart block is asked for by restart_syscall(2). A seccomp filter of the target that does not
+ * know that call would kill for it: then these calls are made again by hand, too.
+ *
  * That is done as soon as a thread has stopped, and not when it is released, so that it also holds
  * if we are killed in between. What is left is the moment between the thread's waking and our look
  * at it, in which nobody can change its registers: some 10 us. So threads that sleep in such a call
@@ -124,11 +127,20 @@ static void restart(struct user_regs_struct *regs)
 	regs->rip -= 2;
 }
 
-void ub_restart_interrupted(struct ub_thread *thread)
+/* Whether the kernel would have it continue by a call that its filter is not known to allow. */
+static bool would_be_killed(const struct ub_target *t, const struct ub_thread *thread)
+{
+	if ((s64)thread->regs.rax != -ERESTART_RESTARTBLOCK || (s64)thread->regs.orig_rax < 0)
+		return false;
+	return t->filters_known ? !ub_filters_let_restart(thread->tid)
+				: t->seccomp || t->fears_filters;
+}
+
+void ub_restart_interrupted(const struct ub_target *t, struct ub_thread *thread)
 {
 	struct user_regs_struct regs = thread->regs;
 
-	if (!was_interrupted(&regs) || signal_taken(thread))
+	if ((!was_interrupted(&regs) && !would_be_killed(t, thread)) || signal_taken(thread))
 		return;
 	restart(&regs);
 	if (ptrace(PTRACE_SETREGS, thread->tid, 0, &regs))

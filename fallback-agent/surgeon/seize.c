@@ -55,7 +55,8 @@ bool ub_may_suspend_filters(void)
 
 static void decide_about_seccomp(struct ub_target *t)
 {
-	t->suspended = t->seccomp && ub_may_suspend_filters();
+	t->filters_known = ub_may_suspend_filters();
+	t->suspended = t->seccomp && t->filters_known;
 }
 
 static void start(struct ub_target *t)

@@ -61,6 +61,12 @@
 
 /* --- in the surgeon -------------------------------------------------------------------------- */
 
+/* As the daemon found when it looked last (daemon/filters.c). */
+static bool forbids_calls(const struct ub_image *image)
+{
+	return image && image->process && ub_image_forbids_syscalls(image);
+}
+
 /* The surgeon's whole life. */
 static void __attribute__((noreturn))
 surgeon(const struct ub_operation *op, struct ub_report *report)
@@ -72,6 +78,7 @@ surgeon(const struct ub_operation *op, struct ub_report *report)
 		.partial = op->partial,
 		.recorded = op->kind == UB_OPERATION_REPAIR,
 		.own_filter = op->own_filter,
+		.fears_filters = forbids_calls(op->old) || forbids_calls(op->new),
 	};
 	struct ub_reason why = { "" };
 	sigset_t all;

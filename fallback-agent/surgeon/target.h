@@ -67,6 +67,8 @@ struct ub_target {
 	u32 nr_harmless_filters; /* that one, and those that it shares with us */
 	bool seccomp;		 /* under a filter that may not, and */
 	bool suspended;		 /* the filter is suspended while we trace */
+	bool filters_known;	 /* we may read those of every thread */
+	bool fears_filters;	 /* some thread is under one that may keep calls from being made */
 	bool replaced;		 /* an image that goes has been replaced by one that stays */
 	bool partial;		 /* an image that goes may have been mapped in part only */
 	bool recorded;		 /* an image that goes is known from the target's site table only */
@@ -162,6 +164,8 @@ int __must_check ub_filters_try(struct ub_reason *why);
 /* [stopped, filters suspended] How many filters each thread is under, if they let all calls of
  * programs and agent pass; else 0. */
 u32 ub_filters_ask(const struct ub_target *t);
+/* [stopped, as who may suspend filters] Whether those of a thread let restart_syscall(2) pass. */
+bool ub_filters_let_restart(pid_t tid);
 
 /* --- permission.c -------------------------------------------------------------------------- */
 
@@ -221,8 +225,9 @@ int __must_check ub_shares(const struct ub_target *t, pid_t pid, struct ub_reaso
 /* Whether system call @nr returns EINTR when it is interrupted before anything has happened, so
  * that it must be made again by hand. Socket calls do so under SO_RCVTIMEO. */
 bool ub_restart_is_needed(long nr);
-/* Has the system call restarted that our stop of @thread made return EINTR. */
-void ub_restart_interrupted(struct ub_thread *thread);
+/* Has the system call restarted that our stop of @thread made return EINTR, or that it can't
+ * continue. */
+void ub_restart_interrupted(const struct ub_target *t, struct ub_thread *thread);
 /* At its release: not if a signal has come meanwhile. */
 void ub_restart_reconsider(struct ub_thread *thread);
 /* For signal handlers: the first for whichever thread this is, if it is stopped and not at

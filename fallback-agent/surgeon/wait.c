@@ -23,7 +23,7 @@ static void thread_is_gone(struct ub_thread *thread)
 	thread->signal = 0;
 }
 
-static void read_registers(struct ub_thread *thread)
+static void read_registers(const struct ub_target *t, struct ub_thread *thread)
 {
 	if (ptrace(PTRACE_GETREGS, thread->tid, 0, &thread->regs)) {
 		thread_is_gone(thread);
@@ -33,7 +33,7 @@ static void read_registers(struct ub_thread *thread)
 	thread->pc = thread->regs.rip;
 	thread->sp = thread->regs.rsp;
 	thread->restarts_at = 0;
-	ub_restart_interrupted(thread);
+	ub_restart_interrupted(t, thread);
 }
 
 /* A child that a seized thread has just made, seized with it. */
@@ -75,12 +75,12 @@ static int settle(struct ub_target *t, u32 i, const siginfo_t *info)
 		/* A signal is being delivered: leave the stop untaken. */
 		thread->unconsumed = true;
 		thread->signal = signal & 0x7f;
-		read_registers(thread);
+		read_registers(t, thread);
 		return 0;
 	case PTRACE_EVENT_STOP:
 		waitpid(thread->tid, &taken, __WALL | WNOHANG);
 		if (!thread->foreign) {
-			read_registers(thread);
+			read_registers(t, thread);
 			return 0;
 		}
 		/* A forked child has memory of its own by now: none of our business. */

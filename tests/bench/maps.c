@@ -18,6 +18,7 @@
 
 #include <helper/helper.h>
 #include <map/cpu.h>
+#include <map/hold.h>
 #include <program/program.h>
 
 #include "maps.h"
@@ -295,7 +296,10 @@ static int measure(const struct row *row, u32 rounds)
 	if (p.kernel_map >= 0)
 		p.kernel_program = bench_map_load_kernel(row, p.kernel_map);
 	for (u32 round = 0; round < rounds; round++) {
+		/* As in a target. */
+		static struct ub_holds holds __attribute__((aligned(UB_HOLDS_SIZE)));
 		struct ub_run run = { .process = &p.process,
+				      .holds = &holds,
 				      .maps = p.maps,
 				      .cpu = UB_CPU_UNKNOWN };
 		u64 best = UINT64_MAX, best_kernel = UINT64_MAX;

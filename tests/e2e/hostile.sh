@@ -40,7 +40,12 @@ if [ "$backend" = userspace ]; then
 	tell target calls 10 >/dev/null
 	expect_count "$pid" 20
 
-	# The daemon is killed: the session says so and ends, the process is clean, a new attach works.
+	# The daemon is killed: the session says so and ends, the process is clean, a new attach works. The user
+	# of a tool, which sees nothing but that its calls fail, is told too.
+	start tool "$ubpf_run" exec -- sleep 1000
+	tool=$last
+	is_tool() { [ "$(cat "/proc/$1/comm")" = "$2" ]; }
+	until_true is_tool "$tool" sleep || fail "the tool does not start"
 	daemon=$(for comm in /proc/[0-9]*/comm; do
 		[ "$(cat "$comm" 2>/dev/null)" = ubpf-daemon ] || continue
 		tr '\0' '\n' 2>/dev/null <"${comm%comm}environ" | grep -qxF "UBPF_RUN_DIR=$UBPF_RUN_DIR" &&
@@ -50,6 +55,8 @@ if [ "$backend" = userspace ]; then
 	kill -KILL "$daemon"
 	wait_end "$loader"
 	wait_line "$loader_err" "daemon has ended"
+	wait_line "$tmp/tool.err" "daemon has ended.*bpf calls of sleep fail from now on: start it again"
+	kill -KILL "$tool"
 	load malloc
 	ubpf attach "$pid" >/dev/null || fail "attach after the daemon's death"
 	tell target calls 10 >/dev/null

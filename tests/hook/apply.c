@@ -284,6 +284,19 @@ struct ub_program *identity_program(void)
 	return program_of(insns, ub_array_size(insns), 1);
 }
 
+struct ub_program *busy_program(void)
+{
+	const struct bpf_insn insns[] = {
+		INSN(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_get_current_pid_tgid),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0),
+		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+	};
+	struct ub_program *program = program_of(insns, ub_array_size(insns), 0);
+
+	program->ctx.escapes = true;
+	return program;
+}
+
 struct ub_program *empty_program(void)
 {
 	const struct bpf_insn insns[] = {

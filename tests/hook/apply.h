@@ -39,6 +39,8 @@ struct ub_program *counting_program(u32 offset);
 struct ub_program *context_program(u32 word);
 /* Stores bpf_get_current_pid_tgid() at offset 8, then counts at 0. */
 struct ub_program *identity_program(void);
+/* Calls a helper, and might look at all of its context. */
+struct ub_program *busy_program(void);
 /* Does nothing. */
 struct ub_program *empty_program(void);
 

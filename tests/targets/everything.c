@@ -188,13 +188,13 @@ static char *lines_of(const char *input)
 
 int main(int argc, char **argv)
 {
-	struct ub_program *program = empty_program();
+	const bool offsets = argc > 1 && *argv[1] == 'o';
+	struct ub_program *program = offsets ? busy_program() : empty_program();
 	struct ub_reason why = {};
 	struct all all = {};
 	struct ub_image *image;
 	struct ub_code code;
 	const char *number = argc > 1 ? strchr(argv[1], '=') : NULL;
-	const bool offsets = argc > 1 && *argv[1] == 'o';
 	const u32 every = offsets ? number ? (u32)atoi(number + 1) : 1 : 0;
 	const u32 first =
 		offsets && number && strchr(number, '+') ? (u32)atoi(strchr(number, '+')) : 0;

@@ -201,7 +201,7 @@ int ub_client_enter(struct ub_reason *why)
 	if (err)
 		return err;
 	ub_client_allow_tracer(guard_pid);
-	ub_interpose_start(TAKE_FD(sock), session);
+	ub_interpose_start(TAKE_FD(sock), session, NULL);
 	return 0;
 }
 

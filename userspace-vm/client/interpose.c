@@ -38,11 +38,12 @@ static struct {
 	int sock; /* -1: the daemon is gone */
 	pid_t pid;
 	u64 session;
+	void (*on_lost)(void); /* NULL: none, or called */
 	pthread_mutex_t lock;
 	u8 data[UB_MSG_MAX_DATA];
 } state = { .sock = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
 
-void ub_interpose_start(int sock, u64 session)
+void ub_interpose_start(int sock, u64 session, void (*on_lost)(void))
 {
 	int high = fcntl(sock, F_DUPFD_CLOEXEC, FIRST_FD);
 
@@ -52,17 +53,21 @@ void ub_interpose_start(int sock, u64 session)
 	}
 	state.sock = sock;
 	state.session = session;
+	state.on_lost = on_lost;
 	state.pid = getpid();
 	__atomic_store_n(&state.active, true, __ATOMIC_RELEASE);
 }
 
-bool ub_client_lost(void)
+bool ub_client_lost(struct ub_reason *why)
 {
 	struct pollfd peer = { .fd = state.sock };
 
 	if (!state.active)
 		return false;
-	return state.sock < 0 || (poll(&peer, 1, 0) == 1 && (peer.revents & (POLLHUP | POLLERR)));
+	if (state.sock >= 0 && (poll(&peer, 1, 0) != 1 || !(peer.revents & (POLLHUP | POLLERR))))
+		return false;
+	ub_reason_set(why, -ENOSYS, UB_CLIENT_LOST ": start the session again");
+	return true;
 }
 
 static void lose_connection(void)
@@ -166,6 +171,7 @@ static long call_daemon(long nr, const long args[6], bool *pass)
 	};
 	/* The daemon adds to it what it wakes, and may not always take it itself. */
 	int file = nr == SYS_epoll_ctl && fcntl((int)args[0], F_GETFD) >= 0 ? (int)args[0] : -1;
+	void (*on_lost)(void) = NULL;
 	int fd = -1, err;
 
 	*pass = false;
@@ -177,7 +183,13 @@ static long call_daemon(long nr, const long args[6], bool *pass)
 	err = state.sock < 0 ? -ENOTCONN : exchange(&call, file, &reply, &fd);
 	if (err && state.sock >= 0)
 		lose_connection();
+	if (err) {
+		on_lost = state.on_lost;
+		state.on_lost = NULL;
+	}
 	pthread_mutex_unlock(&state.lock);
+	if (on_lost)
+		on_lost();
 	/* What a process under a seccomp listener sees when its supervisor is gone. */
 	if (err)
 		return -ENOSYS;

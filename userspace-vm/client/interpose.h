@@ -9,8 +9,9 @@
 #include <common/types.h>
 
 /* From now on calls go to the daemon at the other end of @sock, which has said hello and becomes
- * interpose's own. @session: for children that fork off and make calls themselves. */
-void ub_interpose_start(int sock, u64 session);
+ * interpose's own. @session: for children that fork off and make calls themselves. @on_lost (or
+ * NULL): called once in a process when a call finds that there is no daemon any more. */
+void ub_interpose_start(int sock, u64 session, void (*on_lost)(void));
 
 /* What libc's syscall() is here: to the daemon if it is ours and there is one. Sets errno. */
 long ub_interposed_syscall(long nr, long a1, long a2, long a3, long a4, long a5, long a6);

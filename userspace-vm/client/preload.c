@@ -22,6 +22,14 @@
 
 static bool as_root;
 
+static void tell_lost(void)
+{
+	dprintf(STDERR_FILENO,
+		"ubpf-run: " UB_CLIENT_LOST ", and bpf calls of %s fail from now on: start it "
+		"again\n",
+		program_invocation_short_name);
+}
+
 __attribute__((constructor)) static void join_session(void)
 {
 	const char *number = getenv("UBPF_SESSION");
@@ -33,7 +41,7 @@ __attribute__((constructor)) static void join_session(void)
 	as_root = getenv("UBPF_AS_ROOT") != NULL;
 	sock = ub_client_join(session, NULL);
 	if (sock >= 0)
-		ub_interpose_start(sock, session);
+		ub_interpose_start(sock, session, tell_lost);
 }
 
 PUBLIC uid_t geteuid(void)

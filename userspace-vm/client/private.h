@@ -8,6 +8,11 @@
 #include <client/client.h>
 #include <common/types.h>
 
+/* What became of a daemon that hung up, for people. */
+#define UB_CLIENT_LOST                                                                              \
+	"the userspace kernel's daemon has ended (killed?); its guard takes the probes out of the " \
+	"processes"
+
 /* client.c: says hello on @sock. 0 and the daemon's answer, or -errno. */
 int __must_check ub_client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session,
 				 int fd, pid_t *guard, u64 *id, struct ub_reason *why);

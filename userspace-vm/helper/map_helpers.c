@@ -29,7 +29,7 @@ HELPER(map_push_elem)
 
 HELPER(map_pop_elem)
 {
-	return (u64)ub_map_pop((struct ub_map *)r1, (void *)r2);
+	return (u64)ub_map_pop_run((struct ub_map *)r1, (void *)r2, run_);
 }
 
 HELPER(map_peek_elem)

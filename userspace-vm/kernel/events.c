@@ -344,6 +344,8 @@ bool ub_kernel_deliver(struct ub_kernel *k, const struct ub_event *event)
 	} else if (event->kind == UB_EVENT_DRAINED &&
 		   map->map.attr.type == BPF_MAP_TYPE_USER_RINGBUF) {
 		wake_writers(map);
+	} else if (event->kind == UB_EVENT_LEFT) {
+		ub_kmap_sweep_left(map);
 	}
 	return true;
 }
@@ -361,6 +363,13 @@ u64 ub_kernel_ring_position(struct ub_kernel *k, u32 map_id)
 	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, map_id);
 
 	return object ? ub_to_map(object)->ring.producer : 0;
+}
+
+u64 ub_kernel_lost_of(struct ub_kernel *k, u32 map_id)
+{
+	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, map_id);
+
+	return object ? ub_to_map(object)->lost : 0;
 }
 
 void ub_kernel_lost(struct ub_kernel *k, u32 map_id, u64 count)

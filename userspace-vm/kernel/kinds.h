@@ -46,9 +46,13 @@ struct ub_kernel_map {
 	u64 late_bytes;
 	int eventfd; /* in the readers' epoll sets, or -1 */
 	u64 lost;
+	u64 swept_ns; /* when it was last swept because something was left in it */
+	u64 sweep_took_ns;
 	struct ub_timer *task_sweep; /* TASK_STORAGE: looks for threads that died */
 };
 
+/* A hit of a target was left for good and had something of @map. */
+void ub_kmap_sweep_left(struct ub_kernel_map *map);
 /* Forgets the records that wait for room. */
 void ub_kmap_free_late(struct ub_kernel_map *map);
 

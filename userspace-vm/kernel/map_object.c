@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
+#include <time.h>
 
 #define ENOTSUPP    524
 #define MAX_NESTING 4
@@ -350,6 +351,34 @@ const struct ub_map_attr *ub_kernel_map_attr(const struct ub_kernel_map *map)
 u32 ub_kernel_map_id(const struct ub_kernel_map *map)
 {
 	return map->object.id;
+}
+
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
+}
+
+static bool says_alive(void *opaque, u32 tgid)
+{
+	return true;
+}
+
+/*
+ * The target says so, as often as it likes: a large map is not swept for more than a fraction of the
+ * time. What is left then is found when that is said the next time, or when a process ends.
+ */
+void ub_kmap_sweep_left(struct ub_kernel_map *map)
+{
+	u64 from = now_ns();
+
+	if (from - map->swept_ns < 16 * map->sweep_took_ns)
+		return;
+	ub_map_sweep(&map->map, says_alive, NULL);
+	map->swept_ns = now_ns();
+	map->sweep_took_ns = map->swept_ns - from;
 }
 
 void ub_kernel_sweep(struct ub_kernel *kernel, bool (*is_alive)(void *opaque, u32 tgid),

@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 
+#include <map/hold.h>
 #include <map/map.h>
 #include <map/mem.h>
 #include <map/thread.h>
@@ -89,9 +90,16 @@ static bool has_room(const struct ub_event_ring *ring, const struct ub_map *map,
 	return used > size + map->attr.max_entries || used + bytes <= map->mask;
 }
 
+/* Where no thread can tell its number, a header says nothing of whose it is. */
+static void note(u64 *word, u64 header, struct ub_run *run)
+{
+	if (run && !ub_syscalls_forbidden(run->process))
+		ub_hold_note(NULL, UB_HOLD_RECORD(word), header, run);
+}
+
 /* Claims a record with @header at the producers' position. NULL: full or scribbled on. */
 static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub_map *map,
-				     u64 header)
+				     u64 header, struct ub_run *run)
 {
 	u64 mask = ring->mask, size = mask + 1, bytes = ub_event_bytes(header);
 
@@ -106,6 +114,7 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 		if (!has_room(ring, map, at, bytes, bytes > rest ? rest : 0)) {
 			if (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) != at)
 				continue;
+			ub_hold_look(run);
 			return NULL;
 		}
 		seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
@@ -125,9 +134,14 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 			first = UB_RECORD_MAGIC | UB_RECORD_DISCARD | UB_RECORD_PAD |
 				(rest - sizeof(struct ub_event_record));
 		}
+		if (first == header)
+			note(word, header, run);
 		if (!__atomic_compare_exchange_n(word, &free, first, false, __ATOMIC_ACQ_REL,
-						 __ATOMIC_RELAXED))
+						 __ATOMIC_RELAXED)) {
+			if (first == header)
+				ub_hold_drop(NULL, UB_HOLD_RECORD(word), run);
 			continue;
+		}
 		if (first != header)
 			__atomic_store_n(&ring->last_pad, rest, __ATOMIC_RELAXED);
 		__atomic_compare_exchange_n(&ring->producer, &at, at + taken, false,
@@ -144,22 +158,30 @@ static u64 header_of(u32 size, const struct ub_run *run)
 	       (ub_thread_id(run) & UB_RECORD_TID_MASK) << UB_RECORD_TID_SHIFT | size;
 }
 
-void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
-		       u32 size, struct ub_run *run)
+/* A record in a process's ring, which says what it is. @holder: who notes it, or NULL. */
+static void *reserve(struct ub_event_ring *ring, const struct ub_event_what *what, u32 size,
+		     struct ub_run *run, struct ub_run *holder)
 {
 	struct ub_event_record *record;
-	struct ub_event_what *what;
 
 	if (!ring || size > UB_RECORD_MAX_SIZE)
 		return NULL;
-	record = claim(ring, NULL, header_of(size, run) | UB_RECORD_WHAT);
-	if (!record) {
-		count_lost(ring, map_id);
+	record = claim(ring, NULL, header_of(size, run) | UB_RECORD_WHAT, holder);
+	if (!record)
 		return NULL;
-	}
-	what = (struct ub_event_what *)(record->data + ub_round_up((u64)size, 8ull));
-	*what = (struct ub_event_what) { .map_id = map_id, .kind = kind, .cpu = cpu };
+	*(struct ub_event_what *)(record->data + ub_round_up((u64)size, 8ull)) = *what;
 	return record->data;
+}
+
+void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
+		       u32 size, struct ub_run *run)
+{
+	struct ub_event_what what = { .map_id = map_id, .kind = kind, .cpu = cpu };
+	void *data = reserve(ring, &what, size, run, run);
+
+	if (!data && ring && size <= UB_RECORD_MAX_SIZE)
+		count_lost(ring, map_id);
+	return data;
 }
 
 void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run)
@@ -172,7 +194,7 @@ void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run
 					UB_EVENT_RINGBUF, map->attr.id, 0, size, run);
 	if (size > UB_RECORD_MAX_SIZE)
 		return NULL;
-	record = claim(ring, map, header_of(size, run));
+	record = claim(ring, map, header_of(size, run), run);
 	if (!record) {
 		__atomic_fetch_add(&ring->lost, 1, __ATOMIC_RELAXED);
 		return NULL;
@@ -180,16 +202,28 @@ void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run
 	return record->data;
 }
 
+static void wake_reader(struct ub_run *run)
+{
+	struct ub_event_ring *ring = run && run->process ? run->process->events : NULL;
+
+	if (!ring || !__atomic_load_n(&ring->sleeping, __ATOMIC_SEQ_CST))
+		return;
+	/* Where that is forbidden the daemon looks by itself, and soon. */
+	if (__atomic_exchange_n(&ring->sleeping, 0, __ATOMIC_SEQ_CST))
+		ub_syscall(run->process, SYS_futex, (u64)&ring->sleeping, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
 void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 {
 	struct ub_event_record *record =
 		(void *)((u8 *)data - offsetof(struct ub_event_record, data));
-	struct ub_event_ring *ring = run && run->process ? run->process->events : NULL;
 	u64 header = __atomic_load_n(&record->header, __ATOMIC_RELAXED);
 
 	/* The reader has given it up meanwhile, and here is somebody else's. */
-	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC || !(header & UB_RECORD_BUSY))
+	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC || !(header & UB_RECORD_BUSY)) {
+		ub_hold_drop(NULL, UB_HOLD_RECORD(&record->header), run);
 		return;
+	}
 	header &= ~UB_RECORD_BUSY;
 	if (discard)
 		header |= UB_RECORD_DISCARD;
@@ -200,9 +234,27 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 	/* An exchange, because what follows must not be looked at before the record is published.
 	 */
 	__atomic_exchange_n(&record->header, header, __ATOMIC_SEQ_CST);
-	if (!ring || !__atomic_load_n(&ring->sleeping, __ATOMIC_SEQ_CST))
-		return;
-	/* Where that is forbidden the daemon looks by itself, and soon. */
-	if (__atomic_exchange_n(&ring->sleeping, 0, __ATOMIC_SEQ_CST))
-		ub_syscall(run->process, SYS_futex, (u64)&ring->sleeping, FUTEX_WAKE, 1, 0, 0, 0);
+	ub_hold_drop(NULL, UB_HOLD_RECORD(&record->header), run);
+	wake_reader(run);
+}
+
+bool ub_event_tell(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id,
+		   struct ub_run *run)
+{
+	struct ub_event_what what = { .map_id = map_id, .kind = kind };
+	/* Not noted: whoever notes something may be about to tell. */
+	void *event = reserve(ring, &what, 0, run, NULL);
+
+	if (event)
+		ub_event_commit(event, false, 0, run);
+	return event;
+}
+
+void ub_event_give_up(u64 *word, u64 header, struct ub_run *run)
+{
+	u64 discarded = (header & ~UB_RECORD_BUSY) | UB_RECORD_DISCARD;
+
+	if (__atomic_compare_exchange_n(word, &header, discarded, false, __ATOMIC_SEQ_CST,
+					__ATOMIC_RELAXED))
+		wake_reader(run);
 }

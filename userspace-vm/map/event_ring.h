@@ -19,6 +19,7 @@ enum ub_event_kind {
 	UB_EVENT_PERF = 2,    /* to map_id's perf event array, entry cpu */
 	UB_EVENT_PRINTK = 3,  /* a line of trace_pipe, with its newline, without NUL */
 	UB_EVENT_DRAINED = 4, /* map_id's user ring buffer has room again; no data */
+	UB_EVENT_LEFT = 5,    /* a hit that never ends has left something in map_id: to be swept */
 };
 
 struct ub_event {
@@ -45,13 +46,17 @@ struct ub_map_attr;
  * lost for want of room.
  */
 #define UB_W_EVENTS 0
-u32 ub_event_ring_data_size(const struct ub_map_attr *attr); /* of a RINGBUF map's */
+/* Bytes of a RINGBUF map's. A record takes at most half of it, 512 KiB, where Linux takes up to the
+ * whole map's size: each process has one, formatted word by word and so in memory from the start,
+ * and what is larger than that would have to be there for every process that is looked at. */
+u32 ub_event_ring_data_size(const struct ub_map_attr *attr);
 
 u64 ub_event_ring_size(u32 data_size); /* bytes of shared memory */
 void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size);
 
 /* [producer] Space for @size bytes in @ring, or NULL: full (counted as lost for @map) or too
- * large. */
+ * large. If the hit is left by siglongjmp() before it commits, the record is given up by the thread's
+ * next one that can tell (hold.h), or else by the reader. */
 void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
 		       u32 size, struct ub_run *run);
 /* [producer] The same for a RINGBUF map; NULL too if the client's ring has no room for what is on
@@ -60,6 +65,12 @@ void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run
 /* [producer] Publishes or takes back what reserve gave; wakes the daemon when it sleeps (the only
  * case that makes a system call). @wakeup: BPF_RB_NO_WAKEUP / FORCE_WAKEUP. */
 void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run);
+
+/* [producer] Events without data. False: there is no room. */
+bool ub_event_tell(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id,
+		   struct ub_run *run);
+/* [producer] The record at @word, if it is still in the state of @header, will not be committed. */
+void ub_event_give_up(u64 *word, u64 header, struct ub_run *run);
 
 /* [daemon] A private reader with its own position: never trusts the ring. @map_id: whose ring it
  * is, 0: the process's. */

@@ -15,16 +15,18 @@
  *   unlink   CAS the predecessor's link from the marked node to its successor. Whoever walks past
  *	      a marked node does it. The one whose CAS succeeds gives the node back to the pool.
  *
- * If a thread dies:
- *   - with a node taken and not linked: the node names its process; ub_map_sweep() gives it back
+ * If a thread dies, or leaves the hit by siglongjmp() out of a signal handler (hold.h tells):
+ *   - with a node taken and not linked: the node names its process, or nobody any more;
+ *     ub_map_sweep() gives it back
  *   - after marking: the next walk through the bucket unlinks
  *   - after unlinking: the node is marked and unreachable; ub_map_sweep() gives it back. A thread
- *that was only stopped there finds another state (generation) in the node and leaves it alone.
+ *     that was only stopped there finds another state (generation) in the node and leaves it alone.
+ * So of each operation it is enough to know of one node that it held: the sweep finds the other.
  *
  * A walk stands on `prev`, the link by which it came to a node. Having read the node's next (and
- *key) it checks that prev still holds the same link: then the node was in this bucket when it was
- *read, and not one that had been recycled for another key. If not, it starts again; after
- *MAX_RESTARTS it gives up with -EBUSY rather than wait.
+ * key) it checks that prev still holds the same link: then the node was in this bucket when it was
+ * read, and not one that had been recycled for another key. If not, it starts again; after
+ * MAX_RESTARTS it gives up with -EBUSY rather than wait.
  *
  * The shared memory is hostile: every index is checked against the private descriptor, and no walk
  * takes more than MAX_STEPS steps, which no honest bucket comes near (the table has at least as
@@ -102,9 +104,15 @@ static bool unlink_node(const struct ub_map *map, struct ub_hash_place *place, s
 	struct ub_node *node = ub_pool_node(map, place->index);
 	u64 state = ub_atomic_load(&node->state);
 	u64 link = ub_link_make(place->link, ub_link_target(place->next), 0);
+	bool covered = ub_hold_covers(map, run);
 
-	if (!ub_atomic_cas(place->prev, place->link, link))
+	if (!covered)
+		ub_hold_note(map, UB_HOLD_NODE(place->index), state, run);
+	if (!ub_atomic_cas(place->prev, place->link, link)) {
+		if (!covered)
+			ub_hold_drop(map, UB_HOLD_NODE(place->index), run);
 		return false;
+	}
 	ub_pool_put(map, place->index, state, place->next & UB_LINK_EXTRA, run);
 	place->link = link;
 	return true;
@@ -252,13 +260,17 @@ static void set_percpu_in_place(const struct ub_map *map, u32 index, const void 
 			    (const u8 *)value + (u64)cpu * map->elem_stride, size);
 }
 
-/* Marks the node at @place deleted, to be given back as @extra. */
-static bool mark(const struct ub_map *map, const struct ub_hash_place *place, bool extra)
+/* Marks the node at @place deleted: finish_delete() is to follow. */
+static bool mark(const struct ub_map *map, const struct ub_hash_place *place, struct ub_run *run)
 {
-	u64 bits = UB_LINK_MARK | (extra ? UB_LINK_EXTRA : 0);
+	struct ub_node *node = ub_pool_node(map, place->index);
 
-	return ub_atomic_cas(&ub_pool_node(map, place->index)->next, place->next,
-			     ub_link_make(place->next, ub_link_target(place->next), bits));
+	ub_hold_note(map, UB_HOLD_NODE(place->index), ub_atomic_load(&node->state), run);
+	if (ub_atomic_cas(&node->next, place->next,
+			  ub_link_make(place->next, ub_link_target(place->next), UB_LINK_MARK)))
+		return true;
+	ub_hold_drop(map, UB_HOLD_NODE(place->index), run);
+	return false;
 }
 
 /* Having marked the node at @place: takes it out, or leaves that to whoever comes next. */
@@ -269,10 +281,10 @@ static void finish_delete(struct ub_map *map, u64 bucket, const struct ub_hash_p
 	u64 head;
 
 	again.next = ub_atomic_load(&ub_pool_node(map, place->index)->next);
-	if (again.next & UB_LINK_MARK && unlink_node(map, &again, run))
-		return;
-	/* The predecessor has changed: walk to the end once, which unlinks all that is marked. */
-	(void)walk(map, bucket, NULL, UB_NO_NODE, true, &again, &head, run);
+	/* If the predecessor has changed, walk to the end once, which unlinks all that is marked. */
+	if (!(again.next & UB_LINK_MARK) || !unlink_node(map, &again, run))
+		(void)walk(map, bucket, NULL, UB_NO_NODE, true, &again, &head, run);
+	ub_hold_drop(map, UB_HOLD_NODE(place->index), run);
 }
 
 /* LRU: deletes some element that was not used lately. False: found none in a bounded search. */
@@ -300,7 +312,7 @@ static bool evict(struct ub_map *map, struct ub_run *run)
 			return false;
 		if (found != 1)
 			continue;
-		if (!mark(map, &place, false))
+		if (!mark(map, &place, run))
 			continue;
 		finish_delete(map, bucket, &place, run);
 		return true;
@@ -365,10 +377,11 @@ static long replace(struct ub_map *map, u64 bucket, const struct ub_hash_place *
 		return -EAGAIN;
 	}
 	finish_delete(map, bucket, place, run);
+	ub_pool_linked(map, index, run);
 	return 0;
 }
 
-static long insert(struct ub_map *map, u64 bucket, u64 head, u32 index)
+static long insert(struct ub_map *map, u64 bucket, u64 head, u32 index, struct ub_run *run)
 {
 	struct ub_node *node = ub_pool_node(map, index);
 	u32 first = ub_link_target(head);
@@ -378,6 +391,7 @@ static long insert(struct ub_map *map, u64 bucket, u64 head, u32 index)
 	__atomic_store_n(&node->next, link, __ATOMIC_RELEASE);
 	if (!ub_atomic_cas(&ub_pool_heads(map)[bucket], head, ub_link_make(head, index + 1, 0)))
 		return -EAGAIN;
+	ub_pool_linked(map, index, run);
 	return 0;
 }
 
@@ -433,7 +447,7 @@ long ub_hash_update(struct ub_map *map, const void *key, const void *value, u64 
 					continue;
 				}
 			}
-			err = insert(map, bucket, head, index);
+			err = insert(map, bucket, head, index, run);
 			if (!err)
 				return 0;
 		}
@@ -473,7 +487,7 @@ static long delete_found(struct ub_map *map, const void *key, void *value, bool 
 			return -ENOENT;
 		if (value)
 			ub_hash_read(map, place.index, value, locked);
-		if (!mark(map, &place, false))
+		if (!mark(map, &place, run))
 			continue;
 		finish_delete(map, bucket, &place, run);
 		return 0;

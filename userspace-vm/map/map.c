@@ -115,15 +115,20 @@ long ub_map_push(struct ub_map *map, const void *value, u64 flags)
 	return ub_map_push_run(map, value, flags, NULL);
 }
 
-long ub_map_pop(struct ub_map *map, void *value)
+long ub_map_pop_run(struct ub_map *map, void *value, struct ub_run *run)
 {
 	switch (map->attr.type) {
 	case BPF_MAP_TYPE_QUEUE:
 	case BPF_MAP_TYPE_STACK:
-		return ub_queue_pop(map, value, true);
+		return ub_queue_pop(map, value, true, run);
 	default:
 		return -EOPNOTSUPP;
 	}
+}
+
+long ub_map_pop(struct ub_map *map, void *value)
+{
+	return ub_map_pop_run(map, value, NULL);
 }
 
 long ub_map_peek(struct ub_map *map, void *value)
@@ -131,7 +136,7 @@ long ub_map_peek(struct ub_map *map, void *value)
 	switch (map->attr.type) {
 	case BPF_MAP_TYPE_QUEUE:
 	case BPF_MAP_TYPE_STACK:
-		return ub_queue_pop(map, value, false);
+		return ub_queue_pop(map, value, false, NULL);
 	case BPF_MAP_TYPE_BLOOM_FILTER:
 		return ub_bloom_peek(map, value);
 	default:

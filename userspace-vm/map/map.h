@@ -75,6 +75,7 @@ long ub_map_delete(struct ub_map *map, const void *key, struct ub_run *run);
 long ub_map_push(struct ub_map *map, const void *value, u64 flags);
 long ub_map_push_run(struct ub_map *map, const void *value, u64 flags, struct ub_run *run);
 long ub_map_pop(struct ub_map *map, void *value);
+long ub_map_pop_run(struct ub_map *map, void *value, struct ub_run *run);
 long ub_map_peek(struct ub_map *map, void *value);
 void *ub_map_lookup_percpu(struct ub_map *map, const void *key, u32 cpu);
 
@@ -102,9 +103,9 @@ int __must_check ub_map_sys_lookup_and_delete(struct ub_map *map, const void *ke
 int __must_check ub_map_sys_next_key(struct ub_map *map, const void *key, void *next_key);
 
 /*
- * Gives back what participants left when they died in the middle of something: nodes that nobody
- * links, hints that were not given. Call it once in a while after processes with the map have died;
- * it harms nothing at any time and waits for nobody. @is_alive(opaque, tgid): whether the process
+ * Gives back what participants left when they died in the middle of something, or were known to have
+ * left it (UB_EVENT_LEFT): nodes that nobody links, hints that were not given. It harms nothing at
+ * any time and waits for nobody. @is_alive(opaque, tgid): whether the process
  * that struct ub_process.tgid_pid names still lives. Returns the number of nodes given back.
  */
 u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque);

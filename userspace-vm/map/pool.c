@@ -17,19 +17,22 @@ static u64 nr_words(const struct ub_map *map, u32 level)
 	return n;
 }
 
-static u32 owner_of(const struct ub_run *run)
+/* What the state of a node that is in @state says once @run has taken it. */
+static u64 taken_by(u64 state, const struct ub_run *run)
 {
-	return run && run->process ? (u32)run->process->tgid_pid : 0;
+	u64 owner = run && run->process ? run->process->tgid_pid & 0x3fffff : 0;
+
+	return (((u64)ub_hold_number(run) << 22 | owner) << UB_NODE_TAKER_SHIFT) |
+	       ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) | (state & UB_NODE_EXTRA) |
+	       UB_NODE_USED;
 }
 
-/* Takes @index if it is free and of the wanted role. */
-static bool claim(const struct ub_map *map, u32 index, bool extra, struct ub_run *run)
+/* Takes @index, which was seen free in @state and is held: @taken is what it then says. */
+static bool claim_held(const struct ub_map *map, u32 index, u64 state, u64 taken)
 {
 	struct ub_node *node = ub_pool_node(map, index);
-	u64 state = ub_atomic_load(&node->state), next;
+	u64 next;
 
-	if (state & UB_NODE_USED || !!(state & UB_NODE_EXTRA) != extra)
-		return false;
 	/*
 	 * A used node whose next is marked has been deleted in this life of it, which
 	 * ub_map_sweep() relies on: so the mark of the last life goes before the state says "used".
@@ -37,10 +40,22 @@ static bool claim(const struct ub_map *map, u32 index, bool extra, struct ub_run
 	next = ub_atomic_load(&node->next);
 	if (next & UB_LINK_MARK)
 		ub_atomic_cas(&node->next, next, ub_link_make(next, ub_link_target(next), 0));
-	return ub_atomic_cas(&node->state, state,
-			     (u64)owner_of(run) << 32 |
-				     ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) |
-				     (state & UB_NODE_EXTRA) | UB_NODE_USED);
+	return ub_atomic_cas(&node->state, state, taken);
+}
+
+/* Takes @index if it is free and of the wanted role. */
+static bool claim(const struct ub_map *map, u32 index, bool extra, struct ub_run *run)
+{
+	u64 state = ub_atomic_load(&ub_pool_node(map, index)->state), taken;
+
+	if (state & UB_NODE_USED || !!(state & UB_NODE_EXTRA) != extra)
+		return false;
+	taken = taken_by(state, run);
+	ub_hold_note(map, UB_HOLD_NODE(index), taken, run);
+	if (claim_held(map, index, state, taken))
+		return true;
+	ub_hold_drop(map, UB_HOLD_NODE(index), run);
+	return false;
 }
 
 /*
@@ -72,17 +87,31 @@ static u32 take_in_word(const struct ub_map *map, u64 word, struct ub_run *run)
 
 	while (~seen) {
 		u32 bit = (u32)__builtin_ctzll(~seen);
-		u64 index = word * 64 + bit;
-		u64 mask = 1ull << bit;
-		/* Only this bit of the old value is looked at, so that it compiles to lock bts. */
-		u64 taken = __atomic_fetch_or(at, mask, __ATOMIC_SEQ_CST) & mask;
+		u64 index = word * 64 + bit, mask = 1ull << bit, state, taken, was_set;
+		bool free;
 
+		/* Scribbled on. */
+		if (ub_unlikely(index >= map->type_words[UB_W_NR_NODES])) {
+			__atomic_fetch_or(at, ~0ull << bit, __ATOMIC_SEQ_CST);
+			return UB_NO_NODE;
+		}
+		/* The bit is held with the node: by who says so before it sets the bit. */
+		state = ub_atomic_load(&ub_pool_node(map, (u32)index)->state);
+		taken = taken_by(state, run);
+		free = !(state & (UB_NODE_USED | UB_NODE_EXTRA));
+		if (ub_likely(free))
+			ub_hold_note(map, UB_HOLD_NODE(index), taken, run);
+		/* Only this bit of the old value is looked at, so that it compiles to lock bts. */
+		was_set = __atomic_fetch_or(at, mask, __ATOMIC_SEQ_CST) & mask;
 		seen |= mask;
-		if (ub_unlikely(!~seen) && !taken)
+		if (ub_unlikely(!~seen) && !was_set)
 			mark_full(map, word, 0);
-		if (ub_unlikely(taken))
-			continue;
-		if (index < map->type_words[UB_W_NR_NODES] && claim(map, (u32)index, false, run))
+		if (ub_likely(!was_set && free) && claim_held(map, (u32)index, state, taken))
+			return (u32)index;
+		if (free)
+			ub_hold_drop(map, UB_HOLD_NODE(index), run);
+		/* And look at the state once more, behind the bit: see ub_pool_hint(). */
+		if (!was_set && claim(map, (u32)index, false, run))
 			return (u32)index;
 	}
 	return UB_NO_NODE;
@@ -142,13 +171,14 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
 	struct ub_pool_cpu *cpu = ub_pool_cpu(map, ub_run_cpu(run));
 	u64 n = nr_words(map, 0);
 	u64 word = __atomic_load_n(&cpu->word, __ATOMIC_RELAXED);
+	u32 index;
 
 	if (word >= n)
 		word = 0;
 	for (u32 i = 0; i < MAX_TRIES; i++) {
-		u32 index = take_in_word(map, word, run);
 		s64 next;
 
+		index = take_in_word(map, word, run);
 		if (index != UB_NO_NODE) {
 			if (i)
 				__atomic_store_n(&cpu->word, (u32)word, __ATOMIC_RELAXED);
@@ -161,7 +191,10 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
 			mark_full(map, (u64)next, 0);
 		word = (u64)next;
 	}
-	return take_unsummarised(map, run);
+	index = take_unsummarised(map, run);
+	if (index == UB_NO_NODE)
+		ub_hold_look(run);
+	return index;
 }
 
 u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run)
@@ -248,14 +281,23 @@ void ub_pool_hint(const struct ub_map *map, u32 index, bool extra, u32 cpu)
 		__atomic_store_n(&mine->word, index / 64, __ATOMIC_RELAXED);
 }
 
+void ub_pool_disown(const struct ub_map *map, u32 index, u64 state)
+{
+	if (index < map->type_words[UB_W_NR_NODES])
+		ub_atomic_cas(&ub_pool_node(map, index)->state, state, UB_NODE_UNOWNED(state));
+}
+
 bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
 {
 	struct ub_node *node = ub_pool_node(map, index);
+	u64 free = ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) | (extra ? UB_NODE_EXTRA : 0);
+	/* Or it was disowned since: what its taker left behind was linked all the same. */
+	bool done = ub_atomic_cas(&node->state, state, free) ||
+		    (UB_NODE_UNOWNED(state) != state &&
+		     ub_atomic_cas(&node->state, UB_NODE_UNOWNED(state), free));
 
-	if (!ub_atomic_cas(&node->state, state,
-			   ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) |
-				   (extra ? UB_NODE_EXTRA : 0)))
-		return false;
-	ub_pool_hint(map, index, extra, ub_run_cpu(run));
-	return true;
+	if (done)
+		ub_pool_hint(map, index, extra, ub_run_cpu(run));
+	ub_hold_drop(map, UB_HOLD_NODE(index), run);
+	return done;
 }

@@ -2,7 +2,7 @@
 /*
  * Nodes of a map's shared memory: who has which. Internal to map/; freestanding.
  *
- * The state word of each node is the truth: used or free, a generation, and the process that took
+ * The state word of each node is the truth: used or free, a generation, and the thread that took
  * it. It changes by compare-and-swap only, so a node is taken once and given back once, whatever
  * thread was stopped or killed in between. Everything else that says where free nodes are is a
  * hint: a bitmap with two summary levels, and a few slots per CPU. A lost hint costs a node until
@@ -20,6 +20,7 @@
 #define UB_MAP_POOL_H
 
 #include <map/cpu.h>
+#include <map/hold.h>
 #include <map/map.h>
 #include <map/mem.h>
 
@@ -74,12 +75,15 @@ struct ub_node {
 	u8 key[];
 };
 
-/* owner 63..32, generation 31..2, role, used */
-#define UB_NODE_USED	     1ull
-#define UB_NODE_EXTRA	     2ull
-#define UB_NODE_GEN_ONE	     4ull
-#define UB_NODE_GEN_MASK     0xfffffffcull
-#define UB_NODE_OWNER(state) ((u32)((state) >> 32))
+/* thread 63..52 (ub_hold_number()), process 51..30 (0: nobody who may yet link it), generation 29..2,
+ * role, used. Linux has no pids of more than 22 bits (PID_MAX_LIMIT). */
+#define UB_NODE_USED	       1ull
+#define UB_NODE_EXTRA	       2ull
+#define UB_NODE_GEN_ONE	       4ull
+#define UB_NODE_GEN_MASK       0x3ffffffcull
+#define UB_NODE_TAKER_SHIFT    30
+#define UB_NODE_OWNER(state)   ((u32)((state) >> UB_NODE_TAKER_SHIFT & 0x3fffff))
+#define UB_NODE_UNOWNED(state) ((state) & ((1ull << UB_NODE_TAKER_SHIFT) - 1))
 
 static inline u64 ub_link_make(u64 old, u32 target, u64 bits)
 {
@@ -142,6 +146,15 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run);
 u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run);
 /* The same of the extra ones. */
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run);
+/* The node @index, which was taken, has been linked. */
+static inline void ub_pool_linked(const struct ub_map *map, u32 index, struct ub_run *run)
+{
+	ub_hold_drop(map, UB_HOLD_NODE(index), run);
+}
+
+/* Whoever took @index, which is in @state if it came to that, will not link it: ub_map_sweep() may
+ * have it if nobody has. */
+void ub_pool_disown(const struct ub_map *map, u32 index, u64 state);
 /* Gives @index back if its state still is @state (what it was while the caller knew that nobody
  * else could give it back), to the role @extra. */
 bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run);

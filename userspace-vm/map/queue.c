@@ -4,7 +4,7 @@
  * tagged, so a thread that was stopped with an old one fails its compare-and-swap. A value is
  * copied before the swap that takes it: the swap succeeds only if the node was not taken, hence not
  * rewritten, meanwhile. So all that is left to do afterwards is to give the node back, and if a
- * thread dies before that, ub_map_sweep() does it.
+ * thread dies before that, or leaves (hold.h), ub_map_sweep() does it.
  *
  * Nothing counts the elements: a map is full when its nodes are all taken, max_entries of them and
  * one for a queue's dummy. A node that a stopped thread holds is missing meanwhile.
@@ -39,6 +39,24 @@ void ub_queue_format(struct ub_map *map)
 	dummy = ub_pool_take(map, NULL);
 	ub_pool_header(map)->front = dummy + 1;
 	ub_pool_header(map)->back = dummy + 1;
+}
+
+/*
+ * Swings @end, which holds the link @to_node to a node in @state, over to @target and gives the node
+ * back. False: it has changed.
+ */
+static bool take_out(const struct ub_map *map, u64 *end, u64 to_node, u64 state, u32 target,
+		     struct ub_run *run)
+{
+	u32 index = ub_link_target(to_node) - 1;
+
+	ub_hold_note(map, UB_HOLD_NODE(index), state, run);
+	if (ub_atomic_cas(end, to_node, ub_link_make(to_node, target, 0))) {
+		ub_pool_put(map, index, state, false, run);
+		return true;
+	}
+	ub_hold_drop(map, UB_HOLD_NODE(index), run);
+	return false;
 }
 
 /* False: somebody scribbles on it all the time. */
@@ -89,7 +107,7 @@ static bool push_queue(struct ub_map *map, u32 index)
 }
 
 /* 1: took (or, without @remove, saw) a value. 0: empty. -EBUSY. */
-static int pop_stack(struct ub_map *map, void *value, bool remove)
+static int pop_stack(struct ub_map *map, void *value, bool remove, struct ub_run *run)
 {
 	u64 *front = &ub_pool_header(map)->front;
 
@@ -109,13 +127,26 @@ static int pop_stack(struct ub_map *map, void *value, bool remove)
 				return 1;
 			continue;
 		}
-		if (!ub_atomic_cas(front, top, ub_link_make(top, ub_link_target(next), 0)))
-			continue;
-		ub_pool_put(map, ub_link_target(top) - 1, state, false, NULL);
-		if (!(next & UB_LINK_MARK))
+		if (take_out(map, front, top, state, ub_link_target(next), run) &&
+		    !(next & UB_LINK_MARK))
 			return 1;
 	}
 	return -EBUSY;
+}
+
+bool ub_queue_fence(const struct ub_map *map, u32 index)
+{
+	u64 *front = &ub_pool_header(map)->front;
+
+	for (u32 tries = 0; tries < MAX_TRIES; tries++) {
+		u64 top = ub_atomic_load(front);
+
+		if (ub_link_target(top) == index + 1)
+			return false;
+		if (ub_atomic_cas(front, top, ub_link_make(top, ub_link_target(top), 0)))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -124,28 +155,22 @@ static int pop_stack(struct ub_map *map, void *value, bool remove)
  * is given back, and the swap of such a thread fails. If it came first, the marked node is now on
  * top, where the next to pop finds it.
  */
-static void remove_dropped(struct ub_map *map, struct ub_node *node, u64 link, u32 index, u32 below)
+static void remove_dropped(struct ub_map *map, struct ub_node *node, u64 link, u32 index, u32 below,
+			   struct ub_run *run)
 {
-	u64 *front = &ub_pool_header(map)->front;
 	u64 state = ub_atomic_load(&ub_pool_node(map, index)->state);
 
-	if (!ub_atomic_cas(&node->next, link, ub_link_make(link, below, 0)))
-		return;
-	for (u32 tries = 0; tries < MAX_TRIES; tries++) {
-		u64 top = ub_atomic_load(front);
-
-		if (ub_link_target(top) == index + 1)
-			return;
-		if (ub_atomic_cas(front, top, ub_link_make(top, ub_link_target(top), 0))) {
-			ub_pool_put(map, index, state, false, NULL);
-			return;
-		}
-	}
+	ub_hold_note(map, UB_HOLD_NODE(index), state, run);
+	if (ub_atomic_cas(&node->next, link, ub_link_make(link, below, 0)) &&
+	    ub_queue_fence(map, index))
+		ub_pool_put(map, index, state, false, run);
+	else
+		ub_hold_drop(map, UB_HOLD_NODE(index), run);
 }
 
 /* Drops the lowest, oldest element of a stack: marks it, then takes it out. 1: dropped one. 0:
  * empty. -EBUSY. */
-static int drop_oldest(struct ub_map *map)
+static int drop_oldest(struct ub_map *map, struct ub_run *run)
 {
 	u64 nr_nodes = map->type_words[UB_W_NR_NODES];
 
@@ -172,11 +197,9 @@ static int drop_oldest(struct ub_map *map)
 
 			/* It was the only one when it was dropped, and is on top now: nothing else
 			 * is there. */
-			if (!above && ub_atomic_cas(&ub_pool_header(map)->front, link,
-						    ub_link_make(link, ub_link_target(next), 0))) {
-				ub_pool_put(map, ub_link_target(link) - 1, state, false, NULL);
+			if (!above && take_out(map, &ub_pool_header(map)->front, link, state,
+					       ub_link_target(next), run))
 				return 1;
-			}
 			continue;
 		}
 		if (ub_link_target(next)) {
@@ -184,19 +207,19 @@ static int drop_oldest(struct ub_map *map)
 
 			if (below)
 				remove_dropped(map, node, next, ub_link_target(next) - 1,
-					       ub_link_target(ub_atomic_load(&below->next)));
+					       ub_link_target(ub_atomic_load(&below->next)), run);
 			continue;
 		}
 		if (!ub_atomic_cas(&node->next, next, ub_link_make(next, 0, UB_LINK_MARK)))
 			continue;
 		if (above)
-			remove_dropped(map, above, into, ub_link_target(into) - 1, 0);
+			remove_dropped(map, above, into, ub_link_target(into) - 1, 0, run);
 		return 1;
 	}
 	return -EBUSY;
 }
 
-static int pop_queue(struct ub_map *map, void *value, bool remove)
+static int pop_queue(struct ub_map *map, void *value, bool remove, struct ub_run *run)
 {
 	struct ub_pool_header *header = ub_pool_header(map);
 
@@ -229,11 +252,8 @@ static int pop_queue(struct ub_map *map, void *value, bool remove)
 				return 1;
 			continue;
 		}
-		if (!ub_atomic_cas(&header->front, first,
-				   ub_link_make(first, ub_link_target(next), 0)))
-			continue;
-		ub_pool_put(map, ub_link_target(first) - 1, state, false, NULL);
-		return 1;
+		if (take_out(map, &header->front, first, state, ub_link_target(next), run))
+			return 1;
 	}
 	return -EBUSY;
 }
@@ -264,22 +284,25 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 		index = take(map, run);
 		if (index != UB_NO_NODE) {
 			ub_mem_copy(ub_pool_node(map, index)->key, value, map->attr.value_size);
-			if (is_stack(map) ? push_stack(map, index) : push_queue(map, index))
+			if (is_stack(map) ? push_stack(map, index) : push_queue(map, index)) {
+				ub_pool_linked(map, index, run);
 				return 0;
+			}
 			put_unused(map, index, run);
 			return -EBUSY;
 		}
 		if (!replace)
 			return -E2BIG;
-		if ((is_stack(map) ? drop_oldest(map) : pop_queue(map, NULL, true)) < 0)
+		if ((is_stack(map) ? drop_oldest(map, run) : pop_queue(map, NULL, true, run)) < 0)
 			return -EBUSY;
 	}
 	return -EBUSY;
 }
 
-long ub_queue_pop(struct ub_map *map, void *value, bool remove)
+long ub_queue_pop(struct ub_map *map, void *value, bool remove, struct ub_run *run)
 {
-	int ret = is_stack(map) ? pop_stack(map, value, remove) : pop_queue(map, value, remove);
+	int ret = is_stack(map) ? pop_stack(map, value, remove, run)
+				: pop_queue(map, value, remove, run);
 
 	if (ret == 1)
 		return 0;

@@ -34,8 +34,13 @@ static bool exchange(struct ub_map *map, u32 id, u64 old, u32 target, struct ub_
 	struct ub_node *node = node_of(map, old);
 	u64 state = node ? ub_atomic_load(&node->state) : 0;
 
-	if (!ub_atomic_cas(bucket_at(map, id), old, ub_link_make(old, target, 0)))
+	if (node)
+		ub_hold_note(map, UB_HOLD_NODE(ub_link_target(old) - 1), state, run);
+	if (!ub_atomic_cas(bucket_at(map, id), old, ub_link_make(old, target, 0))) {
+		if (node)
+			ub_hold_drop(map, UB_HOLD_NODE(ub_link_target(old) - 1), run);
 		return false;
+	}
 	if (node)
 		ub_pool_put(map, ub_link_target(old) - 1, state, false, run);
 	return true;
@@ -100,6 +105,7 @@ long ub_stack_trace_put(struct ub_map *map, u32 node, const u64 *ips, u32 nr, u6
 		give_back(map, node, run);
 		return -EBUSY;
 	}
+	ub_pool_linked(map, node, run);
 	return id;
 }
 

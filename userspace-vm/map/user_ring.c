@@ -4,8 +4,8 @@
 #include <errno.h>
 
 #include <map/event_ring.h>
+#include <map/hold.h>
 #include <map/mem.h>
-#include <run/run.h>
 
 #define PAGE	    4096u
 #define HEADER	    8u
@@ -23,7 +23,7 @@ static u64 *producer_position(const struct ub_map *map)
 }
 
 /* Behind the consumer position, which nothing else shares the page with: who drains the ring, as
- * 1 << 32 | tgid; 0: nobody. */
+ * 1 << 63 | thread (ub_hold_number()) << 32 | tgid; 0: nobody. */
 static u64 *drainer(const struct ub_map *map)
 {
 	return (u64 *)map->shared + 1;
@@ -71,25 +71,29 @@ static int next_sample(const struct ub_map *map, struct sample *sample)
 static void tell_drained(const struct ub_map *map, struct ub_run *run)
 {
 	struct ub_event_ring *events = run && run->process ? run->process->events : NULL;
-	void *event = ub_event_reserve(events, UB_EVENT_DRAINED, map->attr.id, 0, 0, run);
 
-	if (event)
-		ub_event_commit(event, false, 0, run);
+	(void)ub_event_tell(events, UB_EVENT_DRAINED, map->attr.id, run);
 }
 
 long ub_user_ring_drain(struct ub_map *map, u64 flags, ub_user_sample_fn each, void *opaque,
 			struct ub_run *run)
 {
-	u64 nobody = 0, me = 1ull << 32 | (run && run->process ? (u32)run->process->tgid_pid : 0);
+	const u64 what = UB_HOLD_DRAIN(drainer(map));
+	u64 nobody = 0, me = 1ull << 63 | (u64)ub_hold_number(run) << 32 |
+			     (run && run->process ? (u32)run->process->tgid_pid : 0);
 	u32 samples = 0, discarded = 0;
 	long ret = 0;
 	int err = 0;
 
 	if (flags & ~(u64)(BPF_RB_NO_WAKEUP | BPF_RB_FORCE_WAKEUP))
 		return -EINVAL;
+	ub_hold_note(NULL, what, me, run);
 	if (!__atomic_compare_exchange_n(drainer(map), &nobody, me, false, __ATOMIC_ACQUIRE,
-					 __ATOMIC_RELAXED))
+					 __ATOMIC_RELAXED)) {
+		ub_hold_drop(NULL, what, run);
 		return -EBUSY;
+	}
+	ub_hold_got(NULL, what, run);
 	for (; samples < MAX_SAMPLES && !ret; samples++) {
 		struct sample sample;
 
@@ -105,6 +109,7 @@ long ub_user_ring_drain(struct ub_map *map, u64 flags, ub_user_sample_fn each, v
 		__atomic_store_n(consumer_position(map), sample.end, __ATOMIC_RELEASE);
 	}
 	__atomic_store_n(drainer(map), 0, __ATOMIC_RELEASE);
+	ub_hold_drop(NULL, what, run);
 	if (flags & BPF_RB_FORCE_WAKEUP || (!(flags & BPF_RB_NO_WAKEUP) && samples))
 		tell_drained(map, run);
 	if (err && err != -ENODATA && err != -EAGAIN)

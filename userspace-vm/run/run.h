@@ -20,6 +20,7 @@
 #include <common/types.h>
 
 struct ub_map;
+struct ub_holds;
 struct ub_event_ring;
 struct ub_program;
 
@@ -111,10 +112,14 @@ struct ub_run {
 	/* Interpreter: base of this program, so that helpers can run its callbacks. */
 	u64 (*call_callback)(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_run *run);
 	const struct ub_program *program;
-	u64 scratch[8];	   /* of the helper that is running */
-	void *interpreter; /* its state, while it runs this; call_callback is then set */
-	u64 fs_base;	   /* the thread's, or 0: ask the processor (ub_run_fs_base()) */
+	u64 scratch[8];		/* of the helper that is running */
+	void *interpreter;	/* its state, while it runs this; call_callback is then set */
+	u64 fs_base;		/* the thread's, or 0: ask the processor (ub_run_fs_base()) */
+	struct ub_holds *holds; /* the thread's (map/hold.h), or NULL */
+	u64 held; /* which of them are this run's: 0 at first, and never what it was once the run is left */
 };
+
+#define UB_HOLDS_SIZE 256 /* bytes of struct ub_holds, and what it is aligned to */
 
 #define UB_CPU_UNKNOWN	  0xffffffffu
 #define UB_MAX_TAIL_CALLS 33

@@ -31,20 +31,30 @@ type Pair struct {
 //go:noinline
 func (p *Pair) B() int { return p.b }
 
-// Recovers from a nil pointer that B follows, and finds B on the stack.
-func nilIsCaught() (caught bool) {
+// Follows p well inside.
+//
+//go:noinline
+func (p *Pair) Sum(n int) int {
+	if n > 1 {
+		n = Leaf(n) - 1
+	}
+	return p.b + n
+}
+
+// Recovers from a nil pointer that @method follows, and finds that on the stack.
+func nilIsCaught(method string, call func(*Pair)) (caught bool) {
 	defer func() {
 		var pcs [20]uintptr
 		frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs[:])])
 		for more := true; more; {
 			var frame runtime.Frame
 			frame, more = frames.Next()
-			caught = caught || strings.HasSuffix(frame.Function, "Pair).B")
+			caught = caught || strings.HasSuffix(frame.Function, method)
 		}
 		caught = recover() != nil && caught
 	}()
 	var p *Pair
-	p.B()
+	call(p)
 	return
 }
 
@@ -69,7 +79,10 @@ func main() {
 					if Grow(200) != 1 {
 						bad++
 					}
-					if !nilIsCaught() || (&Pair{b: 2}).B() != 2 {
+					if !nilIsCaught("Pair).B", func(p *Pair) { p.B() }) || (&Pair{b: 2}).B() != 2 {
+						bad++
+					}
+					if !nilIsCaught("Pair).Sum", func(p *Pair) { p.Sum(k) }) || (&Pair{b: 2}).Sum(k) != 2+k {
 						bad++
 					}
 					runtime.Gosched()

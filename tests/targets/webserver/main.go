@@ -19,6 +19,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -71,6 +72,23 @@ func deep(n int) int {
 	return deep(n-1) + pad[n%16] - n + 1
 }
 
+// Calls nothing, so it is preempted by signals only, at any instruction.
+//
+//go:noinline
+func spin(n int) uint64 {
+	var a, b uint64 = 1, 2
+
+	for i := 0; i < n; i++ {
+		a = a*6364136223846793005 + uint64(i)
+		if a>>60 > 7 {
+			b ^= a << 3
+		} else {
+			b += a >> 5
+		}
+	}
+	return a ^ b
+}
+
 func ask(client *http.Client, base string, n int) string {
 	paths := []string{"/page", "/zipped", "/deep", "/", "/bad", "/panic"}
 	path := paths[n%len(paths)]
@@ -114,6 +132,20 @@ func main() {
 			}
 		}
 	}()
+	var wrong atomic.Int64
+	expected := spin(1000000)
+	for c := 0; c < 2; c++ {
+		go func() {
+			for spin(1000000) == expected {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+			wrong.Add(1)
+		}()
+	}
 	for c := 0; c < clients; c++ {
 		group.Add(1)
 		go func(c int) {
@@ -129,6 +161,7 @@ func main() {
 	group.Wait()
 	close(stop)
 	sort.Strings(answers)
+	fmt.Println(wrong.Load(), "wrong")
 	fmt.Println(strings.Join(answers, "\n"))
 	fmt.Println("done")
 	input.ReadString('\n')
