@@ -95,6 +95,12 @@ int cmd_exec(struct ub_options *options, int argc, char **argv)
 		.nr_pids = arguments.nr_pids,
 		.no_listener = arguments.no_listener,
 	};
+	for (u32 i = 0; i < arguments.nr_pids; i++) {
+		if (kill(arguments.pids[i], 0) && errno == ESRCH) {
+			ub_error("exec: no process %d", arguments.pids[i]);
+			return UB_EXIT_FAILED;
+		}
+	}
 	/* The tool shall not inherit that we ignore it. */
 	signal(SIGPIPE, SIG_DFL);
 	err = ub_client_exec(argv + rest, &exec_options, &why);

@@ -52,7 +52,7 @@ static double parse_seconds(const char *text, struct argp_state *state)
 	double seconds = strtod(text, &end);
 
 	if (!*text || *end || !(seconds > 0 && seconds < 1e8))
-		argp_error(state, "'%s' is not a number of seconds", text);
+		argp_error(state, "'%s' is not a number of seconds above 0", text);
 	return seconds;
 }
 
@@ -89,7 +89,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		break;
 	case ARGP_KEY_END:
 		if (!args->program)
-			argp_error(state, "which program?");
+			argp_error(state, "which program? %s PROGRAM, say malloc or FILE.bpf.o",
+				   state->name);
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;

@@ -66,8 +66,16 @@ static void write_commands(FILE *out)
 	fprintf(out, "Commands (ubpf-run COMMAND --help says more):\n\n");
 	for (size_t i = 0; i < ub_array_size(commands); i++)
 		fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].help);
-	fprintf(out, "\nWithout a command: run malloc on every process within reach.\n"
-		     "Exit status: 0 ok, 1 failed, 2 usage.\n");
+	fprintf(out,
+		"\nWithout a command: run malloc on every process within reach.\n\n"
+		"Examples:\n\n"
+		"  ubpf-run doctor                            what works here\n"
+		"  ubpf-run run malloc -p PID                 a process, until Ctrl-C\n"
+		"  ubpf-run run funclatency libc:read -- CMD  a command from its start on\n"
+		"  ubpf-run load malloc                       and in another terminal:\n"
+		"  ubpf-run attach PID; ubpf-run detach PID   as often as you like\n"
+		"  ubpf-run exec -- bpftrace -e 'uprobe:libc:malloc { @[comm] = count(); }'\n\n"
+		"Exit status: 0 ok, 1 failed, 2 usage.\n");
 }
 
 static char *help_filter(int key, const char *text, void *input)

@@ -237,6 +237,28 @@ static int find_probes(struct ub_programs *programs, const char *place, struct u
 	return 0;
 }
 
+static int no_constant(const struct ub_programs *programs, const struct btf *btf,
+		       const struct btf_type *section, const char *variable, struct ub_reason *why)
+{
+	const struct btf_var_secinfo *info = btf_var_secinfos(section);
+	char names[256] = "";
+	size_t used = 0;
+
+	for (int i = 0; i < btf_vlen(section); i++, info++) {
+		const struct btf_type *var = btf__type_by_id(btf, info->type);
+		const char *name = btf__name_by_offset(btf, var->name_off);
+
+		/* Neither strings that the compiler put there nor what our header needs. */
+		if (strchr(name, '.') || !strncmp(name, "ubpf_", 5) ||
+		    used + strlen(name) + 3 > sizeof(names))
+			continue;
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+					 used ? ", " : "", name);
+	}
+	return ub_reason_set(why, -ENOENT, "%s has no constant '%s'%s%s%s", programs->name,
+			     variable, names[0] ? " (it has: " : "", names, names[0] ? ")" : "");
+}
+
 /* Writes @value into the constant @variable of .rodata. */
 static int set_constant(struct ub_programs *programs, const char *variable, const char *value,
 			struct ub_reason *why)
@@ -277,7 +299,7 @@ static int set_constant(struct ub_programs *programs, const char *variable, cons
 		memcpy(changed + info->offset, &number, info->size);
 		return bpf_map__set_initial_value(map, changed, size);
 	}
-	return ub_reason_set(why, -ENOENT, "%s has no constant '%s'", programs->name, variable);
+	return no_constant(programs, btf, type, variable, why);
 }
 
 static int apply_args(struct ub_programs *programs, char *const *args, u32 nr_args,

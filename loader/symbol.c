@@ -132,6 +132,18 @@ static bool suggest(void *opaque, const char *name, const GElf_Sym *sym)
 	return suggestions->nr == MAX_SUGGESTIONS;
 }
 
+static bool has_symbols(Elf *elf)
+{
+	Elf_Scn *section = NULL;
+	GElf_Shdr header;
+
+	while ((section = elf_nextscn(elf, section))) {
+		if (gelf_getshdr(section, &header) && header.sh_type == SHT_SYMTAB)
+			return true;
+	}
+	return false;
+}
+
 static int not_found(Elf *elf, const char *path, const char *name, struct ub_reason *why)
 {
 	_cleanup_free_ struct suggestions *suggestions = calloc(1, sizeof(*suggestions));
@@ -145,6 +157,13 @@ static int not_found(Elf *elf, const char *path, const char *name, struct ub_rea
 	if (near)
 		return ub_reason_set(why, -ENOENT, "no function '%s' in %s, did you mean '%s'?",
 				     name, path, near);
+	if (!has_symbols(elf))
+		return ub_reason_set(
+			why, -ENOENT,
+			"no function '%s' in %s, which has no symbol table (stripped): "
+			"name a function that it exports, or the offset in the file: "
+			"%s:0xOFFSET",
+			name, path, path);
 	return ub_reason_set(why, -ENOENT, "no function '%s' in %s", name, path);
 }
 

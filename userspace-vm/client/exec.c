@@ -11,6 +11,16 @@
  *
  * Where no listener can be had the tool gets the interposition as a preloaded library instead: that
  * reaches tools that go through libc, which is most, and says so where it can't work.
+ *
+ * That leaves tools that are linked statically, in a container whose engine's filter answers bpf(2)
+ * with an error: of several filters' verdicts an error is stronger than a notification. A tracer
+ * would get at their calls, since a stop at the entry of a system call (PTRACE_SYSCALL) comes before
+ * all filters: it may put the number of a harmless call there and, at the exit, the result. (Tried
+ * under such a filter; the engines let ptrace pass.) It is not done. Each call of the tool, be it
+ * ours or not, would take two stops, some 40 us; descriptors would have to be given by a recvmsg()
+ * that the tool is made to do; the tracer would answer for signals, job control and execs of all of
+ * the tool's threads and children; and nobody else could trace the tool, our surgeon neither, so it
+ * could not be a target.
  */
 #include <client/client.h>
 

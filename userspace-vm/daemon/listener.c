@@ -11,7 +11,8 @@
  * in. Whoever operates on processes therefore asks ub_daemon_listener_owes() first, or, where it
  * can't be put off, has such calls answered before (ub_daemon_listeners_quiet()). Both call the
  * threads out of NOTIF_RECV; until the loop is left none goes there again, and a call that is not
- * received is ended by a stop, and made again, as any slow one.
+ * received is ended by a stop, and made again, as any slow one. (By a signal's handler too, which
+ * Linux would not let end these: so threads are called out only where a tool may be the target.)
  *
  * Each listener has a thread that sleeps in NOTIF_RECV, and so can be woken on the caller's CPU
  * (SYNC_WAKE_UP: caller and daemon wait for each other in turns). Woken through epoll it would be
@@ -28,6 +29,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -38,6 +40,7 @@
 #include <linux/seccomp.h>
 
 #include <common/cleanup.h>
+#include <common/proc.h>
 #include <daemon/procfs.h>
 
 #include "targets.h"
@@ -270,8 +273,21 @@ static void call_out(struct listener *listener)
 	}
 }
 
+bool ub_daemon_listener_may_have(const struct ub_daemon *daemon, pid_t pid)
+{
+	char proc[32];
+	u64 mode;
+
+	if (!daemon->listeners)
+		return false;
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	return !ub_proc_status(proc, "Seccomp", 10, &mode) && mode == SECCOMP_MODE_FILTER;
+}
+
 bool ub_daemon_listener_owes(struct ub_daemon *daemon, pid_t pid)
 {
+	if (!ub_daemon_listener_may_have(daemon, pid))
+		return false;
 	for (struct listener *listener = daemon->listeners; listener; listener = listener->next) {
 		if (!listener->has_thread)
 			continue;

@@ -151,6 +151,8 @@ int __must_check ub_daemon_listener_new(struct ub_daemon *daemon, struct session
 void ub_daemon_listener_free(struct listener *listener);
 /* Whether process @pid has made a call through a listener of ours, so is under our filter. */
 bool ub_daemon_listener_has(const struct ub_daemon *daemon, pid_t pid);
+/* Whether it may be so all the same: it is under some filter. */
+bool ub_daemon_listener_may_have(const struct ub_daemon *daemon, pid_t pid);
 /* Whether a call of process @pid is in our hands and not answered: it can't be stopped before. No
  * other call is received until the loop is left. */
 bool ub_daemon_listener_owes(struct ub_daemon *daemon, pid_t pid);

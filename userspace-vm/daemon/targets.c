@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include <common/cleanup.h>
+#include <common/clock.h>
 #include <daemon/procfs.h>
 #include <hook/image.h>
 #include <surgeon/surgeon.h>
@@ -32,10 +33,7 @@
 
 u64 ub_daemon_now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
+	return ub_now_ns() / 1000000;
 }
 
 void ub_daemon_sleep_us(long us)
@@ -184,7 +182,8 @@ static void tell_reach(const struct targets *targets, struct session *session)
 	bool everywhere = false;
 
 	for (const struct link *link = targets->links; link; link = link->next) {
-		if (link->session != session || link->pid > 0 || session->only_pids)
+		if (link->session != session || link->pid > 0 || session->only_pids ||
+		    !link->enabled)
 			continue;
 		everywhere = true;
 		if (link->nr_refused > refused)
@@ -215,13 +214,14 @@ static void tell_reach(const struct targets *targets, struct session *session)
 }
 
 /* Whether processes are to be operated on that may have calls out. */
-static bool is_any_due(const struct targets *targets)
+static bool is_tool_due(const struct targets *targets)
 {
-	const struct target *target = targets->list;
-
-	while (target && !target->dirty && !target->leaving)
-		target = target->next;
-	return target || targets->copies_rounds;
+	for (const struct target *target = targets->list; target; target = target->next) {
+		if ((target->dirty || target->leaving) &&
+		    ub_daemon_listener_may_have(targets->daemon, target->pid))
+			return true;
+	}
+	return false;
 }
 
 static void on_tick(void *opaque)
@@ -230,7 +230,7 @@ static void on_tick(void *opaque)
 	struct target *next;
 
 	targets->tick = NULL;
-	if (is_any_due(targets))
+	if (is_tool_due(targets))
 		ub_daemon_listeners_quiet(targets->daemon);
 	for (struct target *target = targets->list; target; target = next) {
 		next = target->next;
