@@ -53,6 +53,10 @@ struct ub_backend {
 	/* Optional. What is left in @target after the last detach; without it, removals are clean.
 	 */
 	void (*report_removal)(const struct ub_tracee *target, struct ub_removal_report *report);
+
+	/* Optional. Records so far that programs could not put into ring buffer @map_id for want of
+	 * room; Linux does not count them. */
+	u64 (*lost_ring_records)(u32 map_id);
 };
 
 extern const struct ub_backend ub_backend_kernel;

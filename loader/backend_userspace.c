@@ -77,6 +77,20 @@ static void report_removal(const struct ub_tracee *target, struct ub_removal_rep
 	ub_reason_set(&report->left, 0, "the daemon has not got round to removing it");
 }
 
+static u64 lost_ring_records(u32 map_id)
+{
+	struct json_object *answer, *records;
+	char request[64];
+	u64 n = 0;
+
+	snprintf(request, sizeof(request), "{\"cmd\":\"lost\",\"map\":%u}", map_id);
+	answer = ask(request);
+	if (json_object_object_get_ex(answer, "records", &records))
+		n = (u64)json_object_get_int64(records);
+	json_object_put(answer);
+	return n;
+}
+
 const struct ub_backend ub_backend_userspace = {
 	.name = "userspace",
 	.enter = ub_client_enter,
@@ -84,4 +98,5 @@ const struct ub_backend ub_backend_userspace = {
 	.detach = ub_libbpf_detach,
 	.check_target = ub_tracee_may_trace,
 	.report_removal = report_removal,
+	.lost_ring_records = lost_ring_records,
 };

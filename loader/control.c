@@ -10,6 +10,7 @@
 
 #include <client/client.h>
 #include <common/cleanup.h>
+#include <common/proc.h>
 
 #define SOCKET_PREFIX "session-"
 
@@ -318,16 +319,13 @@ static int receive_line(int fd, char **line)
 
 bool ub_session_is_stopped(const struct ub_session_ref *session)
 {
-	char path[64], line[256];
-	_cleanup_fclose_ FILE *file = NULL;
-	const char *state;
+	char proc[32], text[UB_PROC_STAT_MAX], state;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", session->pid);
-	file = fopen(path, "re");
-	if (!file || !fgets(line, sizeof(line), file))
+	snprintf(proc, sizeof(proc), "/proc/%d", session->pid);
+	if (ub_proc_stat_read(proc, text))
 		return false;
-	state = strrchr(line, ')');
-	return state && (state[2] == 'T' || state[2] == 't');
+	state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
+	return state == 'T' || state == 't';
 }
 
 int ub_session_ask(const struct ub_session_ref *session, struct json_object *request,

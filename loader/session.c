@@ -6,9 +6,9 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include <common/cleanup.h>
+#include <common/clock.h>
 #include <common/loop.h>
 
 #include "commands.h"
@@ -26,20 +26,12 @@ static void on_link(void *opaque, const struct ub_tracee *target, const char *li
 		ub_note("attach %d (%s): %s", target->pid, target->comm, line);
 }
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
-}
-
 static void on_tick(void *opaque);
 
 /* At a steady pace: a print that took long does not shift the following ones. */
 static void arm_tick(struct ub_session *session)
 {
-	u64 now = now_ns();
+	u64 now = ub_now_ns();
 
 	if (session->next_tick_ns < now)
 		session->next_tick_ns = now;
@@ -227,7 +219,7 @@ static int loop(struct ub_session *session)
 
 	ub_session_show_start(session);
 	session->started = true;
-	session->next_tick_ns = now_ns() + (u64)(options->interval * 1e9);
+	session->next_tick_ns = ub_now_ns() + (u64)(options->interval * 1e9);
 	arm_tick(session);
 	if (options->seconds > 0)
 		ub_loop_after(session->loop, (u64)(options->seconds * 1000), on_deadline, session);
@@ -257,6 +249,7 @@ int ub_session_run(const struct ub_session_options *options)
 	ub_session_events_drain(&session);
 	detach_everything(&session);
 	end_child(&session);
+	ub_session_events_count_lost(&session);
 	ub_session_show_summary(&session);
 	close_session(&session);
 	if (err) {

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include <bpf/bpf.h>
 #include <bpf/btf.h>
 
 #include "btf_json.h"
@@ -22,6 +23,7 @@ enum { MAX_BUFFERS = 16, PERF_PAGES = 16 };
 struct buffer {
 	struct ub_session *session;
 	const char *name;
+	int map_fd;
 	struct ring_buffer *ring;
 	struct perf_buffer *perf;
 	struct ub_watch *watch;
@@ -99,6 +101,7 @@ static int open_buffer(struct ub_session *session, const struct bpf_map *map, st
 
 	buffer->session = session;
 	buffer->name = bpf_map__name(map);
+	buffer->map_fd = bpf_map__fd(map);
 	ub_libbpf_forget();
 	if (bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF)
 		buffer->ring = ring_buffer__new(bpf_map__fd(map), on_ring_record, buffer, NULL);
@@ -151,6 +154,21 @@ void ub_session_events_drain(struct ub_session *session)
 {
 	for (u32 i = 0; session->events && i < session->events->nr; i++)
 		on_ready(&session->events->buffers[i], 0);
+}
+
+void ub_session_events_count_lost(struct ub_session *session)
+{
+	const struct ub_backend *backend = session->options->backend;
+
+	for (u32 i = 0; backend->lost_ring_records && session->events && i < session->events->nr;
+	     i++) {
+		const struct buffer *buffer = &session->events->buffers[i];
+		struct bpf_map_info info = {};
+		u32 size = sizeof(info);
+
+		if (buffer->ring && !bpf_obj_get_info_by_fd(buffer->map_fd, &info, &size))
+			session->nr_ring_lost += backend->lost_ring_records(info.id);
+	}
 }
 
 void ub_session_events_close(struct ub_session *session)

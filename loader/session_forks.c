@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include <common/cleanup.h>
+#include <common/proc.h>
 #include <daemon/procfs.h>
 
 #include "output.h"
@@ -41,23 +42,15 @@ struct ub_forks {
 /* Parent and start time of a process. */
 static int read_stat(pid_t pid, pid_t *parent, u64 *start_time)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	char path[64], text[1024];
-	const char *end;
-	size_t n;
+	char proc[32], text[UB_PROC_STAT_MAX];
+	int err;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file)
-		return -errno;
-	n = fread(text, 1, sizeof(text) - 1, file);
-	text[n] = '\0';
-	end = strrchr(text, ')');
-	if (!end || sscanf(end + 1,
-			   " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
-			   "%*d %*d %lu",
-			   parent, start_time) != 2)
-		return -ESRCH;
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	err = ub_proc_stat_read(proc, text);
+	if (err)
+		return err;
+	*parent = atoi(ub_proc_stat_field(text, UB_PROC_STAT_PARENT));
+	*start_time = strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10);
 	return 0;
 }
 

@@ -38,7 +38,8 @@ struct ub_session {
 	struct ub_backend_link **everybody; /* links that are bound to no process */
 	u32 nr_everybody;
 	u64 next_tick_ns;
-	u64 nr_lost; /* events */
+	u64 nr_lost;	  /* events */
+	u64 nr_ring_lost; /* records that found no room in a ring buffer */
 	struct ub_watch *signal_watch;
 	int signal_fd;
 	pid_t child; /* the command that we started, 0 = none or ended */
@@ -82,6 +83,8 @@ const char *ub_detach_result_text(enum ub_detach_result result);
 
 /* session_events.c */
 int __must_check ub_session_events_open(struct ub_session *session, struct ub_reason *why);
+/* After the last: what programs could not put into ring buffers. */
+void ub_session_events_count_lost(struct ub_session *session);
 void ub_session_events_drain(struct ub_session *session);
 void ub_session_events_close(struct ub_session *session);
 

@@ -221,6 +221,9 @@ void ub_session_show_summary(const struct ub_session *session)
 		json_object_object_add(object, "maps", ub_results_to_json(session->programs));
 		json_object_object_add(object, "lost_events",
 				       json_object_new_uint64(session->nr_lost));
+		if (session->nr_ring_lost)
+			json_object_object_add(object, "lost_ring_records",
+					       json_object_new_uint64(session->nr_ring_lost));
 		if (session->options->command)
 			json_object_object_add(object, "exit_status",
 					       json_object_new_int(session->child_status));
@@ -231,6 +234,9 @@ void ub_session_show_summary(const struct ub_session *session)
 	show_counts(session, true);
 	if (session->events || session->nr_lost)
 		printf("\tlost events: %lu\n", session->nr_lost);
+	/* Linux counts none: a program that asks for room is told, and nobody else. */
+	if (session->nr_ring_lost)
+		printf("\tring buffer records without room: %lu\n", session->nr_ring_lost);
 	fflush(stdout);
 	if (session->options->command && session->child_status)
 		ub_note("%s ended with status %d", session->options->command[0],

@@ -36,17 +36,15 @@ struct proc_stat {
 
 static int read_stat(pid_t pid, struct proc_stat *stat)
 {
-	_cleanup_fclose_ FILE *file = NULL;
-	char path[64], line[1024];
+	char proc[32], text[UB_PROC_STAT_MAX];
 	const char *open_paren, *close_paren;
 	size_t size;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file || !fgets(line, sizeof(line), file))
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	if (ub_proc_stat_read(proc, text))
 		return -ESRCH;
-	open_paren = strchr(line, '(');
-	close_paren = strrchr(line, ')');
+	open_paren = strchr(text, '(');
+	close_paren = strrchr(text, ')');
 	if (!open_paren || !close_paren || close_paren < open_paren)
 		return -EINVAL;
 	size = close_paren - open_paren - 1;
@@ -54,10 +52,9 @@ static int read_stat(pid_t pid, struct proc_stat *stat)
 		size = sizeof(stat->comm) - 1;
 	memcpy(stat->comm, open_paren + 1, size);
 	stat->comm[size] = '\0';
-	if (sscanf(close_paren + 1,
-		   " %c %*d %*d %*d %*d %*d %lu %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %lu",
-		   &stat->state, &stat->flags, &stat->start_time) != 3)
-		return -EINVAL;
+	stat->state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
+	stat->flags = strtoul(ub_proc_stat_field(text, UB_PROC_STAT_FLAGS), NULL, 10);
+	stat->start_time = strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10);
 	return 0;
 }
 

@@ -40,6 +40,8 @@ struct ub_thread_tails {
 #define UB_MAX_CALLERS	255
 #define UB_DIVERT_ENTRY 16   /* bytes of code that each entry's place on the stack leads to */
 #define UB_DIVERT_BUSY	1ull /* in place: being filled */
+#define UB_DIVERT_NEAR                                                                             \
+	(256ull << 10) /* above a thread's sp: a place of its own stack, whoever's entry it is */
 struct ub_divert {
 	u64 place;	  /* where on the stack, 0 = free */
 	u64 original;	  /* what stood there; kept when the entry is free */

@@ -27,11 +27,10 @@
  * Freestanding. Other threads and signal handlers come in between anywhere; an entry belongs to who
  * set its place by compare-and-exchange, marked BUSY until the stack holds it.
  */
+#include <agent/ask.h>
 #include <agent/data.h>
-#include <run/syscall.h>
 
 #define PROBES 16
-#define NEAR   (256u << 10)
 #define BUSY   UB_DIVERT_BUSY
 
 #define MAX_STACK (64ull << 20) /* of a thread, from its control block down */
@@ -68,14 +67,6 @@ static bool may_divert(const struct ub_diverts *diverts, u64 address)
 	return low && address < diverts->callers[low - 1].end;
 }
 
-/* In a forked child nobody knows what filters it puts itself under. */
-static bool may_ask_kernel(const struct ub_diverts *diverts)
-{
-	const struct ub_process *process = (const struct ub_process *)diverts->process;
-
-	return !ub_syscalls_forbidden(process) && *(const volatile u64 *)process->fork_page == 1;
-}
-
 /* Whether @place is on the stack that @thread was born with, and in use: there as long as the
  * thread is. It ends at the control block, or is the first thread's. */
 static bool on_own_stack(const struct ub_diverts *diverts, u64 place, u64 thread)
@@ -101,7 +92,7 @@ static bool read_word(const struct ub_diverts *diverts, u64 place, u64 sp, u64 t
 	} here = { (u64)value, 8 }, there = { place, 8 };
 	long self;
 
-	if (!may_ask_kernel(diverts)) {
+	if (!ub_agent_may_ask_kernel((const struct ub_process *)diverts->process)) {
 		if (place < sp || !on_own_stack(diverts, place, thread))
 			return false;
 		*value = *(const volatile u64 *)place;
@@ -164,7 +155,8 @@ ub_agent_divert(struct ub_diverts *diverts, u64 place, u64 continuation, u64 thr
 	if (__atomic_load_n(&diverts->closed, __ATOMIC_RELAXED) || !may_divert(diverts, *address))
 		return false;
 	/* Nobody could put back what is not sure to be there. */
-	if (!may_ask_kernel(diverts) && !on_own_stack(diverts, place, thread))
+	if (!ub_agent_may_ask_kernel((const struct ub_process *)diverts->process) &&
+	    !on_own_stack(diverts, place, thread))
 		return false;
 	entry = claim(diverts, place, thread, &number);
 	if (!entry)
@@ -198,7 +190,7 @@ static void count_missed(const struct ub_divert *entry, struct ub_hit_counters *
 /* Whether the return address at @place may be the @thread's, whose stack pointer is @sp. */
 static bool may_be_above(const struct ub_divert *entry, u64 place, u64 sp, u64 thread)
 {
-	return place >= sp && (entry->thread == thread || place - sp < NEAR);
+	return place >= sp && (entry->thread == thread || place - sp < UB_DIVERT_NEAR);
 }
 
 void __attribute__((section(".text.ub_agent_undivert")))

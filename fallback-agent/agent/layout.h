@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Layout of an image's data part in numbers, for C and assembly. It is mapped shared in the target
- *and in the daemon; the page before it is the target's private fork page.
+ * and in the daemon; the page before it is the target's private fork page.
  *
  *   -4096  fork page: word 0 is 1, and 0 in a forked child (MADV_WIPEONFORK)
  *	0  struct ub_process

@@ -17,9 +17,9 @@
  */
 #include <sys/syscall.h>
 
+#include <agent/ask.h>
 #include <agent/data.h>
 #include <agent/sigframe.h>
-#include <run/syscall.h>
 
 #define SIGNAL_SEGV   11
 #define SEGV_MAPERR   1
@@ -59,12 +59,6 @@ struct action {
 _Static_assert(sizeof(struct signal_info) == 128, "siginfo_t");
 
 void ub_agent_null_signal(struct ub_null_frame *f) __attribute__((visibility("hidden")));
-
-/* In a forked child nobody knows what filters it puts itself under. */
-static bool may_ask_kernel(const struct ub_process *process)
-{
-	return !ub_syscalls_forbidden(process) && *(const volatile u64 *)process->fork_page == 1;
-}
 
 static bool is_readable(const struct ub_process *process, u64 address)
 {
@@ -212,8 +206,8 @@ ub_agent_null_signal(struct ub_null_frame *f)
 	};
 	u32 size;
 
-	if (f->address >= UB_NULL_REACH || !may_ask_kernel(process) || !will_be_taken(process) ||
-	    is_readable(process, f->address))
+	if (f->address >= UB_NULL_REACH || !ub_agent_may_ask_kernel(process) ||
+	    !will_be_taken(process) || is_readable(process, f->address))
 		return;
 	size = xstate_size(&features);
 	if (!size ||

@@ -50,6 +50,7 @@ struct ub_elf_function {
 	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
 	bool scanned;	     /* its own jumps are in `targets`, and its ways out in `ways` */
 	bool no_memory;	     /* for all of `ways` */
+	bool too_many;	     /* ways, in all of the file */
 	bool has_tables;     /* it jumps through a table of its own */
 	bool loops_to_start; /* it jumps to its own first instruction */
 	bool unknown_jumps;  /* it jumps through a table that was not understood */
@@ -70,6 +71,7 @@ struct ub_elf {
 	struct ub_elf_segment *segments;
 	u32 nr_functions;
 	struct ub_elf_function *functions; /* sorted, starts differ */
+	u32 nr_ways;			   /* of all of them */
 	bool position_independent;
 	bool is_go;
 	bool go_has_g; /* in r14: since Go 1.17 */

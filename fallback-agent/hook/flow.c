@@ -5,18 +5,20 @@
  * A window of several instructions may be overwritten only if nothing enters it in the middle. Ways
  * in, and who finds them:
  *
- *   32-bit jumps, branches, calls	   any byte sequence that could be one, over all code
- *(elf_file.c) 8-bit jumps, branches, loops	   decoding all functions within their reach (here)
- *   function starts, labels		   symbols and .eh_frame (elf_file.c)
- *   code addresses in data		   relocations, absolute words in fixed-address files
- *(elf_file.c)
- *   tables of distances (switch)	   here: each address that the function computes with lea is
- *tried as a table of 32-bit distances from itself, as long as they lead into code landing pads
- *exception tables (eh_frame.c) returns from calls			   the planner: a call is
- *the last of a window, never before
+ *   32-bit jumps, branches, calls   any byte sequence that could be one, over all code
+ *                                   (elf_analysis.c)
+ *   8-bit jumps, branches, loops    decoding all functions within their reach (here)
+ *   function starts, labels         symbols and .eh_frame (elf_analysis.c)
+ *   code addresses in data          relocations, absolute words in fixed-address files
+ *                                   (elf_analysis.c)
+ *   tables of distances (switch)    here: each address that the function computes with lea is
+ *                                   tried as a table of 32-bit distances from itself, as long as
+ *                                   they lead into code
+ *   landing pads                    exception tables (eh_frame.c)
+ *   returns from calls              the planner: a call is the last of a window, never before
  *
  * All of them err towards too many targets. A function that jumps by a table that was not
- *recognised is marked unknown_jumps: then only its entry may be a window of several instructions.
+ * recognised is marked unknown_jumps: then only its entry may be a window of several instructions.
  */
 #include <hook/flow.h>
 
@@ -70,10 +72,14 @@ static bool by_own_table(const struct ub_elf_function *function, struct ub_elf *
 	       (loads->distances || ub_elf_has_label(elf, function->start + 1, function->end));
 }
 
-static void add_way(struct ub_elf_function *function, const struct ub_way *way)
+static void add_way(struct ub_elf *elf, struct ub_elf_function *function, const struct ub_way *way)
 {
 	const u32 nr = function->nr_ways;
 
+	if (elf->nr_ways == UB_FLOW_MAX_WAYS) {
+		function->too_many = true;
+		return;
+	}
 	if (!(nr & (nr - 1))) {
 		struct ub_way *grown = realloc(function->ways, (nr ? nr * 2 : 1) * sizeof(*grown));
 
@@ -84,6 +90,7 @@ static void add_way(struct ub_elf_function *function, const struct ub_way *way)
 		function->ways = grown;
 	}
 	function->ways[function->nr_ways++] = *way;
+	elf->nr_ways++;
 }
 
 static void note_way(struct ub_elf *elf, struct ub_elf_function *function,
@@ -111,7 +118,7 @@ static void note_way(struct ub_elf *elf, struct ub_elf_function *function,
 	default:
 		return;
 	}
-	add_way(function, &way);
+	add_way(elf, function, &way);
 }
 
 static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
@@ -190,8 +197,8 @@ int ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function, const str
 {
 	if (!function->scanned)
 		scan_function(elf, function);
-	if (function->no_memory)
-		return -ENOMEM;
+	if (function->no_memory || function->too_many)
+		return function->no_memory ? -ENOMEM : -E2BIG;
 	*ways = function->ways;
 	*nr = function->nr_ways;
 	return 0;

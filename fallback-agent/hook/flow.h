@@ -11,7 +11,10 @@
 /* Makes ub_elf_is_target() complete for the addresses in [@from, @to). */
 void ub_flow_scan(struct ub_elf *elf, u64 from, u64 to);
 
-/* How @function is left, in the order of addresses: kept with the file. 0 or -ENOMEM. */
+/* Of all functions of a file: none has nearly as many. 24 bytes each. */
+#define UB_FLOW_MAX_WAYS (1u << 21)
+
+/* How @function is left, in the order of addresses: kept with the file. 0, -ENOMEM, -E2BIG: there are too many. */
 int __must_check ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function,
 			      const struct ub_way **ways, u32 *nr);
 

@@ -9,6 +9,7 @@
 #include <hook/image_private.h>
 #include <hook/module.h>
 #include <hook/plan.h>
+#include <hook/pun.h>
 #include <hook/returns.h>
 #include <hook/x86_64/trampoline.h>
 
@@ -182,15 +183,12 @@ int __must_check ub_image_emit_module(struct ub_image_build *build, struct ub_im
 				      struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
 
-/* pun.c: finds a place for an overlapping jump from @site, whose window is site->len bytes long, and fills
- * the site; the place jumps on to @trampoline. @keep: a bit for each of @bytes (from the window's start) that
- * stays as it is. -ENOSPC. */
-int __must_check ub_pun_place(struct ub_image_build *build, struct ub_site *site, u32 keep,
-			      const u8 *bytes, u64 trampoline, u64 *landing);
-/* The same for a window and that of the evicted instruction behind it, of which the bytes @keep stay: both @sites,
- * whose bytes in the file begin with @bytes. @landings: 0 where a jump leads to its trampoline itself. */
-int __must_check ub_pun_place_pair(struct ub_image_build *build, struct ub_site *sites, u32 keep,
-				   const u8 *bytes, const u64 *trampolines, u64 *landings);
+/* pun.c: finds places for overlapping jumps from the @sites, which are those of the @chain, and fills them; each
+ * place jumps on to one of @trampolines. @file: the file's bytes from the first on. @landings: the places, or 0
+ * where a jump leads to its trampoline itself. -ENOSPC. */
+int __must_check ub_pun_place(struct ub_image_build *build, const struct ub_pun_chain *chain,
+			      struct ub_site *sites, const u8 *file, const u64 *trampolines,
+			      u64 *landings);
 /* The pages become parts of the image. */
 int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
 

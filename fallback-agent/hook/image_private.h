@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The image as its two users see it: the builder (hook/) fills it, the surgeon (surgeon/) carries
- *it out. Everything is decided in here; the surgeon only maps, compares, writes, moves and counts.
+ * it out. Everything is decided in here; the surgeon only maps, compares, writes, moves and counts.
  *
  * Each image is complete in itself and shares no mapping with the one it replaces. So to replace
- *OLD by NEW, from step 2 on with every thread stopped:
+ * OLD by NEW, from step 2 on with every thread stopped:
  *   1. map NEW's parts, in order, at their addresses (MAP_FIXED_NOREPLACE: somebody may have
  *	taken the gap since; then -EAGAIN and the image is built again);
  *   2. for every thread ip and every ip saved in a signal frame: NEW->moves_in (ub_moves_find(); an
- *ip that it does not know stays as it is). OLD->moves_out only if there is no NEW: with one,
- *threads leave OLD's trampolines by themselves, else a hit could be counted twice;
+ *	ip that it does not know stays as it is). OLD->moves_out only if there is no NEW: with one,
+ *	threads leave OLD's trampolines by themselves, else a hit could be counted twice;
  *   3. check that memory holds OLD's bytes (site.new) at OLD's sites, and the file's bytes
- *(site.old) at NEW's sites where no OLD site lies; anything else is somebody else's: -EBUSY;
+ *	(site.old) at NEW's sites where no OLD site lies; anything else is somebody else's: -EBUSY;
  *   4. write site.old to OLD's sites, site.new to NEW's; only where both give different bytes;
  *   5. semaphores: add NEW's first, then take OLD's away;
  *   6. resume. OLD's parts go when no thread is inside: ub_image_inside() is false for every ip,
- *for every ip saved in a signal frame, and ub_image_thread_inside() for every thread.
+ *	for every ip saved in a signal frame, and ub_image_thread_inside() for every thread.
  */
 #ifndef UB_HOOK_IMAGE_PRIVATE_H
 #define UB_HOOK_IMAGE_PRIVATE_H

@@ -333,7 +333,7 @@ static const char *const no_landing =
 	"the instruction is shorter than a jump, the one behind it is jumped to, and there is no free "
 	"memory where a jump that overlaps it could lead";
 
-/* The site of window @plan, its bytes not filled yet; @bytes: the file's. The image has room for it. */
+/* The site of window @plan, of which the image has room for one more; @bytes: the file's. */
 static int start_site(struct window *w, const struct ub_plan_window *plan, struct ub_site *site,
 		      const u8 **bytes, struct ub_reason *why)
 {
@@ -345,28 +345,24 @@ static int start_site(struct window *w, const struct ub_plan_window *plan, struc
 		return ub_reason_set(why, -ERANGE, "%s: the code ends", w->module->name);
 	*site = (struct ub_site) {
 		.address = plan->address + w->module->bias,
-		.len = plan->tactic == UB_TACTIC_PUN || plan->tactic == UB_TACTIC_EVICT ? plan->len
-											: 5,
 		.dev = w->module->dev,
 		.ino = w->module->ino,
 		.offset = plan->address - segment->address + segment->offset,
 	};
-	memcpy(site->old, *bytes, site->len);
 	return 0;
 }
 
+/* The site of a window that leads straight to its trampoline. */
 static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 {
-	struct ub_image_build *build = w->build;
-	struct ub_image *image = build->image;
+	struct ub_image *image = w->build->image;
 	struct ub_site *site;
 	const u8 *bytes;
-	u64 landing;
 	s64 distance;
 	s32 rel;
 	int err;
 
-	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 1,
+	err = ub_grow((void **)&image->sites, &w->build->sites_capacity, image->nr_sites + 1,
 		      sizeof(image->sites[0]));
 	if (err)
 		return err;
@@ -374,60 +370,56 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 	err = start_site(w, w->plan, site, &bytes, why);
 	if (err)
 		return err;
-	if (w->plan->tactic == UB_TACTIC_PUN) {
-		err = ub_pun_place(build, site, w->plan->keep, bytes, trampoline, &landing);
-		if (err == -ENOSPC)
-			return refuse_window(w) ? 0
-						: ub_reason_set(why, -EOPNOTSUPP, "%s", no_landing);
-		if (err)
-			return err;
-		image->nr_sites++;
-		return add_move_out(build, landing, site->address, false);
-	}
 	distance = (s64)(trampoline - (site->address + 5));
 	rel = (s32)distance;
 	if (rel != distance)
 		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
+	site->len = 5;
+	memcpy(site->old, bytes, site->len);
 	site->new[0] = 0xe9;
 	memcpy(site->new + 1, &rel, sizeof(rel));
 	image->nr_sites++;
 	return 0;
 }
 
-/* The sites of a window and of what is evicted behind it. */
-static int add_pair(struct window *w, const u64 *trampolines, struct ub_reason *why)
+/* The sites of the @nr windows from w->plan on, whose jumps overlap. */
+static int add_chain(struct window *w, u32 nr, const u64 *trampolines, struct ub_reason *why)
 {
 	struct ub_image_build *build = w->build;
 	struct ub_image *image = build->image;
+	struct ub_pun_chain chain = { .nr = nr, .keep = w->plan[nr - 1].keep };
+	const struct ub_plan_window *plan = w->plan;
+	u64 landings[UB_PUN_MAX_CHAIN] = {};
+	const u8 *file = NULL, *bytes;
 	struct ub_site *sites;
-	const u8 *bytes, *behind;
-	u64 landings[2];
-	bool refused;
+	bool refused = true;
 	int err;
 
-	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + 2,
+	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + nr,
 		      sizeof(image->sites[0]));
 	if (err)
 		return err;
 	sites = &image->sites[image->nr_sites];
-	err = start_site(w, &w->plan[1], &sites[1], &behind, why);
-	if (!err)
-		err = start_site(w, &w->plan[0], &sites[0], &bytes, why);
+	for (u32 i = 0; i < nr && !err; i++) {
+		chain.len[i] = plan[i].len;
+		err = start_site(w, &plan[i], &sites[i], i ? &bytes : &file, why);
+	}
 	if (err)
 		return err;
 	/* Of an instruction longer than a jump the rest is dead. */
-	if (sites[1].len > 5)
-		sites[1].len = 5;
-	err = ub_pun_place_pair(build, sites, w->plan[1].keep, bytes, trampolines, landings);
+	if (nr > 1 && chain.len[nr - 1] > 5)
+		chain.len[nr - 1] = 5;
+	err = ub_pun_place(build, &chain, sites, file, trampolines, landings);
 	if (err == -ENOSPC) {
-		refused = refuse_window(w);
-		w->plan++;
-		refused &= refuse_window(w);
-		w->plan--;
+		for (u32 i = 0; i < nr; i++) {
+			w->plan = &plan[i];
+			refused &= refuse_window(w);
+		}
+		w->plan = plan;
 		return refused ? 0 : ub_reason_set(why, -EOPNOTSUPP, "%s", no_landing);
 	}
-	image->nr_sites += err ? 0 : 2;
-	for (u32 i = 0; i < 2 && !err; i++)
+	image->nr_sites += err ? 0 : nr;
+	for (u32 i = 0; i < nr && !err; i++)
 		if (landings[i])
 			err = add_move_out(build, landings[i], sites[i].address, false);
 	return err;
@@ -464,17 +456,22 @@ static int emit_code(struct window *w, u64 *trampoline)
 	return err ? err : emit->error;
 }
 
-static int emit_window(struct window *w, struct ub_reason *why)
+/* @nr windows from w->plan on: one, or those whose jumps overlap. */
+static int emit_windows(struct window *w, u32 nr, struct ub_reason *why)
 {
-	u64 trampolines[2];
-	int err = emit_code(w, &trampolines[0]);
+	const struct ub_plan_window *first = w->plan;
+	u64 trampolines[UB_PUN_MAX_CHAIN];
+	int err = nr > UB_PUN_MAX_CHAIN ? -EINVAL : 0;
 
-	if (err || w->plan->tactic != UB_TACTIC_EVICT)
-		return err ? err : add_site(w, trampolines[0], why);
-	w->plan++;
-	err = emit_code(w, &trampolines[1]);
-	w->plan--;
-	return err ? err : add_pair(w, trampolines, why);
+	for (u32 i = 0; i < nr && !err; i++) {
+		w->plan = &first[i];
+		err = emit_code(w, &trampolines[i]);
+	}
+	w->plan = first;
+	if (err)
+		return err;
+	return first[nr - 1].tactic == UB_TACTIC_PUN ? add_chain(w, nr, trampolines, why)
+						     : add_site(w, trampolines[0], why);
 }
 
 /* The sites of sharing.c in @module. */
@@ -525,12 +522,13 @@ int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zon
 	w->file = file;
 	w->module = module;
 	w->space = space;
-	for (u32 i = 0; i < file->plan.nr_windows; i++) {
+	for (u32 i = 0, nr; i < file->plan.nr_windows; i += nr) {
 		int err;
 
 		w->plan = &file->plan.windows[i];
-		i += w->plan->tactic == UB_TACTIC_EVICT;
-		err = emit_window(w, why);
+		for (nr = 1; w->plan[nr - 1].tactic == UB_TACTIC_EVICT; nr++)
+			;
+		err = emit_windows(w, nr, why);
 		if (err)
 			ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
 					 (unsigned long long)w->plan->address);

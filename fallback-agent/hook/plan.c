@@ -25,6 +25,7 @@
 #include <hook/flow.h>
 #include <hook/go.h>
 #include <hook/grow.h>
+#include <hook/pun.h>
 #include <hook/relocate.h>
 
 #define JUMP_LEN	 5
@@ -225,26 +226,37 @@ static bool may_be_free(const struct ub_elf *elf, u64 from, u64 to)
 	return (s64)from < (s64)low || (s64)to >= (s64)high;
 }
 
-/* Whether a jump that starts in the @len bytes at @address and overlaps what follows can lead
- * anywhere: see pun.c. */
-static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, u32 len, u32 keep)
+/* Whether the jumps of the windows from @address on can lead anywhere. */
+static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, const struct ub_pun_chain *chain)
 {
-	u64 size = 0;
-	const u8 *bytes = ub_elf_bytes(elf, address, &size);
+	u64 size = 0, len = 0;
+	const u8 *file = ub_elf_bytes(elf, address, &size);
+	struct ub_pun_bytes bytes;
+	int err = 0;
 
-	for (u32 prefixes = 0; bytes && prefixes < len && size >= len + 4u; prefixes++) {
-		const u64 end = address + prefixes + JUMP_LEN;
-		u32 rel = 0, span = 0;
-		u64 low;
+	for (u32 i = 0; i < chain->nr; i++)
+		len += chain->len[i];
+	if (!file || size < len + JUMP_LEN - 1)
+		return false;
+	for (u32 choice = 0; err != -ENOENT; choice++) {
+		u32 good = 0;
 
-		for (u32 i = 0; i < 4; i++) {
-			if (keep & 1u << (prefixes + 1 + i))
-				rel |= (u32)bytes[prefixes + 1 + i] << 8 * i;
-			else
-				span |= 0xffu << 8 * i;
+		err = ub_pun_choose(chain, file, choice, &bytes);
+		for (u32 i = 0; i < chain->nr && !err; i++) {
+			const u32 from = bytes.distance[i];
+			u32 rel = 0, span = 0;
+			u64 low;
+
+			for (u32 k = 0; k < 4; k++) {
+				if (bytes.fixed >> (from + k) & 1)
+					rel |= (u32)bytes.value[from + k] << 8 * k;
+				else
+					span |= 0xffu << 8 * k;
+			}
+			low = address + from + 4 + (u64)(s64)(s32)rel;
+			good += span >> 24 || may_be_free(elf, low, low + span);
 		}
-		low = end + (u64)(s64)(s32)rel;
-		if (span >> 24 || may_be_free(elf, low, low + span))
+		if (!err && good == chain->nr)
 			return true;
 	}
 	return false;
@@ -276,30 +288,6 @@ static u32 kept_bytes(const struct ub_planner *p, u64 address, u32 len, s64 next
 	return keep & all;
 }
 
-/* Whether the jump of a window of @len bytes can overlap one that takes the place of the instruction behind it, of
- * which the bytes @keep stay: see pun.c. */
-static bool evicted_leads_somewhere(struct ub_elf *elf, u64 address, u32 len, u32 keep)
-{
-	u64 size = 0;
-	const u8 *next = ub_elf_bytes(elf, address + len, &size);
-
-	for (u32 prefixes = 0; prefixes < len; prefixes++) {
-		for (u32 behind = 0; behind < UB_PUN_MAX_EVICTED_PREFIXES; behind++) {
-			const u32 high = prefixes + JUMP_LEN - 1 - len,
-				  last = behind + JUMP_LEN - 1;
-
-			if (!next || size <= last || keep & ((1u << (behind + 1)) - 1))
-				continue;
-			if (!elf->position_independent &&
-			    (high == behind || (keep & 1u << high && next[high] & 0x80) ||
-			     (keep & 1u << last && next[last] & 0x80)))
-				continue;
-			return true;
-		}
-	}
-	return false;
-}
-
 /*
  * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump,
  * whose last bytes are the first bytes of the next instruction, as they are. They decide about the
@@ -312,6 +300,7 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	const struct ub_decoded *last = &insns[first];
 	u64 available = 0;
 	u32 len = last->len, keep;
+	struct ub_pun_chain chain;
 	s64 i;
 
 	if (!ub_relocatable(last) || len >= JUMP_LEN)
@@ -332,7 +321,8 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 	if (is_needed(p, insns[first].address, len + JUMP_LEN - 1))
 		return UB_REFUSED_NEEDED;
 	keep = kept_bytes(p, insns[first].address, len, i, goes_on(last));
-	if (!pun_leads_somewhere(p->elf, insns[first].address, len, keep))
+	chain = (struct ub_pun_chain) { .nr = 1, .len = { len }, .keep = keep };
+	if (!pun_leads_somewhere(p->elf, insns[first].address, &chain))
 		return UB_REFUSED_TARGET;
 	*out = (struct candidate) {
 		.first = first,
@@ -345,33 +335,49 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 }
 
 /*
- * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next instruction
- * becomes a jump, too, whatever comes to it. @out: both windows.
+ * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next instructions
+ * become jumps, too, whatever comes to them. @out: *nr windows.
  */
-static enum ub_refusal try_evict(struct ub_planner *p, s64 first, struct candidate out[2])
+static enum ub_refusal try_evict(struct ub_planner *p, s64 first,
+				 struct candidate out[UB_PUN_MAX_CHAIN], u32 *nr)
 {
-	const struct ub_decoded *insns = p->flow.insns;
-	const struct ub_decoded *insn = &insns[first], *next = insn + 1;
-	u64 available = 0;
-	u32 keep;
+	const struct ub_decoded *insns = &p->flow.insns[first];
+	struct ub_pun_chain chain = { .nr = 1, .len = { insns[0].len } };
+	u64 available = 0, len = insns[0].len;
 
-	if (insn->len >= JUMP_LEN || first + 1 >= p->flow.nr ||
-	    next->address != insn->address + insn->len || !ub_relocatable(insn) ||
-	    !ub_relocatable(next) || may_fault(p, next))
+	if (!ub_relocatable(insns))
 		return UB_REFUSED_UNMOVABLE;
-	if (!ub_elf_bytes(p->elf, next->address, &available) ||
-	    available < next->len + 2u * JUMP_LEN)
-		return UB_REFUSED_END;
-	if (is_needed(p, insn->address, insn->len + next->len + JUMP_LEN - 1))
-		return UB_REFUSED_NEEDED;
-	keep = kept_bytes(p, next->address, next->len, first + 2, goes_on(next));
-	if (!evicted_leads_somewhere(p->elf, insn->address, insn->len, keep))
-		return UB_REFUSED_TARGET;
-	out[0] = (struct candidate) { .first = first, .nr = 1, .len = insn->len };
-	out[0].resume = goes_on(insn) ? next->address : 0;
-	out[1] = (struct candidate) { .first = first + 1, .nr = 1, .len = next->len, .keep = keep };
-	out[1].resume = goes_on(next) ? next->address + next->len : 0;
-	return UB_REFUSED_NOT;
+	out[0] = (struct candidate) { .first = first, .nr = 1, .len = insns[0].len };
+	while (chain.nr < UB_PUN_MAX_CHAIN && insns[chain.nr - 1].len < JUMP_LEN &&
+	       first + chain.nr < p->flow.nr) {
+		const u32 i = chain.nr++;
+		const struct ub_decoded *insn = &insns[i];
+
+		if (insn->address != insns[0].address + len || !ub_relocatable(insn) ||
+		    may_fault(p, insn))
+			return UB_REFUSED_UNMOVABLE;
+		if (!ub_elf_bytes(p->elf, insn->address, &available) ||
+		    available < insn->len + JUMP_LEN)
+			return UB_REFUSED_END;
+		len += insn->len;
+		if (is_needed(p, insns[0].address, (u32)len + JUMP_LEN - 1))
+			return UB_REFUSED_NEEDED;
+		chain.len[i] = insn->len;
+		chain.keep = kept_bytes(p, insn->address, insn->len, first + i + 1, goes_on(insn));
+		out[i - 1].resume = goes_on(&insns[i - 1]) ? insn->address : 0;
+		out[i] = (struct candidate) {
+			.first = first + i,
+			.nr = 1,
+			.len = insn->len,
+			.keep = chain.keep,
+			.resume = goes_on(insn) ? insn->address + insn->len : 0,
+		};
+		if (!pun_leads_somewhere(p->elf, insns[0].address, &chain))
+			continue;
+		*nr = chain.nr;
+		return UB_REFUSED_NOT;
+	}
+	return UB_REFUSED_TARGET;
 }
 
 /* Appends the candidate's instructions from number @from on. */
@@ -406,7 +412,7 @@ static int add_window(struct ub_planner *p, const struct candidate *c, enum ub_t
 		.first_insn = plan->nr_insns,
 		.nr_insns = c->nr,
 		.keep = c->keep,
-		.claim = tactic == UB_TACTIC_PUN && c->len < JUMP_LEN + UB_PUN_MAX_EVICTED_PREFIXES
+		.claim = tactic == UB_TACTIC_PUN && c->len < JUMP_LEN + UB_PUN_MAX_PREFIXES
 				 ? c->len + JUMP_LEN - 1
 				 : c->len,
 		.tactic = tactic,
@@ -509,7 +515,8 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 	/* The bytes behind an overlapping jump are part of it: it starts with the window's last
 	 * byte at the latest. */
 	u64 free = last ? last->address + last->claim : 0;
-	struct candidate c, pair[2];
+	struct candidate c, chain[UB_PUN_MAX_CHAIN];
+	u32 nr = 1; /* windows */
 	enum ub_refusal refusal, other;
 	s64 i;
 	int err;
@@ -561,11 +568,11 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 			result->tactic = UB_TACTIC_PUN;
 			err = add_window(p, &c, UB_TACTIC_PUN);
 		}
-		if (!err && !result->tactic && !try_evict(p, i, pair)) {
+		if (!err && !result->tactic && !try_evict(p, i, chain, &nr)) {
 			result->tactic = UB_TACTIC_EVICT;
-			err = add_window(p, &pair[0], UB_TACTIC_EVICT);
-			if (!err)
-				err = add_window(p, &pair[1], UB_TACTIC_PUN);
+			for (u32 k = 0; k < nr && !err; k++)
+				err = add_window(p, &chain[k],
+						 k + 1 < nr ? UB_TACTIC_EVICT : UB_TACTIC_PUN);
 		}
 	}
 	if (err)
@@ -574,7 +581,7 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		result->refusal = refusal;
 		return 0;
 	}
-	result->window = plan->nr_windows - (result->tactic == UB_TACTIC_EVICT ? 2 : 1);
+	result->window = plan->nr_windows - nr;
 	if (!mark(plan, &plan->windows[result->window], address, point))
 		return -EINVAL;
 	return 0;

@@ -16,7 +16,7 @@ enum ub_tactic {
 	UB_TACTIC_BACKWARD, /* (b) several instructions, some of them before the point */
 	UB_TACTIC_INSIDE,   /* within the window of a point before */
 	UB_TACTIC_PUN,	    /* (d) jump whose last bytes are the next instruction's first */
-	UB_TACTIC_EVICT,    /* (d) the same, and the next instruction becomes such a jump, too */
+	UB_TACTIC_EVICT,    /* (d) the same, and the next instructions become such jumps, too */
 	UB_NR_TACTICS,
 };
 
@@ -36,9 +36,6 @@ enum ub_refusal {
 	UB_NR_REFUSALS,
 };
 
-/* Prefixes that may stand before the jump in place of an instruction that another jump overlaps, plus one. */
-#define UB_PUN_MAX_EVICTED_PREFIXES 3u
-
 const char *ub_tactic_name(enum ub_tactic tactic);
 /* As a clause: "the next instruction is jumped to". */
 const char *ub_refusal_text(enum ub_refusal refusal);
@@ -56,7 +53,7 @@ struct ub_plan_window {
 	u32 nr_insns;	/* to be relocated; what follows them to the end is padding */
 	u32 keep;	/* UB_TACTIC_PUN: a bit for each byte from its start that stays as it is */
 	u32 claim;	/* bytes from its start on that its jump may be made of, or overwrites */
-	/* UB_TACTIC_EVICT: the next window, a UB_TACTIC_PUN, begins where this one ends. */
+	/* UB_TACTIC_EVICT: the next window, another or a UB_TACTIC_PUN, begins where this one ends. */
 	enum ub_tactic tactic;
 	u64 resume; /* where the copy goes on, or 0: its last instruction never does */
 };

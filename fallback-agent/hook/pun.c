@@ -16,9 +16,9 @@
  * Each choice of prefixes, and of bytes behind the end, gives a range of 256^f addresses where the jump
  * can lead; a page there that is free in the target gets a jump to the trampoline.
  *
- * In a program at a fixed low address half of all bytes N lead below zero. There the instruction behind
- * makes way, too (UB_TACTIC_EVICT): where it stood, a jump leads to its own copy, for whoever comes to it
- * by another way, and the bytes of that jump are chosen so that both lead somewhere:
+ * In a program at a fixed low address half of all bytes N lead below zero. There the instructions behind
+ * make way, too (UB_TACTIC_EVICT), up to three: where each stood, a jump leads to its own copy, for whoever
+ * comes to it by another way, and the bytes of the jumps are chosen so that all lead somewhere:
  *
  *   bytes of the file   84 00 | e9 79 e5 fe ff	test %al,(%rax); jmp ..
  *   overwritten         e9 f  | e9 f  f  d  d	f: in both distances
@@ -30,11 +30,13 @@
 #include <unistd.h>
 
 #include <hook/image_build.h>
+#include <hook/pun.h>
 
 #define PAGE	    4096ull
+#define JMP_REL32   0xe9
 #define STUB	    14 /* jmp *0(%rip) and the address */
 #define MAX_PAGES   1024
-#define MAX_TRIES   64	/* pages looked at in one range */
+#define MAX_TRIES   64	/* pages looked at in one range; choices of prefixes tried */
 #define MAX_CHOICES 512 /* of bytes behind the end of the code */
 
 static struct ub_image_pun_page *find_page(const struct ub_image_build *build, u64 address)
@@ -130,212 +132,171 @@ static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline,
 	return -ENOSPC;
 }
 
-/* A jump behind @prefixes: which bytes of its distance are ours. */
-struct shape {
-	u64 end;    /* of the jump: where the distance counts from */
-	u32 nr_low; /* bytes at its lower end */
-	u32 nr_high;
-	u32 fixed; /* all others, in place */
-};
-
-static struct shape shape_of(const struct ub_site *site, u32 keep, const u8 *bytes, u32 prefixes)
+int ub_pun_choose(const struct ub_pun_chain *chain, const u8 *file, u32 choice,
+		  struct ub_pun_bytes *bytes)
 {
-	struct shape shape = { .end = site->address + prefixes + 5 };
-	const u32 at = prefixes + 1;
+	/* Of no meaning before a jump. Those of evicted instructions become high bytes of distances. */
+	static const struct {
+		u32 nr;
+		u8 prefixes[2];
+	} options[] = { { 0, {} },	 { 1, { 0x2e } }, { 2, { 0x2e, 0x2e } }, { 1, { 0x36 } },
+			{ 1, { 0x3e } }, { 1, { 0x26 } }, { 1, { 0x64 } } };
+	const u32 nr_first = chain->len[0] < 4 ? chain->len[0] : 4;
+	u32 at = 0, total = nr_first;
 
-	while (shape.nr_low < 4 && !(keep & 1u << (at + shape.nr_low)))
-		shape.nr_low++;
-	while (shape.nr_low + shape.nr_high < 4 && !(keep & 1u << (at + 3 - shape.nr_high)))
-		shape.nr_high++;
-	for (u32 i = shape.nr_low; i < 4 - shape.nr_high; i++)
-		shape.fixed |= (u32)bytes[at + i] << 8 * i;
-	return shape;
-}
+	for (u32 i = 1; i < chain->nr; i++)
+		total *= ub_array_size(options);
+	if (choice >= total)
+		return -ENOENT;
+	*bytes = (struct ub_pun_bytes) {};
+	for (u32 i = 0; i < chain->nr; i++) {
+		const u32 len = chain->len[i];
+		const bool last = i + 1 == chain->nr;
+		const u32 nr = i ? ub_array_size(options) : nr_first;
+		const u32 option = choice % nr;
+		const u32 prefixes = i ? options[option].nr : option;
 
-/* Finds a landing for @shape; *distance leads there. */
-static int place(struct ub_image_build *build, const struct shape *shape, u64 trampoline,
-		 u64 *landing, u32 *distance)
-{
-	const u64 span = (1ull << 8 * shape->nr_low) - 1;
-	const u32 choices = shape->nr_high > 1 ? MAX_CHOICES : 1u << 8 * shape->nr_high;
-	int err = -ENOSPC;
-
-	for (u32 i = 0; i < choices && err == -ENOSPC; i++) {
-		/* Near ones, and where that is the program itself, far ones. */
-		const u32 high = i < MAX_CHOICES / 2 ? i : (i & 0xff) << 8 * (shape->nr_high - 1);
-		const u32 rel =
-			shape->fixed | (shape->nr_high ? high << 8 * (4 - shape->nr_high) : 0);
-		const u64 low = shape->end + (u64)(s64)(s32)rel;
-
-		err = take(build, low, low + span, trampoline, landing);
+		choice /= nr;
+		/* A window's own jump starts with a byte of its own. */
+		if (last ? chain->keep & ((1u << (prefixes + 1)) - 1) : prefixes >= len)
+			return -ERANGE;
+		if (at + len + 4 > UB_PUN_MAX_BYTES)
+			return -ERANGE;
+		memcpy(bytes->value + at, file + at, last ? len + 4 : len);
+		for (u32 k = 0; k < prefixes; k++)
+			bytes->value[at + k] = i ? options[option].prefixes[k] : 0x2e;
+		bytes->value[at + prefixes] = JMP_REL32;
+		bytes->fixed |= ((1ull << (prefixes + 1)) - 1) << at;
+		if (last)
+			bytes->fixed |= (u64)chain->keep << at;
+		bytes->at[i] = at;
+		bytes->distance[i] = at + prefixes + 1;
+		at += len;
 	}
-	*distance = (u32)(*landing - shape->end);
-	return err;
-}
-
-int ub_pun_place(struct ub_image_build *build, struct ub_site *site, u32 keep, const u8 *bytes,
-		 u64 trampoline, u64 *landing)
-{
-	const u32 len = site->len;
-
-	for (u32 prefixes = 0; prefixes < len; prefixes++) {
-		const struct shape shape = shape_of(site, keep, bytes, prefixes);
-		u32 distance;
-		int err = place(build, &shape, trampoline, landing, &distance);
-
-		if (err == -ENOSPC)
-			continue;
-		if (err)
-			return err;
-		if (shape.nr_high)
-			site->len = prefixes + 5;
-		else if (prefixes + 1 + shape.nr_low > len)
-			site->len = prefixes + 1 + shape.nr_low;
-		memcpy(site->old, bytes, site->len);
-		memset(site->new, 0x2e, prefixes);
-		site->new[prefixes] = 0xe9;
-		/* Bytes that are kept are what they were. */
-		memcpy(site->new + prefixes + 1, &distance, 4);
-		return 0;
-	}
-	return -ENOSPC;
-}
-
-/*
- * The jump of an evicted instruction, behind @prefixes: its distance's lowest @nr_given bytes are in
- * *distance, others that are kept in @bytes.
- */
-static int place_given(struct ub_image_build *build, const struct ub_site *site, u32 keep,
-		       const u8 *bytes, u32 prefixes, u32 nr_given, u64 trampoline, u64 *landing,
-		       u32 *distance)
-{
-	const u64 end = site->address + prefixes + 5;
-	const u64 step = 1ull << 8 * nr_given;
-	u32 nr_free = 0, base = *distance & (u32)(step - 1);
-	u64 nr;
-
-	while (nr_given + nr_free < 4 && !(keep & 1u << (prefixes + 1 + nr_given + nr_free)))
-		nr_free++;
-	for (u32 i = nr_given + nr_free; i < 4; i++)
-		base |= (u32)bytes[prefixes + 1 + i] << 8 * i;
-	nr = 1ull << 8 * nr_free;
-	if (!nr_given && nr_free == 4) {
-		const s64 direct = (s64)(trampoline - end);
-
-		if (direct != (s32)direct)
-			return -ENOSPC;
-		*landing = 0;
-		*distance = (u32)direct;
-		return 0;
-	}
-	if (!nr_given) {
-		const u64 low = end + (u64)(s64)(s32)base;
-		const int err = take(build, low, low + nr - 1, trampoline, landing);
-
-		*distance = (u32)(*landing - end);
-		return err;
-	}
-	/* Pages that are there, then new ones all over the range. */
-	for (u32 i = 0; i < build->nr_pun_pages; i++) {
-		struct ub_image_pun_page *page = &build->pun_pages[i];
-		u64 at = (end + base - page->address) & (step - 1);
-
-		for (; at <= PAGE - STUB; at += step) {
-			const u64 rel = page->address + at - end;
-
-			if ((u64)(s64)(s32)rel != rel || is_used(page, (u32)at) ||
-			    ((u32)rel & ~(u32)((nr - 1) * step)) != base)
-				continue;
-			use(page, at, trampoline);
-			*landing = page->address + at;
-			*distance = (u32)rel;
-			return 0;
-		}
-	}
-	for (u32 i = 0; i < MAX_CHOICES; i++) {
-		const u64 value = nr > MAX_CHOICES ? nr / MAX_CHOICES * i : i;
-		const u32 rel = base | (u32)(value * step);
-		const u64 address = end + (u64)(s64)(s32)rel;
-		int err;
-
-		if (value >= nr)
-			break;
-		err = take(build, address, address, trampoline, landing);
-		if (err == -ENOSPC)
-			continue;
-		*distance = rel;
-		return err;
-	}
-	return -ENOSPC;
-}
-
-static void fill(struct ub_site *site, u32 keep, const u8 *bytes, const u8 *prefixes,
-		 u32 nr_prefixes, u32 distance)
-{
-	const u32 end = nr_prefixes + 5;
-
-	/* Up to its last byte that is not as it was. */
-	while (site->len < end && !(keep & 1u << (end - 1)) && site->len < UB_SITE_BYTES)
-		site->len++;
-	memcpy(site->old, bytes, site->len);
-	memcpy(site->new, bytes, site->len);
-	memcpy(site->new, prefixes, nr_prefixes);
-	site->new[nr_prefixes] = 0xe9;
-	for (u32 i = 0; i < 4 && nr_prefixes + 1 + i < site->len; i++)
-		site->new[nr_prefixes + 1 + i] = (u8)(distance >> 8 * i);
-}
-
-static int place_pair(struct ub_image_build *build, struct ub_site *sites, u32 keep,
-		      const u8 *bytes, const u64 *trampolines, const u8 *prefixes, u32 nr_own,
-		      u32 nr_behind, u64 *landings)
-{
-	static const u8 own_prefixes[UB_INSN_MAX] = { 0x2e, 0x2e, 0x2e, 0x2e };
-	const u32 len = sites[0].len;
-	u8 changed[UB_INSN_MAX + 8] = {};
-	u32 distances[2] = {}, given;
-	struct shape shape;
-	int err;
-
-	memcpy(changed, bytes, len + 8);
-	memcpy(changed + len, prefixes, nr_behind);
-	changed[len + nr_behind] = 0xe9;
-	shape = shape_of(&sites[0], (keep | ((1u << (nr_behind + 1)) - 1)) << len, changed, nr_own);
-	err = place(build, &shape, trampolines[0], &landings[0], &distances[0]);
-	if (err)
-		return err;
-	/* Bytes that are in both. */
-	given = nr_own + 5 > len + nr_behind + 1 ? nr_own + 5 - (len + nr_behind + 1) : 0;
-	if (given)
-		distances[1] = distances[0] >> 8 * (4 - given);
-	err = place_given(build, &sites[1], keep, bytes + len, nr_behind, given, trampolines[1],
-			  &landings[1], &distances[1]);
-	if (err)
-		return err;
-	fill(&sites[0], ~0u << len, bytes, own_prefixes, nr_own, distances[0]);
-	fill(&sites[1], keep, bytes + len, prefixes, nr_behind, distances[1]);
 	return 0;
 }
 
-int ub_pun_place_pair(struct ub_image_build *build, struct ub_site *sites, u32 keep,
-		      const u8 *bytes, const u64 *trampolines, u64 *landings)
+static bool is_fixed(const struct ub_pun_bytes *bytes, u32 at)
 {
-	/* Of no meaning before a jump. The first may become the high byte of a distance. */
-	static const u8 prefixes[][UB_PUN_MAX_EVICTED_PREFIXES] = {
-		{ 0x2e, 0x2e }, { 0x36, 0x2e }, { 0x3e, 0x2e }, { 0x26, 0x2e }, { 0x64, 0x2e },
-	};
+	return bytes->fixed >> at & 1;
+}
 
-	for (u32 behind = 0; behind < UB_PUN_MAX_EVICTED_PREFIXES; behind++) {
-		if (keep & ((1u << (behind + 1)) - 1))
-			break;
-		for (u32 own = 0; own < sites[0].len; own++) {
-			for (u32 i = 0; i < (behind ? ub_array_size(prefixes) : 1); i++) {
-				int err = place_pair(build, sites, keep, bytes, trampolines,
-						     prefixes[i], own, behind, landings);
+/* A landing at @end + a distance whose bytes of @mask are those of @rel, in a page that is there. */
+static bool reuse(struct ub_image_build *build, u64 end, u32 rel, u32 mask, u64 trampoline,
+		  u64 *landing)
+{
+	/* Only every so many addresses can have the right low bytes. */
+	const u64 step = !(mask & 0xff) ? 1 : !(mask & 0xff00) ? 0x100 : 0x10000;
 
-				if (err != -ENOSPC)
-					return err;
-			}
+	for (u32 i = 0; i < build->nr_pun_pages; i++) {
+		struct ub_image_pun_page *page = &build->pun_pages[i];
+
+		for (u64 at = (end + rel - page->address) & (step - 1); at <= PAGE - STUB;
+		     at += step) {
+			const u64 distance = page->address + at - end;
+
+			if (((u32)distance ^ rel) & mask || (u64)(s64)(s32)distance != distance ||
+			    is_used(page, (u32)at))
+				continue;
+			use(page, at, trampoline);
+			*landing = page->address + at;
+			return true;
 		}
+	}
+	return false;
+}
+
+/* Finds a landing for the chain's jump number @i, and fixes the bytes of its distance. */
+static int place(struct ub_image_build *build, struct ub_pun_bytes *bytes, u32 i, u64 address,
+		 u64 trampoline, u64 *landing)
+{
+	const u32 from = bytes->distance[i];
+	const u64 end = address + from + 4;
+	u32 rel = 0, mask = 0, nr_low = 0, nr_free = 0, free_at[4], tries;
+	int err = -ENOSPC;
+
+	for (u32 k = 0; k < 4; k++) {
+		if (is_fixed(bytes, from + k)) {
+			rel |= (u32)bytes->value[from + k] << 8 * k;
+			mask |= 0xffu << 8 * k;
+		} else if (nr_low == k) {
+			nr_low++;
+		} else {
+			free_at[nr_free++] = 8 * k;
+		}
+	}
+	if (nr_low == 4) {
+		const s64 direct = (s64)(trampoline - end);
+
+		rel = (u32)direct;
+		*landing = 0;
+		err = direct == (s32)direct ? 0 : -ENOSPC;
+	} else if (!nr_low && nr_free && reuse(build, end, rel, mask, trampoline, landing)) {
+		rel = (u32)(*landing - end);
+		err = 0;
+	}
+	tries = nr_low == 4 ? 0 : !nr_free ? 1 : nr_free == 1 ? 256 : MAX_CHOICES;
+	for (u32 n = 0; n < tries && err == -ENOSPC; n++) {
+		/* Near ones, and where that is the program itself, far ones. */
+		const u32 which = n < 256 ? 0 : nr_free - 1;
+		const u32 chosen = nr_free ? rel | (n & 0xff) << free_at[which] : rel;
+		const u64 low = end + (u64)(s64)(s32)chosen;
+
+		err = take(build, low, low + (1ull << 8 * nr_low) - 1, trampoline, landing);
+		if (!err)
+			rel = (u32)(*landing - end);
+	}
+	memcpy(bytes->value + from, &rel, 4);
+	bytes->fixed |= 0xfull << from;
+	return err;
+}
+
+static void give_back(struct ub_image_build *build, u64 landing)
+{
+	struct ub_image_pun_page *page = landing ? find_page(build, landing & ~(PAGE - 1)) : NULL;
+	const u64 at = landing & (PAGE - 1);
+
+	for (u64 i = at; page && i < at + STUB; i++) {
+		page->used[i / 64] &= ~(1ull << i % 64);
+		page->bytes[i] = 0xcc;
+	}
+}
+
+int ub_pun_place(struct ub_image_build *build, const struct ub_pun_chain *chain,
+		 struct ub_site *sites, const u8 *file, const u64 *trampolines, u64 *landings)
+{
+	const struct ub_site *first = &sites[0];
+	struct ub_pun_bytes bytes;
+	u32 tried = 0;
+	int err = 0;
+
+	for (u32 choice = 0; err != -ENOENT && tried < MAX_TRIES; choice++) {
+		u32 nr = 0, last = chain->nr - 1, len;
+
+		err = ub_pun_choose(chain, file, choice, &bytes);
+		if (err)
+			continue;
+		tried++;
+		for (; nr < chain->nr && !err; nr++)
+			err = place(build, &bytes, nr, first->address, trampolines[nr],
+				    &landings[nr]);
+		if (err == -ENOSPC) {
+			while (--nr)
+				give_back(build, landings[nr - 1]);
+			continue;
+		}
+		if (err)
+			return err;
+		/* The last through its last byte that changes. */
+		len = bytes.distance[last] + 4 - bytes.at[last];
+		while (len > chain->len[last] && chain->keep & 1u << (len - 1))
+			len--;
+		for (u32 i = 0; i < chain->nr; i++) {
+			sites[i].len = i == last ? len : chain->len[i];
+			memcpy(sites[i].old, file + bytes.at[i], sites[i].len);
+			memcpy(sites[i].new, bytes.value + bytes.at[i], sites[i].len);
+		}
+		return 0;
 	}
 	return -ENOSPC;
 }

@@ -274,6 +274,11 @@ int ub_exits_find(struct ub_elf *elf, u64 address, const struct ub_exit_resolver
 		err = divert(s);
 	if (!err && !s->nr_exits)
 		err = ub_reason_set(why, -EOPNOTSUPP, "the function never returns");
+	if (err == -E2BIG)
+		err = ub_reason_set(why, -EOPNOTSUPP,
+				    "the file has more than %u returns and jumps out of functions, "
+				    "which are too many to follow",
+				    UB_FLOW_MAX_WAYS);
 	if (err) {
 		free(s->exits);
 		return err;

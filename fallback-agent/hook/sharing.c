@@ -3,21 +3,21 @@
  * Keeping the count of processes that share the target's memory (struct ub_process.vm_sharers).
  *
  * A child made by vfork or posix_spawn runs in its parent's memory, with the parent's thread
- *pointer: what stands there about the thread's id is the parent's. While the count is not zero,
- *helpers ask the kernel; while it is, they may read the id from the thread's control block, which
- *is what makes bpf_get_current_pid_tgid() cheap.
+ * pointer: what stands there about the thread's id is the parent's. While the count is not zero,
+ * helpers ask the kernel; while it is, they may read the id from the thread's control block, which
+ * is what makes bpf_get_current_pid_tgid() cheap.
  *
  * libc makes such children by three system calls, each of them written
  *
  *	mov $number,%eax; syscall		  7 bytes
  *
  * which run from a copy that counts up before and, in the parent, down afterwards: vfork always,
- *clone and clone3 by their flags. The parent of a vfork goes on only when its child is gone or has
- *executed something else. rcx, r11 and the flags are the system call's to overwrite, so nothing
- *needs to be saved.
+ * clone and clone3 by their flags. The parent of a vfork goes on only when its child is gone or has
+ * executed something else. rcx, r11 and the flags are the system call's to overwrite, so nothing
+ * needs to be saved.
  *
  * Where that can't be done (no glibc, a probe on these very instructions) no thread pointer is
- *trusted.
+ * trusted.
  */
 #include <errno.h>
 #include <sched.h>

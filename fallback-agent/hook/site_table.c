@@ -10,6 +10,7 @@
 
 #include <agent/data.h>
 #include <common/cleanup.h>
+#include <common/proc.h>
 #include <hook/image_build.h>
 
 #define PAGE	 4096ull
@@ -120,24 +121,6 @@ int ub_site_table_check(const void *bytes, u64 size, struct ub_site_table_view *
 
 /* --- writing --------------------------------------------------------------------------------- */
 
-static u64 start_time(pid_t pid)
-{
-	_cleanup_fclose_ FILE *file = NULL;
-	char path[64], line[1024], *at;
-	u64 start = 0;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	file = fopen(path, "re");
-	if (!file || !fgets(line, sizeof(line), file))
-		return 0;
-	at = strrchr(line, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	if (at)
-		start = strtoull(at + 1, NULL, 10);
-	return start;
-}
-
 static u32 nr_parts_then(const struct ub_image_build *build)
 {
 	/* Fork page, data, events, this table; taken return addresses, code and maps. */
@@ -172,7 +155,7 @@ int ub_image_add_site_table(struct ub_image_build *build, u64 address, u64 room,
 		.version = UB_SITE_TABLE_VERSION,
 		.owner_pid = (u32)getpid(),
 		.owner_uid = geteuid(),
-		.owner_start = start_time(getpid()),
+		.owner_start = ub_proc_start_time(getpid()),
 		.address = address,
 		.target_pid = (u32)image->pid,
 		.generation = image->generation,

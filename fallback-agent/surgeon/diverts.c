@@ -13,8 +13,6 @@
 #include <common/cleanup.h>
 #include <surgeon/target.h>
 
-#define NEAR (256ull << 10) /* agent/divert.c */
-
 static bool is_entry(const struct ub_diverts *diverts, u64 address)
 {
 	return address - diverts->code < (u64)UB_MAX_DIVERTS * UB_DIVERT_ENTRY;
@@ -96,7 +94,8 @@ struct handover {
 static bool may_be_put_back(const struct handover *h, const struct ub_divert *entry)
 {
 	for (u32 i = 0; i < h->nr_inside; i++)
-		if (h->inside[i].fs_base == entry->thread || entry->place - h->inside[i].sp < NEAR)
+		if (h->inside[i].fs_base == entry->thread ||
+		    entry->place - h->inside[i].sp < UB_DIVERT_NEAR)
 			return true;
 	return false;
 }

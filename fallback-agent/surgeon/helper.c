@@ -109,9 +109,9 @@ int ub_helper_start(struct ub_target *t, struct ub_reason *why)
 	s64 result = 0;
 	int err;
 
-	err = ub_remote_write_call(t, t->wait_frame, &wait);
+	err = ub_frame_write_call(t, t->wait_frame, &wait);
 	if (!err)
-		err = ub_remote_write_call(t, t->exit_frame, &leave);
+		err = ub_frame_write_call(t, t->exit_frame, &leave);
 	if (!err)
 		err = clone_helper(t, &result);
 	if (!err && !t->helper)

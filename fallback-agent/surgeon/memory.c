@@ -2,12 +2,7 @@
 /*
  * Shared memory into a target, and out again.
  *
- * A helper process in the target's memory (helper.c) makes a socketpair; we take one end with
- * pidfd_getfd(), send the memfds through it, and the helper receives and maps them. No path, no
- * name in any namespace, no privilege over being allowed to trace, nothing in the target's own
- * table of descriptors. Linux before 5.6 has no pidfd_getfd(), and containers forbid it: there the
- * helper connects to a socket of ours, whose name is abstract, so both must be in one network
- * namespace.
+ * The descriptors come by pass.c, into a process of its own (helper.c).
  *
  * An operation that dies in between leaves mappings. They are found without a log, by their names;
  * the one that has no name by the site table, which is mapped first.
@@ -16,16 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 
 #include <common/cleanup.h>
 #include <surgeon/target.h>
-
-#define MAX_FDS 250 /* the kernel's SCM_MAX_FD is 253 */
-/* Of whoever guesses our socket's name: the helper's own connection is told apart. */
-#define BACKLOG 16
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -34,197 +23,6 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-/* What the helper needs at ub_remote_arguments() to receive descriptors. */
-struct exchange {
-	union {
-		s32 pair[2];
-		struct sockaddr_un name;
-	};
-	struct msghdr msg;
-	struct iovec iov;
-	u64 byte;
-	u8 control[CMSG_SPACE(MAX_FDS * sizeof(int))];
-};
-
-_Static_assert(sizeof(struct exchange) <= UB_REMOTE_ARGUMENTS, "arguments fit");
-
-static int remote(struct ub_target *t, const char *what, long nr, u64 a, u64 b, u64 c, u64 d, u64 e,
-		  u64 f, s64 *result, struct ub_reason *why)
-{
-	int err = ub_remote_call(t, nr, a, b, c, d, e, f, result);
-
-	if (err == -ESRCH)
-		return ub_reason_set(why, err, "process %d is gone", t->pid);
-	if (err)
-		return ub_reason_set(why, err, "%s in process %d was interrupted", what, t->pid);
-	if (*result < 0 && *result > -4096)
-		return ub_reason_set(why, *result, "%s in process %d: %s", what, t->pid,
-				     strerror(-*result));
-	return 0;
-}
-
-/* --- descriptors --------------------------------------------------------------------------- */
-
-/* One end of a socketpair of the helper's: -EPERM or -ENOSYS where pidfd_getfd() can't be had. */
-static int take_socket(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
-{
-	_cleanup_close_ int helper = syscall(SYS_pidfd_open, t->helper, 0);
-	u64 at = ub_remote_arguments(t) + offsetof(struct exchange, pair);
-	s32 pair[2];
-	s64 result;
-	int err;
-
-	err = remote(t, "socketpair", SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, at,
-		     0, 0, &result, why);
-	if (err)
-		return err;
-	err = ub_target_read(t, at, pair, sizeof(pair));
-	if (err)
-		return err;
-	*end = syscall(SYS_pidfd_getfd, helper, pair[0], 0);
-	if (*end < 0)
-		return ub_reason_set(why, -errno, "cannot take a socket of process %d: %s", t->pid,
-				     strerror(errno));
-	*socket = pair[1];
-	return 0;
-}
-
-/* A socket that listens, and its name, which the kernel chooses. */
-static int listen_somewhere(struct sockaddr_un *name, socklen_t *size)
-{
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	*name = (struct sockaddr_un) { .sun_family = AF_UNIX };
-	*size = sizeof(*name);
-	if (fd < 0 || bind(fd, (struct sockaddr *)name, sizeof(name->sun_family)) ||
-	    getsockname(fd, (struct sockaddr *)name, size) || listen(fd, BACKLOG))
-		return -errno;
-	return TAKE_FD(fd);
-}
-
-/* The helper's connection among those that came: its socket, or -1. */
-static int accept_helper(const struct ub_target *t, int listener)
-{
-	for (;;) {
-		_cleanup_close_ int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-		struct ucred peer;
-		socklen_t size = sizeof(peer);
-
-		if (fd < 0)
-			return -1;
-		if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) && peer.pid == t->helper)
-			return TAKE_FD(fd);
-	}
-}
-
-static int meet_helper(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
-{
-	u64 at = ub_remote_arguments(t) + offsetof(struct exchange, name);
-	struct sockaddr_un name;
-	socklen_t size;
-	_cleanup_close_ int listener = listen_somewhere(&name, &size);
-	s64 result;
-	int err;
-
-	if (listener < 0)
-		return ub_reason_set(why, listener, "cannot make a socket to meet process %d: %s",
-				     t->pid, strerror(-listener));
-	err = ub_target_write(t, at, &name, sizeof(name));
-	if (!err)
-		err = remote(t, "socket", SYS_socket, AF_UNIX,
-			     SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, 0, 0, 0, &result,
-			     why);
-	if (err)
-		return err;
-	*socket = (s32)result;
-	err = remote(t, "connect", SYS_connect, *socket, at, size, 0, 0, 0, &result, why);
-	if (err == -ECONNREFUSED)
-		return ub_reason_set(
-			why, err,
-			"process %d is in another network namespace, and pidfd_getfd(2), which would "
-			"do all the same, is forbidden here: run this in the process's container, or "
-			"as root of the machine",
-			t->pid);
-	if (err)
-		return err;
-	*end = accept_helper(t, listener);
-	return *end < 0 ? ub_reason_set(why, -EAGAIN, "process %d connected to somebody else",
-					t->pid)
-			: 0;
-}
-
-static int make_pair(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why)
-{
-	int err = take_socket(t, end, socket, why);
-
-	if (err == -EPERM || err == -ENOSYS)
-		err = meet_helper(t, end, socket, why);
-	return err ? err : ub_fault(t, UB_FAULT_socketpair);
-}
-
-static int send_fds(int socket, const int *fds, u32 nr)
-{
-	u8 control[CMSG_SPACE(MAX_FDS * sizeof(int))] = { 0 };
-	char byte = 1;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = CMSG_SPACE(nr * sizeof(int)),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(nr * sizeof(int));
-	memcpy(CMSG_DATA(cmsg), fds, nr * sizeof(int));
-	return sendmsg(socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-/* Has the target receive what was sent. *got: how many arrived, also when it fails. */
-static int receive_fds(struct ub_target *t, int socket, s32 *fds, u32 nr, u32 *got,
-		       struct ub_reason *why)
-{
-	u64 base = ub_remote_arguments(t);
-	struct exchange x = { 0 };
-	struct cmsghdr *cmsg;
-	s64 result;
-	int err;
-
-	*got = 0;
-	x.iov = (struct iovec) { (void *)(base + offsetof(struct exchange, byte)), 1 };
-	x.msg = (struct msghdr) {
-		.msg_iov = (void *)(base + offsetof(struct exchange, iov)),
-		.msg_iovlen = 1,
-		.msg_control = (void *)(base + offsetof(struct exchange, control)),
-		.msg_controllen = CMSG_SPACE(nr * sizeof(int)),
-	};
-	err = ub_target_write(t, base, &x, sizeof(x));
-	if (!err)
-		err = remote(t, "recvmsg", SYS_recvmsg, socket,
-			     base + offsetof(struct exchange, msg), MSG_CMSG_CLOEXEC | MSG_DONTWAIT,
-			     0, 0, 0, &result, why);
-	if (!err)
-		err = ub_target_read(t, base, &x, sizeof(x));
-	if (err)
-		return err;
-	cmsg = (struct cmsghdr *)x.control;
-	if (x.msg.msg_controllen >= sizeof(*cmsg) && cmsg->cmsg_type == SCM_RIGHTS &&
-	    cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_len > CMSG_LEN(0))
-		*got = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-	if (*got > nr)
-		return -EBADMSG;
-	memcpy(fds, x.control + CMSG_LEN(0), *got * sizeof(int));
-	if (*got < nr)
-		return ub_reason_set(why, -EMFILE,
-				     "process %d has no free file descriptors (%u of %u arrived)",
-				     t->pid, *got, nr);
-	return ub_fault(t, UB_FAULT_received);
-}
-
-/* --- mappings ------------------------------------------------------------------------------ */
-
 static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, struct ub_reason *why)
 {
 	int flags = part->flags | MAP_FIXED_NOREPLACE;
@@ -232,8 +30,8 @@ static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, str
 	s64 result;
 	int err;
 
-	err = remote(t, "mmap", SYS_mmap, part->address, part->size, part->prot, flags, fd, 0,
-		     &result, why);
+	err = ub_remote_do(t, "mmap", SYS_mmap, part->address, part->size, part->prot, flags, fd, 0,
+			   &result, why);
 	if (err == -EEXIST) {
 		t->taken = true;
 		return ub_reason_set(why, -EAGAIN, "address %lx in process %d was taken meanwhile",
@@ -255,36 +53,24 @@ static int map_part(struct ub_target *t, const struct ub_part *part, s32 fd, str
 		return err;
 	if ((u64)result != part->address) {
 		/* A kernel before 4.17 takes the address for a hint. */
-		err = remote(t, "munmap", SYS_munmap, result, part->size, 0, 0, 0, 0, &result, why);
+		err = ub_remote_do(t, "munmap", SYS_munmap, result, part->size, 0, 0, 0, 0, &result,
+				   why);
 		t->taken = true;
 		return err ? err : -EAGAIN;
 	}
 	err = ub_fault(t, UB_FAULT_mapping);
 	if (err || part->kind != UB_PART_FORK)
 		return err;
-	err = remote(t, "madvise", SYS_madvise, part->address, part->size, MADV_WIPEONFORK, 0, 0, 0,
-		     &result, why);
+	err = ub_remote_do(t, "madvise", SYS_madvise, part->address, part->size, MADV_WIPEONFORK, 0,
+			   0, 0, &result, why);
 	return err ? err : ub_target_write(t, part->address, &one, sizeof(one));
-}
-
-/* Sends and receives the descriptors of parts [first, first + nr), nr_fds of them. */
-static int pass_fds(struct ub_target *t, int end, s32 socket, const int *fds, s32 *there, u32 nr,
-		    u32 *got, struct ub_reason *why)
-{
-	int err = send_fds(end, fds, nr);
-
-	if (err)
-		return ub_reason_set(why, err, "cannot pass descriptors to process %d: %s", t->pid,
-				     strerror(-err));
-	err = ub_fault(t, UB_FAULT_passed);
-	return err ? err : receive_fds(t, socket, there, nr, got, why);
 }
 
 static int map_batch(struct ub_target *t, const struct ub_image *image, u32 first, u32 nr, int end,
 		     s32 socket, struct ub_reason *why)
 {
-	int fds[MAX_FDS];
-	s32 there[MAX_FDS];
+	int fds[UB_PASS_FDS];
+	s32 there[UB_PASS_FDS];
 	u32 nr_fds = 0, got = 0, next = 0;
 	s64 result;
 	int err = 0;
@@ -295,7 +81,7 @@ static int map_batch(struct ub_target *t, const struct ub_image *image, u32 firs
 	}
 	if (!nr_fds)
 		return 0;
-	err = pass_fds(t, end, socket, fds, there, nr_fds, &got, why);
+	err = ub_pass_fds(t, end, socket, fds, there, nr_fds, &got, why);
 	for (u32 i = first; i < first + nr && !err; i++) {
 		if (image->parts[i].kind != UB_PART_FORK)
 			err = map_part(t, &image->parts[i], there[next++], why);
@@ -332,9 +118,9 @@ static int map_all(struct ub_target *t, const struct ub_image *image, struct ub_
 	u32 nr;
 	int err;
 
-	err = make_pair(t, &end, &socket, why);
+	err = ub_pass_begin(t, &end, &socket, why);
 	for (u32 i = 0; i < image->nr_parts && !err; i += nr) {
-		nr = image->nr_parts - i < MAX_FDS ? image->nr_parts - i : MAX_FDS;
+		nr = image->nr_parts - i < UB_PASS_FDS ? image->nr_parts - i : UB_PASS_FDS;
 		err = map_batch(t, image, i, nr, end, socket, why);
 	}
 	return err ? err : map_fork_page(t, image, why);
@@ -350,7 +136,7 @@ int ub_map_parts(struct ub_target *t, const struct ub_image *image, struct ub_re
 		return err;
 	err = map_all(t, image, why);
 	/* Only the first, largest batch can meet a full table, and then nothing is mapped yet. */
-	if (err == -EMFILE && !ub_helper_make_room(t, 2 + MAX_FDS))
+	if (err == -EMFILE && !ub_helper_make_room(t, 2 + UB_PASS_FDS))
 		err = map_all(t, image, why);
 	if (err == -EMFILE)
 		ub_reason_set(why, err,
@@ -463,7 +249,7 @@ static int unmap(struct ub_target *t, u64 address, u64 size, struct ub_reason *w
 	err = ub_fault(t, UB_FAULT_unmapping);
 	if (err)
 		return err;
-	return remote(t, "munmap", SYS_munmap, address, size, 0, 0, 0, 0, &result, why);
+	return ub_remote_do(t, "munmap", SYS_munmap, address, size, 0, 0, 0, 0, &result, why);
 }
 
 /* The sites part goes last: while anything else is there, it can be found from it. */

@@ -48,22 +48,18 @@ struct layout {
 
 static int read_layout(pid_t pid, struct layout *layout)
 {
-	char text[1024], *p, *save = NULL;
-	u32 nr = 0;
-	int err = read_text(pid, "stat", text, sizeof(text));
+	static const int fields[] = { 26, 27, 28, 45, 46, 47, 48, 49, 50, 51 };
+	char proc[64], text[UB_PROC_STAT_MAX];
+	int err;
 
+	_Static_assert(ub_array_size(fields) == ub_array_size(layout->at), "a field each");
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	err = ub_proc_stat_read(proc, text);
 	if (err)
-		return err;
-	p = strrchr(text, ')');
-	if (!p)
-		return -ESRCH;
-	p = strtok_r(p + 1, " ", &save);
-	for (u32 field = 3; p && nr < ub_array_size(layout->at); field++) {
-		if ((field >= 26 && field <= 28) || (field >= 45 && field <= 51))
-			layout->at[nr++] = strtoul(p, NULL, 10);
-		p = strtok_r(NULL, " ", &save);
-	}
-	return nr == ub_array_size(layout->at) ? 0 : -ESRCH;
+		return err == -EACCES || err == -EPERM ? -EPERM : -ESRCH;
+	for (u32 i = 0; i < ub_array_size(fields); i++)
+		layout->at[i] = strtoul(ub_proc_stat_field(text, fields[i]), NULL, 10);
+	return 0;
 }
 
 static int read_filter(pid_t pid, unsigned long *filter)

@@ -6,18 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include <common/cleanup.h>
 #include <surgeon/target.h>
-
-u64 ub_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
 
 /* Of a process whose leader has exited, the leader's directory shows no memory and no descriptors;
  * those of the other threads still do. */

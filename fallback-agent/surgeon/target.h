@@ -11,6 +11,7 @@
 #include <sys/types.h>
 #include <sys/user.h>
 
+#include <common/clock.h>
 #include <common/proc.h>
 #include <common/reason.h>
 #include <hook/filter.h>
@@ -136,8 +137,6 @@ struct ub_report {
 	pid_t caller;
 };
 
-u64 ub_now_ns(void);
-
 /* --- target.c ------------------------------------------------------------------------------ */
 
 /* Opens what is needed of @pid before anything is stopped. -ESRCH. */
@@ -168,20 +167,25 @@ u32 ub_filters_ask(const struct ub_target *t);
 /* [stopped, as who may suspend filters] Whether those of a thread let restart_syscall(2) pass. */
 bool ub_filters_let_restart(pid_t tid);
 
+/* --- permission.c -------------------------------------------------------------------------- */
+
+/* comm of a process, "?" if gone. */
+void ub_proc_comm(pid_t pid, char comm[32]);
+bool ub_have_capability(int capability);
+/* Whether one of ours, of whatever user, is at it. */
+bool ub_is_traced_by_ours(pid_t pid);
+/* -EBUSY if somebody traces @pid, whose name is @comm; else 0. */
+int ub_refuse_traced(pid_t pid, const char *comm, struct ub_reason *why);
+/* Why PTRACE_SEIZE of @tid failed with @err. */
+int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
+
 /* --- refuse.c ------------------------------------------------------------------------------ */
 
 /* [caller] 0, or why @pid can't be operated on, in one line. */
 int __must_check ub_refuse(pid_t pid, int pidfd, struct ub_reason *why);
-/* Whether one of ours, of whatever user, is at it. */
-bool ub_is_traced_by_ours(pid_t pid);
-/* After PTRACE_SEIZE of @tid failed with @err: the same, knowing more. */
-int ub_refuse_seize(pid_t pid, pid_t tid, int err, struct ub_reason *why);
 /* After site bytes at @address were not what they should be. */
 int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *found,
 		    struct ub_reason *why);
-/* comm of a process, "?" if gone. */
-void ub_proc_comm(pid_t pid, char comm[32]);
-bool ub_have_capability(int capability);
 
 /* --- seize.c ------------------------------------------------------------------------------- */
 
@@ -232,27 +236,48 @@ void ub_restart_blindly(pid_t tid, u64 gadget);
 /* Registers with which a thread that nobody traces any more carries on by itself. */
 void ub_restart_by_hand(struct user_regs_struct *regs);
 
-/* --- remote.c ------------------------------------------------------------------------------ */
+/* --- gadgets.c ----------------------------------------------------------------------------- */
 
 /* Finds gadgets; nothing stopped yet. @avoid: images whose sites and parts are not to be used. */
 int __must_check ub_remote_prepare(struct ub_target *t, const struct ub_image *avoid,
 				   const struct ub_image *avoid_too, struct ub_reason *why);
+
+/* --- frame.c ------------------------------------------------------------------------------- */
+
+/* A frame that makes a system call and returns to the next one. */
+struct ub_frame_call {
+	long nr;
+	u64 a, b, c;
+	u64 then;
+};
+int __must_check ub_frame_write_call(struct ub_target *t, u64 frame,
+				     const struct ub_frame_call *call);
+/* Address of the call's first argument in it. */
+u64 ub_frame_argument(u64 frame);
+
+/* --- host.c -------------------------------------------------------------------------------- */
+
 /* With all threads stopped, before anything else: chooses the thread that will make system calls.
  * None: there is no usable one now. */
 int __must_check ub_remote_choose(struct ub_target *t, struct ub_reason *why);
-/* Turns it into one that can be orphaned at any time. -EBUSY: not now. */
+/* Whether the host can make system calls while other threads run: its memory is then its own. */
+bool ub_remote_can_work_alone(const struct ub_target *t);
+
+/* --- remote.c ------------------------------------------------------------------------------ */
+
+/* Turns the host into one that can be orphaned at any time. -EBUSY: not now. */
 int __must_check ub_remote_begin(struct ub_target *t, struct ub_reason *why);
 /* @result: what the system call returned, -errno included. -ESRCH, -ETIMEDOUT. */
 int __must_check ub_remote_call(struct ub_target *t, long nr, u64 a, u64 b, u64 c, u64 d, u64 e,
 				u64 f, s64 *result);
+/* The same for one that must succeed: also what it returned, if an error, and @why. */
+int __must_check ub_remote_do(struct ub_target *t, const char *what, long nr, u64 a, u64 b, u64 c,
+			      u64 d, u64 e, u64 f, s64 *result, struct ub_reason *why);
 /* Address in the target for arguments, UB_REMOTE_ARGUMENTS bytes. */
 u64 ub_remote_arguments(const struct ub_target *t);
 void ub_remote_end(struct ub_target *t);
 /* Moves a stopped thread, at once, the host too. */
 int __must_check ub_thread_set_ip(struct ub_target *t, struct ub_thread *thread, u64 ip);
-
-/* Whether the host can make system calls while other threads run: its memory is then its own. */
-bool ub_remote_can_work_alone(const struct ub_target *t);
 
 #define UB_REMOTE_ARGUMENTS 2048
 
@@ -264,16 +289,6 @@ int __must_check ub_remote_set(struct ub_target *t, u64 frame, long nr, const u6
 int __must_check ub_remote_run(struct ub_target *t);
 int __must_check ub_remote_wait(struct ub_target *t);
 int __must_check ub_remote_result(struct ub_target *t, s64 *result);
-/* A frame that makes a system call and returns to the next one. */
-struct ub_frame_call {
-	long nr;
-	u64 a, b, c;
-	u64 then;
-};
-int __must_check ub_remote_write_call(struct ub_target *t, u64 frame,
-				      const struct ub_frame_call *call);
-/* Address of the call's first argument in it. */
-u64 ub_frame_argument(u64 frame);
 
 /* --- helper.c ------------------------------------------------------------------------------ */
 
@@ -282,6 +297,17 @@ int __must_check ub_helper_start(struct ub_target *t, struct ub_reason *why);
 /* Closes the first @nr of its descriptors, and lifts its limit. */
 int __must_check ub_helper_make_room(struct ub_target *t, u32 nr);
 int __must_check ub_helper_end(struct ub_target *t);
+
+/* --- pass.c -------------------------------------------------------------------------------- */
+
+#define UB_PASS_FDS 250 /* at a time; the kernel's SCM_MAX_FD is 253 */
+
+/* A pair of sockets: @end is ours, @socket the helper's. */
+int __must_check ub_pass_begin(struct ub_target *t, int *end, s32 *socket, struct ub_reason *why);
+/* Sends @nr descriptors and has the helper receive them, as @there. *got: how many arrived, also
+ * when it fails. */
+int __must_check ub_pass_fds(struct ub_target *t, int end, s32 socket, const int *fds, s32 *there,
+			     u32 nr, u32 *got, struct ub_reason *why);
 
 /* --- memory.c ------------------------------------------------------------------------------ */
 
@@ -318,6 +344,12 @@ bool ub_stage_known(const struct ub_target *t, const struct ub_image *image);
 void ub_stage_set(struct ub_target *t, const struct ub_image *image, enum ub_site_stage stage);
 int ub_stage_get(struct ub_target *t, const struct ub_image *image, struct ub_site_state *state);
 
+/* --- guards.c ------------------------------------------------------------------------------ */
+
+/* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
+bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
+		      const struct ub_thread *thread, bool elsewhere);
+
 /* --- quiesce.c ----------------------------------------------------------------------------- */
 
 /* An ip that a thread will continue at: its own, or one saved in a signal frame. */
@@ -347,9 +379,6 @@ int __must_check ub_diverts_undo(struct ub_target *t, const struct ub_image *ima
 /* Hands what @old waits for to @new, which has taken its place: returns in flight. */
 int __must_check ub_returns_hand_over(struct ub_target *t, const struct ub_image *old,
 				      const struct ub_image *new, const struct ub_ips *ips);
-/* Whether a program runs on @thread, by its guard. @elsewhere: it is in a signal handler. */
-bool ub_thread_inside(struct ub_target *t, const struct ub_image *image,
-		      const struct ub_thread *thread, bool elsewhere);
 /* Whether nobody is or will return inside @image; else @left says who. */
 bool ub_quiescent(struct ub_target *t, const struct ub_ips *ips, const struct ub_image *image,
 		  struct ub_reason *left);

@@ -50,20 +50,13 @@ int ub_thread_add(struct ub_target *t, pid_t process, pid_t tid, enum ub_thread_
 
 int ub_thread_stat(const struct ub_thread *thread, char *state, u64 *flags)
 {
-	char path[96], text[1024], *p;
-	FILE *file;
-	size_t n;
+	char proc[96], text[UB_PROC_STAT_MAX];
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", thread->process, thread->tid);
-	file = fopen(path, "re");
-	if (!file)
+	snprintf(proc, sizeof(proc), "/proc/%d/task/%d", thread->process, thread->tid);
+	if (ub_proc_stat_read(proc, text))
 		return -ESRCH;
-	n = fread(text, 1, sizeof(text) - 1, file);
-	fclose(file);
-	text[n] = '\0';
-	p = strrchr(text, ')');
-	if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %lu", state, flags) != 2)
-		return -ESRCH;
+	*state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
+	*flags = strtoull(ub_proc_stat_field(text, UB_PROC_STAT_FLAGS), NULL, 10);
 	return 0;
 }
 

@@ -167,6 +167,11 @@ bool ub_kernel_deliver(struct ub_kernel *kernel, const struct ub_event *event)
 	return true;
 }
 
+u64 ub_kernel_lost_of(struct ub_kernel *kernel, u32 map_id)
+{
+	return 0;
+}
+
 void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count)
 {
 }

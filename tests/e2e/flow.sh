@@ -8,13 +8,15 @@ pid=$last
 tell target calls 10 >/dev/null
 snapshot target "$pid"
 
-calls=0
+# The time, once a second.
+load malloc
+ticks() { grep -cE '^[0-9]{2}:[0-9]{2}:[0-9]{2}$' "$loader_out"; }
+has_ticks() { [ "$(ticks)" -ge 2 ]; }
+until_true has_ticks || fail "no time a second"
+end_loader INT
+
 for round in 1 2; do
-	load malloc
-	# The time, once a second.
-	ticks() { grep -cE '^[0-9]{2}:[0-9]{2}:[0-9]{2}$' "$loader_out"; }
-	has_ticks() { [ "$(ticks)" -ge 2 ]; }
-	until_true has_ticks || fail "no time a second"
+	load malloc -i 0.1
 	calls=0
 	for attach in 1 2 3; do
 		expect_status 0 ubpf attach "$pid"

@@ -27,8 +27,7 @@ has_line "$tmp/command.out" "from process $pid .*: mapping left because .*traced
 kill -KILL "$last"
 wait_end "$last"
 kill -CONT "$pid"
-is_clean() { "$residue" diff "$tmp/target.before" "$pid" >/dev/null; }
-until_true is_clean || fail "is not taken out later"
+until_true is_as_before target "$pid" || fail "is not taken out later"
 tell target calls 10 >/dev/null
 end_loader INT
 no_residue target "$pid"

@@ -123,9 +123,15 @@ expect_count() { # PID N
 
 # snapshot NAME PID; no_residue NAME PID. Linux itself may keep a private page of text.
 snapshot() { "$residue" snapshot "$2" >"$tmp/$1.before" || fail "cannot look at process $2"; }
+is_as_before() {
+	local status
+	"$residue" -w 0 diff "$tmp/$1.before" "$2" >"$tmp/$1.diff"
+	status=$?
+	[ "$status:$backend" = 1:kernel ] || return $status
+	! grep -qvE '^[-+] text .* 0 bytes differ' "$tmp/$1.diff"
+}
 no_residue() {
-	"$residue" diff "$tmp/$1.before" "$2" >"$tmp/$1.diff" && return 0
-	[ "$backend" = kernel ] && ! grep -qvE '^[-+] text .* 0 bytes differ' "$tmp/$1.diff" && return 0
+	until_true is_as_before "$1" "$2" && return 0
 	cat "$tmp/$1.diff" >&2
 	fail "process $2 is not what it was"
 }

@@ -2,8 +2,8 @@
 /*
  * The generator. Each function has one register that points to the memory (any of r1 .. r9, so that
  * every hardware register gets to be a base) and ten that hold scalars at all times; so any
- *sequence of steps is valid, and so is any forward branch over some of them. Steps that need a
- *pointer or a bounded value make it, use it and leave a scalar behind.
+ * sequence of steps is valid, and so is any forward branch over some of them. Steps that need a
+ * pointer or a bounded value make it, use it and leave a scalar behind.
  *
  *	memory	0 .. 255 data, 256 .. 343 registers at the end
  *	stack	-64 .. -1 data, -72 the pointer, -80 and -88 loop counters, -92 a map's key, -104 a

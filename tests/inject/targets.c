@@ -835,7 +835,18 @@ static void many_probes(void)
 	end_well(&v);
 }
 
-#define NR_QUEUED 20000 /* of each of two signals, as tests/lib/odd.c expects */
+#define NR_QUEUED  20000 /* of each of two signals, as tests/lib/odd.c expects */
+#define NR_PENDING 500 /* at most: the kernel looks through all of them for each that it delivers */
+
+static bool has_taken_all(void *opaque)
+{
+	struct victim *v = opaque;
+	char proc[32];
+	u64 pending = 0;
+
+	snprintf(proc, sizeof(proc), "/proc/%d", v->pid);
+	return ub_proc_status(proc, "ShdPnd", 16, &pending) || !pending;
+}
 
 static void signals_with_siginfo(void)
 {
@@ -853,6 +864,8 @@ static void signals_with_siginfo(void)
 				usleep(100);
 			if (i % 20 == 0)
 				usleep(200);
+			if (i % NR_PENDING == 0 && !wait_until(has_taken_all, &v))
+				_exit(1);
 		}
 		_exit(0);
 	}

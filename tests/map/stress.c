@@ -2,7 +2,7 @@
 /*
  * Threads on one map at once: made for ThreadSanitizer, run without it too. No
  * increment of a per-CPU or atomic counter is lost; keys that nobody deletes are always found, and
- * found right.
+ * found right. Threads note what they hold, as in a target, and somebody sweeps all the time.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <map/client_ring.h>
 #include <map/event_ring.h>
+#include <map/hold.h>
+#include <map/stack_trace.h>
+#include <map/task_storage.h>
 #include <map/user_ring.h>
 
 #include "sides.h"
@@ -236,6 +240,142 @@ static void test_locked(void **state)
 	stress_locked(BPF_MAP_TYPE_HASH);
 }
 
+/* --- the other types ------------------------------------------------------------------------ */
+
+static bool is_anybody_alive(void *opaque, u32 tgid)
+{
+	return true;
+}
+
+static const char *change_array(struct ub_map *map, u64 random, struct ub_run *run)
+{
+	u32 key = random % 4;
+	u64 value = random, *found = ub_map_lookup(map, &key, run);
+
+	if (!found)
+		return "an element of an array was not found";
+	if (!key)
+		__atomic_fetch_add(found, 1, __ATOMIC_RELAXED);
+	else if (ub_map_update(map, &key, &value, BPF_ANY, run))
+		return "an element of an array can't be written";
+	return NULL;
+}
+
+static const char *change_prefixes(struct ub_map *map, u64 random, struct ub_run *run)
+{
+	u32 key[2] = { 1 + random % 32, (u32)(random >> 8) % 4 };
+	u64 value = random;
+	long err = 0;
+
+	if (random >> 32 & 1)
+		err = ub_map_update(map, key, &value, BPF_ANY, run);
+	else if (random >> 33 & 1)
+		err = ub_map_delete(map, key, run);
+	else
+		(void)ub_map_lookup(map, key, run);
+	return err && err != -ENOENT && err != -ENOSPC && err != -EBUSY ? "a prefix failed" : NULL;
+}
+
+static const char *change_lru_percpu(struct ub_map *map, u64 random, struct ub_run *run)
+{
+	u64 key = random % (2 * STEADY), value = 1, *found = ub_map_lookup(map, &key, run);
+	long err = 0;
+
+	if (found)
+		__atomic_fetch_add(found, 1, __ATOMIC_RELAXED);
+	else
+		err = ub_map_update(map, &key, &value, BPF_ANY, run);
+	if (random >> 32 & 1)
+		ub_map_delete(map, &key, run);
+	return err && err != -EBUSY && err != -ENOMEM ? "an update failed" : NULL;
+}
+
+static const char *change_traces(struct ub_map *map, u64 random, struct ub_run *run)
+{
+	u64 ips[2] = { random | 1, ~(random | 1) }, copy[8];
+	u32 node;
+	u64 *to = ub_stack_trace_take(map, run, &node);
+	long id;
+
+	if (to)
+		memcpy(to, ips, sizeof(ips));
+	id = ub_stack_trace_put(map, node, to ? to : ips, 2, BPF_F_REUSE_STACKID, run);
+	if (id >= 0 && !ub_stack_trace_copy(map, (u32)id, copy) && copy[1] != ~copy[0])
+		return "a stack trace was torn";
+	return NULL;
+}
+
+static const char *change_bloom(struct ub_map *map, u64 random, struct ub_run *run)
+{
+	u64 value = random % 1024;
+
+	if (ub_map_push_run(map, &value, BPF_ANY, run))
+		return "a value can't be pushed";
+	return ub_map_peek(map, &value) ? "a value that was pushed is not there" : NULL;
+}
+
+static const char *change_storage(struct ub_map *map, u64 random, struct ub_run *run)
+{
+	u64 value = 7, task = random % STEADY;
+	u64 *found = ub_task_storage_get(map, task, &value, BPF_LOCAL_STORAGE_GET_F_CREATE, run);
+
+	if (found)
+		__atomic_fetch_add(found, 1, __ATOMIC_RELAXED);
+	if (random >> 32 & 1)
+		(void)ub_task_storage_delete(map, task, run);
+	return NULL;
+}
+
+static const struct {
+	struct ub_map_attr attr;
+	const char *(*change)(struct ub_map *map, u64 random, struct ub_run *run);
+} others[] = {
+	{ { BPF_MAP_TYPE_ARRAY, 4, 8, 4 }, change_array },
+	{ { BPF_MAP_TYPE_PERCPU_ARRAY, 4, 8, 4 }, change_array },
+	{ { BPF_MAP_TYPE_LPM_TRIE, 8, 8, 64, BPF_F_NO_PREALLOC }, change_prefixes },
+	{ { BPF_MAP_TYPE_LRU_PERCPU_HASH, 8, 8, STEADY }, change_lru_percpu },
+	{ { BPF_MAP_TYPE_STACK_TRACE, 4, 64, 16 }, change_traces },
+	{ { BPF_MAP_TYPE_BLOOM_FILTER, 0, 8, 1024 }, change_bloom },
+	{ { BPF_MAP_TYPE_TASK_STORAGE, 4, 8, 0, BPF_F_NO_PREALLOC }, change_storage },
+};
+
+static void *other_job(void *opaque)
+{
+	struct job *job = opaque;
+	struct ub_holds *holds = aligned_alloc(UB_HOLDS_SIZE, sizeof(*holds));
+	struct ub_process process = { .tgid_pid = 1000, .nr_cpus = job->map->nr_cpus };
+	struct ub_run run = { .process = &process,
+			      .holds = memset(holds, 0, sizeof(*holds)),
+			      .cpu = job->number % job->map->nr_cpus };
+	u64 random = job->number;
+
+	for (u32 i = 0; i < ROUNDS / 4 && !job->error; i++) {
+		next_random(&random);
+		for (u32 k = 0; k < ub_array_size(others); k++)
+			if (others[k].attr.type == job->map->attr.type)
+				job->error = others[k].change(job->map, random >> 16, &run);
+		/* As the daemon does. */
+		if (!job->number && i % 128 == 0)
+			ub_map_sweep(job->map, is_anybody_alive, NULL);
+	}
+	if (run.held)
+		job->error = "something is held still";
+	free(holds);
+	return NULL;
+}
+
+static void test_others(void **state)
+{
+	for (u32 i = 0; i < ub_array_size(others); i++) {
+		struct job jobs[THREADS];
+		struct ub_map map;
+
+		our_map_create(&map, &others[i].attr);
+		run_jobs(&map, other_job, jobs);
+		our_map_destroy(&map);
+	}
+}
+
 #define SAMPLES (ROUNDS / 10)
 
 static long add_up(void *opaque, void *data, u32 size)
@@ -322,6 +462,92 @@ static bool alive(void *opaque, u64 tid)
 	return true;
 }
 
+/* A RINGBUF map's own ring: eight threads write, one moves it on to the client's, and reads that. */
+static void *ring_job(void *opaque)
+{
+	struct job *job = opaque;
+	struct ub_holds *holds = aligned_alloc(UB_HOLDS_SIZE, sizeof(*holds));
+	struct ub_process process = { .tgid_pid = 1000, .nr_cpus = 1 };
+	struct ub_run run = { .process = &process, .holds = memset(holds, 0, sizeof(*holds)) };
+
+	for (u64 i = 0; i < SAMPLES; i++) {
+		u64 *to = ub_event_reserve_in(job->map, 8 + i % 5 * 8, &run);
+
+		if (!to) {
+			sched_yield();
+			continue;
+		}
+		*to = i;
+		ub_event_commit(to, i % 7 == 0, 0, &run);
+		if (i % 7) {
+			job->pushed++;
+			job->sum += i;
+		}
+	}
+	free(holds);
+	return NULL;
+}
+
+static u64 move_on(struct ub_map *map, struct ub_event_reader *reader,
+		   struct ub_client_ring *client, u64 *sum)
+{
+	struct ub_event event;
+	u64 n = 0;
+
+	while (ub_event_read(reader, &event, alive, NULL) == 1) {
+		if (ub_client_ring_append(map, client, event.data, event.size, event.wakeup)) {
+			ub_event_unread(reader);
+			break;
+		}
+		*sum += *(const u64 *)event.data;
+		n++;
+	}
+	ub_event_release(reader, client->producer);
+	ub_client_ring_publish(map, client);
+	/* The client has read all. */
+	__atomic_store_n((u64 *)map->shared, client->producer, __ATOMIC_RELEASE);
+	return n;
+}
+
+static void test_map_ring(void **state)
+{
+	const struct ub_map_attr attr = { .type = BPF_MAP_TYPE_RINGBUF, .max_entries = 65536 };
+	u32 size = ub_event_ring_data_size(&attr), done = 0;
+	struct ub_event_ring *ring = aligned_alloc(4096, ub_event_ring_size(size));
+	struct ub_client_ring client = {};
+	struct ub_event_reader *reader;
+	pthread_t threads[THREADS];
+	struct job jobs[THREADS];
+	u64 pushed = 0, got = 0, sum = 0, sum_got = 0;
+	struct ub_map map;
+
+	assert_non_null(ring);
+	our_map_create(&map, &attr);
+	ub_event_ring_format(ring, size);
+	map.type_words[UB_W_EVENTS] = (u64)ring;
+	reader = ub_event_reader_new(ring, size, 1);
+	assert_non_null(reader);
+	for (u32 i = 0; i < THREADS; i++) {
+		jobs[i] = (struct job) { .map = &map, .number = i };
+		assert_int_equal(pthread_create(&threads[i], NULL, ring_job, &jobs[i]), 0);
+	}
+	while (done < THREADS) {
+		got += move_on(&map, reader, &client, &sum_got);
+		done += !pthread_tryjoin_np(threads[done], NULL);
+	}
+	for (u32 i = 0; i < 16; i++)
+		got += move_on(&map, reader, &client, &sum_got);
+	for (u32 i = 0; i < THREADS; i++) {
+		pushed += jobs[i].pushed;
+		sum += jobs[i].sum;
+	}
+	assert_int_equal(got, pushed);
+	assert_int_equal(sum_got, sum);
+	ub_event_reader_free(reader);
+	our_map_destroy(&map);
+	free(ring);
+}
+
 static void test_event_ring(void **state)
 {
 	struct ub_event_ring *ring = aligned_alloc(4096, ub_event_ring_size(1u << 16));
@@ -361,6 +587,7 @@ int main(void)
 		cmocka_unit_test(test_lru),	  cmocka_unit_test(test_queue),
 		cmocka_unit_test(test_stack),	  cmocka_unit_test(test_locked),
 		cmocka_unit_test(test_user_ring), cmocka_unit_test(test_event_ring),
+		cmocka_unit_test(test_others),	  cmocka_unit_test(test_map_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

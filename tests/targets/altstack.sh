@@ -25,3 +25,7 @@ echo "$used of 2048 bytes used"
 [ "$used" -gt 500 ] && [ "$used" -le 2048 ] || fail "$used bytes of stack used"
 runs=$(jq -c 'select(.event == "summary").maps.runs | map([.key, .value]) | sort' "$tmp/run.out")
 [ "$runs" = '[[1,3],[2,3],[3,3],[4,3]]' ] || fail "runs: $runs"
+# Each record is shown, or counted as one that found no room.
+shown=$(jq -c 'select(.event == "record")' "$tmp/run.out" | wc -l)
+lost=$(jq 'select(.event == "summary") | .lost_ring_records // 0' "$tmp/run.out")
+[ $((shown + lost)) = 12 ] || fail "$shown records shown, $lost lost"

@@ -45,7 +45,7 @@ echo >&"$to"
 wait_line "$tmp/target.out" '^done$'
 end_loader INT
 # Memory and threads are the program's own affair.
-"$residue" diff "$tmp/target.before" "$pid" >"$tmp/target.diff"
+"$residue" -w 2000 diff "$tmp/target.before" "$pid" >"$tmp/target.diff"
 allowed='^$'
 [ "$backend" = kernel ] && allowed=' 0 bytes differ$'
 grep -E '^[+] text|ubpf' "$tmp/target.diff" | grep -vE "$allowed" && fail "process $pid is not what it was"

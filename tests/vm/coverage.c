@@ -4,12 +4,13 @@
  * and without BMI2) and, as root, the kernel.
  *
  * Programs are made of groups. A group loads r0 .. r9 with values from the memory, runs the
- *instruction under test, and stores the registers and a marker (which tells whether a jump was
- *taken):
+ * instruction under test, and stores the registers and a marker (which tells whether a jump was
+ * taken):
  *
- *	memory	0 .. 79 values, 80 + 88 * group results, from TARGET on what loads and stores work
- *on stack	-8 memory pointer, -16 marker, -24 .. -103 registers, -256 .. -112 for loads and
- *stores
+ *	memory	0 .. 79 values, 80 + 88 * group results, from TARGET on what loads and stores
+ *		work on
+ *	stack	-8 memory pointer, -16 marker, -24 .. -103 registers, -256 .. -112 for loads and
+ *		stores
  *
  * Which classes an instruction has been seen with is then counted from the programs that ran, not
  * from what was meant to run; the table of what is missing must be empty.

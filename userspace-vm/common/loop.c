@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <common/clock.h>
 
 struct ub_watch {
 	struct ub_loop *loop;
@@ -37,14 +38,6 @@ struct ub_loop {
 	bool asleep;
 	u64 sleeps_until_ms; /* while asleep */
 };
-
-static u64 now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
-}
 
 struct ub_loop *ub_loop_new(void)
 {
@@ -126,7 +119,7 @@ struct ub_timer *ub_loop_after(struct ub_loop *loop, u64 ms, void (*fn)(void *op
 	if (!timer)
 		return NULL;
 	*timer = (struct ub_timer) {
-		.loop = loop, .due_ms = now_ms() + ms, .fn = fn, .opaque = opaque
+		.loop = loop, .due_ms = ub_now_ns() / 1000000 + ms, .fn = fn, .opaque = opaque
 	};
 	while (*at && (*at)->due_ms <= timer->due_ms)
 		at = &(*at)->next;
@@ -152,7 +145,7 @@ void ub_timer_remove(struct ub_timer *timer)
 
 static void run_timers(struct ub_loop *loop)
 {
-	u64 now = now_ms();
+	u64 now = ub_now_ns() / 1000000;
 
 	while (loop->timers && loop->timers->due_ms <= now) {
 		struct ub_timer *timer = loop->timers;
@@ -178,7 +171,7 @@ void ub_loop_enter(struct ub_loop *loop)
 /* Sleeps with the lock released, until something happens or a timer is due. */
 static int wait_for_events(struct ub_loop *loop, struct epoll_event *events, int max)
 {
-	u64 now = now_ms(), due = next_due_ms(loop);
+	u64 now = ub_now_ns() / 1000000, due = next_due_ms(loop);
 	int timeout = due == UINT64_MAX ? -1 : due <= now ? 0 : (int)(due - now);
 	int n, err;
 

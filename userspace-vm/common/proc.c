@@ -6,17 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <common/cleanup.h>
 
 #define FIRST_SIZE 4096
 
-static int open_status(const char *proc)
+static int open_file(const char *proc, const char *name)
 {
 	char path[128];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/status", proc);
+	snprintf(path, sizeof(path), "%s/%s", proc, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return errno == ENOENT || errno == ENOTDIR ? -ESRCH : -errno;
@@ -25,7 +26,7 @@ static int open_status(const char *proc)
 
 int ub_proc_status_read(const char *proc, char **text)
 {
-	_cleanup_close_ int fd = open_status(proc);
+	_cleanup_close_ int fd = open_file(proc, "status");
 	_cleanup_free_ char *all = NULL;
 	size_t used = 0, size = 0;
 	ssize_t n;
@@ -77,4 +78,37 @@ int ub_proc_status(const char *proc, const char *key, int base, u64 *value)
 		return -ENOENT;
 	*value = strtoull(field, NULL, base);
 	return 0;
+}
+
+int ub_proc_stat_read(const char *proc, char text[UB_PROC_STAT_MAX])
+{
+	_cleanup_close_ int fd = open_file(proc, "stat");
+	ssize_t n = fd < 0 ? fd : read(fd, text, UB_PROC_STAT_MAX - 1);
+
+	if (fd < 0)
+		return fd;
+	if (n <= 0)
+		return n ? -errno : -ESRCH;
+	text[n] = '\0';
+	return 0;
+}
+
+const char *ub_proc_stat_field(const char *text, int field)
+{
+	/* The name in field 2 may hold anything. */
+	const char *at = strrchr(text, ')');
+
+	for (int i = 2; at && i < field; i++)
+		at = strchr(at + 1, ' ');
+	return at ? at + 1 : "";
+}
+
+u64 ub_proc_start_time(int pid)
+{
+	char proc[32], text[UB_PROC_STAT_MAX];
+
+	snprintf(proc, sizeof(proc), "/proc/%d", pid);
+	if (ub_proc_stat_read(proc, text))
+		return 0;
+	return strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What Linux tells of a process or thread in the file "status" of its directory in /proc. */
+/* What Linux tells of a process or thread in the files "status" and "stat" of its directory in
+ * /proc. */
 #ifndef UB_COMMON_PROC_H
 #define UB_COMMON_PROC_H
 
@@ -16,5 +17,22 @@ const char *ub_proc_status_field(const char *text, const char *key);
 /* Both in one step, for a number with @base 10 or 16. -ENOENT: there is no such line, or as
  * above. */
 int __must_check ub_proc_status(const char *proc, const char *key, int base, u64 *value);
+
+#define UB_PROC_STAT_MAX 1024
+
+/* All of @proc/stat into @text. -ESRCH: there is no such process, or another -errno. */
+int __must_check ub_proc_stat_read(const char *proc, char text[UB_PROC_STAT_MAX]);
+/* Where field @field of such a text begins, by its number in proc_pid_stat(5), from 3 on; or "". */
+const char *ub_proc_stat_field(const char *text, int field);
+/* When process @pid started, in clock ticks since the system did: with its number it is the
+ * process's name for ever. 0: there is no such process. */
+u64 ub_proc_start_time(int pid);
+
+enum {
+	UB_PROC_STAT_STATE = 3, /* one letter: R, S, D, T, Z, ... */
+	UB_PROC_STAT_PARENT = 4,
+	UB_PROC_STAT_FLAGS = 9, /* PF_* of the kernel */
+	UB_PROC_STAT_START_TIME = 22,
+};
 
 #endif

@@ -9,21 +9,12 @@
  */
 #include "targets.h"
 
-#include <time.h>
-
+#include <common/clock.h>
 #include <hook/filter.h>
 #include <hook/image.h>
 
 #define SHARE  50
 #define MAX_US 2000 /* at a time */
-
-static u64 now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000 + (u64)ts.tv_nsec / 1000;
-}
 
 static void look(struct target *target)
 {
@@ -40,7 +31,7 @@ static void look(struct target *target)
 
 void ub_daemon_filters_look(struct targets *targets)
 {
-	u64 start = now_us(), spent = 0;
+	u64 start = ub_now_ns() / 1000, spent = 0;
 
 	if (start < targets->filters_at_us)
 		return;
@@ -49,7 +40,7 @@ void ub_daemon_filters_look(struct targets *targets)
 			continue;
 		target->filters_round = targets->filters_round;
 		look(target);
-		spent = now_us() - start;
+		spent = ub_now_ns() / 1000 - start;
 		if (spent >= MAX_US)
 			break;
 	}

@@ -60,18 +60,9 @@ int ub_procfs_status(pid_t pid, struct ub_procfs_status *status)
 
 int ub_procfs_start_time(pid_t pid, u64 *ticks)
 {
-	char text[1024];
-	const char *at;
-	unsigned long long start;
+	const u64 start = pid > 0 ? ub_proc_start_time(pid) : 0;
 
-	if (pid <= 0 || read_file(pid, "stat", text, sizeof(text)) <= 0)
-		return -ESRCH;
-	/* The name may hold anything, so count from the last parenthesis; field 22. */
-	at = strrchr(text, ')');
-	if (!at ||
-	    sscanf(at + 1,
-		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-		   &start) != 1)
+	if (!start)
 		return -ESRCH;
 	*ticks = start;
 	return 0;

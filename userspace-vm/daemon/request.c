@@ -9,6 +9,7 @@
  *   {"cmd":"detach","all":true}           takes every process out
  *   {"cmd":"include","pid":N[,"session":S]} undoes a detach
  *   {"cmd":"refusal","pid":N}             why the last link of the session of process N was refused
+ *   {"cmd":"lost","map":ID}               records that found no room in a map's ring buffer
  *   {"cmd":"ping"}
  */
 #include "targets.h"
@@ -250,6 +251,18 @@ static struct json_object *refusal(struct ub_daemon *daemon, struct json_object 
 	return answer;
 }
 
+static struct json_object *lost(struct ub_daemon *daemon, struct json_object *request)
+{
+	struct json_object *answer, *value;
+
+	if (!json_object_object_get_ex(request, "map", &value))
+		return failed("lost wants a map");
+	answer = succeeded();
+	add_int(answer, "records",
+		(s64)ub_kernel_lost_of(daemon->kernel, (u32)json_object_get_int64(value)));
+	return answer;
+}
+
 static struct json_object *ping(struct ub_daemon *daemon, struct json_object *request)
 {
 	struct json_object *answer = succeeded();
@@ -265,6 +278,7 @@ static const struct {
 } commands[] = {
 	{ "list", list },	{ "attached", attached }, { "detach", detach },
 	{ "include", include }, { "refusal", refusal },	  { "ping", ping },
+	{ "lost", lost },
 };
 
 static struct json_object *answer_to(struct ub_daemon *daemon, struct json_object *request)

@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include <common/cleanup.h>
+#include <common/clock.h>
 #include <daemon/procfs.h>
 #include <hook/image.h>
 #include <surgeon/surgeon.h>
@@ -32,10 +33,7 @@
 
 u64 ub_daemon_now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
+	return ub_now_ns() / 1000000;
 }
 
 void ub_daemon_sleep_us(long us)

@@ -365,6 +365,13 @@ u64 ub_kernel_ring_position(struct ub_kernel *k, u32 map_id)
 	return object ? ub_to_map(object)->ring.producer : 0;
 }
 
+u64 ub_kernel_lost_of(struct ub_kernel *k, u32 map_id)
+{
+	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, map_id);
+
+	return object ? ub_to_map(object)->lost : 0;
+}
+
 void ub_kernel_lost(struct ub_kernel *k, u32 map_id, u64 count)
 {
 	struct ub_object *object = ub_object_by_id(k, UB_KIND_MAP, map_id);

@@ -117,6 +117,8 @@ u64 ub_kernel_ring_unread(struct ub_kernel *kernel, u32 map_id);
 u64 ub_kernel_ring_position(struct ub_kernel *kernel, u32 map_id);
 /* After one or many of these, before anything else: the readers see them and are woken. */
 void ub_kernel_delivered(struct ub_kernel *kernel);
+/* Records that programs could not put into @map_id for want of room, so far. */
+u64 ub_kernel_lost_of(struct ub_kernel *kernel, u32 map_id);
 /* Records that were lost before they reached us, for @map_id. */
 void ub_kernel_lost(struct ub_kernel *kernel, u32 map_id, u64 count);
 

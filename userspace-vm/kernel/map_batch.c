@@ -5,6 +5,7 @@
  * more: there it is the number of entries so far, and the key that goes with it is remembered in
  * the map.
  */
+#include <common/clock.h>
 #include <kernel/kinds.h>
 
 #include <string.h>
@@ -35,17 +36,9 @@ struct batch {
 	u64 deadline;
 };
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
-}
-
 static bool is_late(const struct batch *b)
 {
-	return b->done % CLOCK_EVERY == CLOCK_EVERY - 1 && now_ns() > b->deadline;
+	return b->done % CLOCK_EVERY == CLOCK_EVERY - 1 && ub_now_ns() > b->deadline;
 }
 
 static bool is_hash(u32 type)
@@ -213,7 +206,7 @@ static int find_start(struct batch *b)
 	}
 	/* Somebody else's batch came between: walk there. */
 	for (u32 i = 0; i < position; i++) {
-		if (i % CLOCK_EVERY == CLOCK_EVERY - 1 && now_ns() > b->deadline)
+		if (i % CLOCK_EVERY == CLOCK_EVERY - 1 && ub_now_ns() > b->deadline)
 			return -EINTR;
 		err = ub_kmap_next_key(b->map, i ? b->previous : NULL, b->keys);
 		if (err)
@@ -271,7 +264,7 @@ static int lookup_batch(struct batch *b, bool and_delete)
 	for (b->done = 0, err = 0; b->done < max && !err;) {
 		u8 *key = key_of(b, b->done), *value = value_of(b, b->done);
 
-		if (++steps % CLOCK_EVERY == 0 && now_ns() > b->deadline)
+		if (++steps % CLOCK_EVERY == 0 && ub_now_ns() > b->deadline)
 			break; /* so much for now */
 		err = ub_kmap_next_key(b->map, has_previous ? b->previous : NULL, key);
 		if (err)
@@ -348,7 +341,7 @@ s64 ub_cmd_map_batch(struct ub_kernel *k, struct ub_caller *c, struct ub_attr *a
 		b.chunk = 1;
 	if (b.chunk > attr->a.batch.count)
 		b.chunk = attr->a.batch.count;
-	b.deadline = now_ns() + LIMIT_NS;
+	b.deadline = ub_now_ns() + LIMIT_NS;
 	memory = calloc(b.chunk, (size_t)b.key_size + b.value_stride + b.value_size);
 	b.previous = malloc(b.key_size + 1);
 	if (!memory || !b.previous) {

@@ -9,6 +9,7 @@
  * design. What it outputs leaves through an event ring like a target's, and is believed no more
  * than that.
  */
+#include <common/clock.h>
 #include <kernel/worker.h>
 
 #include <fcntl.h>
@@ -231,18 +232,10 @@ static u64 run_once(struct inside *in, void *ctx, u32 cpu)
 	return ub_jitted_run(in->jitted, ctx, &run);
 }
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * NS_PER_S + (u64)ts.tv_nsec;
-}
-
 static void __attribute__((noreturn)) run_on_clock(struct inside *in, u64 period_ns, u32 cpu)
 {
 	struct bpf_perf_event_data ctx;
-	u64 due = now_ns();
+	u64 due = ub_now_ns();
 	u64 one = 1;
 
 	for (;;) {
@@ -250,7 +243,7 @@ static void __attribute__((noreturn)) run_on_clock(struct inside *in, u64 period
 		u64 now;
 
 		due += period_ns;
-		now = now_ns();
+		now = ub_now_ns();
 		if (due < now) /* late: periods that were missed are gone, as in the kernel */
 			due = now;
 		ts = (struct timespec) { (time_t)(due / NS_PER_S), (long)(due % NS_PER_S) };
@@ -456,10 +449,10 @@ static void __attribute__((noreturn)) test_run_inside(struct test_run *test, str
 
 	if (prepare(&in, prog, ring, 0) || enter_sandbox())
 		_exit(1);
-	start = now_ns();
+	start = ub_now_ns();
 	for (u32 i = 0; i < repeat; i++)
 		test->retval = (u32)run_once(&in, test->ctx, UB_CPU_UNKNOWN);
-	total = (now_ns() - start) / repeat;
+	total = (ub_now_ns() - start) / repeat;
 	test->duration_ns = total > UINT32_MAX ? UINT32_MAX : (u32)total;
 	test->done = 1;
 	_exit(0);

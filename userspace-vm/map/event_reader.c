@@ -20,8 +20,8 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include <common/clock.h>
 #include <map/map.h>
 #include <map/mem.h>
 
@@ -60,14 +60,6 @@ struct ub_event_reader {
 	u8 *copy;
 	u32 copy_size;
 };
-
-static u64 now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000 + (u64)ts.tv_nsec / 1000;
-}
 
 u32 ub_event_ring_data_size(const struct ub_map_attr *attr)
 {
@@ -208,7 +200,7 @@ static void forget_pending(struct ub_event_reader *reader, u32 i)
 
 static bool is_abandoned(const struct pending *pending)
 {
-	return pending->passed_us && now_us() - pending->passed_us >= ABANDONED_US;
+	return pending->passed_us && ub_now_ns() / 1000 - pending->passed_us >= ABANDONED_US;
 }
 
 /*
@@ -221,8 +213,8 @@ static int read_pending(struct ub_event_reader *reader, u32 tid, struct ub_event
 {
 	bool ask = false;
 
-	if (!tid && now_us() - reader->asked_us >= ALIVE_US) {
-		reader->asked_us = now_us();
+	if (!tid && ub_now_ns() / 1000 - reader->asked_us >= ALIVE_US) {
+		reader->asked_us = ub_now_ns() / 1000;
 		ask = true;
 	}
 	for (u32 i = 0; i < reader->nr_pending;) {
@@ -237,7 +229,7 @@ static int read_pending(struct ub_event_reader *reader, u32 tid, struct ub_event
 			return -EBADMSG;
 		if (header & UB_RECORD_BUSY) {
 			if (tid && !reader->pending[i].passed_us)
-				reader->pending[i].passed_us = now_us();
+				reader->pending[i].passed_us = ub_now_ns() / 1000;
 			if (ask && (is_abandoned(&reader->pending[i]) ||
 				    !is_alive(opaque, UB_RECORD_TID(header))))
 				forget_pending(reader, i);
@@ -257,7 +249,7 @@ static int read_pending(struct ub_event_reader *reader, u32 tid, struct ub_event
 /* Whether the thread that fills the record at @at has been given time enough. */
 static bool is_stalled(struct ub_event_reader *reader, u64 at, bool *first)
 {
-	u64 now = now_us();
+	u64 now = ub_now_ns() / 1000;
 
 	*first = reader->stalled_at != at;
 	if (*first) {

@@ -46,7 +46,10 @@ struct ub_map_attr;
  * lost for want of room.
  */
 #define UB_W_EVENTS 0
-u32 ub_event_ring_data_size(const struct ub_map_attr *attr); /* of a RINGBUF map's */
+/* Bytes of a RINGBUF map's. A record takes at most half of it, 512 KiB, where Linux takes up to the
+ * whole map's size: each process has one, formatted word by word and so in memory from the start,
+ * and what is larger than that would have to be there for every process that is looked at. */
+u32 ub_event_ring_data_size(const struct ub_map_attr *attr);
 
 u64 ub_event_ring_size(u32 data_size); /* bytes of shared memory */
 void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size);

@@ -24,9 +24,9 @@
  * So of each operation it is enough to know of one node that it held: the sweep finds the other.
  *
  * A walk stands on `prev`, the link by which it came to a node. Having read the node's next (and
- *key) it checks that prev still holds the same link: then the node was in this bucket when it was
- *read, and not one that had been recycled for another key. If not, it starts again; after
- *MAX_RESTARTS it gives up with -EBUSY rather than wait.
+ * key) it checks that prev still holds the same link: then the node was in this bucket when it was
+ * read, and not one that had been recycled for another key. If not, it starts again; after
+ * MAX_RESTARTS it gives up with -EBUSY rather than wait.
  *
  * The shared memory is hostile: every index is checked against the private descriptor, and no walk
  * takes more than MAX_STEPS steps, which no honest bucket comes near (the table has at least as

@@ -29,17 +29,9 @@
  * verdicts.
  */
 #include <stdio.h>
-#include <time.h>
 
+#include <common/clock.h>
 #include <verifier/env.h>
-
-static u64 now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static void print_stats(struct env *env, u64 start)
 {
@@ -49,7 +41,7 @@ static void print_stats(struct env *env, u64 start)
 
 		(void)level;
 		snprintf(text, sizeof(text), "verification time %llu usec\n",
-			 (unsigned long long)(now_us() - start));
+			 (unsigned long long)(ub_now_ns() / 1000 - start));
 		ub_log_always(env, text);
 		snprintf(text, sizeof(text), "stack depth %u", env->subprogs[0].stack_depth);
 		ub_log_always(env, text);
@@ -124,7 +116,7 @@ int ub_verify(const struct ub_verify_request *request, struct ub_program **out,
 {
 	struct env *env = calloc(1, sizeof(*env));
 	struct ub_program *program = NULL;
-	u64 start = now_us();
+	u64 start = ub_now_ns() / 1000;
 	int err;
 
 	if (!env)

@@ -4,9 +4,9 @@
  *
  * A probe runs between two instructions of code that knows nothing of it, so it may change nothing:
  * not the 128 bytes below rsp (leaf functions keep variables there), no register, not the flags
- *unless they are dead by the calling convention (function entries), no vector register (programs
- *and helpers are compiled without). Everything it needs is on the target's stack, below the red
- *zone:
+ * unless they are dead by the calling convention (function entries), no vector register (programs
+ * and helpers are compiled without). Everything it needs is on the target's stack, below the red
+ * zone:
  *
  *   rsp -> struct pt_regs   as the kernel lays it out; holds what the program reads and what is
  *			     restored afterwards
@@ -16,24 +16,24 @@
  *	    the code's own stack
  *
  * What it costs is mostly stores, so only what somebody needs is stored: registers that the
- *compiled program or the probe itself overwrite, and the words of pt_regs that the program reads
- *(the verifier knows).
+ * compiled program or the probe itself overwrite, and the words of pt_regs that the program reads
+ * (the verifier knows).
  *
  * The thread's slot (agent/layout.h) holds its hit counters, so that a hit is one plain increment
- *that no other thread races with and whose cache line no other thread wants; a signal handler that
- *hits in between is no race, since the increment is one instruction. It also holds the guard: the
- *stack pointer of the innermost active probe. Nested hits, from signal handlers, run as they do in
- *the kernel; the guard tells the surgeon that a thread is still inside while its ip is elsewhere (a
- *handler, the vDSO). It is compared with the stack pointer, so a siglongjmp out of a handler leaves
- *no thread disabled.
+ * that no other thread races with and whose cache line no other thread wants; a signal handler that
+ * hits in between is no race, since the increment is one instruction. It also holds the guard: the
+ * stack pointer of the innermost active probe. Nested hits, from signal handlers, run as they do in
+ * the kernel; the guard tells the surgeon that a thread is still inside while its ip is elsewhere
+ * (a handler, the vDSO). It is compared with the stack pointer, so a siglongjmp out of a handler
+ * leaves no thread disabled.
  *
  * Goroutines have small stacks, and at a function's entry nothing may be left of one. There r12 and
- *r13 are free by Go's calling convention, so the slot is found with them alone and the frame lies
- *on a stack of the slot's (own_stack). Elsewhere both, and the flags, are saved below sp before (hook/go.c).
- *Go's signal handlers have a stack of their own, where nested hits stay.
+ * r13 are free by Go's calling convention, so the slot is found with them alone and the frame lies
+ * on a stack of the slot's (own_stack). Elsewhere both, and the flags, are saved below sp before
+ * (hook/go.c). Go's signal handlers have a stack of their own, where nested hits stay.
  *
  * Within a function the direction flag may be set (std); helpers copy with string instructions,
- *which believe the ABI that it is not. It is cleared for them and set again.
+ * which believe the ABI that it is not. It is cleared for them and set again.
  *
  * The frame is not aligned to 16: nothing that runs on it uses vector registers.
  */

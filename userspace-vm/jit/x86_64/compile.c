@@ -3,16 +3,16 @@
  * The compiler: BPF to x86-64.
  *
  * Registers, the kernel's choice, so that arguments of helpers are where the SysV ABI wants them
- *and a call needs no shuffling:
+ * and a call needs no shuffling:
  *
  *	r0 rax   r1 rdi   r2 rsi   r3 rdx   r4 rcx   r5 r8    caller-saved on both sides
  *	r6 rbx   r7 r13   r8 r14   r9 r15   r10 rbp           callee-saved on both sides
  *
  * r12 holds the struct ub_run of this execution in programs that need it, and goes to helpers in
- *r9. r9, r10, r11 are scratch within one BPF instruction.
+ * r9. r9, r10, r11 are scratch within one BPF instruction.
  *
  * Frames. A subprogram saves the callee-saved registers that it writes and no others, and makes a
- *frame only if it uses r10 or calls something:
+ * frame only if it uses r10 or calls something:
  *
  *	push %rbp; mov %rsp, %rbp      rbp is r10: the BPF stack lies right below it
  *	sub  $stack, %rsp              BPF stack, may_goto counter, padding to 16 at calls
@@ -21,13 +21,13 @@
  *	leave; ret
  *
  * so the chain of frame pointers leads through compiled code. A leaf without pushes and with up to
- *128 bytes of stack leaves rsp where it is and uses the red zone. A tail call undoes its frame and
- *jumps: the program it leads to returns to our caller.
+ * 128 bytes of stack leaves rsp where it is and uses the red zone. A tail call undoes its frame and
+ * jumps: the program it leads to returns to our caller.
  *
  * Passes: jit_analyse() finds jump targets, liveness, constant maps. Then each instruction (or a
- *few that make one) is emitted with all jumps long; then layout.c chooses how long each is, keeps
- *small loops within cache lines, and moves the code together once.
- *Constants and displacements take the shortest encoding from the start.
+ * few that make one) is emitted with all jumps long; then layout.c chooses how long each is, keeps
+ * small loops within cache lines, and moves the code together once.
+ * Constants and displacements take the shortest encoding from the start.
  *
  * Output is position-independent up to its relocations, and makes no call but to helpers: nothing
  * in it allocates, enters the kernel or belongs to libc.

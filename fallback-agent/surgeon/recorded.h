@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Images as a target itself records them, in its site tables: for repair.c. Whatever stands there
+ * may be forged; it was checked as a whole.
+ */
+#ifndef UB_SURGEON_RECORDED_H
+#define UB_SURGEON_RECORDED_H
+
+#include <surgeon/operation.h>
+
+#define UB_MAX_TABLES 16
+
+struct ub_loaded {
+	void *bytes;
+	struct ub_recorded_image recorded;
+};
+
+/* Reads the tables that are mapped now: *nr of @tables, UB_MAX_TABLES at most, all zeros before;
+ * also in part. -EBUSY: one belongs to somebody who lives. */
+int __must_check ub_recorded_load(struct ub_target *t, struct ub_loaded *tables, u32 *nr,
+				  struct ub_reason *why);
+/* All zeros again. */
+void ub_recorded_unload(struct ub_loaded *tables, u32 *nr);
+/* Leaves only those sites whose old bytes are what the file holds. */
+void ub_recorded_check_files(const struct ub_target *t, struct ub_image *image);
+
+#endif
