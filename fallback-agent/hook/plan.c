@@ -262,8 +262,8 @@ static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, const struct ub
 	return false;
 }
 
-/* Bytes from the window's start on, through where an overlapping jump may end, that stay as they are: those of
- * instructions from number @next on. What pads the code behind them need not. */
+/* Bytes from the window's start on, through where an overlapping jump may end, that stay as they
+ * are: those of instructions from number @next on. What pads the code behind them need not. */
 static u32 kept_bytes(const struct ub_planner *p, u64 address, u32 len, s64 next, bool goes)
 {
 	const struct ub_decoded *insns = p->flow.insns;
@@ -335,8 +335,8 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 }
 
 /*
- * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next instructions
- * become jumps, too, whatever comes to them. @out: *nr windows.
+ * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next
+ * instructions become jumps, too, whatever comes to them. @out: *nr windows.
  */
 static enum ub_refusal try_evict(struct ub_planner *p, s64 first,
 				 struct candidate out[UB_PUN_MAX_CHAIN], u32 *nr)

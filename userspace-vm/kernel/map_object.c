@@ -359,8 +359,8 @@ static bool says_alive(void *opaque, u32 tgid)
 }
 
 /*
- * The target says so, as often as it likes: a large map is not swept for more than a fraction of the
- * time. What is left then is found when that is said the next time, or when a process ends.
+ * The target says so, as often as it likes: a large map is not swept for more than a fraction of
+ * the time. What is left then is found when that is said the next time, or when a process ends.
  */
 void ub_kmap_sweep_left(struct ub_kernel_map *map)
 {
