@@ -451,6 +451,10 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 {
 	/* cmp (%r14),%rsp: g's stack.lo; is the lowest word that is used below? */
 	static const u8 compare[] = { 0x49, 0x3b, 0x26 };
+	/* Handlers may run on threads that Go did not make, without any g: cmp $1,%r14; jb 1f, over all
+	 * this, to the same jump. */
+	static const u8 is_null[] = { 0x49, 0x83, 0xfe, 0x01, 0x72 };
+	u32 over, from;
 	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
 
 	if (!g_in_r14) {
@@ -458,9 +462,15 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 		ub_emit_u32(emit, STACK_ALIGN - room);
 		return ub_emit_jcc_forward(emit, UB_CC_Z);
 	}
+	ub_emit_bytes(emit, is_null, sizeof(is_null));
+	over = emit->size;
+	ub_emit_u8(emit, 0);
+	from = emit->size;
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -(s32)room);
 	ub_emit_bytes(emit, compare, sizeof(compare));
 	ub_emit_lea(emit, UB_RSP, UB_RSP, (s32)room);
+	if (!emit->error)
+		emit->bytes[over] = (u8)(emit->size - from);
 	return ub_emit_jcc_forward(emit, UB_CC_B);
 }
 
