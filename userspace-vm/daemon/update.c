@@ -3,12 +3,13 @@
  * Changes of a target: the image wanted now is planned and put in the place of the one that is
  * there.
  *
- * A caller that waits for the reply to a seccomp notification can't be stopped before it has it: the
- * surgeon would wait, and the reply for the surgeon. So surgery on the caller of the call at hand is
- * put off (ub_daemon_targets_hold), begun by a thread just before the reply (targets_before_reply
- * waits until the surgeon has seized the process) and ended after it: the caller stops on its way
- * out of the system call, before it runs another instruction. That on the caller of a call that was
- * received and is not at hand yet (listener.c) is put off until it is, or until the next tick.
+ * A caller that waits for the reply to a seccomp notification can't be stopped before it has it:
+ * the surgeon would wait, and the reply for the surgeon. So surgery on the caller of the call at
+ * hand is put off (ub_daemon_targets_hold), begun by a thread just before the reply
+ * (targets_before_reply waits until the surgeon has seized the process) and ended after it: the
+ * caller stops on its way out of the system call, before it runs another instruction. That on the
+ * caller of a call that was received and is not at hand yet (listener.c) is put off until it is, or
+ * until the next tick.
  */
 #include "parts.h"
 
@@ -335,7 +336,6 @@ void ub_daemon_targets_before_reply(struct targets *targets)
 {
 	struct target *target = targets->deferred;
 	struct surgery_thread *surgery;
-	struct ub_procfs_status status;
 	u64 until;
 
 	targets->deferred = NULL;
@@ -360,7 +360,7 @@ void ub_daemon_targets_before_reply(struct targets *targets)
 	targets->surgery = surgery;
 	until = ub_daemon_now_ms() + SEIZE_WAIT_MS;
 	while (!surgery->done && ub_daemon_now_ms() < until) {
-		if (ub_procfs_status(target->pid, &status) || status.tracer)
+		if (ub_daemon_target_ended(target) || ub_procfs_tracer(target->pid))
 			break;
 		ub_daemon_sleep_us(50);
 	}
