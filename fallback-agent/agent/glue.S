@@ -26,50 +26,48 @@ ub_agent_slot:
 	push	%r8
 	mov	%rax, %r8
 	mov	$UB_SLOT_PROBES, %esi
-	mov	UB_DATA_SLOTS_END(%rdx), %rdi	/* address after the last slot */
 .Lnext:
 	mov	(%rcx), %rax
 	cmp	%r8, %rax
-	je	.Lours
+	je	.Lout
 	test	%rax, %rax
 	jnz	.Ltaken
+	/* A free one. What belongs to it goes before the key: a handler's hit may find that at any
+	 * instant. counters = first + stride * (slot - slots) / 64, and so on: the same whoever
+	 * computes it, so that it does no harm if somebody else claims it. */
+	mov	%rcx, %rax
+	sub	%rdx, %rax
+	sub	$UB_DATA_SLOTS, %rax
+	shr	$UB_SLOT_SHIFT, %rax
+	lea	1(%rax), %rdi
+	shl	$UB_STACK_SHIFT, %rdi
+	add	UB_DATA_STACKS(%rdx), %rdi
+	mov	%rdi, UB_SLOT_STACK(%rcx)
+	mov	%rax, %rdi
+	shl	$UB_HOLDS_SHIFT, %rdi
+	add	UB_DATA_HOLDS(%rdx), %rdi
+	mov	%rdi, UB_SLOT_HOLDS(%rcx)
+	mov	%rax, %rdi
+	shl	$UB_TAILS_SHIFT, %rdi
+	add	UB_DATA_TAILS(%rdx), %rdi
+	mov	%rdi, UB_SLOT_TAILS(%rcx)
+	imul	UB_DATA_COUNTERS_STRIDE(%rdx), %rax
+	add	UB_DATA_COUNTERS(%rdx), %rax
+	mov	%rax, UB_SLOT_COUNTERS(%rcx)
+	xor	%eax, %eax
 	lock cmpxchg %r8, (%rcx)
-	je	.Lclaimed
+	je	.Lout
 	cmp	%r8, %rax
-	je	.Lours
+	je	.Lout
 .Ltaken:
 	add	$UB_SLOT_SIZE, %rcx
-	cmp	%rdi, %rcx
+	cmp	UB_DATA_SLOTS_END(%rdx), %rcx	/* address after the last slot */
 	jb	.Lmore
 	lea	UB_DATA_SLOTS(%rdx), %rcx
 .Lmore:
 	dec	%esi
 	jnz	.Lnext
 	xor	%ecx, %ecx
-	jmp	.Lout
-.Lclaimed:
-.Lours:
-	/* counters = first + stride * (slot - slots) / 64: the same whoever computes it, so twice
-	 * does no harm. */
-	mov	%rcx, %rax
-	sub	%rdx, %rax
-	sub	$UB_DATA_SLOTS, %rax
-	shr	$UB_SLOT_SHIFT, %rax
-	lea	1(%rax), %rsi
-	shl	$UB_STACK_SHIFT, %rsi
-	add	UB_DATA_STACKS(%rdx), %rsi
-	mov	%rsi, UB_SLOT_STACK(%rcx)
-	mov	%rax, %rsi
-	shl	$UB_HOLDS_SHIFT, %rsi
-	add	UB_DATA_HOLDS(%rdx), %rsi
-	mov	%rsi, UB_SLOT_HOLDS(%rcx)
-	mov	%rax, %rsi
-	shl	$UB_TAILS_SHIFT, %rsi
-	add	UB_DATA_TAILS(%rdx), %rsi
-	mov	%rsi, UB_SLOT_TAILS(%rcx)
-	imul	UB_DATA_COUNTERS_STRIDE(%rdx), %rax
-	add	UB_DATA_COUNTERS(%rdx), %rax
-	mov	%rax, UB_SLOT_COUNTERS(%rcx)
 .Lout:
 	pop	%r8
 	pop	%rdi
