@@ -78,8 +78,8 @@ struct ub_elf {
 	bool has_relr; /* relative relocations without addends */
 	bool has_symtab;
 	bool has_interpreter;
-	/* Of a static program, which has no other: `syscall; ret`, and rt_sigreturn(), that stay as they are
-	 * so that system calls can be made in its processes (surgeon/remote.c). */
+	/* Of a static program, which has no other: `syscall; ret`, and rt_sigreturn(), that stay as
+	 * they are so that system calls can be made in its processes (surgeon/remote.c). */
 	struct ub_elf_gadget gadgets[2];
 	u64 eh_frame_hdr;
 	struct ub_unwind_table *unwind; /* once it was asked for */

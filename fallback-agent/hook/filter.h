@@ -18,12 +18,12 @@
 
 #include <common/types.h>
 
-/* How many filters of process @proc ("/proc/PID") are no matter: those that it shares with us, and, if
- * @own_first, one more, the daemon's own, which lets all pass. Up to a millisecond in a container: once for
- * a process. */
+/* How many filters of process @proc ("/proc/PID") are no matter: those that it shares with us, and,
+ * if @own_first, one more, the daemon's own, which lets all pass. Up to a millisecond in a
+ * container: once for a process. */
 u32 ub_filters_harmless(const char *proc, bool own_first);
-/* Whether a filter of the thread or process @proc (as "/proc/PID/task/TID") beyond @nr_harmless may keep
- * system calls from being made. */
+/* Whether a filter of the thread or process @proc (as "/proc/PID/task/TID") beyond @nr_harmless may
+ * keep system calls from being made. */
 bool ub_filter_on(const char *proc, u32 nr_harmless);
 /* The same for any thread of @pid; threads under just @nr_passing filters are known to be let pass.
  * 10 to 20 us for each. */

@@ -31,7 +31,7 @@
 #define SHORT_REACH   130	  /* bytes that an 8-bit jump bridges, instruction included */
 #define MAX_TABLE     65536	  /* entries of a jump table */
 #define MAX_TABLES    (1u << 20)  /* of all tables of a function */
-#define MAX_DECODED   (16u << 20) /* bytes of a function that are looked at: no real one is larger */
+#define MAX_DECODED   (16u << 20) /* bytes of a function looked at: no real one is larger */
 #define TABLE_WINDOW  12	  /* instructions from a table load to its jump */
 #define OPCODE_MOVSXD 0x63
 

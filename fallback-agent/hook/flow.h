@@ -14,7 +14,8 @@ void ub_flow_scan(struct ub_elf *elf, u64 from, u64 to);
 /* Of all functions of a file: none has nearly as many. 24 bytes each. */
 #define UB_FLOW_MAX_WAYS (1u << 21)
 
-/* How @function is left, in the order of addresses: kept with the file. 0, -ENOMEM, -E2BIG: there are too many. */
+/* How @function is left, in the order of addresses: kept with the file. 0, -ENOMEM, -E2BIG: there
+ * are too many. */
 int __must_check ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function,
 			      const struct ub_way **ways, u32 *nr);
 

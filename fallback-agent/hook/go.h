@@ -13,7 +13,7 @@ struct ub_go_point {
 	bool refused;	     /* nothing can be saved: no trampoline there */
 	bool keep_registers; /* r12 and r13 are in use, and so may be: */
 	bool keep_flags;
-	bool look; /* no stack check has gone before: whether there is room, the trampoline has to see */
+	bool look;     /* whether there is room: no stack check has gone before */
 	bool g_in_r14; /* the current goroutine, whose stack it is */
 };
 
@@ -24,8 +24,8 @@ void ub_go_name(struct ub_elf_function *function, const char *name);
  * .eh_frame. */
 bool ub_go_is_code(struct ub_elf *elf, u64 address);
 
-/* The state before the instruction at @address of Go code. @insns: the caller's, kept for the next look into
- * the same function. 0, -ENOMEM. */
+/* The state before the instruction at @address of Go code. @insns: the caller's, kept for the next
+ * look into the same function. 0, -ENOMEM. */
 int __must_check ub_go_look(struct ub_elf *elf, u64 address, struct ub_flow_insns *insns,
 			    struct ub_go_point *point);
 

@@ -183,9 +183,9 @@ int __must_check ub_image_emit_module(struct ub_image_build *build, struct ub_im
 				      struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
 
-/* pun.c: finds places for overlapping jumps from the @sites, which are those of the @chain, and fills them; each
- * place jumps on to one of @trampolines. @file: the file's bytes from the first on. @landings: the places, or 0
- * where a jump leads to its trampoline itself. -ENOSPC. */
+/* pun.c: finds places for overlapping jumps from the @sites, which are those of the @chain, and
+ * fills them; each place jumps on to one of @trampolines. @file: the file's bytes from the first
+ * on. @landings: the places, or 0 where a jump leads to its trampoline itself. -ENOSPC. */
 int __must_check ub_pun_place(struct ub_image_build *build, const struct ub_pun_chain *chain,
 			      struct ub_site *sites, const u8 *file, const u64 *trampolines,
 			      u64 *landings);

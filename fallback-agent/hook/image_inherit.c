@@ -11,8 +11,8 @@
  *
  * The old image's memory is the target's to write: here it only tells which of the new image's own
  * places are filled with what the target could write there, too. All of it happens in the pause, so
- * notes beyond what many threads can have are left: only a target that forges them has more, and the
- * pause is his.
+ * notes beyond what many threads can have are left: only a target that forges them has more, and
+ * the pause is his.
  */
 #include <agent/data.h>
 #include <hook/image_build.h>

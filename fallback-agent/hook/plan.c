@@ -262,8 +262,8 @@ static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, const struct ub
 	return false;
 }
 
-/* Bytes from the window's start on, through where an overlapping jump may end, that stay as they are: those of
- * instructions from number @next on. What pads the code behind them need not. */
+/* Bytes from the window's start on, through where an overlapping jump may end, that stay as they
+ * are: those of instructions from number @next on. What pads the code behind them need not. */
 static u32 kept_bytes(const struct ub_planner *p, u64 address, u32 len, s64 next, bool goes)
 {
 	const struct ub_decoded *insns = p->flow.insns;
@@ -335,8 +335,8 @@ static enum ub_refusal try_pun(const struct ub_planner *p, s64 first, struct can
 }
 
 /*
- * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next instructions
- * become jumps, too, whatever comes to them. @out: *nr windows.
+ * Where no overlapping jump leads anywhere, the bytes behind may be made to suit: the next
+ * instructions become jumps, too, whatever comes to them. @out: *nr windows.
  */
 static enum ub_refusal try_evict(struct ub_planner *p, s64 first,
 				 struct candidate out[UB_PUN_MAX_CHAIN], u32 *nr)
@@ -504,20 +504,79 @@ static enum ub_refusal try_backward(struct ub_planner *p, s64 i, u64 free, struc
 	return UB_REFUSED_TARGET;
 }
 
+/* @address lies within what the last windows overwrite: one of them has it, or nobody. */
+static void plan_inside(struct ub_plan *plan, u64 address, u32 point)
+{
+	struct ub_plan_result *result = &plan->results[point];
+	u32 i = plan->nr_windows - 1;
+
+	/* Several may have been planned at once. */
+	while (i && address < plan->windows[i].address)
+		i--;
+	if (!mark(plan, &plan->windows[i], address, point)) {
+		result->refusal = UB_REFUSED_NO_INSN;
+		return;
+	}
+	result->tactic = UB_TACTIC_INSIDE;
+	result->window = i;
+}
+
+/*
+ * Plans for instruction @i by the first tactic that serves; from @free on nobody else's bytes are
+ * needed. *nr: how many windows that added. Without a tactic there is a reason.
+ */
+static int plan_insn(struct ub_planner *p, s64 i, u64 free, struct ub_plan_result *result, u32 *nr)
+{
+	struct ub_plan *plan = p->plan;
+	struct ub_plan_window *last =
+		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
+	struct candidate c, chain[UB_PUN_MAX_CHAIN];
+	enum ub_refusal refusal = try_window(p, i, i, &c), other;
+	int err = 0;
+
+	*nr = 1;
+	if (!refusal) {
+		result->tactic = c.nr == 1 && p->flow.insns[i].len >= JUMP_LEN ? UB_TACTIC_JUMP
+									       : UB_TACTIC_WINDOW;
+		return add_window(p, &c, result->tactic);
+	}
+	result->refusal = refusal;
+	if (refusal == UB_REFUSED_UNMOVABLE && !ub_relocatable(&p->flow.insns[i]))
+		return 0;
+	if (!try_backward(p, i, free, &c)) {
+		result->tactic = UB_TACTIC_BACKWARD;
+		err = add_window(p, &c, UB_TACTIC_BACKWARD);
+	} else if (last && p->last_index >= 0 && last->tactic != UB_TACTIC_PUN) {
+		err = extend_window(p, last, i, &other);
+		if (!other)
+			result->tactic = UB_TACTIC_INSIDE;
+	}
+	if (!err && !result->tactic && !try_pun(p, i, &c)) {
+		result->tactic = UB_TACTIC_PUN;
+		err = add_window(p, &c, UB_TACTIC_PUN);
+	}
+	if (!err && !result->tactic && !try_evict(p, i, chain, nr)) {
+		result->tactic = UB_TACTIC_EVICT;
+		for (u32 k = 0; k < *nr && !err; k++)
+			err = add_window(p, &chain[k],
+					 k + 1 < *nr ? UB_TACTIC_EVICT : UB_TACTIC_PUN);
+	}
+	if (result->tactic)
+		result->refusal = UB_REFUSED_NOT;
+	return err;
+}
+
 static int plan_one(struct ub_planner *p, u64 address, u32 point)
 {
 	struct ub_plan *plan = p->plan;
 	struct ub_plan_result *result = &plan->results[point];
-	struct ub_plan_window *last =
+	const struct ub_plan_window *last =
 		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
 	const struct ub_elf_segment *segment = ub_elf_segment_at(p->elf, address);
-	u64 end = last ? last->address + last->len : 0;
 	/* The bytes behind an overlapping jump are part of it: it starts with the window's last
 	 * byte at the latest. */
-	u64 free = last ? last->address + last->claim : 0;
-	struct candidate c, chain[UB_PUN_MAX_CHAIN];
-	u32 nr = 1; /* windows */
-	enum ub_refusal refusal, other;
+	const u64 free = last ? last->address + last->claim : 0;
+	u32 nr;
 	s64 i;
 	int err;
 
@@ -529,16 +588,8 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		result->refusal = UB_REFUSED_GO_STACK;
 		return 0;
 	}
-	if (address < end) {
-		/* Several may have been planned at once. */
-		while (last > plan->windows && address < last->address)
-			last--;
-		if (mark(plan, last, address, point)) {
-			result->tactic = UB_TACTIC_INSIDE;
-			result->window = (u32)(last - plan->windows);
-		} else {
-			result->refusal = UB_REFUSED_NO_INSN;
-		}
+	if (last && address < last->address + last->len) {
+		plan_inside(plan, address, point);
 		return 0;
 	}
 	if (address < free) {
@@ -553,41 +604,11 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		result->refusal = UB_REFUSED_NO_INSN;
 		return 0;
 	}
-	refusal = try_window(p, i, i, &c);
-	if (!refusal) {
-		result->tactic = c.nr == 1 && p->flow.insns[i].len >= JUMP_LEN ? UB_TACTIC_JUMP
-									       : UB_TACTIC_WINDOW;
-		err = add_window(p, &c, result->tactic);
-	} else if (refusal != UB_REFUSED_UNMOVABLE || ub_relocatable(&p->flow.insns[i])) {
-		if (!try_backward(p, i, free, &c)) {
-			result->tactic = UB_TACTIC_BACKWARD;
-			err = add_window(p, &c, UB_TACTIC_BACKWARD);
-		} else if (last && p->last_index >= 0 && last->tactic != UB_TACTIC_PUN) {
-			err = extend_window(p, last, i, &other);
-			if (!other)
-				result->tactic = UB_TACTIC_INSIDE;
-		}
-		if (!err && !result->tactic && !try_pun(p, i, &c)) {
-			result->tactic = UB_TACTIC_PUN;
-			err = add_window(p, &c, UB_TACTIC_PUN);
-		}
-		if (!err && !result->tactic && !try_evict(p, i, chain, &nr)) {
-			result->tactic = UB_TACTIC_EVICT;
-			for (u32 k = 0; k < nr && !err; k++)
-				err = add_window(p, &chain[k],
-						 k + 1 < nr ? UB_TACTIC_EVICT : UB_TACTIC_PUN);
-		}
-	}
-	if (err)
+	err = plan_insn(p, i, free, result, &nr);
+	if (err || !result->tactic)
 		return err;
-	if (!result->tactic) {
-		result->refusal = refusal;
-		return 0;
-	}
 	result->window = plan->nr_windows - nr;
-	if (!mark(plan, &plan->windows[result->window], address, point))
-		return -EINVAL;
-	return 0;
+	return mark(plan, &plan->windows[result->window], address, point) ? 0 : -EINVAL;
 }
 
 int ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,

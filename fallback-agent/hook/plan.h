@@ -53,7 +53,8 @@ struct ub_plan_window {
 	u32 nr_insns;	/* to be relocated; what follows them to the end is padding */
 	u32 keep;	/* UB_TACTIC_PUN: a bit for each byte from its start that stays as it is */
 	u32 claim;	/* bytes from its start on that its jump may be made of, or overwrites */
-	/* UB_TACTIC_EVICT: the next window, another or a UB_TACTIC_PUN, begins where this one ends. */
+	/* UB_TACTIC_EVICT: the next window, another or a UB_TACTIC_PUN, begins where this one
+	 * ends. */
 	enum ub_tactic tactic;
 	u64 resume; /* where the copy goes on, or 0: its last instruction never does */
 };

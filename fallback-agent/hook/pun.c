@@ -6,19 +6,20 @@
  *   overwritten         e9 f  | N N N N   f: low bytes of the distance, ours to choose
  *   or, with prefixes   2e e9 | N N N N   that mean nothing before a jump
  *
- * The jump's distance ends with bytes of N, which stay what they are: whoever comes there by another
- * way, or comes back there, finds the instruction. Where the code ends within N, what pads it is ours
- * again:
+ * The jump's distance ends with bytes of N, which stay what they are: whoever comes there by
+ * another way, or comes back there, finds the instruction. Where the code ends within N, what pads
+ * it is ours again:
  *
  *   bytes of the file   48 8b 40 08 | c3 | cc cc	mov 8(%rax),%rax; ret
  *   overwritten         2e e9 f  f  | c3 | f
  *
- * Each choice of prefixes, and of bytes behind the end, gives a range of 256^f addresses where the jump
- * can lead; a page there that is free in the target gets a jump to the trampoline.
+ * Each choice of prefixes, and of bytes behind the end, gives a range of 256^f addresses where the
+ * jump can lead; a page there that is free in the target gets a jump to the trampoline.
  *
- * In a program at a fixed low address half of all bytes N lead below zero. There the instructions behind
- * make way, too (UB_TACTIC_EVICT), up to three: where each stood, a jump leads to its own copy, for whoever
- * comes to it by another way, and the bytes of the jumps are chosen so that all lead somewhere:
+ * In a program at a fixed low address half of all bytes N lead below zero. There the instructions
+ * behind make way, too (UB_TACTIC_EVICT), up to three: where each stood, a jump leads to its own
+ * copy, for whoever comes to it by another way, and the bytes of the jumps are chosen so that all
+ * lead somewhere:
  *
  *   bytes of the file   84 00 | e9 79 e5 fe ff	test %al,(%rax); jmp ..
  *   overwritten         e9 f  | e9 f  f  d  d	f: in both distances
@@ -135,7 +136,8 @@ static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline,
 int ub_pun_choose(const struct ub_pun_chain *chain, const u8 *file, u32 choice,
 		  struct ub_pun_bytes *bytes)
 {
-	/* Of no meaning before a jump. Those of evicted instructions become high bytes of distances. */
+	/* Of no meaning before a jump. Those of evicted instructions become high bytes of
+	 * distances. */
 	static const struct {
 		u32 nr;
 		u8 prefixes[2];
@@ -181,7 +183,8 @@ static bool is_fixed(const struct ub_pun_bytes *bytes, u32 at)
 	return bytes->fixed >> at & 1;
 }
 
-/* A landing at @end + a distance whose bytes of @mask are those of @rel, in a page that is there. */
+/* A landing at @end + a distance whose bytes of @mask are those of @rel, in a page that is
+ * there. */
 static bool reuse(struct ub_image_build *build, u64 end, u32 rel, u32 mask, u64 trampoline,
 		  u64 *landing)
 {

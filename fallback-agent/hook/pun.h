@@ -27,8 +27,8 @@ struct ub_pun_bytes {
 	u32 distance[UB_PUN_MAX_CHAIN]; /* and where its jump's distance does */
 };
 
-/* The chain's bytes with the prefixes of choice number @choice; @file: the file's, through 4 behind the
- * last window. 0, -ERANGE: that choice makes no sense, -ENOENT: there are no more. */
+/* The chain's bytes with the prefixes of choice number @choice; @file: the file's, through 4 behind
+ * the last window. 0, -ERANGE: that choice makes no sense, -ENOENT: there are no more. */
 int __must_check ub_pun_choose(const struct ub_pun_chain *chain, const u8 *file, u32 choice,
 			       struct ub_pun_bytes *bytes);
 

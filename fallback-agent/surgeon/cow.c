@@ -50,7 +50,7 @@ int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m)
 	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
-/* --- pages with sites, and those of the files behind them -------------------------------------- */
+/* --- pages with sites, and those of the files behind them ------------------------------------- */
 
 static int compare_pages(const void *a, const void *b)
 {
@@ -152,7 +152,7 @@ void ub_fetch_files(struct ub_target *t, const struct ub_image *image)
 	for_each_run(t, image, nothing);
 }
 
-/* --- giving up --------------------------------------------------------------------------------- */
+/* --- giving up -------------------------------------------------------------------------------- */
 
 static void add_range(struct ub_target *t, u64 start, u64 end)
 {
@@ -243,10 +243,12 @@ static u32 drop_many(struct ub_target *t, const struct ub_range *ranges, u32 nr)
 void ub_drop_copies(struct ub_target *t, const struct ub_image *image)
 {
 	const u32 first = t->nr_dropped;
+	bool many = true; /* until it was not done: an older kernel does it for none */
 
 	for_each_run(t, image, compare_run);
 	for (u32 i = first, n; i < t->nr_dropped; i += n) {
-		n = drop_many(t, &t->dropped[i], t->nr_dropped - i);
+		n = many ? drop_many(t, &t->dropped[i], t->nr_dropped - i) : 0;
+		many = n;
 		if (n)
 			continue;
 		n = 1;
@@ -256,7 +258,7 @@ void ub_drop_copies(struct ub_target *t, const struct ub_image *image)
 	(void)ub_fault(t, UB_FAULT_dropped);
 }
 
-/* --- and back into its page tables, as they were ----------------------------------------------- */
+/* --- and back into its page tables, as they were ---------------------------------------------- */
 
 void ub_touch_dropped(struct ub_target *t)
 {

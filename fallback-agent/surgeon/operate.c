@@ -168,7 +168,7 @@ static bool sites_mapped(const struct ub_target *t, const struct ub_image *image
 	return true;
 }
 
-/* --- with the main thread held and all others running ------------------------------------------ */
+/* --- with the main thread held and all others running ----------------------------------------- */
 
 /* The main thread, ready to make system calls, or t->host_in_use is false. */
 static int begin_alone(struct ub_target *t, struct ub_reason *why)
@@ -233,7 +233,7 @@ static int unmap_alone(struct ub_target *t, const struct ub_image *image, struct
 	return err;
 }
 
-/* --- with all threads stopped ------------------------------------------------------------------ */
+/* --- with all threads stopped ----------------------------------------------------------------- */
 
 static int operate_stopped(struct ub_target *t, const struct ub_operation *op,
 			   struct ub_reason *why)

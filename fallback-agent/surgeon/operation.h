@@ -38,9 +38,9 @@ int __must_check ub_operate(struct ub_target *t, const struct ub_operation *op,
 			    struct ub_reason *why);
 int __must_check ub_repair_stopped(struct ub_target *t, const struct ub_operation *op,
 				   struct ub_reason *why);
-/* remove.c: @image out of use in a stopped target; @keep stays or comes back. 1: a thread is inside,
- * or it can't be unmapped now. Else it is to be unmapped next, after which other threads may run
- * again. */
+/* remove.c: @image out of use in a stopped target; @keep stays or comes back. 1: a thread is
+ * inside, or it can't be unmapped now. Else it is to be unmapped next, after which other threads
+ * may run again. */
 int __must_check ub_take_out(struct ub_target *t, const struct ub_image *image,
 			     const struct ub_image *keep, struct ub_ips *ips,
 			     struct ub_reason *why);

@@ -9,8 +9,8 @@
  * took no signal. For those that had no effect before they returned it, we do what the kernel does
  * for the others: number back into rax, ip back onto the instruction. A timeout then starts anew.
  *
- * The restart block is asked for by restart_syscall(2). A seccomp filter of the target that does not
- * know that call would kill for it: then these calls are made again by hand, too.
+ * The restart block is asked for by restart_syscall(2). A seccomp filter of the target that does
+ * not know that call would kill for it: then these calls are made again by hand, too.
  *
  * That is done as soon as a thread has stopped, and not when it is released, so that it also holds
  * if we are killed in between. What is left is the moment between the thread's waking and our look

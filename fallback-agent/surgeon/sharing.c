@@ -10,8 +10,8 @@
  * microseconds until it is turned back. A surgeon that is killed meanwhile has noted it for its
  * caller.
  *
- * Where that file can't be written, two memories can still be told apart by how large they have been
- * at most. If not even that differs nobody knows, and says so.
+ * Where that file can't be written, two memories can still be told apart by how large they have
+ * been at most. If not even that differs nobody knows, and says so.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -397,11 +397,12 @@ void ub_touch_dropped(struct ub_target *t);
 /* --- fault.c ------------------------------------------------------------------------------- */
 
 /* clang-format off */
-#define UB_FAULT_POINTS                                                                            \
-	X(looked) X(sharing) X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper) X(remote_entry) X(remote_exit)                         \
-	X(socketpair) X(passed) X(received) X(mapping) X(mapped) X(alone) X(checked) X(moved) X(writing)    \
-	X(written) X(semaphores) X(live) X(resumed) X(restoring) X(restored) X(quiescent)          \
-	X(unmapping) X(unmapped) X(dropped) X(remote_end) X(released)
+#define UB_FAULT_POINTS                                                                    \
+	X(looked) X(sharing) X(seize) X(interrupted) X(stopped) X(remote_begin) X(helper)  \
+	X(remote_entry) X(remote_exit) X(socketpair) X(passed) X(received) X(mapping) X(mapped)\
+	X(alone) X(checked) X(moved) X(writing) X(written) X(semaphores) X(live) X(resumed)\
+	X(restoring) X(restored) X(quiescent) X(unmapping) X(unmapped) X(dropped) X(remote_end)\
+	X(released)
 /* clang-format on */
 
 enum ub_fault_id {

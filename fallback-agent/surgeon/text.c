@@ -43,7 +43,7 @@ static struct ub_text_span make_span(const struct ub_site *first, const struct u
 	};
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 void ub_text_begin(struct ub_text *text, const struct ub_image *image)
 {
@@ -96,7 +96,7 @@ u8 *ub_text_at(const struct ub_text_span *span, const struct ub_site *site)
 	return span->bytes + (site->address - span->sites->address);
 }
 
-/* --- writing ----------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* Where /proc/PID/mem refuses what ptrace may (proc_mem.force_override). */
 static int poke(struct ub_target *t, u64 address, const u8 *bytes, u32 len)

@@ -89,8 +89,8 @@ int ub_seize_thread(struct ub_target *t, pid_t process, pid_t tid, struct ub_rea
 		return ub_thread_add(t, process, tid, UB_THREAD_SEIZED);
 	}
 	err = errno;
-	/* Another of ours was faster since ub_refuse() looked; nothing is held yet. (We ourselves may hold
-	 * the thread that was too slow to work alone.) */
+	/* Another of ours was faster since ub_refuse() looked; nothing is held yet. (We ourselves
+	 * may hold the thread that was too slow to work alone.) */
 	if (err == EPERM && !t->nr_threads && !ours_already(process, tid) &&
 	    ub_is_traced_by_ours(tid)) {
 		ub_surgeon_await(tid);

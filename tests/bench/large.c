@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * large [ROUNDS [quick | ROW]]: many probes, many threads. Attach (plan and surgery) and detach, and
- * the pause that each makes, with 1 000 probes in a process of 8 threads, and with one probe in
+ * large [ROUNDS [quick | ROW]]: many probes, many threads. Attach (plan and surgery) and detach,
+ * and the pause that each makes, with 1 000 probes in a process of 8 threads, and with one probe in
  * processes of 1 000 threads: idle, and all of them runnable (which takes long, and not with
  * "quick"). Medians, of 5 at least where all are runnable. ROW: only rows with this in their name.
  */

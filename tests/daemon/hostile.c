@@ -38,7 +38,7 @@
 #define DEADLINE_MS 100000
 #define MAX_GROWTH  (16l << 10) /* KiB: a heap finds its size */
 
-/* --- the client -----------------------------------------------------------------------------------
+/* --- the client ----------------------------------------------------------------------------------
  */
 
 static u8 *arena; /* what arguments point to; nothing behind it */
@@ -294,7 +294,7 @@ static int client(long calls, u64 seed)
 	return 0;
 }
 
-/* --- the daemon -----------------------------------------------------------------------------------
+/* --- the daemon ----------------------------------------------------------------------------------
  */
 
 static char run_dir[] = "/tmp/ubpf-hostile-XXXXXX";

@@ -39,7 +39,7 @@ static u64 now_ms(void)
 	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
 }
 
-/* --- processes ------------------------------------------------------------------------------------
+/* --- processes -----------------------------------------------------------------------------------
  */
 
 static pid_t start(char *const *argv)
@@ -235,7 +235,7 @@ static bool await(bool (*condition)(void), const char *what, const char *blow)
 	return true;
 }
 
-/* --- the blows ------------------------------------------------------------------------------------
+/* --- the blows -----------------------------------------------------------------------------------
  */
 
 static void hit(pid_t pid, int signal)

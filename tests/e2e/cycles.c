@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * cycles BACKEND [--cycles N] [--threads N] [--seconds N] [--pid PID] [--place FILE:FUNCTION]: attach
- * and detach N times on one process whose threads call malloc all the time and take signals. Every
- * attach must count, every detach must stop counting, and after every cycle the process must be
- * what it was before the first; neither side may grow. --pid: somebody else's process that is at
+ * cycles BACKEND [--cycles N] [--threads N] [--seconds N] [--pid PID] [--place FILE:FUNCTION]:
+ * attach and detach N times on one process whose threads call malloc all the time and take signals.
+ * Every attach must count, every detach must stop counting, and after every cycle the process must
+ * be what it was before the first; neither side may grow. --pid: somebody else's process that is at
  * work; its memory, files and threads are its own affair. --place: what it calls instead of malloc.
  */
 #include <dirent.h>

@@ -66,7 +66,8 @@ void if_else(struct gen *g);
 void block(struct gen *g, u32 nr_statements);
 
 /* --- verifier_traps.c --- */
-/* @may_fail: the way that is walked later may be unsafe, so that a sound verifier rejects the program. */
+/* @may_fail: the way that is walked later may be unsafe, so that a sound verifier rejects the
+ * program. */
 void trap(struct gen *g, bool may_fail);
 /* The body of one of the functions, but its exit. */
 void function_body(struct gen *g, enum function function);

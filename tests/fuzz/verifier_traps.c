@@ -159,7 +159,7 @@ static void guarded_use(struct gen *g, const struct trap *t, u8 guarded, u8 used
 	patch(g, at);
 }
 
-/* --- a number ---------------------------------------------------------------------------------- */
+/* --- a number --------------------------------------------------------------------------------- */
 
 static void number_arm(struct gen *g, const struct trap *t, bool safe)
 {
@@ -283,7 +283,7 @@ static void sum(struct gen *g, const struct trap *t, bool safe)
 	use_index(g, t, X);
 }
 
-/* --- relations --------------------------------------------------------------------------------- */
+/* --- relations -------------------------------------------------------------------------------- */
 
 /* y = x, or a number of its own. */
 static void copy_arm(struct gen *g, const struct trap *t, bool safe)
@@ -420,7 +420,7 @@ static void distance_use(struct gen *g, const struct trap *t)
 	guarded_use(g, t, X, Y);
 }
 
-/* --- pointers ---------------------------------------------------------------------------------- */
+/* --- pointers --------------------------------------------------------------------------------- */
 
 static void pointer_arm(struct gen *g, const struct trap *t, bool safe)
 {
@@ -486,7 +486,7 @@ static void null_use(struct gen *g, const struct trap *t)
 	patch(g, at);
 }
 
-/* --- functions --------------------------------------------------------------------------------- */
+/* --- functions -------------------------------------------------------------------------------- */
 
 static void argument_arm(struct gen *g, const struct trap *t, bool safe)
 {
@@ -552,7 +552,7 @@ void function_body(struct gen *g, enum function function)
 	}
 }
 
-/* --- putting them together --------------------------------------------------------------------- */
+/* --- putting them together -------------------------------------------------------------------- */
 
 static const struct {
 	void (*arm)(struct gen *g, const struct trap *t, bool safe);

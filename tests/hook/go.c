@@ -2,8 +2,8 @@
 /*
  * A Go program with growing stacks, garbage collection and preemption runs on under entry and
  * return probes on its functions, attached and detached over and over: right results, and as many
- * returns as entries. Nil pointers that a hooked instruction follows, at a function's entry or inside, are
- * recovered from.
+ * returns as entries. Nil pointers that a hooked instruction follows, at a function's entry or
+ * inside, are recovered from.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +67,8 @@ static const struct {
 	[NIL] = { "main.(*Pair).B", UB_POINT_ENTRY },
 };
 
-/* All instructions of a method that follows a nil pointer well inside, so far as they can be hooked alone. */
+/* All instructions of a method that follows a nil pointer well inside, so far as they can be hooked
+ * alone. */
 static u32 inside_points(struct ub_point *inside)
 {
 	struct ub_point point = symbol_point("main.(*Pair).Sum", UB_POINT_ENTRY);

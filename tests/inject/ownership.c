@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Whose is what is found in a target: a living owner's is left alone, also if it comes while a dead
- * one's is about to be cleaned; a dead one's is cleaned; and where there is nothing of ours there is
- * nothing to do.
+ * one's is about to be cleaned; a dead one's is cleaned; and where there is nothing of ours there
+ * is nothing to do.
  */
 #include <errno.h>
 #include <signal.h>
@@ -73,8 +73,8 @@ static bool has_hits(void *image)
 	return image_hits(image) != 0;
 }
 
-/* Who cleans has read what is there, has stopped nobody yet, and meanwhile another attaches: what he
- * brought is in no table that was read. */
+/* Who cleans has read what is there, has stopped nobody yet, and meanwhile another attaches: what
+ * he brought is in no table that was read. */
 static void attach_under_repair(struct victim *v, struct ub_residue *snapshot)
 {
 	struct ub_reason why = { "" };

@@ -331,7 +331,8 @@ static void test_many_dead(void **state)
 	munmap(ring, ub_event_ring_size(DATA_SIZE));
 }
 
-/* Its thread lives and writes others, but does not come back to it: siglongjmp() out of a handler. */
+/* Its thread lives and writes others, but does not come back to it: siglongjmp() out of a
+ * handler. */
 static void test_abandoned(void **state)
 {
 	struct ub_event_ring *ring = make_ring(DATA_SIZE);

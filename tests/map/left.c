@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * Hits that are left for good: a signal handler interrupts a program in the middle of an operation
- * on a map and leaves by siglongjmp(). Each operation is left before each single instruction of it, and
- * nothing is lost: the thread's next hit knows what was left.
+ * on a map and leaves by siglongjmp(). Each operation is left before each single instruction of it,
+ * and nothing is lost: the thread's next hit knows what was left.
  *
  * And hits that are only interrupted, at each instruction, by a handler that goes on elsewhere, on
  * another stack, and comes back: nothing is taken from them.

@@ -462,7 +462,8 @@ static bool alive(void *opaque, u64 tid)
 	return true;
 }
 
-/* A RINGBUF map's own ring: eight threads write, one moves it on to the client's, and reads that. */
+/* A RINGBUF map's own ring: eight threads write, one moves it on to the client's, and reads
+ * that. */
 static void *ring_job(void *opaque)
 {
 	struct job *job = opaque;

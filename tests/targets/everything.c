@@ -3,8 +3,8 @@
  * everything entries|returns[=PERCENT] FILE[,FILE]... INPUT COMMAND ARGS...: COMMAND works by lines
  * of input (@FILE: those in FILE) and prints results. Once as it is, and once while the entries, or
  * the returns, of all functions of FILEs are probed, but for PERCENT of them at most (2): same
- * output, and right counts after all. offsets=N[+FIRST]: all instructions of every Nth function, as many as
- * can be at once.
+ * output, and right counts after all. offsets=N[+FIRST]: all instructions of every Nth function, as
+ * many as can be at once.
  *
  * The command prints "ready" first, goes on with INPUT and ends with the line "done"; then it waits
  * for the end of its input.

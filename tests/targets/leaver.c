@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * leaver JUMPS: a timer's handler leaves a loop of probed calls by siglongjmp(), mostly out of the
- * middle of a program that has changed half of a map. Afterwards the map must take as much as before.
+ * middle of a program that has changed half of a map. Afterwards the map must take as much as
+ * before.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -52,7 +53,8 @@ static void jump_out(long jumps)
 		probed_left(n);
 	leaving = 0;
 	setitimer(ITIMER_REAL, &never, NULL);
-	/* As deep as those that were left, and for each key that one of them may not have deleted. */
+	/* As deep as those that were left, and for each key that one of them may not have
+	 * deleted. */
 	for (long n = 0; n < KEYS; n++)
 		probed_left(n);
 }

@@ -26,8 +26,8 @@ int __must_check ub_client_connect_running(struct ub_reason *why);
  */
 int __must_check ub_client_enter(struct ub_reason *why);
 
-/* Whether ub_client_enter() has been and the daemon went away since: calls fail with ENOSYS then, and
- * @why says why. */
+/* Whether ub_client_enter() has been and the daemon went away since: calls fail with ENOSYS then,
+ * and @why says why. */
 bool ub_client_lost(struct ub_reason *why);
 
 /* In a child that is to be a target (after fork, before exec): where Yama restricts ptrace, lets

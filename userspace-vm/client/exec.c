@@ -14,13 +14,13 @@
  *
  * That leaves tools that are linked statically, in a container whose engine's filter answers bpf(2)
  * with an error: of several filters' verdicts an error is stronger than a notification. A tracer
- * would get at their calls, since a stop at the entry of a system call (PTRACE_SYSCALL) comes before
- * all filters: it may put the number of a harmless call there and, at the exit, the result. (Tried
- * under such a filter; the engines let ptrace pass.) It is not done. Each call of the tool, be it
- * ours or not, would take two stops, some 40 us; descriptors would have to be given by a recvmsg()
- * that the tool is made to do; the tracer would answer for signals, job control and execs of all of
- * the tool's threads and children; and nobody else could trace the tool, our surgeon neither, so it
- * could not be a target.
+ * would get at their calls, since a stop at the entry of a system call (PTRACE_SYSCALL) comes
+ * before all filters: it may put the number of a harmless call there and, at the exit, the result.
+ * (Tried under such a filter; the engines let ptrace pass.) It is not done. Each call of the tool,
+ * be it ours or not, would take two stops, some 40 us; descriptors would have to be given by a
+ * recvmsg() that the tool is made to do; the tracer would answer for signals, job control and execs
+ * of all of the tool's threads and children; and nobody else could trace the tool, our surgeon
+ * neither, so it could not be a target.
  */
 #include <client/client.h>
 
@@ -108,7 +108,8 @@ static void print_notes(int sock, int tool, const char *name)
 		if (msg.type == UB_MSG_NOTE && size < 1000)
 			dprintf(STDERR_FILENO, "ubpf-run: %.*s\n", (int)size, text);
 	}
-	/* A process that ends closes its files first, which may have been the last of the session. */
+	/* A process that ends closes its files first, which may have been the last of the
+	 * session. */
 	if (tool >= 0 && poll(&end, 1, LAST_MOMENTS_MS) == 0)
 		dprintf(STDERR_FILENO,
 			"ubpf-run: " UB_CLIENT_LOST
@@ -144,9 +145,10 @@ static int start_printer(int sock, const char *tool, int *go)
 		signal(SIGQUIT, SIG_IGN);
 		signal(SIGTSTP, SIG_IGN);
 		signal(SIGPIPE, SIG_DFL);
+		/* Before those are closed: the tool may have been started without some of them. */
+		low = dup2(sock, 3);
 		close(0);
 		close(1);
-		low = dup2(sock, 3);
 		close_range((unsigned int)low + 1, ~0U, 0);
 		if (!chdir("/"))
 			print_notes(low, (int)syscall(SYS_pidfd_open, self, 0),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Maps: creation, their memory and their files. */
+#include <common/clock.h>
 #include <kernel/kinds.h>
 
 #include <bpf/btf.h>
@@ -7,7 +8,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 
 #define ENOTSUPP    524
 #define MAX_NESTING 4
@@ -353,31 +353,23 @@ u32 ub_kernel_map_id(const struct ub_kernel_map *map)
 	return map->object.id;
 }
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000ull + (u64)ts.tv_nsec;
-}
-
 static bool says_alive(void *opaque, u32 tgid)
 {
 	return true;
 }
 
 /*
- * The target says so, as often as it likes: a large map is not swept for more than a fraction of the
- * time. What is left then is found when that is said the next time, or when a process ends.
+ * The target says so, as often as it likes: a large map is not swept for more than a fraction of
+ * the time. What is left then is found when that is said the next time, or when a process ends.
  */
 void ub_kmap_sweep_left(struct ub_kernel_map *map)
 {
-	u64 from = now_ns();
+	u64 from = ub_now_ns();
 
 	if (from - map->swept_ns < 16 * map->sweep_took_ns)
 		return;
 	ub_map_sweep(&map->map, says_alive, NULL);
-	map->swept_ns = now_ns();
+	map->swept_ns = ub_now_ns();
 	map->sweep_took_ns = map->swept_ns - from;
 }
 

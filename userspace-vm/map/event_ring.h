@@ -54,9 +54,9 @@ u32 ub_event_ring_data_size(const struct ub_map_attr *attr);
 u64 ub_event_ring_size(u32 data_size); /* bytes of shared memory */
 void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size);
 
-/* [producer] Space for @size bytes in @ring, or NULL: full (counted as lost for @map) or too
- * large. If the hit is left by siglongjmp() before it commits, the record is given up by the thread's
- * next one that can tell (hold.h), or else by the reader. */
+/* [producer] Space for @size bytes in @ring, or NULL: full (counted as lost for @map) or too large.
+ * If the hit is left by siglongjmp() before it commits, the record is given up by the thread's next
+ * one that can tell (hold.h), or else by the reader. */
 void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
 		       u32 size, struct ub_run *run);
 /* [producer] The same for a RINGBUF map; NULL too if the client's ring has no room for what is on

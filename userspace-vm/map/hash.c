@@ -281,7 +281,8 @@ static void finish_delete(struct ub_map *map, u64 bucket, const struct ub_hash_p
 	u64 head;
 
 	again.next = ub_atomic_load(&ub_pool_node(map, place->index)->next);
-	/* If the predecessor has changed, walk to the end once, which unlinks all that is marked. */
+	/* If the predecessor has changed, walk to the end once, which unlinks all that is
+	 * marked. */
 	if (!(again.next & UB_LINK_MARK) || !unlink_node(map, &again, run))
 		(void)walk(map, bucket, NULL, UB_NO_NODE, true, &again, &head, run);
 	ub_hold_drop(map, UB_HOLD_NODE(place->index), run);

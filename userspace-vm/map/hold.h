@@ -9,9 +9,10 @@
  * does, in its thread's struct ub_holds, and takes that back when it is done.
  *
  * What a hit that never ends has left is told from what one still holds that is merely interrupted
- * (by a handler which hits, too, or which has switched to another coroutine's stack) by the hit's own
- * frame: struct ub_run stands on the stack, and run->held says which of the thread's holds are
- * its. As long as the hit goes on, nobody else writes there. So a hold is left behind for certain if
+ * (by a handler which hits, too, or which has switched to another coroutine's stack) by the hit's
+ * own frame: struct ub_run stands on the stack, and run->held says which of the thread's holds are
+ * its. As long as the hit goes on, nobody else writes there. So a hold is left behind for certain
+ * if
  *   - the frame that it names overlaps that of the hit which looks: which is how it goes when the
  *     same code is reached again as deep as before; or
  *   - the frame's run->held says otherwise: somebody has used that memory since. It may not be there
@@ -21,8 +22,9 @@
  *
  * Who finds that (ub_hold_room(), for the thread's next hold) ends a record as discarded, and of a
  * node says that its owner is gone, and tells the daemon, which sweeps the map. That the words say
- * what the hold says, thread number and generation included, is checked by the compare-and-swap that
- * changes them: so a hold may be noted before the thing is taken, and no instant is without one.
+ * what the hold says, thread number and generation included, is checked by the compare-and-swap
+ * that changes them: so a hold may be noted before the thing is taken, and no instant is without
+ * one.
  */
 #ifndef UB_MAP_HOLD_H
 #define UB_MAP_HOLD_H

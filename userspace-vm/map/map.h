@@ -103,10 +103,10 @@ int __must_check ub_map_sys_lookup_and_delete(struct ub_map *map, const void *ke
 int __must_check ub_map_sys_next_key(struct ub_map *map, const void *key, void *next_key);
 
 /*
- * Gives back what participants left when they died in the middle of something, or were known to have
- * left it (UB_EVENT_LEFT): nodes that nobody links, hints that were not given. It harms nothing at
- * any time and waits for nobody. @is_alive(opaque, tgid): whether the process
- * that struct ub_process.tgid_pid names still lives. Returns the number of nodes given back.
+ * Gives back what participants left when they died in the middle of something, or were known to
+ * have left it (UB_EVENT_LEFT): nodes that nobody links, hints that were not given. It harms
+ * nothing at any time and waits for nobody. @is_alive(opaque, tgid): whether the process that
+ * struct ub_process.tgid_pid names still lives. Returns the number of nodes given back.
  */
 u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque);
 

@@ -75,8 +75,8 @@ struct ub_node {
 	u8 key[];
 };
 
-/* thread 63..52 (ub_hold_number()), process 51..30 (0: nobody who may yet link it), generation 29..2,
- * role, used. Linux has no pids of more than 22 bits (PID_MAX_LIMIT). */
+/* thread 63..52 (ub_hold_number()), process 51..30 (0: nobody who may yet link it), generation
+ * 29..2, role, used. Linux has no pids of more than 22 bits (PID_MAX_LIMIT). */
 #define UB_NODE_USED	       1ull
 #define UB_NODE_EXTRA	       2ull
 #define UB_NODE_GEN_ONE	       4ull

@@ -42,8 +42,8 @@ void ub_queue_format(struct ub_map *map)
 }
 
 /*
- * Swings @end, which holds the link @to_node to a node in @state, over to @target and gives the node
- * back. False: it has changed.
+ * Swings @end, which holds the link @to_node to a node in @state, over to @target and gives the
+ * node back. False: it has changed.
  */
 static bool take_out(const struct ub_map *map, u64 *end, u64 to_node, u64 state, u32 target,
 		     struct ub_run *run)

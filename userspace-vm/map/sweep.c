@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* Finding again what the dead, and hits that never end, left lying about. Hosted: the daemon calls it.
- * See pool.h, hash.c and hold.h. */
+/* Finding again what the dead, and hits that never end, left lying about. Hosted: the daemon calls
+ * it. See pool.h, hash.c and hold.h. */
 #include <common/cleanup.h>
 #include <map/hash.h>
 #include <map/queue.h>

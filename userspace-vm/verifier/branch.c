@@ -70,7 +70,7 @@ static int branch_taken(const struct reg *a, const struct reg *b, u8 op, bool is
 	return op == BPF_JEQ ? 0 : op == BPF_JNE ? 1 : -1;
 }
 
-/* --- null -------------------------------------------------------------------------------------- */
+/* --- null ------------------------------------------------------------------------------------- */
 
 static void not_null_any_more(struct env *env, struct reg *reg)
 {
@@ -107,7 +107,7 @@ static void resolve_null(struct env *env, struct state *state, u32 regno, bool i
 	});
 }
 
-/* --- packets ----------------------------------------------------------------------------------- */
+/* --- packets ---------------------------------------------------------------------------------- */
 
 static void good_packet(struct state *state, const struct reg *pkt, u32 type, bool right_open)
 {
@@ -193,7 +193,7 @@ static bool match_packet(const struct bpf_insn *insn, struct reg *dst, struct re
 	return false;
 }
 
-/* --- jumps ------------------------------------------------------------------------------------- */
+/* --- jumps ------------------------------------------------------------------------------------ */
 
 static int may_goto(struct env *env, const struct bpf_insn *insn, u32 *insn_idx)
 {

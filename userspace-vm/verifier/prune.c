@@ -311,7 +311,7 @@ static int prune(struct env *env, struct explored *e, bool loop)
 	return err ?: 1;
 }
 
-/* --- loops that only the run-time ends: may_goto, callbacks ------------------------------------ */
+/* --- loops that only the run-time ends: may_goto, callbacks ----------------------------------- */
 
 /* The last time, before @state, that this way was at @insn in the same chain of calls. */
 struct state *ub_previous_visit(const struct state *state, u32 insn)

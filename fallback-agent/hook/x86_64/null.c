@@ -19,8 +19,8 @@
  * What it takes for a null pointer may be none: an index that the compiler took for the base. Only
  * the cold part looks at the address as a whole, and comes back if it can be read.
  *
- * Goroutines have no stack for it: the slot's is used, if the thread has found its slot and is not in a
- * program. r12, r13, rcx and the flags are saved below sp as for a probe (hook/go.c).
+ * Goroutines have no stack for it: the slot's is used, if the thread has found its slot and is not
+ * in a program. r12, r13, rcx and the flags are saved below sp as for a probe (hook/go.c).
  */
 #include <hook/x86_64/trampoline.h>
 

@@ -58,7 +58,7 @@ struct ub_trampoline_point {
 	bool own_stack;
 	bool keep_registers; /* they are saved below sp, */
 	bool g_in_r14;
-	bool look; /* if there is room: where it is not known, and flags or r12 are free (hook/go.h) */
+	bool look;	  /* whether there is room, with flags or r12 free for it (hook/go.h) */
 	u64 continuation; /* UB_TRAMPOLINE_DIVERT: code that runs the links and returns */
 	u32 nr_links;
 	const struct ub_trampoline_link *links; /* in order */
@@ -98,8 +98,8 @@ struct ub_trampoline_null {
 };
 void ub_trampoline_null(struct ub_emit *emit, const struct ub_decoded *insn,
 			const struct ub_trampoline_point *point, struct ub_trampoline_null *null);
-/* Go: tests whether the @room bytes below sp might not be the goroutine's. Flags are lost. Returns where
- * the jump for that stands. */
+/* Go: tests whether the @room bytes below sp might not be the goroutine's. Flags are lost. Returns
+ * where the jump for that stands. */
 u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room);
 /* Where those words lie. */
 #define UB_TRAMPOLINE_SAVED_R12	  (-8)

@@ -336,7 +336,7 @@ static void print_results(const struct victim *victim, const struct bpf_object *
 
 /* --- programs --------------------------------------------------------------------------------- */
 
-/* --- changes while programs are attached -------------------------------------------------------- */
+/* --- changes while programs are attached ------------------------------------------------------ */
 
 static int fd_of(const struct bpf_object *object, const char *name)
 {
