@@ -6,7 +6,7 @@
  * stack of the thread's slot. To get there a trampoline needs two registers and the flags. At the
  * entry of a function that is called, and before a ret, r12, r13 and the flags are free by the
  * calling convention. Anywhere else they are saved in the three words below sp
- * (x86_64/trampoline.c), which is right if these are the goroutine's, if nobody else wants them,
+ * (x86_64/own_stack.c), which is right if these are the goroutine's, if nobody else wants them,
  * and if nobody minds.
  *
  * They are the goroutine's: functions begin with a stack check (cmp 16(%r14),%rsp; jbe) which
