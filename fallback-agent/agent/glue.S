@@ -10,8 +10,9 @@
  * below rsp that must live.
  *
  * Slots are never given back while an image lives, so a search ends at the first free one. Two threads
- * that claim at once: cmpxchg decides. A signal handler that hits while its thread claims: finds the
- * key already there, or claims it itself and the interrupted cmpxchg fails on our own key.
+ * that claim at once: cmpxchg decides; what they write before is the same. A signal handler that hits
+ * while its thread claims: finds the key already there, and all else, or claims the slot itself and the
+ * interrupted cmpxchg fails on our own key.
  */
 #include <agent/layout.h>
 
@@ -26,50 +27,46 @@ ub_agent_slot:
 	push	%r8
 	mov	%rax, %r8
 	mov	$UB_SLOT_PROBES, %esi
-	mov	UB_DATA_SLOTS_END(%rdx), %rdi	/* address after the last slot */
 .Lnext:
 	mov	(%rcx), %rax
 	cmp	%r8, %rax
-	je	.Lours
+	je	.Lout
 	test	%rax, %rax
 	jnz	.Ltaken
+	/* What hangs on the slot alone comes before the key, which says that it is there. */
+	mov	%rcx, %rax
+	sub	%rdx, %rax
+	sub	$UB_DATA_SLOTS, %rax
+	shr	$UB_SLOT_SHIFT, %rax
+	lea	1(%rax), %rdi
+	shl	$UB_STACK_SHIFT, %rdi
+	add	UB_DATA_STACKS(%rdx), %rdi
+	mov	%rdi, UB_SLOT_STACK(%rcx)
+	mov	%rax, %rdi
+	shl	$UB_HOLDS_SHIFT, %rdi
+	add	UB_DATA_HOLDS(%rdx), %rdi
+	mov	%rdi, UB_SLOT_HOLDS(%rcx)
+	mov	%rax, %rdi
+	shl	$UB_TAILS_SHIFT, %rdi
+	add	UB_DATA_TAILS(%rdx), %rdi
+	mov	%rdi, UB_SLOT_TAILS(%rcx)
+	imul	UB_DATA_COUNTERS_STRIDE(%rdx), %rax
+	add	UB_DATA_COUNTERS(%rdx), %rax
+	mov	%rax, UB_SLOT_COUNTERS(%rcx)
+	xor	%eax, %eax
 	lock cmpxchg %r8, (%rcx)
-	je	.Lclaimed
+	je	.Lout
 	cmp	%r8, %rax
-	je	.Lours
+	je	.Lout
 .Ltaken:
 	add	$UB_SLOT_SIZE, %rcx
-	cmp	%rdi, %rcx
+	cmp	UB_DATA_SLOTS_END(%rdx), %rcx	/* address after the last slot */
 	jb	.Lmore
 	lea	UB_DATA_SLOTS(%rdx), %rcx
 .Lmore:
 	dec	%esi
 	jnz	.Lnext
 	xor	%ecx, %ecx
-	jmp	.Lout
-.Lclaimed:
-.Lours:
-	/* counters = first + stride * (slot - slots) / 64: the same whoever computes it, so twice
-	 * does no harm. */
-	mov	%rcx, %rax
-	sub	%rdx, %rax
-	sub	$UB_DATA_SLOTS, %rax
-	shr	$UB_SLOT_SHIFT, %rax
-	lea	1(%rax), %rsi
-	shl	$UB_STACK_SHIFT, %rsi
-	add	UB_DATA_STACKS(%rdx), %rsi
-	mov	%rsi, UB_SLOT_STACK(%rcx)
-	mov	%rax, %rsi
-	shl	$UB_HOLDS_SHIFT, %rsi
-	add	UB_DATA_HOLDS(%rdx), %rsi
-	mov	%rsi, UB_SLOT_HOLDS(%rcx)
-	mov	%rax, %rsi
-	shl	$UB_TAILS_SHIFT, %rsi
-	add	UB_DATA_TAILS(%rdx), %rsi
-	mov	%rsi, UB_SLOT_TAILS(%rcx)
-	imul	UB_DATA_COUNTERS_STRIDE(%rdx), %rax
-	add	UB_DATA_COUNTERS(%rdx), %rax
-	mov	%rax, UB_SLOT_COUNTERS(%rcx)
 .Lout:
 	pop	%r8
 	pop	%rdi
