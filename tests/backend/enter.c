@@ -11,6 +11,17 @@
 #include "enter.h"
 #include "output.h"
 
+static char run_dir[] = "/tmp/ubpf-backend-XXXXXX";
+
+static void remove_run_dir(void)
+{
+	char command[64];
+
+	snprintf(command, sizeof(command), "rm -rf %s", run_dir);
+	if (system(command))
+		fprintf(stderr, "%s is left\n", run_dir);
+}
+
 int enter_backend(int argc, char **argv, const struct ub_backend **out)
 {
 	struct ub_reason why = { 0 };
@@ -24,6 +35,9 @@ int enter_backend(int argc, char **argv, const struct ub_backend **out)
 		fprintf(stderr, "usage: %s kernel|userspace\n", argv[0]);
 		return 2;
 	}
+	/* A daemon of its own: another's would log elsewhere. */
+	if (!mkdtemp(run_dir) || setenv("UBPF_RUN_DIR", run_dir, 1) || atexit(remove_run_dir))
+		return 1;
 	ub_libbpf_log(0);
 	signal(SIGPIPE, SIG_IGN);
 	err = (*out)->enter(&why);
