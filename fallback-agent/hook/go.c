@@ -174,12 +174,16 @@ static bool are_flags_dead(const struct ub_flow_insns *insns, s64 i)
 static bool is_g_lost(struct ub_elf *elf, const struct ub_flow_insns *insns, s64 i)
 {
 	static const u8 load[] = { 0x64, 0x4c, 0x8b, 0x34, 0x25 }; /* mov %fs:..,%r14 */
+	/* Position-independent: the offset is loaded into r14 before; mov %fs:(%r14),%r14 */
+	static const u8 load_pie[] = { 0x64, 0x4d, 0x8b, 0x36 };
 
 	for (u32 k = 0; k < MAX_RELOAD && i + k < insns->nr; k++) {
 		u64 size = 0;
 		const u8 *bytes = ub_elf_bytes(elf, insns->insns[i + k].address, &size);
 
-		if (bytes && size >= sizeof(load) && !memcmp(bytes, load, sizeof(load)))
+		if (bytes && size >= sizeof(load) &&
+		    (!memcmp(bytes, load, sizeof(load)) ||
+		     !memcmp(bytes, load_pie, sizeof(load_pie))))
 			return true;
 	}
 	return false;
