@@ -14,9 +14,9 @@
  * that sp is not below the stack's end: the linker counts what chains of such functions use
  * (cmd/link/internal/ld/stackcheck.go). There the trampoline looks first: at stack.lo, the first word of the
  * goroutine in r14, or in assembly, which keeps other things in r14, at sp's low bits, since stacks end
- * at multiples of 2048, the smallest that there are. A thread of C's that comes to Go's code, by a callback or a
- * signal, has no goroutine at first: r14 is 0, and the stack C's. Where the end is, or might be, near it does without the
- * hit, a miss. Looking takes flags which are dead, or, at the check's own jump, r12, which a function
+ * at multiples of 2048, the smallest that there are. Where the end is, or might be, near it does without the
+ * hit, a miss, as where r14 is 0: a thread of C's that comes to Go's code, by a callback or a signal, has no
+ * goroutine at first. Looking takes flags which are dead, or, at the check's own jump, r12, which a function
  * enters without. Elsewhere, between a comparison and its jump in a NOSPLIT function, nothing is free:
  * UB_REFUSED_GO_STACK.
  *

@@ -10,12 +10,15 @@
  * it returns.
  *
  * The old image's memory is the target's to write: here it only tells which of the new image's own
- * places are filled with what the target could write there, too.
+ * places are filled with what the target could write there, too. All of it happens in the pause, so
+ * notes beyond what many threads can have are left: only a target that forges them has more, and the
+ * pause is his.
  */
 #include <agent/data.h>
 #include <hook/image_build.h>
 
-#define NEAR 4096 /* a trampoline's frame and what it calls */
+#define NEAR	 4096	    /* a trampoline's frame and what it calls */
+#define MAX_WORK (4u << 20) /* links and notes looked at: some milliseconds */
 
 /* The function whose return @code, a continuation of @image, waits for, or 0. */
 static u64 function_of(const struct ub_image *image, u64 code)
@@ -129,34 +132,44 @@ static bool add_note(const struct ub_image *image, u64 key, u64 place, u32 link)
 	return false;
 }
 
-/* For all links of the function: the note was of one of them. */
-static void hand_over(const struct ub_image *image, u64 key, u64 place, u64 function)
+/* For all links of the function: the note was of one of them. How much was looked at. */
+static u32 hand_over(const struct ub_image *image, u64 key, u64 place, u64 function)
 {
-	for (u32 i = 0; function && i < image->counting->nr_links; i++)
-		if (image->counting->functions[i] == function && !add_note(image, key, place, i))
+	u32 work = image->counting->nr_links;
+
+	for (u32 i = 0; function && i < image->counting->nr_links; i++) {
+		if (image->counting->functions[i] != function)
+			continue;
+		if (!add_note(image, key, place, i))
 			count_miss(image, i);
+		work += 2 * UB_MAX_TAILS;
+	}
+	return work;
 }
 
 void ub_image_inherit_tails(const struct ub_image *old, const struct ub_image *new,
 			    const struct ub_thread_stack *inside, u32 nr)
 {
 	const struct ub_image_counting *from = old->counting;
+	u32 work = 0;
 
 	if (!from->tails_offset)
 		return;
-	for (u32 slot = 0; slot < from->nr_slots; slot++) {
+	for (u32 slot = 0; slot < from->nr_slots && work < MAX_WORK; slot++) {
 		const u64 key = ub_read_once(slots_of(old)[slot].key);
 		const struct ub_thread_tails *tails = tails_of(old, slot);
 
 		if (!key || !ub_read_once(tails->pending))
 			continue;
-		for (u32 i = 0; i < UB_MAX_TAILS; i++) {
+		for (u32 i = 0; i < UB_MAX_TAILS && work < MAX_WORK; i++) {
 			const u64 place = ub_read_once(tails->entries[i].place);
 			const u64 group = ub_read_once(tails->entries[i].group);
 
-			if (place && group < from->nr_links &&
-			    !is_own_business(key, place, inside, nr))
-				hand_over(new, key, place, from->functions[group]);
+			if (!place || group >= from->nr_links)
+				continue;
+			work += nr;
+			if (!is_own_business(key, place, inside, nr))
+				work += hand_over(new, key, place, from->functions[group]);
 		}
 	}
 }

@@ -530,9 +530,12 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 		return 0;
 	}
 	if (address < end) {
+		/* Several may have been planned at once. */
+		while (last > plan->windows && address < last->address)
+			last--;
 		if (mark(plan, last, address, point)) {
 			result->tactic = UB_TACTIC_INSIDE;
-			result->window = plan->nr_windows - 1;
+			result->window = (u32)(last - plan->windows);
 		} else {
 			result->refusal = UB_REFUSED_NO_INSN;
 		}

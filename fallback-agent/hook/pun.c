@@ -157,8 +157,8 @@ int ub_pun_choose(const struct ub_pun_chain *chain, const u8 *file, u32 choice,
 		const u32 prefixes = i ? options[option].nr : option;
 
 		choice /= nr;
-		/* A window's own jump starts with a byte of its own. */
-		if (last ? chain->keep & ((1u << (prefixes + 1)) - 1) : prefixes >= len)
+		/* Each jump starts with its window's last byte at the latest. */
+		if (prefixes >= len)
 			return -ERANGE;
 		if (at + len + 4 > UB_PUN_MAX_BYTES)
 			return -ERANGE;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@
 #include "link_manager.h"
 #include "output.h"
 
-enum { MAX_ROUNDS = 101, CALLS = 2000000, KERNEL_CALLS = 20000, REPEAT = 3 };
+enum { MAX_ROUNDS = 101, CALLS = 2000000, KERNEL_CALLS = 20000, REPEAT = 3, MAX_PROCESSES = 2 };
 
 struct sample {
 	double hit_ns[UB_BENCH_CASES];
@@ -51,7 +52,28 @@ static const char *built(char path[PATH_MAX], const char *name)
 	return path;
 }
 
-/* A target on pipes. */
+/* A target on pipes, and what runs in it. */
+struct victim {
+	pid_t pid;
+	FILE *to, *from;
+	struct ub_link_manager *manager;
+	struct ub_programs *programs;
+};
+
+static int nr_processes(const struct ub_bench_case *c)
+{
+	return c->processes ? c->processes : 1;
+}
+
+static void pin(pid_t pid, int number)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(number % (int)sysconf(_SC_NPROCESSORS_ONLN), &set);
+	(void)sched_setaffinity(pid, sizeof(set), &set);
+}
+
 static pid_t start_target(FILE **to, FILE **from)
 {
 	char path[PATH_MAX], line[128];
@@ -78,21 +100,26 @@ static pid_t start_target(FILE **to, FILE **from)
 	return pid;
 }
 
-/* ns for each of @calls, the best of a few: what disturbs only ever adds. */
-static double time_calls(FILE *to, FILE *from, const struct ub_bench_case *c, long calls)
+/* ns for each of @calls, the best of a few: what disturbs only ever adds. Of several processes the
+ * slower one's. */
+static double time_calls(const struct victim *victims, const struct ub_bench_case *c, long calls)
 {
 	double best = 0;
 	char line[128];
 
 	for (int i = 0; i < REPEAT; i++) {
-		double ns;
+		double ns = 0;
 
-		fprintf(to, "%s %ld %d %s\n", c->entry, calls, c->threads ? c->threads : 1,
-			c->data ? c->data : "stack");
-		fflush(to);
-		if (!fgets(line, sizeof(line), from))
-			exit(1);
-		ns = strtod(line, NULL);
+		for (int k = 0; k < nr_processes(c); k++) {
+			fprintf(victims[k].to, "%s %ld %d %s\n", c->entry, calls,
+				c->threads ? c->threads : 1, c->data ? c->data : "stack");
+			fflush(victims[k].to);
+		}
+		for (int k = 0; k < nr_processes(c); k++) {
+			if (!fgets(line, sizeof(line), victims[k].from))
+				exit(1);
+			ns = strtod(line, NULL) > ns ? strtod(line, NULL) : ns;
+		}
 		best = i && best < ns ? best : ns;
 	}
 	return best;
@@ -136,46 +163,69 @@ static double median(double *values, size_t nr)
 	return values[nr / 2];
 }
 
+static int load(const struct ub_backend *backend, const struct ub_bench_case *c,
+		struct victim *victim, struct ub_reason *why)
+{
+	char object[PATH_MAX], name[64], place[64], *args[] = { place };
+	int err;
+
+	snprintf(name, sizeof(name), "%s.bpf.o", c->program);
+	snprintf(place, sizeof(place), ":bench_%s", c->entry);
+	err = ub_programs_load(built(object, name), args, 1, &victim->programs, why);
+	if (!err)
+		victim->manager = ub_link_manager_new(backend, victim->programs);
+	return err;
+}
+
+static void end_victim(struct victim *victim)
+{
+	kill(victim->pid, SIGKILL);
+	waitpid(victim->pid, NULL, 0);
+	fclose(victim->to);
+	fclose(victim->from);
+	if (!victim->programs)
+		return;
+	ub_link_manager_free(victim->manager);
+	ub_programs_free(victim->programs);
+}
+
 /* Attaches the case's program, times hits, detaches. */
 static int run_case(const struct ub_backend *backend, u32 nr, struct sample *sample,
 		    double times[3], struct ub_reason *why)
 {
 	const struct ub_bench_case *c = &cases[nr];
-	char object[PATH_MAX], name[64], place[64], *args[] = { place };
-	struct ub_link_manager *manager;
-	struct ub_programs *programs;
+	const bool userspace = backend == &ub_backend_userspace;
+	struct victim victims[MAX_PROCESSES] = { 0 };
 	double bare, start;
-	FILE *to, *from;
-	pid_t pid;
-	int err;
+	int err = 0, n = nr_processes(c);
 
-	snprintf(name, sizeof(name), "%s.bpf.o", c->program);
-	snprintf(place, sizeof(place), ":bench_%s", c->entry);
-	err = ub_programs_load(built(object, name), args, 1, &programs, why);
-	if (err)
-		return err;
-	manager = ub_link_manager_new(backend, programs);
-	pid = start_target(&to, &from);
-	bare = time_calls(to, from, c, CALLS);
+	for (int i = 0; i < n; i++) {
+		struct victim *victim = &victims[i];
+
+		victim->pid = start_target(&victim->to, &victim->from);
+		/* One thread alone is measured where it is when there are two. */
+		pin(victim->pid, i);
+	}
+	bare = time_calls(victims, c, CALLS);
+	for (int i = 0; i < n && c->program && !err; i++)
+		err = load(backend, c, &victims[i], why);
 	start = now_ns();
-	err = ub_link_manager_attach(manager, pid, why);
+	for (int i = 0; i < n && c->program && !err; i++)
+		err = ub_link_manager_attach(victims[i].manager, victims[i].pid, why);
 	times[0] = (now_ns() - start) / 1e6;
-	if (!err) {
-		times[1] = backend == &ub_backend_userspace ? last_pause_us(pid) : 0;
+	if (!c->program)
+		sample->hit_ns[nr] = bare;
+	if (!err && c->program) {
+		times[1] = userspace ? last_pause_us(victims[0].pid) : 0;
 		sample->hit_ns[nr] =
-			time_calls(to, from, c,
-				   backend == &ub_backend_userspace ? CALLS : KERNEL_CALLS) -
-			bare;
+			time_calls(victims, c, userspace ? CALLS : KERNEL_CALLS) - bare;
 		start = now_ns();
-		ub_link_manager_detach(manager, pid, NULL);
+		for (int i = 0; i < n; i++)
+			ub_link_manager_detach(victims[i].manager, victims[i].pid, NULL);
 		times[2] = (now_ns() - start) / 1e6;
 	}
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-	fclose(to);
-	fclose(from);
-	ub_link_manager_free(manager);
-	ub_programs_free(programs);
+	for (int i = 0; i < n; i++)
+		end_victim(&victims[i]);
 	return err;
 }
 
@@ -245,6 +295,45 @@ static void show_row(const char *name, const struct sample *kernel, const struct
 		printf("%-28s %12s %12.1f\n", name, "-", u);
 }
 
+static bool is_same(const char *a, const char *b)
+{
+	return a == b || (a && b && !strcmp(a, b));
+}
+
+/* Of @like's program and entry, in so many threads and processes. -1: it is not measured. */
+static int find_case(const struct ub_bench_case *like, int threads, int processes)
+{
+	for (u32 i = 0; i < nr_cases; i++) {
+		const struct ub_bench_case *c = &cases[i];
+
+		if (is_same(c->program, like->program) && !strcmp(c->entry, like->entry) &&
+		    is_same(c->data, like->data) && (c->threads ? c->threads : 1) == threads &&
+		    nr_processes(c) == processes)
+			return (int)i;
+	}
+	return -1;
+}
+
+static double hit_of(const struct sample *samples, int nr, int i)
+{
+	return median_of(samples, nr, offsetof(struct sample, hit_ns) + (size_t)i * sizeof(double));
+}
+
+static void show_sharing(const struct sample *userspace, int nr)
+{
+	for (u32 i = 0; i < nr_cases; i++) {
+		int alone = find_case(&cases[i], 1, 1), apart = find_case(&cases[i], 1, 2);
+		double threads;
+
+		if (cases[i].threads != 2 || alone < 0 || apart < 0)
+			continue;
+		threads = hit_of(userspace, nr, (int)i);
+		printf("%s: %.2f x alone, %.2f x in two processes\n", cases[i].shown,
+		       threads / hit_of(userspace, nr, alone),
+		       threads / hit_of(userspace, nr, apart));
+	}
+}
+
 int ub_bench_backends(int argc, char **argv, const struct ub_bench_case *of, u32 nr_of,
 		      bool operations)
 {
@@ -270,6 +359,7 @@ int ub_bench_backends(int argc, char **argv, const struct ub_bench_case *of, u32
 	for (u32 i = 0; i < nr_cases; i++)
 		show_row(cases[i].shown, kernel, userspace, nr,
 			 offsetof(struct sample, hit_ns) + i * sizeof(double));
+	show_sharing(userspace, nr);
 	if (!operations)
 		return 0;
 	printf("8 threads\n");

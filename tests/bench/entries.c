@@ -2,10 +2,12 @@
 /*
  * A program to be measured: functions with fixed first instructions. Reads "NAME CALLS THREADS
  * DATA" lines and answers each with the nanoseconds that one of that many calls of bench_NAME took,
- * in the slowest of that many threads at once; the second argument points to 16 bytes of the stack,
- * of static data or of the heap. Its 8 threads sleep, so that a stop has something to stop.
+ * in the slowest of that many threads at once, all but the first pinned to a CPU each; the second
+ * argument points to 16 bytes of the stack, of static data or of the heap. Its 8 threads sleep, so
+ * that a stop has something to stop.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,8 +43,18 @@ struct job {
 	long calls;
 	const char *where;
 	pthread_barrier_t *start;
+	int cpu; /* where it runs; -1: anywhere */
 	double ns;
 };
+
+static void pin(int number)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(number % (int)sysconf(_SC_NPROCESSORS_ONLN), &set);
+	(void)sched_setaffinity(0, sizeof(set), &set);
+}
 
 static double now_ns(void)
 {
@@ -71,6 +83,8 @@ static void *call(void *arg)
 		data = in_data;
 	else if (!strcmp(job->where, "heap"))
 		data = on_heap;
+	if (job->cpu >= 0)
+		pin(job->cpu);
 	pthread_barrier_wait(job->start);
 	start = now_ns();
 	for (long k = 0; k < job->calls; k++)
@@ -93,6 +107,7 @@ static double run(struct job *job, int threads)
 	job->start = &start;
 	for (int i = 1; i < threads; i++) {
 		others[i] = *job;
+		others[i].cpu = i;
 		if (pthread_create(&ids[i], NULL, call, &others[i]))
 			abort();
 	}
@@ -108,7 +123,7 @@ static double run(struct job *job, int threads)
 int main(void)
 {
 	char line[64], name[16], where[16];
-	struct job job = { .where = where };
+	struct job job = { .where = where, .cpu = -1 };
 	pthread_t thread;
 	int threads;
 

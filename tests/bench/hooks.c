@@ -22,6 +22,11 @@ int main(int argc, char **argv)
 		{ "read", "push", "16-byte read, heap", 1, "heap" },
 		{ "empty", "push", "2 threads: empty", 2 },
 		{ "percpu", "push", "2 threads: per-CPU array ++", 2 },
+		{ "empty", "push", "2 processes: empty", 1, NULL, 2 },
+		{ "percpu", "push", "2 processes: per-CPU ++", 1, NULL, 2 },
+		{ NULL, "push", "no program: the call" },
+		{ NULL, "push", "2 threads: the call", 2 },
+		{ NULL, "push", "2 processes: the call", 1, NULL, 2 },
 	};
 
 	return ub_bench_backends(argc, argv, cases, ub_array_size(cases), false);

@@ -147,17 +147,24 @@ static void test_calls_of_a_forked_child(void **state)
 	wait_until(!exists("socket"));
 }
 
-static void test_client_killed(void **state)
+/* With its client goes what it attached, and the daemon. */
+static void attach_and_end(int (*how)(pid_t target), pid_t target)
 {
-	pid_t target = start_target(), client;
 	int said;
+	pid_t client = start_client(how, target, &said);
 
-	client = start_client(attach_two, target, &said);
 	assert_true(said >= 0);
 	assert_true(exists("patched.%d", target));
 	end_target(client);
 	wait_until(!exists("patched.%d", target));
 	wait_until(!exists("socket"));
+}
+
+static void test_client_killed(void **state)
+{
+	pid_t target = start_target();
+
+	attach_and_end(attach_two, target);
 	end_target(target);
 }
 
@@ -175,12 +182,7 @@ static void test_daemon_killed(void **state)
 	wait_until(!alive(guard));
 	end_target(client);
 	/* And again. */
-	client = start_client(attach_one, target, &said);
-	assert_true(said >= 0);
-	assert_true(exists("patched.%d", target));
-	end_target(client);
-	wait_until(!exists("patched.%d", target));
-	wait_until(!exists("socket"));
+	attach_and_end(attach_one, target);
 	end_target(target);
 }
 

@@ -74,19 +74,25 @@ start() {
 	started+=("$last")
 }
 
+# start_listener NAME COMMAND...: one that says "ready" and does what its input says, which descriptor $to writes to; $last
+# is its pid.
+start_listener() {
+	local name=$1
+	shift
+	mkfifo "$tmp/$name.in"
+	exec {to}<>"$tmp/$name.in"
+	: >"$tmp/$name.out"
+	"$@" <"$tmp/$name.in" >"$tmp/$name.out" 2>"$tmp/$name.err" &
+	last=$!
+	started+=("$last")
+	wait_line "$tmp/$name.out" '^ready'
+}
+
 # start_victim NAME ARGS...: interactive; $last is its pid. tell NAME COMMAND: prints the answer.
 declare -A victim_fd
 start_victim() {
-	local name=$1 fd
-	shift
-	mkfifo "$tmp/$name.in"
-	exec {fd}<>"$tmp/$name.in"
-	victim_fd[$name]=$fd
-	: >"$tmp/$name.out"
-	"${victim_program:-$victim}" -i -q "$@" <"$tmp/$name.in" >"$tmp/$name.out" 2>"$tmp/$name.err" &
-	last=$!
-	started+=("$last")
-	wait_line "$tmp/$name.out" '^ready '
+	start_listener "$1" "${victim_program:-$victim}" -i -q "${@:2}"
+	victim_fd[$1]=$to
 }
 has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 tell() {

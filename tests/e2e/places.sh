@@ -28,12 +28,8 @@ libraries() {
 	local libm pid run seen made=0
 	libm=$(ldconfig -p 2>/dev/null | sed -n 's/.*libm\.so\.6 .*x86-64.* => //p' | head -n 1)
 	[ -n "$libm" ] || libm=/lib/x86_64-linux-gnu/libm.so.6
-	mkfifo "$tmp/libraries.in"
-	exec {to}<>"$tmp/libraries.in"
-	"$build/tests/lib/ubpf-odd-victim" libraries <"$tmp/libraries.in" >"$tmp/libraries.out" 2>&1 &
-	pid=$!
-	started+=("$pid")
-	wait_line "$tmp/libraries.out" '^ready$'
+	start_listener libraries "$build/tests/lib/ubpf-odd-victim" libraries
+	pid=$last
 	ask() { # WORD: answered by itself
 		local lines
 		lines=$(wc -l <"$tmp/libraries.out")

@@ -76,21 +76,8 @@ static void traced(void)
 	refused("traced", v.pid, image, -EBUSY, "debugger (pid ");
 	kill(tracer, SIGKILL);
 	waitpid(tracer, NULL, 0);
-	must_replace(&v, NULL, image, NULL);
-	must_replace(&v, image, NULL, NULL);
-	ub_image_free(image);
-	victim_end(&v);
-}
-
-/* Another user's daemon or a guard that looks after a killed one's processes: gone in a moment. */
-static void held_by_ours(void)
-{
-	struct victim v;
-	struct ub_image *image;
-	pid_t tracer;
-
-	victim_start(&v, "-d", "1000", NULL);
-	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+	/* Another user's daemon or a guard that looks after a killed one's processes: gone in a
+	 * moment. */
 	tracer = start_tracer("ubpf-guard", v.pid, 100000);
 	must_replace(&v, NULL, image, NULL);
 	waitpid(tracer, NULL, 0);
@@ -222,33 +209,14 @@ static void kernel_uprobe(void)
 
 static void bits32(struct ub_image *image)
 {
-	/* write(1, "ready\n", 6); for (;;) pause(): i386 */
-	static const u8 elf[] = {
-		0x7f, 'E',  'L',  'F',	1,    1,    1,	  0,	0,    0,    0,	  0,	0,
-		0,    0,    0,	  2,	0,    3,    0,	  1,	0,    0,    0,	  0x54, 0x80,
-		0x04, 0x08, 0x34, 0,	0,    0,    0,	  0,	0,    0,    0,	  0,	0,
-		0,    0x34, 0,	  0x20, 0,    1,    0,	  0,	0,    0,    0,	  0,	0,
-		1,    0,    0,	  0,	0,    0,    0,	  0,	0x00, 0x80, 0x04, 0x08, 0x00,
-		0x80, 0x04, 0x08, 0x80, 0,    0,    0,	  0x80, 0,    0,    0,	  5,	0,
-		0,    0,    0x00, 0x10, 0,    0,    0xb8, 4,	0,    0,    0,	  0xbb, 1,
-		0,    0,    0,	  0xb9, 0x77, 0x80, 0x04, 0x08, 0xba, 6,    0,	  0,	0,
-		0xcd, 0x80, 0xb8, 29,	0,    0,    0,	  0xcd, 0x80, 0xeb, 0xf7, 0x90, 0x90,
-		0x90, 0x90, 'r',  'e',	'a',  'd',  'y',  '\n', 0,    0,    0,
-	};
-	char path[] = "/tmp/ubpf-inject-XXXXXX";
-	const char *argv[] = { path, NULL };
-	int fd = mkstemp(path);
+	const char *argv[] = { victim_path("ubpf-32-bit"), NULL };
 	struct victim v;
 
-	check(fd >= 0 && write(fd, elf, sizeof(elf)) == sizeof(elf) && !fchmod(fd, 0700),
-	      "temporary file");
-	close(fd);
 	victim_exec(&v, argv);
 	if (strcmp(victim_line(&v), "ready"))
 		printf("32 bits          not tried: this kernel does not run 32-bit programs\n");
 	else
 		refused("32 bits", v.pid, image, -EOPNOTSUPP, "32-bit");
-	unlink(path);
 	victim_reap(&v);
 }
 
@@ -265,7 +233,6 @@ int main(void)
 		refused("kernel thread", 2, image, -EOPNOTSUPP, "kernel thread");
 	zombie(image);
 	traced();
-	held_by_ours();
 	permission();
 	not_dumpable(image);
 	breakpoint();

@@ -4,12 +4,8 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 
 built=$build/tests/targets
-mkfifo "$tmp/target.in"
-exec {to}<>"$tmp/target.in"
-"$built/altstack" <"$tmp/target.in" >"$tmp/target.out" 2>"$tmp/target.err" &
-pid=$!
-started+=("$pid")
-wait_line "$tmp/target.out" '^ready$'
+start_listener target "$built/altstack"
+pid=$last
 snapshot target "$pid"
 start run "$ubpf_run" --userspace --json run "$built/altstack.bpf.o" -p "$pid"
 loader=$last

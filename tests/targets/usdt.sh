@@ -31,12 +31,8 @@ java)
 	;;
 esac
 
-mkfifo "$tmp/target.in"
-exec {to}<>"$tmp/target.in"
-"${command[@]}" <"$tmp/target.in" >"$tmp/target.out" 2>"$tmp/target.err" &
-pid=$!
-started+=("$pid")
-wait_line "$tmp/target.out" '^ready$'
+start_listener target "${command[@]}"
+pid=$last
 snapshot target "$pid"
 start run "$ubpf_run" "--$backend" --json run "$built/usdt_$runtime.bpf.o" -p "$pid"
 loader=$last

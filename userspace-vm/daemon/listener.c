@@ -258,7 +258,7 @@ static void *receiver_main(void *opaque)
 		ended = listener->ended || (ready.revents & (POLLHUP | POLLERR));
 		if (!ended)
 			serve_received(listener);
-		__atomic_store_n(&listener->receiving, true, __ATOMIC_RELEASE);
+		__atomic_store_n(&listener->receiving, !ended, __ATOMIC_RELEASE);
 		ub_loop_leave(loop);
 	}
 	return NULL;

@@ -195,14 +195,6 @@ void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus
 						     ? sizeof(u64)
 						     : attr->key_size };
 	switch (attr->type) {
-	case BPF_MAP_TYPE_HASH:
-	case BPF_MAP_TYPE_PERCPU_HASH:
-	case BPF_MAP_TYPE_LRU_HASH:
-	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
-	case BPF_MAP_TYPE_HASH_OF_MAPS:
-	case BPF_MAP_TYPE_TASK_STORAGE:
-		bind_hash(map);
-		break;
 	case BPF_MAP_TYPE_LPM_TRIE:
 		bind_lpm(map);
 		break;
@@ -221,7 +213,10 @@ void ub_map_bind(struct ub_map *map, const struct ub_map_attr *attr, u32 nr_cpus
 		bind_ring(map);
 		break;
 	default:
-		bind_array(map);
+		if (ub_hash_is(attr->type))
+			bind_hash(map);
+		else
+			bind_array(map);
 		break;
 	}
 	map->shared_size = ub_round_up(map->shared_size, PAGE);
@@ -237,16 +232,11 @@ u64 ub_map_shared_size(const struct ub_map_attr *attr, u32 nr_cpus)
 
 void ub_map_format(struct ub_map *map)
 {
-	switch (map->attr.type) {
-	case BPF_MAP_TYPE_HASH:
-	case BPF_MAP_TYPE_PERCPU_HASH:
-	case BPF_MAP_TYPE_LRU_HASH:
-	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
-	case BPF_MAP_TYPE_HASH_OF_MAPS:
-	case BPF_MAP_TYPE_LPM_TRIE:
-	case BPF_MAP_TYPE_TASK_STORAGE:
+	if (ub_hash_is(map->attr.type)) {
 		ub_pool_format(map, hash_entries(map));
-		break;
+		return;
+	}
+	switch (map->attr.type) {
 	case BPF_MAP_TYPE_QUEUE:
 	case BPF_MAP_TYPE_STACK:
 		ub_pool_format(map, (u32)queue_nodes(map));

@@ -5,6 +5,23 @@
 
 #include <map/pool.h>
 
+/* Whether maps of @type are hash maps below. */
+static inline bool ub_hash_is(u32 type)
+{
+	switch (type) {
+	case BPF_MAP_TYPE_HASH:
+	case BPF_MAP_TYPE_PERCPU_HASH:
+	case BPF_MAP_TYPE_LRU_HASH:
+	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
+	case BPF_MAP_TYPE_HASH_OF_MAPS:
+	case BPF_MAP_TYPE_LPM_TRIE:
+	case BPF_MAP_TYPE_TASK_STORAGE:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Where a walk through a bucket stands. */
 struct ub_hash_place {
 	u64 *prev; /* the link that leads to the node */

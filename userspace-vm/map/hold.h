@@ -92,6 +92,7 @@ static inline void ub_hold_note(const struct ub_map *map, u64 what, u64 state, s
 	 * nothing before it says all. */
 	ub_hold_store(run->held, held);
 	ub_hold_store(hold->run, (u64)run);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	hold->map = (u64)map;
 	hold->state = state;
 	ub_hold_store(hold->what, what);

@@ -8,22 +8,6 @@
 
 #define MAX_FAILED 16
 
-static bool is_hash(const struct ub_map *map)
-{
-	switch (map->attr.type) {
-	case BPF_MAP_TYPE_HASH:
-	case BPF_MAP_TYPE_PERCPU_HASH:
-	case BPF_MAP_TYPE_LRU_HASH:
-	case BPF_MAP_TYPE_LRU_PERCPU_HASH:
-	case BPF_MAP_TYPE_HASH_OF_MAPS:
-	case BPF_MAP_TYPE_LPM_TRIE:
-	case BPF_MAP_TYPE_TASK_STORAGE:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static bool is_queue(const struct ub_map *map)
 {
 	return map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK;
@@ -122,7 +106,7 @@ static void drop_double_hints(const struct ub_map *map)
 u64 ub_map_sweep(struct ub_map *map, bool (*is_alive)(void *opaque, u32 tgid), void *opaque)
 {
 	struct owners owners = { .is_alive = is_alive, .opaque = opaque };
-	bool hash = is_hash(map);
+	bool hash = ub_hash_is(map->attr.type);
 	u32 failed = 0;
 	u64 given_back = 0, nr_nodes = map->type_words[UB_W_NR_NODES];
 	_cleanup_free_ u8 *seen = NULL;

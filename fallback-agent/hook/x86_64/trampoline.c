@@ -451,21 +451,26 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 {
 	/* cmp (%r14),%rsp: g's stack.lo; is the lowest word that is used below? */
 	static const u8 compare[] = { 0x49, 0x3b, 0x26 };
-	static const u8 test[] = { 0xf7, 0xc4 };	 /* test $..,%esp */
-	static const u8 test_g[] = { 0x4d, 0x85, 0xf6 }; /* test %r14,%r14: clears the carry, too */
-	u32 no_g;
+	/* Handlers may run on threads that Go did not make, without any g: cmp $1,%r14; jb 1f, over all
+	 * this, to the same jump. */
+	static const u8 is_null[] = { 0x49, 0x83, 0xfe, 0x01, 0x72 };
+	u32 over, from;
+	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
 
 	if (!g_in_r14) {
 		ub_emit_bytes(emit, test, sizeof(test));
 		ub_emit_u32(emit, STACK_ALIGN - room);
 		return ub_emit_jcc_forward(emit, UB_CC_Z);
 	}
-	ub_emit_bytes(emit, test_g, sizeof(test_g));
-	no_g = ub_emit_jcc_forward(emit, UB_CC_Z);
+	ub_emit_bytes(emit, is_null, sizeof(is_null));
+	over = emit->size;
+	ub_emit_u8(emit, 0);
+	from = emit->size;
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -(s32)room);
 	ub_emit_bytes(emit, compare, sizeof(compare));
 	ub_emit_lea(emit, UB_RSP, UB_RSP, (s32)room);
-	ub_emit_land(emit, no_g);
+	if (!emit->error)
+		emit->bytes[over] = (u8)(emit->size - from);
 	return ub_emit_jcc_forward(emit, UB_CC_B);
 }
 
@@ -802,5 +807,5 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 u32 ub_trampoline_bound(u32 nr_links)
 {
-	return 1024 + nr_links * 176;
+	return 992 + nr_links * 176;
 }
