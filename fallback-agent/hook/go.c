@@ -44,7 +44,8 @@
 
 bool ub_go_is_code(struct ub_elf *elf, u64 address)
 {
-	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+	const struct ub_elf_function *function =
+		elf->is_go ? ub_elf_function_at(elf, address) : NULL;
 
 	return elf->is_go && !(function && function->described);
 }

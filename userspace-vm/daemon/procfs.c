@@ -48,7 +48,6 @@ int ub_procfs_status(pid_t pid, struct ub_procfs_status *status)
 	sscanf(ub_proc_status_field(text, "State"), " %c", &out.state);
 	sscanf(ub_proc_status_field(text, "Tgid"), "%d", &out.tgid);
 	sscanf(ub_proc_status_field(text, "PPid"), "%d", &out.parent);
-	sscanf(ub_proc_status_field(text, "TracerPid"), "%d", &out.tracer);
 	sscanf(ub_proc_status_field(text, "Uid"), "%u", &out.uid);
 	sscanf(ub_proc_status_field(text, "Gid"), "%u", &out.gid);
 	out.has_memory = *ub_proc_status_field(text, "VmSize") != '\0';
@@ -56,6 +55,15 @@ int ub_procfs_status(pid_t pid, struct ub_procfs_status *status)
 		return -ESRCH;
 	*status = out;
 	return 0;
+}
+
+pid_t ub_procfs_tracer(pid_t pid)
+{
+	char text[512]; /* it is the eighth line */
+
+	if (read_file(pid, "status", text, sizeof(text)) <= 0)
+		return 0;
+	return (pid_t)strtol(ub_proc_status_field(text, "TracerPid"), NULL, 10);
 }
 
 int ub_procfs_start_time(pid_t pid, u64 *ticks)

@@ -335,7 +335,6 @@ void ub_daemon_targets_before_reply(struct targets *targets)
 {
 	struct target *target = targets->deferred;
 	struct surgery_thread *surgery;
-	struct ub_procfs_status status;
 	u64 until;
 
 	targets->deferred = NULL;
@@ -360,7 +359,7 @@ void ub_daemon_targets_before_reply(struct targets *targets)
 	targets->surgery = surgery;
 	until = ub_daemon_now_ms() + SEIZE_WAIT_MS;
 	while (!surgery->done && ub_daemon_now_ms() < until) {
-		if (ub_procfs_status(target->pid, &status) || status.tracer)
+		if (ub_daemon_target_ended(target) || ub_procfs_tracer(target->pid))
 			break;
 		ub_daemon_sleep_us(50);
 	}

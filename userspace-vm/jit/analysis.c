@@ -400,6 +400,10 @@ static u32 find_store(const struct ub_program *program, const struct facts *fact
  * without rseq (Go, musl, older glibc) does when it is moved between asking for its CPU and the
  * operation, as does one with it that is moved while its program runs. Values are shared by all
  * processes that a program is attached to, so one such thread is enough.
+ *
+ * Nor can each thread count on a copy of its own that readers add up: a program is given a pointer,
+ * behind which it expects what all have added on its CPU, and who sets a value would have to reset
+ * everybody's copies in the same instant.
  */
 static void find_fused(const struct ub_program *program, struct facts *facts)
 {
