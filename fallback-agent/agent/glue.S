@@ -10,8 +10,9 @@
  * below rsp that must live.
  *
  * Slots are never given back while an image lives, so a search ends at the first free one. Two threads
- * that claim at once: cmpxchg decides. A signal handler that hits while its thread claims: finds the
- * key already there, or claims it itself and the interrupted cmpxchg fails on our own key.
+ * that claim at once: cmpxchg decides; what they write before is the same. A signal handler that hits
+ * while its thread claims: finds the key already there, and all else, or claims the slot itself and the
+ * interrupted cmpxchg fails on our own key.
  */
 #include <agent/layout.h>
 
@@ -32,9 +33,7 @@ ub_agent_slot:
 	je	.Lout
 	test	%rax, %rax
 	jnz	.Ltaken
-	/* A free one. What belongs to it goes before the key: a handler's hit may find that at any
-	 * instant. counters = first + stride * (slot - slots) / 64, and so on: the same whoever
-	 * computes it, so that it does no harm if somebody else claims it. */
+	/* What hangs on the slot alone comes before the key, which says that it is there. */
 	mov	%rcx, %rax
 	sub	%rdx, %rax
 	sub	$UB_DATA_SLOTS, %rax

@@ -16,9 +16,11 @@
  * chains of such functions use (cmd/link/internal/ld/stackcheck.go). There the trampoline looks
  * first: at stack.lo, the first word of the goroutine in r14, or in assembly, which keeps other
  * things in r14, at sp's low bits, since stacks end at multiples of 2048, the smallest that there
- * are. Where the end is, or might be, near it does without the hit, a miss. Looking takes flags
- * which are dead, or, at the check's own jump, r12, which a function enters without. Elsewhere,
- * between a comparison and its jump in a NOSPLIT function, nothing is free: UB_REFUSED_GO_STACK.
+ * are. Where the end is, or might be, near it does without the hit, a miss, as where r14 is 0: a
+ * thread of C's that comes to Go's code, by a callback or a signal, has no goroutine at first.
+ * Looking takes flags which are dead, or, at the check's own jump, r12, which a function enters
+ * without. Elsewhere, between a comparison and its jump in a NOSPLIT function, nothing is free:
+ * UB_REFUSED_GO_STACK.
  *
  * Nobody else wants them: Go's code has no red zone, its assembler addresses locals from the
  * frame's lower end up. Signals' handlers have a stack of their own, all of them. The stack is
@@ -71,9 +73,9 @@ void ub_go_name(struct ub_elf_function *function, const char *name)
 	/* All has the goroutine in r14 but assembly of the stack-based convention (ABI0), what only
 	 * such calls, and what switches goroutines. */
 	static const char *const no_g[] = {
-		"runtime.debugCall",  "runtime.spillArgs", "runtime.unspillArgs",
-		"runtime.stackcheck", "runtime.mcall",	   "runtime.gogo",
-		"runtime.rt0",
+		"runtime.debugCall",  "runtime.spillArgs",    "runtime.unspillArgs",
+		"runtime.stackcheck", "runtime.mcall",	      "runtime.gogo",
+		"runtime.rt0",	      "runtime.sigprofNonGo", "runtime.(*cpuProfile).addNonGo",
 	};
 	/* Where a thread begins, and ends. */
 	static const char *const no_thread[] = {
@@ -177,12 +179,16 @@ static bool are_flags_dead(const struct ub_flow_insns *insns, s64 i)
 static bool is_g_lost(struct ub_elf *elf, const struct ub_flow_insns *insns, s64 i)
 {
 	static const u8 load[] = { 0x64, 0x4c, 0x8b, 0x34, 0x25 }; /* mov %fs:..,%r14 */
+	/* Position-independent: the offset is loaded into r14 before; mov %fs:(%r14),%r14 */
+	static const u8 load_pie[] = { 0x64, 0x4d, 0x8b, 0x36 };
 
 	for (u32 k = 0; k < MAX_RELOAD && i + k < insns->nr; k++) {
 		u64 size = 0;
 		const u8 *bytes = ub_elf_bytes(elf, insns->insns[i + k].address, &size);
 
-		if (bytes && size >= sizeof(load) && !memcmp(bytes, load, sizeof(load)))
+		if (bytes && size >= sizeof(load) &&
+		    (!memcmp(bytes, load, sizeof(load)) ||
+		     !memcmp(bytes, load_pie, sizeof(load_pie))))
 			return true;
 	}
 	return false;

@@ -4,7 +4,8 @@
  * of input (@FILE: those in FILE) and prints results. Once as it is, and once while the entries, or
  * the returns, of all functions of FILEs are probed, but for PERCENT of them at most (2): same
  * output, and right counts after all. offsets=N[+FIRST]: all instructions of every Nth function, as
- * many as can be at once.
+ * many as can be at once; offsets:NAME[:NAME]...: those of the functions of these names, but for
+ * missing ones.
  *
  * The command prints "ready" first, goes on with INPUT and ends with the line "done"; then it waits
  * for the end of its input.
@@ -72,9 +73,27 @@ static void add_offsets(struct all *all, struct ub_elf *elf, const struct ub_elf
 	ub_flow_insns_free(&insns);
 }
 
+/* Whether the list @names, NULL: any, has @function's. */
+static bool is_named(struct ub_elf *elf, const struct ub_elf_function *function, const char *names)
+{
+	bool found = !names;
+
+	while (!found && names && *names) {
+		const size_t len = strcspn(++names, ":");
+		char *name = strndup(names, len);
+		u64 address;
+
+		found = name && !ub_elf_symbol(elf, name, &address) && address == function->start;
+		free(name);
+		names += len;
+	}
+	return found;
+}
+
 /* @every: instructions of each such function from number @first on; 0: @kind of all. */
 static void add_file(struct all *all, const char *path, enum ub_point_kind kind, u32 every,
-		     u32 first, const struct ub_program *program, const struct ub_code *code)
+		     u32 first, const char *names, const struct ub_program *program,
+		     const struct ub_code *code)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct ub_image_link link = { .program = program, .code = code };
@@ -94,7 +113,7 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 		struct ub_exit *exits = NULL;
 		u32 nr;
 
-		if (function->gap || function->fragment)
+		if (function->gap || function->fragment || !is_named(elf, function, names))
 			continue;
 		if (is_needed(elf, function)) {
 			all->refused++;
@@ -198,6 +217,7 @@ int main(int argc, char **argv)
 	const u32 every = offsets ? number ? (u32)atoi(number + 1) : 1 : 0;
 	const u32 first =
 		offsets && number && strchr(number, '+') ? (u32)atoi(strchr(number, '+')) : 0;
+	const char *names = offsets ? strchr(argv[1], ':') : NULL;
 	const u32 percent = offsets ? 100 : number ? (u32)atoi(number + 1) : 2;
 	char *expected, *got, *files, *file, *input;
 	u64 hits = 0, misses = 0;
@@ -211,7 +231,7 @@ int main(int argc, char **argv)
 	files = strdup(argv[2]);
 	for (file = strtok(files, ","); file; file = strtok(NULL, ","))
 		add_file(&all, file, *argv[1] == 'r' ? UB_POINT_RETURN : UB_POINT_ENTRY, every,
-			 first, program, &code);
+			 first, names, program, &code);
 	signal(SIGPIPE, SIG_IGN);
 	start(argv + 4, "ready");
 	expected = work(input);
