@@ -49,8 +49,8 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 	/* Handlers may run on threads that Go did not make, without any g: cmp $1,%r14; jb 1f, over
 	 * all this, to the same jump. */
 	static const u8 is_null[] = { 0x49, 0x83, 0xfe, 0x01, 0x72 };
-	u32 over, from;
 	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
+	u32 over, from;
 
 	if (!g_in_r14) {
 		ub_emit_bytes(emit, test, sizeof(test));

@@ -489,5 +489,5 @@ void ub_trampoline_cold(struct ub_emit *emit, const struct ub_trampoline_space *
 
 u32 ub_trampoline_bound(u32 nr_links)
 {
-	return 992 + nr_links * 176;
+	return 1024 + nr_links * 176;
 }
