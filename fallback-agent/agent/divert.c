@@ -12,14 +12,14 @@
  *   unwinders	they look up each frame's code by a function of libc or the loader, which is hooked:
  *		all of the thread's entries above are put back first. The returns that this hides
  *		are counted as missed.
- *   detach	the surgeon puts back every entry whose place still holds it (ub_diverts_undo()), and
- *		closes the table: a thread that is still in here takes nothing over any more, since the
- *		hooks on the unwinders are gone
+ *   detach	the surgeon puts back every entry whose place still holds it (ub_diverts_undo()),
+ *		and closes the table: a thread that is still in here takes nothing over any more,
+ *		since the hooks on the unwinders are gone
  *   longjmp	leaves an entry behind, which is used again when nothing else is free
  *   fork	the table is private memory, copied like the stacks
- *   filters	where no system call may be made (run/syscall.h) only return addresses on the stack that
- *		the thread was born with are taken over: others may be unmapped, which only the kernel
- *		can tell
+ *   filters	where no system call may be made (run/syscall.h) only return addresses on the stack
+ *		that the thread was born with are taken over: others may be unmapped, which only the
+ *		kernel can tell
  *   others	only return addresses into files' code are taken over: run-time compilers may know
  *		their frames by them
  *

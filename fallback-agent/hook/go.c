@@ -2,35 +2,38 @@
 /*
  * Trampolines in Go code.
  *
- * A goroutine's stack starts with 2 KiB and may be used up to the last byte, so programs run on a stack
- * of the thread's slot. To get there a trampoline needs two registers and the flags. At the entry of
- * a function that is called, and before a ret, r12, r13 and the flags are free by the calling convention.
- * Anywhere else they are saved in the three words below sp (x86_64/trampoline.c), which is right if
- * these are the goroutine's, if nobody else wants them, and if nobody minds.
+ * A goroutine's stack starts with 2 KiB and may be used up to the last byte, so programs run on a
+ * stack of the thread's slot. To get there a trampoline needs two registers and the flags. At the
+ * entry of a function that is called, and before a ret, r12, r13 and the flags are free by the
+ * calling convention. Anywhere else they are saved in the three words below sp
+ * (x86_64/trampoline.c), which is right if these are the goroutine's, if nobody else wants them,
+ * and if nobody minds.
  *
- * They are the goroutine's: functions begin with a stack check (cmp 16(%r14),%rsp; jbe) which leaves them
- * at least 800 bytes below their frame, StackLimit, for what has no check (runtime/stack.go). Of code
- * that no check precedes (the check itself, the way to morestack, NOSPLIT functions) is known only
- * that sp is not below the stack's end: the linker counts what chains of such functions use
- * (cmd/link/internal/ld/stackcheck.go). There the trampoline looks first: at stack.lo, the first word of the
- * goroutine in r14, or in assembly, which keeps other things in r14, at sp's low bits, since stacks end
- * at multiples of 2048, the smallest that there are. Where the end is, or might be, near it does without the
- * hit, a miss, as where r14 is 0: a thread of C's that comes to Go's code, by a callback or a signal, has no
- * goroutine at first. Looking takes flags which are dead, or, at the check's own jump, r12, which a function
- * enters without. Elsewhere, between a comparison and its jump in a NOSPLIT function, nothing is free:
- * UB_REFUSED_GO_STACK.
+ * They are the goroutine's: functions begin with a stack check (cmp 16(%r14),%rsp; jbe) which
+ * leaves them at least 800 bytes below their frame, StackLimit, for what has no check
+ * (runtime/stack.go). Of code that no check precedes (the check itself, the way to morestack,
+ * NOSPLIT functions) is known only that sp is not below the stack's end: the linker counts what
+ * chains of such functions use (cmd/link/internal/ld/stackcheck.go). There the trampoline looks
+ * first: at stack.lo, the first word of the goroutine in r14, or in assembly, which keeps other
+ * things in r14, at sp's low bits, since stacks end at multiples of 2048, the smallest that there
+ * are. Where the end is, or might be, near it does without the hit, a miss. Where r14 is 0 a thread
+ * of C's has come to Go's code, by a callback or a signal, and has no goroutine yet: it is on C's
+ * stack, which has room. Looking takes flags which are dead, or, at the check's own jump, r12,
+ * which a function enters without. Elsewhere, between a comparison and its jump in a NOSPLIT
+ * function, nothing is free: UB_REFUSED_GO_STACK.
  *
- * Nobody else wants them: Go's code has no red zone, its assembler addresses locals from the frame's
- * lower end up. Signals' handlers have a stack of their own, all of them. The stack is moved only by
- * the goroutine itself, in morestack, or while it is stopped at a safe point, which no address outside
- * of Go's text is (isAsyncSafePoint() in runtime/preempt.go): threads in a trampoline are not preempted.
+ * Nobody else wants them: Go's code has no red zone, its assembler addresses locals from the
+ * frame's lower end up. Signals' handlers have a stack of their own, all of them. The stack is
+ * moved only by the goroutine itself, in morestack, or while it is stopped at a safe point, which
+ * no address outside of Go's text is (isAsyncSafePoint() in runtime/preempt.go): threads in a
+ * trampoline are not preempted.
  *
  * Nobody minds: who profiles finds an unknown address and counts it as external code (sigprof() in
- * runtime/proc.go); gentraceback() gives up without a word unless it prints. Calls that were moved push
- * the original return address.
+ * runtime/proc.go); gentraceback() gives up without a word unless it prints. Calls that were moved
+ * push the original return address.
  *
- * Instructions keep their places (UB_REFUSED_SAVED_IPS in plan.c): a preempted goroutine's ip lies on
- * its stack, where nobody looks for it.
+ * Instructions keep their places (UB_REFUSED_SAVED_IPS in plan.c): a preempted goroutine's ip lies
+ * on its stack, where nobody looks for it.
  */
 #include <hook/go.h>
 
@@ -60,15 +63,15 @@ static bool is_one_of(const char *name, const char *const *prefixes, size_t nr)
 
 void ub_go_name(struct ub_elf_function *function, const char *name)
 {
-	/* What the compiler, the signal handler and assembly enter with registers, and flags, in use that
-	 * the calling convention leaves free. */
+	/* What the compiler, the signal handler and assembly enter with registers, and flags, in
+	 * use that the calling convention leaves free. */
 	static const char *const not_called[] = {
 		"runtime.asyncPreempt", "runtime.gcWriteBarrier", "runtime.duffzero",
 		"runtime.duffcopy",	"runtime.debugCall",	  "runtime.spillArgs",
 		"runtime.unspillArgs",	"runtime.stackcheck",
 	};
-	/* All has the goroutine in r14 but assembly of the stack-based convention (ABI0), what only such
-	 * calls, and what switches goroutines. */
+	/* All has the goroutine in r14 but assembly of the stack-based convention (ABI0), what only
+	 * such calls, and what switches goroutines. */
 	static const char *const no_g[] = {
 		"runtime.debugCall",  "runtime.spillArgs",    "runtime.unspillArgs",
 		"runtime.stackcheck", "runtime.mcall",	      "runtime.gogo",
@@ -84,8 +87,8 @@ void ub_go_name(struct ub_elf_function *function, const char *name)
 
 	if (!name)
 		return;
-	/* What only assembly of the same file calls has no package in its name; crosscall2() is called by C,
-	 * whose registers these are. */
+	/* What only assembly of the same file calls has no package in its name; crosscall2() is
+	 * called by C, whose registers these are. */
 	if (!strchr(name, '.') || !strcmp(name, "crosscall2")) {
 		function->not_called = true;
 		return;
@@ -171,7 +174,8 @@ static bool are_flags_dead(const struct ub_flow_insns *insns, s64 i)
 	return false;
 }
 
-/* Whether the goroutine is about to be loaded into r14, after a call of a function that does not keep it. */
+/* Whether the goroutine is about to be loaded into r14, after a call of a function that does not
+ * keep it. */
 static bool is_g_lost(struct ub_elf *elf, const struct ub_flow_insns *insns, s64 i)
 {
 	static const u8 load[] = { 0x64, 0x4c, 0x8b, 0x34, 0x25 }; /* mov %fs:..,%r14 */

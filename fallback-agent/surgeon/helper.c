@@ -15,7 +15,8 @@
  * CLONE_VFORK keeps the host in the kernel until then, so the frames that both need (remote.c) stay
  * as they are while anybody may return to them. At the far end of the host's stack lie three:
  *
- *	wait	where the host's clone() returns to when the surgeon is dead: wait4(child, __WALL), then
+ *	wait	where the host's clone() returns to when the surgeon is dead: wait4(child, __WALL),
+ *		then
  *	frame	that of remote.c, which gives the host everything back
  *	exit	where each of the child's system calls returns to when the surgeon is dead: exit(0)
  *

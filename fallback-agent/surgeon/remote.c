@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * System calls made by a thread of the target on our behalf, so that the tracer may die at any
- *instant.
+ * instant.
  *
  * A thread whose registers are borrowed and whose tracer is killed runs on with what is in them. So
  * from the first moment the borrowed registers are a program that gives everything back:
@@ -14,24 +14,24 @@
  * what it was. The frame lies in dead memory: the far end of the main stack, or below the red zone
  * of the thread itself. Dead as far as one can see: a main thread that has switched to a coroutine
  * or a handler's stack may have left its own nearly used up, and Go's goroutines live in the heap.
- * So what was there is put back. What may be lost is the system call's effect (a
- *mapping): those are found by name afterwards (memory.c).
+ * So what was there is put back. What may be lost is the system call's effect (a mapping): those
+ * are found by name afterwards (memory.c).
  *
  *   - Signals are blocked meanwhile, after the registers point at the frame and until before they
- *are given back, so that an orphan's mask comes back with the frame. A signal that is being
- *delivered to the thread is delivered first, up to the handler's first instruction: queued again,
- *it would be out of order.
+ *     are given back, so that an orphan's mask comes back with the frame. A signal that is being
+ *     delivered to the thread is delivered first, up to the handler's first instruction: queued
+ *     again, it would be out of order.
  *   - The frame's uc_stack is invalid on purpose: rt_sigreturn then leaves the alternate stack as
- *it is.
+ *     it is.
  *   - PTRACE_SYSCALL stops only, with TRACESYSGOOD: a tracer that dies before it has taken such a
- *stop makes the kernel send the stop's code as a signal; 0x85 is none, but without TRACESYSGOOD it
- *would be a SIGTRAP, and fatal. Breakpoints and single steps would leave forced signals behind,
- *too.
+ *     stop makes the kernel send the stop's code as a signal; 0x85 is none, but without
+ *     TRACESYSGOOD it would be a SIGTRAP, and fatal. Breakpoints and single steps would leave
+ *     forced signals behind, too.
  *   - rt_sigreturn forgets how to continue an interrupted nanosleep or poll. So in the frame such a
- *system call starts anew; when we live, the original registers are put back and the kernel
- *continues it.
+ *     system call starts anew; when we live, the original registers are put back and the kernel
+ *     continues it.
  *   - In a restartable sequence (rseq) the thread would be resumed without the abort it is due, so
- *it is moved to its abort handler first, as the kernel does.
+ *     it is moved to its abort handler first, as the kernel does.
  */
 #include <errno.h>
 #include <stddef.h>

@@ -9,16 +9,17 @@
  * /proc lists is known and settled (wait.c):
  *
  *   stopped	in a ptrace stop
- *   blocked	in the kernel, in a sleep that INTERRUPT does not end: the parent of a vfork(), a thread that waits
- *		for a disk. It can't get back to user code without meeting the pending stop, so it is as good as
- *		stopped as long as nobody has to change its registers.
+ *   blocked	in the kernel, in a sleep that INTERRUPT does not end: the parent of a vfork(), a
+ *		thread that waits for a disk. It can't get back to user code without meeting the
+ *		pending stop, so it is as good as stopped as long as nobody has to change its
+ *		registers.
  *   gone
  *
  * What a stop must not do to the target:
  *
  *   Signals	must not be lost (wait.c).
- *   Job control	A stopped process stays stopped: its threads go back into their group stop by themselves when the
- *		tracer detaches or exits.
+ *   Job control	A stopped process stays stopped: its threads go back into their group stop by
+ *		themselves when the tracer detaches or exits.
  *   System calls	must not notice (restart.c): threads that would are stopped one after another.
  *
  * What a target must not do to us: execve() while we seize (watchdog.c); and create threads faster

@@ -10,8 +10,9 @@
  *	look		nobody		read /proc, find gadgets, compare the bytes of the sites
  *	map		main thread	map NEW's parts (helper.c); nothing leads there yet
  *	stop		nobody		seize all, look for processes that share the memory
- *	patch		all		compare again; move instruction pointers; write sites; count
- *					semaphores; of OLD: see that nobody is inside, give up copied pages
+ *	patch		all		compare again; move instruction pointers; write sites;
+ *					count semaphores; of OLD: see that nobody is inside, give
+ *					up copied pages
  *	unmap		main thread	unmap OLD's parts, to which nothing leads any more
  *
  * Taking out is the same without mapping. The pause is that of `patch`; the main thread's is longer

@@ -23,8 +23,8 @@ struct ub_procfs_status {
 /* @pid may be a thread's id. 0 or -ESRCH. */
 int __must_check ub_procfs_status(pid_t pid, struct ub_procfs_status *status);
 
-/* The process's tracer, 0: none. Takes no memory: another thread may fork meanwhile, and a sanitizer's
- * allocator would be locked in the child. */
+/* The process's tracer, 0: none. Takes no memory: another thread may fork meanwhile, and a
+ * sanitizer's allocator would be locked in the child. */
 pid_t ub_procfs_tracer(pid_t pid);
 
 /* Start time in clock ticks since boot: with the pid, a name that is not used again. 0 or -ESRCH.

@@ -3,12 +3,13 @@
  * Changes of a target: the image wanted now is planned and put in the place of the one that is
  * there.
  *
- * A caller that waits for the reply to a seccomp notification can't be stopped before it has it: the
- * surgeon would wait, and the reply for the surgeon. So surgery on the caller of the call at hand is
- * put off (ub_daemon_targets_hold), begun by a thread just before the reply (targets_before_reply
- * waits until the surgeon has seized the process) and ended after it: the caller stops on its way
- * out of the system call, before it runs another instruction. That on the caller of a call that was
- * received and is not at hand yet (listener.c) is put off until it is, or until the next tick.
+ * A caller that waits for the reply to a seccomp notification can't be stopped before it has it:
+ * the surgeon would wait, and the reply for the surgeon. So surgery on the caller of the call at
+ * hand is put off (ub_daemon_targets_hold), begun by a thread just before the reply
+ * (targets_before_reply waits until the surgeon has seized the process) and ended after it: the
+ * caller stops on its way out of the system call, before it runs another instruction. That on the
+ * caller of a call that was received and is not at hand yet (listener.c) is put off until it is, or
+ * until the next tick.
  */
 #include "parts.h"
 

@@ -46,9 +46,9 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 {
 	/* cmp (%r14),%rsp: g's stack.lo; is the lowest word that is used below? */
 	static const u8 compare[] = { 0x49, 0x3b, 0x26 };
-	/* Handlers may run on threads that Go did not make, without any g: cmp $1,%r14; jb 1f, over all
-	 * this, to the same jump. */
-	static const u8 is_null[] = { 0x49, 0x83, 0xfe, 0x01, 0x72 };
+	/* Handlers may run on threads that Go did not make, without any g, on C's stack: test %r14,%r14;
+	 * jz 1f, over all this, and the jump finds no carry. */
+	static const u8 is_null[] = { 0x4d, 0x85, 0xf6, 0x74 };
 	u32 over, from;
 	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
 
@@ -182,9 +182,9 @@ void ub_own_stack_enter(struct ub_emit *emit, const struct ub_trampoline_space *
 	cold->back = ub_emit_here(emit);
 
 	/*
-	 * In a handler on top of a program: it has a stack of its own, and the slot's is taken. It is from
-	 * before anything is written there, by the guard, until everything has been read (leave_own_stack):
-	 * a handler comes at any instruction, and hits, too.
+	 * In a handler on top of a program: it has a stack of its own, and the slot's is taken. It
+	 * is from before anything is written there, by the guard, until everything has been read
+	 * (leave_own_stack): a handler comes at any instruction, and hits, too.
 	 */
 	ub_emit_bytes(emit, sp_to_r12, sizeof(sp_to_r12));
 	ub_emit_cmp64_mem_imm8(emit, UB_R13, UB_SLOT_GUARD, 0);
