@@ -33,7 +33,9 @@ ub_agent_slot:
 	je	.Lout
 	test	%rax, %rax
 	jnz	.Ltaken
-	/* What hangs on the slot alone comes before the key, which says that it is there. */
+	/* A free one. What belongs to it goes before the key: a handler's hit may find that at any
+	 * instant. counters = first + stride * (slot - slots) / 64, and so on: the same whoever
+	 * computes it, so that it does no harm if somebody else claims it. */
 	mov	%rcx, %rax
 	sub	%rdx, %rax
 	sub	$UB_DATA_SLOTS, %rax

@@ -6,7 +6,7 @@
  * stack of the thread's slot. To get there a trampoline needs two registers and the flags. At the
  * entry of a function that is called, and before a ret, r12, r13 and the flags are free by the
  * calling convention. Anywhere else they are saved in the three words below sp
- * (x86_64/own_stack.c), which is right if these are the goroutine's, if nobody else wants them,
+ * (x86_64/trampoline.c), which is right if these are the goroutine's, if nobody else wants them,
  * and if nobody minds.
  *
  * They are the goroutine's: functions begin with a stack check (cmp 16(%r14),%rsp; jbe) which
@@ -16,11 +16,11 @@
  * chains of such functions use (cmd/link/internal/ld/stackcheck.go). There the trampoline looks
  * first: at stack.lo, the first word of the goroutine in r14, or in assembly, which keeps other
  * things in r14, at sp's low bits, since stacks end at multiples of 2048, the smallest that there
- * are. Where the end is, or might be, near it does without the hit, a miss, as where r14 is 0: a
- * thread of C's that comes to Go's code, by a callback or a signal, has no goroutine at first.
- * Looking takes flags which are dead, or, at the check's own jump, r12, which a function enters
- * without. Elsewhere, between a comparison and its jump in a NOSPLIT function, nothing is free:
- * UB_REFUSED_GO_STACK.
+ * are. Where the end is, or might be, near it does without the hit, a miss. Where r14 is 0 a thread
+ * of C's has come to Go's code, by a callback or a signal, and has no goroutine yet: it is on C's
+ * stack, which has room. Looking takes flags which are dead, or, at the check's own jump, r12,
+ * which a function enters without. Elsewhere, between a comparison and its jump in a NOSPLIT
+ * function, nothing is free: UB_REFUSED_GO_STACK.
  *
  * Nobody else wants them: Go's code has no red zone, its assembler addresses locals from the
  * frame's lower end up. Signals' handlers have a stack of their own, all of them. The stack is

@@ -46,11 +46,11 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 {
 	/* cmp (%r14),%rsp: g's stack.lo; is the lowest word that is used below? */
 	static const u8 compare[] = { 0x49, 0x3b, 0x26 };
-	/* Handlers may run on threads that Go did not make, without any g: cmp $1,%r14; jb 1f, over
-	 * all this, to the same jump. */
-	static const u8 is_null[] = { 0x49, 0x83, 0xfe, 0x01, 0x72 };
-	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
+	/* Handlers may run on threads that Go did not make, without any g, on C's stack: test
+	 * %r14,%r14; jz 1f, over all this, and the jump finds no carry. */
+	static const u8 is_null[] = { 0x4d, 0x85, 0xf6, 0x74 };
 	u32 over, from;
+	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
 
 	if (!g_in_r14) {
 		ub_emit_bytes(emit, test, sizeof(test));
