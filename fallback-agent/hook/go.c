@@ -32,7 +32,7 @@
  * runtime/proc.go); gentraceback() gives up without a word unless it prints. Calls that were moved
  * push the original return address.
  *
- * Instructions keep their places (UB_REFUSED_SAVED_IPS in plan.c): a preempted goroutine's ip lies
+ * Instructions keep their places (UB_REFUSED_SAVED_IPS in tactics.c): a preempted goroutine's ip lies
  * on its stack, where nobody looks for it.
  */
 #include <hook/go.h>
