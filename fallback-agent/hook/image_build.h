@@ -196,8 +196,6 @@ int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *w
 int __must_check ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why);
 int __must_check ub_image_fill_data(struct ub_image_build *build, struct ub_reason *why);
 int __must_check ub_image_add_part(struct ub_image *image, const struct ub_part *part);
-/* A sealed memfd with @size bytes of @bytes in it. */
-int __must_check ub_image_sealed(const char *name, const void *bytes, u64 size, u64 rounded);
 
 /* runtime.c: what the target's C library says of its threads. Fills has_rseq and rseq_offset, and
  * build->self_pointer. */

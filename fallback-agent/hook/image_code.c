@@ -13,6 +13,7 @@
 #include <common/cleanup.h>
 #include <helper/helper.h>
 #include <hook/image_build.h>
+#include <hook/memfd.h>
 
 #define PAGE 4096ull
 
@@ -232,7 +233,7 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 		if (err)
 			return err;
 		part.size = ub_round_up((u64)zone->emit.size, PAGE);
-		part.fd = ub_image_sealed(UB_NAME_PREFIX "code", zone->emit.bytes, zone->emit.size,
+		part.fd = ub_memfd_sealed(UB_NAME_PREFIX "code", zone->emit.bytes, zone->emit.size,
 					  part.size);
 		if (part.fd < 0)
 			return ub_reason_set(why, part.fd, "can't make memory for code: %s",

@@ -12,6 +12,7 @@
 #include <common/proc.h>
 #include <hook/filter.h>
 #include <hook/image_build.h>
+#include <hook/memfd.h>
 #include <map/event_ring.h>
 
 #define PAGE	      4096ull
@@ -21,45 +22,6 @@
 #define MAX_DATA      (1ull << 33)
 #define MAX_RANGES    16
 #define SMALL_EVENTS  (1u << 18) /* bytes: a process's own event ring without perf buffers */
-
-#ifndef MFD_EXEC
-#define MFD_EXEC 0x0010U
-#endif
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-
-/* Kernels before 6.3 do not know the flags about execution, later ones may insist on one. */
-static int memfd(const char *name, bool executable)
-{
-	const u32 flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-	int fd = memfd_create(name, flags | (executable ? MFD_EXEC : MFD_NOEXEC_SEAL));
-
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create(name, flags);
-	return fd < 0 ? -errno : fd;
-}
-
-int ub_image_sealed(const char *name, const void *bytes, u64 size, u64 rounded)
-{
-	_cleanup_close_ int fd = memfd(name, !strcmp(name, UB_NAME_PREFIX "code"));
-	u64 done = 0;
-
-	if (fd < 0)
-		return fd;
-	if (ftruncate(fd, (off_t)rounded))
-		return -errno;
-	while (done < size) {
-		ssize_t n = pwrite(fd, (const u8 *)bytes + done, size - done, (off_t)done);
-
-		if (n < 0)
-			return -errno;
-		done += (u64)n;
-	}
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE))
-		return -errno;
-	return TAKE_FD(fd);
-}
 
 int ub_image_add_part(struct ub_image *image, const struct ub_part *part)
 {
@@ -77,7 +39,7 @@ int ub_image_add_part(struct ub_image *image, const struct ub_part *part)
 static int shared_part(struct ub_image *image, enum ub_part_kind kind, const char *name,
 		       u64 address, u64 size, u8 **here)
 {
-	_cleanup_close_ int fd = memfd(name, false);
+	_cleanup_close_ int fd = ub_memfd(name, false);
 	struct ub_part part = {
 		.kind = kind,
 		.address = address,

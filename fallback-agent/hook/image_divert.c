@@ -16,6 +16,7 @@
 #include <agent/data.h>
 #include <common/cleanup.h>
 #include <hook/image_build.h>
+#include <hook/memfd.h>
 
 #define PAGE 4096ull
 
@@ -147,7 +148,7 @@ int ub_image_add_diverts(struct ub_image_build *build, struct ub_reason *why)
 	diverts->process = build->image->data_address;
 	fill_callers(build, diverts);
 	/* The entries are zero, as the rest of the file is. */
-	part.fd = ub_image_sealed(UB_NAME_PREFIX "returns", diverts,
+	part.fd = ub_memfd_sealed(UB_NAME_PREFIX "returns", diverts,
 				  offsetof(struct ub_diverts, entries), part.size);
 	if (part.fd < 0)
 		return ub_reason_set(why, part.fd, "can't make memory for return addresses: %s",

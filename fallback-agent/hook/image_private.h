@@ -21,10 +21,9 @@
 #define UB_HOOK_IMAGE_PRIVATE_H
 
 #include <hook/image.h>
+#include <hook/memfd.h>
 #include <hook/site_table.h>
 #include <run/run.h>
-
-#define UB_NAME_PREFIX "ubpf-run:" /* of every memfd that is mapped in a target */
 
 enum ub_part_kind {
 	UB_PART_CODE = 1, /* r-x, MAP_PRIVATE of a sealed memfd "ubpf-run:code" */

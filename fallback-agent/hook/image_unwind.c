@@ -14,6 +14,7 @@
 
 #include <common/cleanup.h>
 #include <hook/image_build.h>
+#include <hook/memfd.h>
 #include <hook/unwind.h>
 
 #define PAGE	  4096ull
@@ -160,7 +161,7 @@ void ub_image_add_unwind(struct ub_image_build *build)
 	if (!list->nr_modules)
 		return;
 	qsort(list->modules, list->nr_modules, sizeof(list->modules[0]), by_start);
-	fd = ub_image_sealed(UB_NAME_PREFIX "unwind", list, size, ub_round_up(size, PAGE));
+	fd = ub_memfd_sealed(UB_NAME_PREFIX "unwind", list, size, ub_round_up(size, PAGE));
 	if (fd >= 0 && !add_part(build, fd, ub_round_up(size, PAGE), &address))
 		build->image->process->unwind = address;
 }

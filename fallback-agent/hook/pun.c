@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include <hook/image_build.h>
+#include <hook/memfd.h>
 #include <hook/pun.h>
 
 #define PAGE	    4096ull
@@ -318,7 +319,7 @@ int ub_pun_finish(struct ub_image_build *build, struct ub_reason *why)
 		};
 		int err;
 
-		part.fd = ub_image_sealed(UB_NAME_PREFIX "code", page->bytes, PAGE, PAGE);
+		part.fd = ub_memfd_sealed(UB_NAME_PREFIX "code", page->bytes, PAGE, PAGE);
 		if (part.fd < 0)
 			return ub_reason_set(why, part.fd, "can't make memory for code: %s",
 					     strerror(-part.fd));

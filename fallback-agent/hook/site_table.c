@@ -12,6 +12,7 @@
 #include <common/cleanup.h>
 #include <common/proc.h>
 #include <hook/image_build.h>
+#include <hook/memfd.h>
 
 #define PAGE	 4096ull
 #define USER_END 0x7ffffffff000ull
@@ -223,7 +224,7 @@ int ub_image_add_site_table(struct ub_image_build *build, u64 address, u64 room,
 	((struct ub_site_table *)bytes)->checksum =
 		ub_site_table_sum((const struct ub_site_table *)bytes);
 
-	part.fd = ub_image_sealed(UB_SITE_TABLE_NAME, bytes, header.size, part.size);
+	part.fd = ub_memfd_sealed(UB_SITE_TABLE_NAME, bytes, header.size, part.size);
 	if (part.fd < 0)
 		return ub_reason_set(why, part.fd, "can't make memory for the site table: %s",
 				     strerror(-part.fd));

@@ -16,7 +16,7 @@
 
 #include <common/cleanup.h>
 #include <hook/eh_frame.h>
-#include <hook/image_build.h>
+#include <hook/memfd.h>
 #include <hook/unwind.h>
 
 #define PAGE	     4096ull
@@ -471,7 +471,7 @@ int ub_unwind_table(struct ub_elf *elf, const struct ub_unwind_table **out)
 		err = ub_unwind_compile(elf, &rows, &table->nr_rows, &table->base, &table->size);
 		if (!err) {
 			table->memory = ub_round_up(table->nr_rows * sizeof(*rows), PAGE);
-			table->fd = ub_image_sealed(UB_NAME_PREFIX "unwind", rows,
+			table->fd = ub_memfd_sealed(UB_NAME_PREFIX "unwind", rows,
 						    table->nr_rows * sizeof(*rows), table->memory);
 		}
 	}
