@@ -66,6 +66,18 @@ int ub_remote_set(struct ub_target *t, u64 frame, long nr, const u64 args[6])
 	return ptrace(PTRACE_SETREGS, worker(t), 0, &regs) ? -ESRCH : 0;
 }
 
+/* The host's, until it is let go: stopped from here on, or in calls of ours. Its helper inherits
+ * that. */
+static int suspend_filters(const struct ub_target *t)
+{
+	if (!t->suspended)
+		return 0;
+	return ptrace(PTRACE_SETOPTIONS, t->host->tid, 0,
+		      UB_TRACE_OPTIONS | PTRACE_O_SUSPEND_SECCOMP)
+		       ? -ESRCH
+		       : 0;
+}
+
 int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 {
 	static const u64 nothing[6];
@@ -106,7 +118,9 @@ int ub_remote_begin(struct ub_target *t, struct ub_reason *why)
 	if (err)
 		return ub_reason_set(why, err, "process %d: cannot prepare a thread: %s", t->pid,
 				     strerror(-err));
-	err = ub_remote_set(t, t->frame, SYS_getpid, nothing);
+	err = suspend_filters(t);
+	if (!err)
+		err = ub_remote_set(t, t->frame, SYS_getpid, nothing);
 	if (err)
 		return ub_reason_set(why, err, "process %d is gone", t->pid);
 	t->host_in_use = true;

@@ -66,7 +66,7 @@ struct ub_target {
 	bool own_filter; /* its first filter is the caller's and lets our system calls pass */
 	u32 nr_harmless_filters; /* that one, and those that it shares with us */
 	bool seccomp;		 /* under a filter that may not, and */
-	bool suspended;		 /* the filter is suspended while we trace */
+	bool suspended;		 /* the filter is suspended for our calls */
 	bool filters_known;	 /* we may read those of every thread */
 	bool fears_filters;	 /* some thread is under one that may keep calls from being made */
 	bool replaced;		 /* an image that goes has been replaced by one that stays */
@@ -161,8 +161,8 @@ bool ub_target_gone(const struct ub_target *t);
 
 /* 0, or -EOPNOTSUPP if the filters that we share with targets kill for what is done in them. */
 int __must_check ub_filters_try(struct ub_reason *why);
-/* [stopped, filters suspended] How many filters each thread is under, if they let all calls of
- * programs and agent pass; else 0. */
+/* [stopped, as who may suspend filters] How many filters each thread is under, if they let all calls
+ * of programs and agent pass; else 0. */
 u32 ub_filters_ask(const struct ub_target *t);
 /* [stopped, as who may suspend filters] Whether those of a thread let restart_syscall(2) pass. */
 bool ub_filters_let_restart(pid_t tid);
@@ -192,6 +192,11 @@ int ub_refuse_bytes(struct ub_target *t, const struct ub_site *site, const u8 *f
 /* Whether filters of a target may be suspended: PTRACE_O_SUSPEND_SECCOMP takes CAP_SYS_ADMIN and a
  * tracer without any itself (kernel/ptrace.c). */
 bool ub_may_suspend_filters(void);
+/* Of all tracees. Filters are suspended for the host's calls only (remote.c): until a thread stops,
+ * it runs. */
+#define UB_TRACE_OPTIONS                                                                           \
+	(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |  \
+	 PTRACE_O_TRACEEXEC)
 /* Before all others on its CPU, as far as that is allowed: whether it is. */
 bool ub_prefer(pid_t tid);
 /* Stops the main thread alone. 0 also if it can't be stopped now: see its state. */

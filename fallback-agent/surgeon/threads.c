@@ -69,13 +69,6 @@ static bool ours_already(pid_t process, pid_t tid)
 	return !ub_proc_status(proc, "TracerPid", 10, &tracer) && tracer == (u64)getpid();
 }
 
-static u64 seize_options(const struct ub_target *t)
-{
-	return PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
-	       PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC |
-	       (t->suspended ? PTRACE_O_SUSPEND_SECCOMP : 0);
-}
-
 /* 0: seized, or nothing that could be. */
 int ub_seize_thread(struct ub_target *t, pid_t process, pid_t tid, struct ub_reason *why)
 {
@@ -84,7 +77,7 @@ int ub_seize_thread(struct ub_target *t, pid_t process, pid_t tid, struct ub_rea
 	char state;
 	int err;
 
-	if (!ptrace(PTRACE_SEIZE, tid, 0, seize_options(t))) {
+	if (!ptrace(PTRACE_SEIZE, tid, 0, UB_TRACE_OPTIONS)) {
 		ub_watchdog_note(tid);
 		return ub_thread_add(t, process, tid, UB_THREAD_SEIZED);
 	}
@@ -94,7 +87,7 @@ int ub_seize_thread(struct ub_target *t, pid_t process, pid_t tid, struct ub_rea
 	if (err == EPERM && !t->nr_threads && !ours_already(process, tid) &&
 	    ub_is_traced_by_ours(tid)) {
 		ub_surgeon_await(tid);
-		if (!ptrace(PTRACE_SEIZE, tid, 0, seize_options(t))) {
+		if (!ptrace(PTRACE_SEIZE, tid, 0, UB_TRACE_OPTIONS)) {
 			ub_watchdog_note(tid);
 			return ub_thread_add(t, process, tid, UB_THREAD_SEIZED);
 		}

@@ -637,6 +637,24 @@ static void sandboxed_thread(void)
 	end_well(&v);
 }
 
+/* What we suspend for calls of ours, the target's own are under all the same. */
+static void sandbox_holds(void)
+{
+	const char *line;
+	struct victim v;
+
+	if (geteuid()) {
+		printf("sandbox-holds: not tried, only root may suspend filters\n");
+		return;
+	}
+	odd_start(&v, "forbidden-calls");
+	cycles(&v, 100, 10);
+	victim_tell(&v, "go");
+	line = victim_line(&v);
+	check(!strcmp(line, "0 escaped"), "%s", line);
+	end_well(&v);
+}
+
 /* A frame that nobody will return by does not keep the image there. */
 static void stale_frame(void)
 {
@@ -896,6 +914,7 @@ static const struct {
 	{ "stale-frame", stale_frame },
 	{ "dispatched", dispatched },
 	{ "sandboxed-thread", sandboxed_thread },
+	{ "sandbox-holds", sandbox_holds },
 	{ "unprivileged", unprivileged },
 	{ "libraries", libraries_come_and_go },
 	{ "signals", signals_with_siginfo },

@@ -471,6 +471,39 @@ static void sandboxed_thread_only(void *opaque)
 	pause();
 }
 
+static _Atomic long nr_escaped;
+
+static void *call_forbidden(void *opaque)
+{
+	for (;;) {
+		allocate();
+		for (int i = 0; i < 1000; i++)
+			nr_escaped += syscall(SYS_getppid) >= 0;
+	}
+	return opaque;
+}
+
+/* Threads that make a call which fails by their filter; says how often it did not. */
+static void makes_forbidden_calls(void *opaque)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	pthread_t thread;
+
+	install_filter(filter, sizeof(filter) / sizeof(filter[0]), 0);
+	for (int i = 0; i < 4; i++)
+		pthread_create(&thread, NULL, call_forbidden, NULL);
+	begin();
+	wait_for_line();
+	dprintf(STDOUT_FILENO, "%ld escaped\n", nr_escaped);
+	for (;;)
+		pause();
+}
+
 /* Says the pid of a child that has ended and whom nobody waits for. */
 static void has_zombie(void *opaque)
 {
@@ -623,6 +656,7 @@ static const struct {
 	{ "deep-stack", deep_stack },
 	{ "dispatched", dispatched },
 	{ "sandboxed-thread", sandboxed_thread_only },
+	{ "forbidden-calls", makes_forbidden_calls },
 	{ "nobody", as_nobody },
 	{ "signals", takes_signals },
 	{ "undumpable", undumpable },
