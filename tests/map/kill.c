@@ -16,14 +16,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <common/clock.h>
 #include <map/task_storage.h>
 #include <map/user_ring.h>
 
 #include "sides.h"
 
-#define WORKERS 3
-#define KEYS	64
-#define LOCK_AT 16 /* of a value's bpf_spin_lock */
+#define WORKERS	      3
+#define DEFAULT_KILLS 60
+#define MIN_KILLS     10
+#define MAX_NS	      8000000000ull /* for each type, if not asked for more kills */
+#define KEYS	      64
+#define LOCK_AT	      16 /* of a value's bpf_spin_lock */
 
 static u64 random_state;
 
@@ -225,7 +229,7 @@ static int check_capacity(struct ub_map *map)
 	if (map->attr.type == BPF_MAP_TYPE_TASK_STORAGE)
 		max = UB_TASK_STORAGE_MAX;
 	if (map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK) {
-		while (!ub_map_pop(map, value))
+		while (n <= max && !ub_map_pop(map, value))
 			n++;
 		if (n > max) {
 			fprintf(stderr, "%u elements in a map of %u\n", n, max);
@@ -251,9 +255,10 @@ static int check_capacity(struct ub_map *map)
 	    map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH) {
 		u32 held = 0;
 
-		while (!ub_map_sys_next_key(map, NULL, key) && !ub_map_sys_delete(map, key))
+		while (held < 2 * max && !ub_map_sys_next_key(map, NULL, key) &&
+		       !ub_map_sys_delete(map, key))
 			held++;
-		if (err || held > max || held < max / 2) {
+		if (err || held > max + 4 * map->nr_cpus || held < max / 2) {
 			fprintf(stderr, "LRU: error %d, holds %u of %u\n", err, held, max);
 			return 1;
 		}
@@ -270,13 +275,15 @@ static int check_capacity(struct ub_map *map)
 static int run_type(const struct ub_map_attr *attr, u32 kills)
 {
 	pid_t workers[WORKERS] = { 0 };
+	/* On a busy machine fewer are enough. */
+	const u64 until_ns = ub_now_ns() + (kills > DEFAULT_KILLS ? ~0ull >> 1 : MAX_NS);
 	struct ub_map map;
 	int bad = 0;
 
 	our_map_create(&map, attr);
 	for (u32 i = 0; i < WORKERS; i++)
 		workers[i] = start_worker(&map);
-	for (u32 k = 0; k < kills && !bad; k++) {
+	for (u32 k = 0; k < kills && !bad && (k < MIN_KILLS || ub_now_ns() < until_ns); k++) {
 		u32 victim = pick(WORKERS), stopped = pick(WORKERS);
 		struct ub_process process = { .nr_cpus = map.nr_cpus, .tgid_pid = (u64)getpid() };
 		struct ub_run run = { .process = &process };
@@ -328,7 +335,7 @@ int main(int argc, char **argv)
 		{ BPF_MAP_TYPE_TASK_STORAGE, 4, 16, 0, BPF_F_NO_PREALLOC },
 		{ BPF_MAP_TYPE_USER_RINGBUF, 0, 0, 65536 },
 	};
-	u32 kills = 60, type = 0;
+	u32 kills = DEFAULT_KILLS, type = 0;
 	int bad = 0, option;
 
 	while ((option = getopt(argc, argv, "n:t:")) != -1) {

@@ -190,6 +190,8 @@ static u64 sweep_hash(struct ub_map *map, struct owners *owners)
 			break;
 		if (linked)
 			continue;
+		/* Once more: it may have been marked since, with the role that it gave its successor. */
+		next = ub_atomic_load(&node->next);
 		given_back += ub_pool_put(map, index, state,
 					  next & UB_LINK_MARK ? !!(next & UB_LINK_EXTRA)
 							      : !!(state & UB_NODE_EXTRA),
