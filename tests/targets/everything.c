@@ -142,31 +142,20 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 }
 
 /* Attaches to all that can be probed together: what is next to each other may be in the way of each
- * other. */
+ * other. What is left out has no hits. */
 static struct ub_image *attach_all(struct all *all, u32 percent)
 {
-	const u32 limit = all->nr * percent / 100;
+	bool *refused = calloc(all->nr, sizeof(*refused));
+	struct ub_image *image = NULL;
+	struct ub_reason why = {};
+	int err = try_attach(all->links, all->nr, &image, refused, &why);
 
-	for (;;) {
-		bool *refused = calloc(all->nr, sizeof(*refused));
-		struct ub_image *image = NULL;
-		struct ub_reason why = {};
-		u32 left = 0;
-		int err = try_attach(all->links, all->nr, &image, refused, &why);
-
-		for (u32 i = 0; i < all->nr; i++) {
-			all->links[left] = all->links[i];
-			all->links[left].link_id = left;
-			left += !refused[i];
-		}
-		free(refused);
-		if (!err)
-			return image;
-		all->refused += all->nr - left;
-		if (err != -EOPNOTSUPP || left == all->nr || all->refused > limit)
-			fail("%d: %s (%u refused)", err, why.text, all->refused);
-		all->nr = left;
-	}
+	for (u32 i = 0; i < all->nr; i++)
+		all->refused += refused[i];
+	free(refused);
+	if (err || all->refused > (u64)all->nr * percent / 100)
+		fail("%d: %s (%u refused)", err, why.text, all->refused);
+	return image;
 }
 
 /* All output from now to "done", with @input; to be freed. */
