@@ -43,16 +43,6 @@ static void add(struct all *all, const struct ub_image_link *link)
 	all->nr++;
 }
 
-/* A Go program has no libc, and what it makes system calls by is all that the surgeon has, too. */
-static bool is_needed(struct ub_elf *elf, const struct ub_elf_function *function)
-{
-	u64 available = 0, size = function->end - function->start;
-	const u8 *bytes = ub_elf_bytes(elf, function->start, &available);
-
-	return elf->is_go && bytes &&
-	       memmem(bytes, size < available ? size : available, "\x0f\x05", 2);
-}
-
 /* All instructions of @function that are no padding. */
 static void add_offsets(struct all *all, struct ub_elf *elf, const struct ub_elf_function *function,
 			struct ub_image_link *link)
@@ -115,10 +105,6 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 
 		if (function->gap || function->fragment || !is_named(elf, function, names))
 			continue;
-		if (is_needed(elf, function)) {
-			all->refused++;
-			continue;
-		}
 		if (kind == UB_POINT_RETURN &&
 		    ub_exits_find(elf, function->start, NULL, &exits, &nr, &why)) {
 			/* Those that never return can't be told to. */
