@@ -25,6 +25,8 @@ struct ub_removal_report {
 
 struct ub_backend {
 	const char *name;
+	/* It looks at a site and takes it in one step, with the process stopped (site_lock.h). */
+	bool stops_targets;
 
 	/* Required. Places this process under the kernel: from then on libbpf's system calls go
 	 * there. Called once, before any program is opened. Tries for real: -EPERM and such with

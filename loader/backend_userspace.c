@@ -2,6 +2,7 @@
 #include "backend.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,12 +15,44 @@
 
 #include "daemon_sessions.h"
 #include "libbpf_link.h"
+#include "site_lock.h"
+
+enum { LOCK_MS = 1000 }; /* so long others may have to wait for us */
+
+/* A session takes its signals from its loop, which it is not in while it waits. */
+static bool is_told_to_end(void)
+{
+	static const int ends[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	sigset_t pending;
+
+	sigpending(&pending);
+	for (size_t i = 0; i < ub_array_size(ends); i++) {
+		if (sigismember(&pending, ends[i]) > 0)
+			return true;
+	}
+	return false;
+}
+
+static bool while_waiting(u64 ms)
+{
+	if (ms >= LOCK_MS)
+		ub_site_lock_let_go();
+	return !is_told_to_end();
+}
+
+static int enter(struct ub_reason *why)
+{
+	ub_client_on_wait(while_waiting);
+	return ub_client_enter(why);
+}
 
 static struct json_object *ask(const char *request)
 {
 	_cleanup_free_ char *text = NULL;
 
-	return ub_client_ask(request, &text, NULL) ? NULL : json_tokener_parse(text);
+	if (ub_client_lost(NULL) || ub_client_ask(request, &text, NULL))
+		return NULL;
+	return json_tokener_parse(text);
 }
 
 static int attach(const struct ub_probe *probe, const struct ub_tracee *target,
@@ -29,7 +62,7 @@ static int attach(const struct ub_probe *probe, const struct ub_tracee *target,
 	int err = ub_libbpf_attach(probe, target, file, offset, out, why);
 	struct ub_reason refusal;
 
-	if (!err || err == -ESRCH)
+	if (!err || err == -ESRCH || ub_client_lost(NULL))
 		return err;
 	/* libbpf has only the errno. */
 	ub_daemon_refusal(&refusal);
@@ -93,7 +126,8 @@ static u64 lost_ring_records(u32 map_id)
 
 const struct ub_backend ub_backend_userspace = {
 	.name = "userspace",
-	.enter = ub_client_enter,
+	.stops_targets = true,
+	.enter = enter,
 	.attach = attach,
 	.detach = ub_libbpf_detach,
 	.check_target = ub_tracee_may_trace,

@@ -129,7 +129,6 @@ static int attach_probe(struct ub_link_manager *manager, struct entry *entry,
 			const struct ub_probe *probe, struct ub_reason *why)
 {
 	const struct ub_tracee *target = &entry->seen.target;
-	_cleanup_close_ int lock = -1;
 	struct ub_backend_link *link;
 	struct ub_tracee_file file;
 	u64 offset;
@@ -138,8 +137,9 @@ static int attach_probe(struct ub_link_manager *manager, struct entry *entry,
 	err = ub_probe_locate(probe, target, &file, &offset, why);
 	if (err)
 		return err;
-	lock = ub_site_lock(file.path);
+	ub_site_lock(file.path, !manager->backend->stops_targets);
 	err = manager->backend->attach(probe, target, &file, offset, &link, why);
+	ub_site_lock_let_go();
 	if (err)
 		return err;
 	entry->links[entry->seen.nr_links++] = link;

@@ -248,6 +248,7 @@ int ub_session_run(const struct ub_session_options *options)
 	ub_session_forks_unfollow(&session);
 	ub_session_events_drain(&session);
 	detach_everything(&session);
+	ub_session_is_lost(&session);
 	end_child(&session);
 	ub_session_events_count_lost(&session);
 	ub_session_show_summary(&session);

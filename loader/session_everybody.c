@@ -53,7 +53,7 @@ static void attach_file_of(struct search *search, pid_t pid)
 {
 	struct ub_session *session = search->session;
 	struct ub_tracee target = { .pidfd = -1 };
-	_cleanup_close_ int lock = -1;
+	const struct ub_backend *backend = session->options->backend;
 	struct ub_backend_link *link;
 	struct ub_reason why = { 0 };
 	struct ub_tracee_file file;
@@ -68,9 +68,9 @@ static void attach_file_of(struct search *search, pid_t pid)
 		return;
 	}
 	if (!err) {
-		lock = ub_site_lock(file.path);
-		err = session->options->backend->attach_everywhere(search->probe, &file, offset,
-								   &link, &why);
+		ub_site_lock(file.path, !backend->stops_targets);
+		err = backend->attach_everywhere(search->probe, &file, offset, &link, &why);
+		ub_site_lock_let_go();
 	}
 	if (err == -EBUSY)
 		search->refused = why;
@@ -84,7 +84,7 @@ static void attach_file_of(struct search *search, pid_t pid)
 			session->everybody = more;
 			session->everybody[session->nr_everybody++] = link;
 		} else {
-			session->options->backend->detach(link);
+			backend->detach(link);
 		}
 	}
 	ub_tracee_close(&target);

@@ -83,7 +83,6 @@ struct ub_image_request {
 	u64 tgid_in_client; /* for bpf_get_current_pid_tgid() */
 	u64 uid_gid;
 	bool own_filter; /* the process's first seccomp filter is the caller's and lets our calls pass */
-	int counters_fd; /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
 	u32 generation;
 	const struct ub_image *current; /* what the target holds now, or NULL */
 	/* NULL, or a flag for each link, zero before: with -EOPNOTSUPP, which can't be probed (not

@@ -14,14 +14,16 @@
 #include <hook/image_build.h>
 #include <hook/memfd.h>
 #include <map/event_ring.h>
+#include <map/hold.h>
 
 #define PAGE	      4096ull
 #define SLOT_BITS     12 /* 4096 threads with counters of their own */
 #define MIN_SLOT_BITS 8
-#define MAX_COUNTERS  (1ull << 29) /* bytes; only those of threads that hit are ever touched */
-#define MAX_DATA      (1ull << 33)
-#define MAX_RANGES    16
-#define SMALL_EVENTS  (1u << 18) /* bytes: a process's own event ring without perf buffers */
+_Static_assert(1u << SLOT_BITS <= UB_HOLD_NUMBERS, "threads are told apart by their holds' number");
+#define MAX_COUNTERS (1ull << 29) /* bytes; only those of threads that hit are ever touched */
+#define MAX_DATA     (1ull << 33)
+#define MAX_RANGES   16
+#define SMALL_EVENTS (1u << 18) /* bytes: a process's own event ring without perf buffers */
 
 int ub_image_add_part(struct ub_image *image, const struct ub_part *part)
 {

@@ -216,7 +216,7 @@ static int place(struct ub_image_build *build, struct ub_pun_bytes *bytes, u32 i
 {
 	const u32 from = bytes->distance[i];
 	const u64 end = address + from + 4;
-	u32 rel = 0, mask = 0, nr_low = 0, nr_free = 0, free_at[4], tries;
+	u32 rel = 0, mask = 0, nr_low = 0, nr_free = 0, free_at[4] = { 0 }, tries;
 	int err = -ENOSPC;
 
 	for (u32 k = 0; k < 4; k++) {

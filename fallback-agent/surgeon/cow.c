@@ -264,7 +264,7 @@ void ub_touch_dropped(struct ub_target *t)
 {
 	enum { BATCH = 256 };
 	struct iovec there[BATCH];
-	u8 bytes[BATCH];
+	u8 bytes[BATCH] = { 0 };
 	u32 nr = 0;
 
 	for (u32 i = 0; i < t->nr_dropped; i++) {

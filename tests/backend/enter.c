@@ -25,6 +25,7 @@ static void remove_run_dir(void)
 int enter_backend(int argc, char **argv, const struct ub_backend **out)
 {
 	struct ub_reason why = { 0 };
+	char log[64];
 	int err;
 
 	/* The client starts the daemon by executing the program that it is in. */
@@ -37,6 +38,9 @@ int enter_backend(int argc, char **argv, const struct ub_backend **out)
 	}
 	/* A daemon of its own: another's would log elsewhere. */
 	if (!mkdtemp(run_dir) || setenv("UBPF_RUN_DIR", run_dir, 1) || atexit(remove_run_dir))
+		return 1;
+	snprintf(log, sizeof(log), "%s/log", run_dir);
+	if (setenv("UBPF_DAEMON_LOG", log, 1))
 		return 1;
 	ub_libbpf_log(0);
 	signal(SIGPIPE, SIG_IGN);

@@ -33,7 +33,6 @@
 enum { NR_THREADS = 4, NR_CALLS = 1000, PATIENCE_MS = 30000 };
 
 static const struct ub_backend *backend;
-static char log_path[] = "/tmp/ubpf-sandbox.XXXXXX";
 
 struct fixture {
 	struct bpf_object *object;
@@ -242,7 +241,7 @@ static void filters_let_pass(void **state)
 /* What the daemon has noticed by now. */
 static bool has_noticed(pid_t pid)
 {
-	_cleanup_fclose_ FILE *log = fopen(log_path, "re");
+	_cleanup_fclose_ FILE *log = fopen(getenv("UBPF_DAEMON_LOG"), "re");
 	char line[512], expected[64];
 
 	snprintf(expected, sizeof(expected), "pid %d: under a seccomp filter", pid);
@@ -289,18 +288,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(filters_let_pass),
 		cmocka_unit_test(filter_later),
 	};
-	int err, fd, failed;
+	int err = enter_backend(argc, argv, &backend);
 
-	if (argc == 2) {
-		fd = mkstemp(log_path);
-		if (fd < 0)
-			return 1;
-		close(fd);
-		setenv("UBPF_DAEMON_LOG", log_path, 1);
-	}
-	err = enter_backend(argc, argv, &backend);
-	failed = err >= 0 ? err : cmocka_run_group_tests(tests, NULL, NULL);
-	if (argc == 2)
-		unlink(log_path);
-	return failed;
+	return err >= 0 ? err : cmocka_run_group_tests(tests, NULL, NULL);
 }

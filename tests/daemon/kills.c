@@ -5,7 +5,7 @@
  * long after it is attached. Then the target must hold nothing of ours, its text be as in its file,
  * no process of the session be left, and no file but the lock.
  *
- *   kills [ROUNDS [SEED]]
+ *   kills [ROUNDS [SEED [BLOW]]]	BLOW: a number, only this one
  */
 #include <dirent.h>
 #include <errno.h>
@@ -326,9 +326,9 @@ static bool next_command(void)
 	return waitpid(start(argv), &status, 0) > 0 && WIFEXITED(status);
 }
 
-static bool round_of(u32 nr)
+static bool round_of(u32 nr, u32 kind)
 {
-	const char *blow = blows[nr % ub_array_size(blows)].name;
+	const char *blow = blows[kind].name;
 	char number[16];
 	char *victim_argv[] = { self, "--victim", NULL };
 	char *tool_argv[] = { ubpf_run, "exec", "--", self, "--attach", number, NULL };
@@ -341,14 +341,14 @@ static bool round_of(u32 nr)
 	snprintf(number, sizeof(number), "%d", victim);
 	tool = start(nr % 3 == 2 ? loader_argv : tool_argv);
 	usleep((useconds_t)(random() % SPAN_US));
-	blows[nr % ub_array_size(blows)].strike();
+	blows[kind].strike();
 	usleep((useconds_t)(random() % SPAN_US));
 	/* The tool goes on where it can; its end is a part of every round. */
 	hit(tool, nr / ub_array_size(blows) % 2 ? SIGINT : SIGKILL);
 	waitpid(tool, NULL, 0);
 	clean = await(no_process, "a process is left", blow) &&
 		await(victim_is_clean, "the target is not clean", blow) &&
-		(!blows[nr % ub_array_size(blows)].of_daemon || next_command()) &&
+		(!blows[kind].of_daemon || next_command()) &&
 		await(no_file, "a file is left", blow);
 	if (!clean)
 		tell_files();
@@ -376,7 +376,8 @@ int main(int argc, char **argv)
 	if (!mkdtemp(run_dir))
 		return 1;
 	for (u32 i = 0; clean && i < rounds; i++)
-		clean = round_of(i);
+		clean = round_of(i, argc > 3 ? (u32)atoi(argv[3]) % ub_array_size(blows)
+					     : i % ub_array_size(blows));
 	snprintf(command, sizeof(command), "rm -rf %s", run_dir);
 	return system(command) || !clean ? 1 : 0;
 }

@@ -3,6 +3,8 @@
  * The daemon's promises that need no target: one per user, started by the first client, gone after
  * the last; every link gone with its client, with the daemon, with the target; hostile clients.
  */
+#include <sys/un.h>
+
 #include "case.h"
 
 /* A client process of its own: runs @body, then waits to be killed. *@said: what body returned. */
@@ -220,6 +222,38 @@ static void test_daemon_terminated(void **state)
 	end_target(target);
 }
 
+/* SIGTERM that comes before the daemon is ready for it is not lost, nor does it kill half of it. */
+static void test_terminated_at_birth(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	sigset_t term;
+	int status, sock;
+	pid_t pid;
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/socket", run_dir);
+	sock = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	assert_int_equal(bind(sock, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(sock, 16), 0);
+	pid = fork();
+	if (pid == 0) {
+		char number[16];
+		char *argv[] = { "life", "--daemon", number, NULL };
+
+		/* As the client starts it. */
+		snprintf(number, sizeof(number), "%d", sock);
+		sigemptyset(&term);
+		sigaddset(&term, SIGTERM);
+		sigprocmask(SIG_SETMASK, &term, NULL);
+		raise(SIGTERM);
+		execv("/proc/self/exe", argv);
+		_exit(127);
+	}
+	close(sock);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && !WEXITSTATUS(status));
+	assert_false(exists("socket"));
+}
+
 static void test_target_killed(void **state)
 {
 	pid_t target = start_target(), client;
@@ -419,6 +453,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_daemon_killed),
 		cmocka_unit_test(test_guard_killed_then_daemon),
 		cmocka_unit_test(test_daemon_terminated),
+		cmocka_unit_test(test_terminated_at_birth),
 		cmocka_unit_test(test_target_killed),
 		cmocka_unit_test(test_refusals_leave_nothing),
 		cmocka_unit_test(test_detach_request),

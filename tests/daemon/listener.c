@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <sys/prctl.h>
 
+#include <client/filter.h>
+#include <client/private.h>
+
 #include "case.h"
 
 /* Runs `this program --tool NAME ARGUMENT` under exec; its wait status. */
@@ -237,6 +240,68 @@ static void test_daemon_killed(void **state)
 	end_target(target);
 }
 
+/* Places itself under a listener over @sock, which others read on, and ends when told to. */
+static pid_t start_under(int sock, int *go)
+{
+	char byte = 0;
+	int fds[2];
+	pid_t pid;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	pid = fork();
+	if (pid == 0) {
+		int fd;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(fds[1]);
+		fd = ub_filter_install(UB_FILTER_BPF_ONLY, NULL);
+		if (fd < 0 ||
+		    ub_client_hello(sock, UB_HELLO_LISTENER, NULL, 0, 0, fd, NULL, NULL, NULL))
+			_exit(1);
+		close(fd);
+		_exit(write(fds[0], &byte, 1) == 1 && read(fds[0], &byte, 1) == 0 ? 0 : 2);
+	}
+	close(fds[0]);
+	assert_int_equal(read(fds[1], &byte, 1), 1);
+	*go = fds[1];
+	return pid;
+}
+
+/* What the daemon says last. */
+static u32 last_word(int sock)
+{
+	static char text[UB_MSG_MAX_DATA];
+	struct ub_msg msg;
+	u32 last = 0;
+	size_t size;
+
+	while (!ub_msg_recv(sock, &msg, text, sizeof(text), &size, NULL))
+		last = msg.type;
+	return last;
+}
+
+/* Who prints notes must not take the tool's end for the daemon's, nor the other way round. */
+static void test_last_word(void **state)
+{
+	static const int signals[] = { 0, SIGKILL, SIGTERM };
+
+	for (size_t i = 0; i < ub_array_size(signals); i++) {
+		int go, sock = ub_client_connect(NULL);
+		pid_t tool = start_under(sock, &go), guard = guard_pid();
+
+		if (signals[i]) {
+			kill(daemon_pid(guard), signals[i]);
+			assert_int_not_equal(last_word(sock), UB_MSG_OVER);
+		}
+		close(go);
+		assert_int_equal(finish(tool), 0);
+		if (!signals[i])
+			assert_int_equal(last_word(sock), UB_MSG_OVER);
+		close(sock);
+		wait_until(!alive(guard) && !exists("socket"));
+	}
+}
+
 static void test_no_such_tool(void **state)
 {
 	pid_t pid = fork();
@@ -259,6 +324,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_signals),	      cmocka_unit_test(test_exit_status),
 		cmocka_unit_test(test_tool_killed),   cmocka_unit_test(test_tool_is_its_own_target),
 		cmocka_unit_test(test_daemon_killed), cmocka_unit_test(test_no_such_tool),
+		cmocka_unit_test(test_last_word),
 	};
 	int failed;
 

@@ -14,6 +14,9 @@
 
 #include <cmocka.h>
 
+#include <kernel/kinds.h>
+#include <map/pool.h>
+
 #include "harness.h"
 
 #define PAGE 4096u
@@ -205,12 +208,55 @@ static void perf_size_from_maps(void **state)
 	assert_true(harness_wait_objects(&h, 0));
 }
 
+/* --- what hits leave --------------------------------------------------------------------------- */
+
+/* As many hits do that are left before they link what they took. */
+static u32 leave_all(const struct ub_map *map)
+{
+	u32 nr = 0;
+
+	while (ub_pool_take(map, NULL) != UB_NO_NODE)
+		nr++;
+	return nr;
+}
+
+static bool takes_an_element(void *opaque)
+{
+	const int *fd = opaque;
+	const u64 key = 1, value = 2;
+
+	return !harness_update(&h, *fd, &key, &value, BPF_ANY);
+}
+
+/* Each is told once, however little time has passed since the map was last swept. */
+static void left(void **state)
+{
+	int fd = harness_map(&h, BPF_MAP_TYPE_HASH, 8, 8, 1 << 16, 0);
+	u32 id = map_id(fd);
+	const struct ub_map *map = &ub_to_map(ub_object_by_id(h.kernel, UB_KIND_MAP, id))->map;
+
+	for (u32 round = 0; round < 5; round++) {
+		assert_true(leave_all(map) > 0);
+		deliver(UB_EVENT_LEFT, id, 0, NULL, 0);
+		leave_all(map);
+		assert_false(takes_an_element(&fd));
+		deliver(UB_EVENT_LEFT, id, 0, NULL, 0);
+		assert_true(harness_wait(&h, takes_an_element, &fd));
+		assert_int_equal(harness_delete(&h, fd, &(u64) { 1 }), 0);
+	}
+	/* And it may go with a sweep ahead of it. */
+	deliver(UB_EVENT_LEFT, id, 0, NULL, 0);
+	close(fd);
+	assert_true(harness_wait_objects(&h, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(ring_buffer, setup, teardown),
 		cmocka_unit_test_setup_teardown(perf_buffer, setup, teardown),
 		cmocka_unit_test_setup_teardown(perf_size_from_maps, setup, teardown),
+		cmocka_unit_test_setup_teardown(left, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

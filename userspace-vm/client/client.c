@@ -19,6 +19,7 @@
 #include "private.h"
 
 #define MAX_ANSWER (64u << 20)
+#define WAIT_MS	   100
 
 /* --- the run directory --------------------------------------------------------------------------
  */
@@ -76,11 +77,36 @@ static int socket_address(const char *dir, struct sockaddr_un *address, struct u
 	return 0;
 }
 
+static bool (*on_wait)(u64 ms);
+
+void ub_client_on_wait(bool (*fn)(u64 ms))
+{
+	on_wait = fn;
+}
+
+int ub_client_receive(int sock, struct ub_msg *msg, void *data, size_t capacity, size_t *size,
+		      int *fd, u64 *waited_ms)
+{
+	for (u64 ms = WAIT_MS;; ms += WAIT_MS) {
+		int err = ub_msg_recv(sock, msg, data, capacity, size, fd);
+
+		if (err != -EAGAIN)
+			return err;
+		if (on_wait && !on_wait(ms)) {
+			*waited_ms = ms;
+			return -EINTR;
+		}
+	}
+}
+
 static int connect_to(const struct sockaddr_un *address)
 {
 	_cleanup_close_ int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	const struct timeval often = { 0, WAIT_MS * 1000 };
 
 	if (sock < 0)
+		return -errno;
+	if (on_wait && setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &often, sizeof(often)))
 		return -errno;
 	while (connect(sock, (const struct sockaddr *)address, sizeof(*address))) {
 		if (errno != EINTR && errno != EAGAIN)
@@ -144,12 +170,13 @@ int ub_client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 sess
 		.type = UB_MSG_HELLO,
 		.words = { kind, nr_pids, session },
 	};
+	u64 waited_ms;
 	size_t size;
 	int err;
 
 	err = ub_msg_send(sock, &msg, pids, nr_pids * sizeof(*pids), fd);
 	if (!err)
-		err = ub_msg_recv(sock, &msg, NULL, 0, &size, NULL);
+		err = ub_client_receive(sock, &msg, NULL, 0, &size, NULL, &waited_ms);
 	if (!err && msg.type != UB_MSG_REPLY)
 		err = -EBADMSG;
 	if (err)
@@ -219,6 +246,7 @@ static int receive_answer(int sock, char **answer)
 	_cleanup_free_ char *text = NULL;
 	size_t total = 0, size;
 	struct ub_msg msg;
+	u64 waited_ms;
 
 	do {
 		char *grown = realloc(text, total + UB_MSG_MAX_DATA + 1);
@@ -227,7 +255,8 @@ static int receive_answer(int sock, char **answer)
 		if (!grown)
 			return -ENOMEM;
 		text = grown;
-		err = ub_msg_recv(sock, &msg, text + total, UB_MSG_MAX_DATA, &size, NULL);
+		err = ub_client_receive(sock, &msg, text + total, UB_MSG_MAX_DATA, &size, NULL,
+					&waited_ms);
 		if (err)
 			return err;
 		if (msg.type != UB_MSG_ANSWER || total + size > MAX_ANSWER)

@@ -26,8 +26,13 @@ int __must_check ub_client_connect_running(struct ub_reason *why);
  */
 int __must_check ub_client_enter(struct ub_reason *why);
 
-/* Whether ub_client_enter() has been and the daemon went away since: calls fail with ENOSYS then,
- * and @why says why. */
+/* From the next connection on: while anything waits for the daemon (which may be stopped), @fn is
+ * called every 100 ms with for how long it has. When that says false the wait is given up, and with
+ * it the connection, as if the daemon had gone. */
+void ub_client_on_wait(bool (*fn)(u64 ms));
+
+/* Whether ub_client_enter() has been and the daemon went away since, or was given up: calls fail
+ * with ENOSYS then, and @why says why. */
 bool ub_client_lost(struct ub_reason *why);
 
 /* In a child that is to be a target (after fork, before exec): where Yama restricts ptrace, lets

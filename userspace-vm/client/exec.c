@@ -6,8 +6,9 @@
  *
  * What the daemon has to say to the user (which processes were attached to) comes over the
  * connection that handed over the listener. A small process of its own, nobody's child, prints it
- * to the standard error and ends with the session. Where that ends before the tool does, the daemon
- * was killed: what the tool sees of it is "Function not implemented", so the process says why.
+ * to the standard error and ends with the session. A session that ends by itself says so last; an
+ * end without a word is the daemon's. What the tool sees of that is "Function not implemented", so
+ * the process says why, unless the tool is about to end too.
  *
  * Where no listener can be had the tool gets the interposition as a preloaded library instead: that
  * reaches tools that go through libc, which is most, and says so where it can't work.
@@ -104,11 +105,11 @@ static void print_notes(int sock, int tool, const char *name)
 	size_t size;
 
 	while (ub_msg_recv(sock, &msg, text, sizeof(text), &size, NULL) == 0) {
+		if (msg.type == UB_MSG_OVER)
+			return;
 		if (msg.type == UB_MSG_NOTE && size < 1000)
 			dprintf(STDERR_FILENO, "ubpf-run: %.*s\n", (int)size, text);
 	}
-	/* A process that ends closes its files first, which may have been the last of the
-	 * session. */
 	if (tool >= 0 && poll(&end, 1, LAST_MOMENTS_MS) == 0)
 		dprintf(STDERR_FILENO,
 			"ubpf-run: " UB_CLIENT_LOST

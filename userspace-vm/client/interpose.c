@@ -39,6 +39,7 @@ static struct {
 	pid_t pid;
 	u64 session;
 	void (*on_lost)(void); /* NULL: none, or called */
+	u64 waited_ms;	       /* for the daemon, before that was given up; 0: it was not */
 	pthread_mutex_t lock;
 	u8 data[UB_MSG_MAX_DATA];
 } state = { .sock = -1, .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -64,6 +65,14 @@ bool ub_client_lost(struct ub_reason *why)
 
 	if (!state.active)
 		return false;
+	if (state.waited_ms) {
+		ub_reason_set(
+			why, -ENOSYS,
+			"interrupted: the userspace kernel's daemon has not answered for %llu "
+			"ms (is it stopped? `kill -CONT` the process ubpf-daemon)",
+			(unsigned long long)state.waited_ms);
+		return true;
+	}
 	if (state.sock >= 0 && (poll(&peer, 1, 0) != 1 || !(peer.revents & (POLLHUP | POLLERR))))
 		return false;
 	ub_reason_set(why, -ENOSYS, UB_CLIENT_LOST ": start the session again");
@@ -150,7 +159,8 @@ static int exchange(const struct ub_msg *call, int file, struct ub_msg *reply, i
 
 	err = ub_msg_send(state.sock, call, NULL, 0, file);
 	while (!err) {
-		err = ub_msg_recv(state.sock, reply, state.data, sizeof(state.data), &size, fd);
+		err = ub_client_receive(state.sock, reply, state.data, sizeof(state.data), &size,
+					fd, &state.waited_ms);
 		if (err || reply->type == UB_MSG_REPLY)
 			break;
 		err = serve(reply, size, *fd);

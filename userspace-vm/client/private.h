@@ -7,6 +7,7 @@
 
 #include <client/client.h>
 #include <common/types.h>
+#include <daemon/protocol.h>
 
 /* What became of a daemon that hung up, for people. */
 #define UB_CLIENT_LOST                                                                              \
@@ -16,6 +17,10 @@
 /* client.c: says hello on @sock. 0 and the daemon's answer, or -errno. */
 int __must_check ub_client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session,
 				 int fd, pid_t *guard, u64 *id, struct ub_reason *why);
+/* client.c: ub_msg_recv(), but given up when who was named to ub_client_on_wait() says so: -EINTR
+ * and how long that took. */
+int __must_check ub_client_receive(int sock, struct ub_msg *msg, void *data, size_t capacity,
+				   size_t *size, int *fd, u64 *waited_ms);
 /* client.c: a connection of this process in a session that exists. fd or -errno. */
 int __must_check ub_client_join(u64 session, struct ub_reason *why);
 /* client.c: lets @guard and what it starts trace this process where Yama asks for that. */

@@ -21,7 +21,7 @@ static void become_daemon(int listen_fd, const char *run_dir)
 {
 	char *argv[] = { "ubpf-run", "--daemon", "3", NULL };
 	const char *log = getenv("UBPF_DAEMON_LOG");
-	sigset_t none;
+	sigset_t ends;
 	int null, err;
 
 	null = open("/dev/null", O_RDWR);
@@ -38,8 +38,11 @@ static void become_daemon(int listen_fd, const char *run_dir)
 	close_range(LISTEN_FD + 1, ~0U, 0);
 	for (int i = 1; i < NSIG; i++)
 		signal(i, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Until guard and daemon know what to do at these, they wait. */
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGINT);
+	sigprocmask(SIG_SETMASK, &ends, NULL);
 	if (chdir("/"))
 		_exit(126);
 	setenv("UBPF_RUN_DIR", run_dir, 1);

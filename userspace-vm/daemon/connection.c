@@ -61,6 +61,16 @@ void ub_daemon_connection_note(struct connection *connection, const char *text)
 		return;
 }
 
+void ub_daemon_connection_over(struct connection *connection)
+{
+	struct ub_msg msg = { .version = UB_PROTOCOL_VERSION, .type = UB_MSG_OVER };
+
+	/* Told to go, we leave tools behind that go on: that is no end of theirs. */
+	if (!connection->daemon->told_to_go && ub_msg_send(connection->sock, &msg, NULL, 0, -1))
+		ub_daemon_log(connection->daemon, "a session's end could not be told");
+	ub_daemon_connection_free(connection);
+}
+
 /* Whether the answer depends on what comes of an operation on processes, any of which may be a tool
  * that has a call out. */
 static bool may_operate(const struct ub_call *call)

@@ -104,6 +104,7 @@ static void guard_parent(const char *run_dir, pid_t daemon, int keep)
 {
 	ino_t ino = socket_ino(run_dir);
 	int status = 0;
+	sigset_t none;
 
 	prctl(PR_SET_NAME, "ubpf-guard");
 	close_all_but(keep);
@@ -111,6 +112,9 @@ static void guard_parent(const char *run_dir, pid_t daemon, int keep)
 	signal(SIGTERM, forward);
 	signal(SIGINT, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	/* One that came before there was a daemon is passed on now. */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (;;) {
 		int child_status;
 		pid_t pid = waitpid(-1, &child_status, __WALL);

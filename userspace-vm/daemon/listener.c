@@ -383,9 +383,9 @@ void ub_daemon_listener_free(struct listener *listener)
 	while (listener->processes)
 		process_free(listener->processes);
 	ub_watch_remove(listener->watch);
-	/* Its end tells the process that prints our notes to go. */
+	/* The process that prints our notes goes with it. */
 	if (session->notes)
-		ub_daemon_connection_free(session->notes);
+		ub_daemon_connection_over(session->notes);
 	ub_daemon_session_leave(session);
 	if (listener->has_thread) {
 		listener->ended = true;

@@ -135,6 +135,8 @@ void ub_daemon_caller_begin(struct caller *caller, pid_t tid, u64 id);
 int __must_check ub_daemon_connection_new(struct ub_daemon *daemon, int sock);
 void ub_daemon_connection_free(struct connection *connection);
 void ub_daemon_connection_note(struct connection *connection, const char *text);
+/* Frees the connection that a session's notes went over; its other end learns why. */
+void ub_daemon_connection_over(struct connection *connection);
 
 /* Lets the kernel answer @call of @caller and has the links that went with it gone; what a
  * transport does between receiving and replying. @held: the caller can't be stopped before the

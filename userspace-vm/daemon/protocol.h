@@ -17,8 +17,9 @@
  *                           <-   REPLY value, pass [fd]
  *   ASK json                ->                    a request of a command (any kind)
  *                           <-   ANSWER more, json   as many as it takes, the last with more = 0
- *                           <-   NOTE text           (kind UB_HELLO_LISTENER) for the user's
- * terminal
+ *                           <-   NOTE text           (kind UB_HELLO_LISTENER) for the user's terminal
+ *                           <-   OVER                (kind UB_HELLO_LISTENER) nobody is under the listener
+ *                                                    any more; an end without it is the daemon's own
  *
  * Both sides treat what they receive as hostile.
  */
@@ -42,6 +43,7 @@ enum ub_msg_type {
 	UB_MSG_ANSWER,	/* words: more to come; data: JSON */
 	UB_MSG_NOTE,	/* data: a line for people */
 	UB_MSG_INSTALL, /* words: number, O_CLOEXEC or 0; and the file that it shall be */
+	UB_MSG_OVER,	/* the last of a session that ended by itself */
 };
 
 enum ub_hello_kind {

@@ -99,7 +99,6 @@ static int build(struct change *change, struct link **links, u32 nr)
 		.tgid_in_client = (u64)target->pid,
 		.uid_gid = (u64)target->gid << 32 | target->uid,
 		.own_filter = ub_daemon_listener_has(target->targets->daemon, target->pid),
-		.counters_fd = -1,
 		.generation = target->generation + 1,
 		.current = target->image,
 	};

@@ -46,12 +46,12 @@ struct ub_kernel_map {
 	u64 late_bytes;
 	int eventfd; /* in the readers' epoll sets, or -1 */
 	u64 lost;
-	u64 swept_ns; /* when it was last swept because something was left in it */
-	u64 sweep_took_ns;
 	struct ub_timer *task_sweep; /* TASK_STORAGE: looks for threads that died */
+	struct ub_timer *left_sweep; /* after one for what hits have left: the next */
+	bool left;		     /* something more has been since */
 };
 
-/* A hit of a target was left for good and had something of @map. */
+/* A hit of a target was left for good and had something of @map: it is swept, now or soon. */
 void ub_kmap_sweep_left(struct ub_kernel_map *map);
 /* Forgets the records that wait for room. */
 void ub_kmap_free_late(struct ub_kernel_map *map);

@@ -51,6 +51,7 @@ void ub_kmap_destroy(struct ub_object *object)
 	free(map->cgroups);
 	free(map->batch_key);
 	ub_timer_remove(map->task_sweep);
+	ub_timer_remove(map->left_sweep);
 	if (map->map.shared)
 		munmap(map->map.shared, map->map.shared_size);
 	if (map->memfd >= 0)
@@ -358,19 +359,38 @@ static bool says_alive(void *opaque, u32 tgid)
 	return true;
 }
 
-/*
- * The target says so, as often as it likes: a large map is not swept for more than a fraction of
- * the time. What is left then is found when that is said the next time, or when a process ends.
- */
-void ub_kmap_sweep_left(struct ub_kernel_map *map)
+static void sweep_left(struct ub_kernel_map *map, bool again);
+
+static void on_sweep_due(void *opaque)
+{
+	struct ub_kernel_map *map = opaque;
+	bool left = map->left;
+
+	map->left_sweep = NULL;
+	map->left = false;
+	sweep_left(map, left);
+}
+
+/* @again: and then once more, for what could not be told while others were busy there. */
+static void sweep_left(struct ub_kernel_map *map, bool again)
 {
 	u64 from = ub_now_ns();
 
-	if (from - map->swept_ns < 16 * map->sweep_took_ns)
-		return;
 	ub_map_sweep(&map->map, says_alive, NULL);
-	map->swept_ns = ub_now_ns();
-	map->sweep_took_ns = map->swept_ns - from;
+	if (again)
+		map->left_sweep =
+			ub_loop_after(map->object.kernel->loop,
+				      1 + 16 * (ub_now_ns() - from) / 1000000, on_sweep_due, map);
+}
+
+/* The target says so, as often as it likes: no map is swept for more than a fraction of the
+ * time. */
+void ub_kmap_sweep_left(struct ub_kernel_map *map)
+{
+	if (map->left_sweep)
+		map->left = true;
+	else
+		sweep_left(map, true);
 }
 
 void ub_kernel_sweep(struct ub_kernel *kernel, bool (*is_alive)(void *opaque, u32 tgid),

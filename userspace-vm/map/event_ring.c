@@ -90,21 +90,12 @@ static bool has_room(const struct ub_event_ring *ring, const struct ub_map *map,
 	return used > size + map->attr.max_entries || used + bytes <= map->mask;
 }
 
-/* Where no thread can tell its number, a header says nothing of whose it is. */
-static void note(u64 *word, u64 header, struct ub_run *run)
-{
-	if (run && !ub_syscalls_forbidden(run->process))
-		ub_hold_note(NULL, UB_HOLD_RECORD(word), header, run);
-}
-
-/* Claims a record with @header at the producers' position. NULL: full or scribbled on. */
-static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub_map *map,
-				     u64 header, struct ub_run *run)
+/* Claims a record with @header, by @hold, at the producers' position. NULL: full or scribbled on. */
+static struct ub_event_record *claim_by(u32 hold, struct ub_event_ring *ring,
+					const struct ub_map *map, u64 header, struct ub_run *run)
 {
 	u64 mask = ring->mask, size = mask + 1, bytes = ub_event_bytes(header);
 
-	if (bytes > size / 2)
-		return NULL;
 	for (u32 tries = 0; tries < MAX_TRIES; tries++) {
 		u64 at = __atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE);
 		u64 rest = size - (at & mask), free = ub_event_free_word(at);
@@ -114,7 +105,6 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 		if (!has_room(ring, map, at, bytes, bytes > rest ? rest : 0)) {
 			if (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) != at)
 				continue;
-			ub_hold_look(run);
 			return NULL;
 		}
 		seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
@@ -135,13 +125,10 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 				(rest - sizeof(struct ub_event_record));
 		}
 		if (first == header)
-			note(word, header, run);
+			ub_hold_note(hold, NULL, UB_HOLD_RECORD(word), header, run);
 		if (!__atomic_compare_exchange_n(word, &free, first, false, __ATOMIC_ACQ_REL,
-						 __ATOMIC_RELAXED)) {
-			if (first == header)
-				ub_hold_drop(NULL, UB_HOLD_RECORD(word), run);
+						 __ATOMIC_RELAXED))
 			continue;
-		}
 		if (first != header)
 			__atomic_store_n(&ring->last_pad, rest, __ATOMIC_RELAXED);
 		__atomic_compare_exchange_n(&ring->producer, &at, at + taken, false,
@@ -150,6 +137,26 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 			return (struct ub_event_record *)word;
 	}
 	return NULL;
+}
+
+/* @run: who notes it, or NULL. */
+static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub_map *map,
+				     u64 header, struct ub_run *run)
+{
+	struct ub_event_record *record;
+	u32 hold = UB_NO_HOLD;
+
+	if (ub_event_bytes(header) > (ring->mask + 1) / 2)
+		return NULL;
+	/* Where no thread can tell its number, a header says nothing of whose it is. */
+	if (run && !ub_syscalls_forbidden(run->process))
+		hold = ub_hold_take(run);
+	record = claim_by(hold, ring, map, header | (u64)hold << UB_RECORD_HOLD_SHIFT, run);
+	if (!record) {
+		ub_hold_return(hold, run);
+		ub_hold_look(run);
+	}
+	return record;
 }
 
 static u64 header_of(u32 size, const struct ub_run *run)
@@ -219,6 +226,8 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 		(void *)((u8 *)data - offsetof(struct ub_event_record, data));
 	u64 header = __atomic_load_n(&record->header, __ATOMIC_RELAXED);
 
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return;
 	/* The reader has given it up meanwhile, and here is somebody else's. */
 	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC || !(header & UB_RECORD_BUSY)) {
 		ub_hold_drop(NULL, UB_HOLD_RECORD(&record->header), run);

@@ -41,8 +41,9 @@ struct ub_event_what {
 };
 
 /*
- *   63 .. 58  57    56       55   54    53     52       51 .. 30  29 .. 0
- *   magic     busy  discard  pad  what  force  no wake  tid       bytes of data
+ *   63 .. 58  57    56       55   54    53     52       51 .. 30  29 .. 27  26 .. 0
+ *   magic     busy  discard  pad  what  force  no wake  tid       hold      bytes of data
+ * hold: which of the thread's (hold.h).
  */
 #define UB_RECORD_MAGIC	       (0x2dull << 58)
 #define UB_RECORD_MAGIC_MASK   (0x3full << 58)
@@ -54,7 +55,8 @@ struct ub_event_what {
 #define UB_RECORD_NO_WAKEUP    (1ull << 52)
 #define UB_RECORD_TID_SHIFT    30
 #define UB_RECORD_TID_MASK     0x3fffffull
-#define UB_RECORD_MAX_SIZE     0x3fffffffull
+#define UB_RECORD_HOLD_SHIFT   27
+#define UB_RECORD_MAX_SIZE     0x7ffffffull
 #define UB_RECORD_TID(header)  ((u32)((header) >> UB_RECORD_TID_SHIFT & UB_RECORD_TID_MASK))
 #define UB_RECORD_SIZE(header) ((u32)((header)&UB_RECORD_MAX_SIZE))
 

@@ -104,13 +104,12 @@ static bool unlink_node(const struct ub_map *map, struct ub_hash_place *place, s
 	struct ub_node *node = ub_pool_node(map, place->index);
 	u64 state = ub_atomic_load(&node->state);
 	u64 link = ub_link_make(place->link, ub_link_target(place->next), 0);
-	bool covered = ub_hold_covers(map, run);
+	u32 hold = ub_hold_covers(map, run)
+			   ? UB_NO_HOLD
+			   : ub_hold_new(map, UB_HOLD_NODE(place->index), state, run);
 
-	if (!covered)
-		ub_hold_note(map, UB_HOLD_NODE(place->index), state, run);
 	if (!ub_atomic_cas(place->prev, place->link, link)) {
-		if (!covered)
-			ub_hold_drop(map, UB_HOLD_NODE(place->index), run);
+		ub_hold_return(hold, run);
 		return false;
 	}
 	ub_pool_put(map, place->index, state, place->next & UB_LINK_EXTRA, run);
@@ -264,12 +263,12 @@ static void set_percpu_in_place(const struct ub_map *map, u32 index, const void 
 static bool mark(const struct ub_map *map, const struct ub_hash_place *place, struct ub_run *run)
 {
 	struct ub_node *node = ub_pool_node(map, place->index);
+	u32 hold = ub_hold_new(map, UB_HOLD_NODE(place->index), ub_atomic_load(&node->state), run);
 
-	ub_hold_note(map, UB_HOLD_NODE(place->index), ub_atomic_load(&node->state), run);
 	if (ub_atomic_cas(&node->next, place->next,
 			  ub_link_make(place->next, ub_link_target(place->next), UB_LINK_MARK)))
 		return true;
-	ub_hold_drop(map, UB_HOLD_NODE(place->index), run);
+	ub_hold_return(hold, run);
 	return false;
 }
 
@@ -373,7 +372,8 @@ static long replace(struct ub_map *map, u64 bucket, const struct ub_hash_place *
 	__atomic_store_n(&node->next, ub_link_make(link, ub_link_target(place->next), 0),
 			 __ATOMIC_RELEASE);
 	link = ub_link_make(place->next, index + 1, UB_LINK_MARK | (extra ? UB_LINK_EXTRA : 0));
-	if (!ub_atomic_cas(&ub_pool_node(map, place->index)->next, place->next, link)) {
+	if (!ub_pool_may_link(run) ||
+	    !ub_atomic_cas(&ub_pool_node(map, place->index)->next, place->next, link)) {
 		put_unused(map, index, extra, run);
 		return -EAGAIN;
 	}
@@ -390,7 +390,8 @@ static long insert(struct ub_map *map, u64 bucket, u64 head, u32 index, struct u
 
 	link = ub_link_make(link, ub_link_is_end(head) ? NULL_LINK(bucket) : first, 0);
 	__atomic_store_n(&node->next, link, __ATOMIC_RELEASE);
-	if (!ub_atomic_cas(&ub_pool_heads(map)[bucket], head, ub_link_make(head, index + 1, 0)))
+	if (!ub_pool_may_link(run) ||
+	    !ub_atomic_cas(&ub_pool_heads(map)[bucket], head, ub_link_make(head, index + 1, 0)))
 		return -EAGAIN;
 	ub_pool_linked(map, index, run);
 	return 0;

@@ -10,20 +10,17 @@
 
 #define PAGE 4096ull
 
-static bool is_of(const struct ub_hold *hold, const struct ub_map *map, u64 what)
+static u64 frame_of(u64 word)
 {
-	return hold->run && what && hold->what == what && hold->map == (u64)map;
+	return (word & ~UB_HOLD_USES) >> UB_HOLD_RUN_SHIFT;
 }
 
-/* Whether hold @i is of a hit that has been left, as far as that can be told by looking at memory
- * that is there for certain. */
-static bool is_left(const struct ub_hold *hold, u32 i, const struct ub_run *run)
+/* Whether hold @i, whose run is @word, is of a hit that has been left, as far as that can be told by
+ * looking at memory that is there for certain. (Whatever stands there by now.) */
+static __attribute__((no_sanitize_address)) bool is_left(u64 word, u32 i, const struct ub_run *run)
 {
-	u64 frame = hold->run, mine = (u64)run, held = frame + offsetof(struct ub_run, held);
+	u64 frame = frame_of(word), mine = (u64)run, held = frame + offsetof(struct ub_run, held);
 
-	/* What shares our memory may share our slot: then nothing of it is believed. */
-	if (run->process->vm_sharers)
-		return false;
 	if (frame == mine)
 		return !(run->held >> i & 1);
 	if (frame - mine < sizeof(*run) || mine - frame < sizeof(*run))
@@ -34,14 +31,14 @@ static bool is_left(const struct ub_hold *hold, u32 i, const struct ub_run *run)
 }
 
 /* The same by the kernel, which may look at memory that is not there. */
-static bool is_left_says_kernel(const struct ub_hold *hold, u32 i, const struct ub_run *run)
+static bool is_left_says_kernel(u64 word, u32 i, const struct ub_run *run)
 {
 	struct ub_run other;
 	struct iovec to = { &other, sizeof(other) };
-	struct iovec from = { (void *)hold->run, sizeof(other) };
+	struct iovec from = { (void *)frame_of(word), sizeof(other) };
 	long pid = ub_syscall(run->process, SYS_getpid, 0, 0, 0, 0, 0, 0), ret;
 
-	if (hold->run == (u64)run || pid <= 0 || run->process->vm_sharers)
+	if (frame_of(word) == (u64)run || pid <= 0)
 		return false;
 	ret = ub_syscall(run->process, SYS_process_vm_readv, (u64)pid, (u64)&to, 1, (u64)&from, 1,
 			 0);
@@ -74,55 +71,80 @@ static bool give_up(const struct ub_hold *hold, struct ub_run *run)
 	}
 }
 
-u32 ub_hold_room(const struct ub_map *map, u64 what, struct ub_run *run)
+/* Makes hold @i @run's if its run still is @word. */
+static bool make_own(u32 i, u64 word, struct ub_run *run)
+{
+	const u64 held = run->held;
+
+	ub_hold_store(run->held, held | 1ull << i);
+	if (ub_hold_swap(&run->holds->hold[i].run, word, ub_hold_word(run, word)))
+		return true;
+	ub_hold_store(run->held, held);
+	return false;
+}
+
+void ub_hold_give_up_left(struct ub_run *run, bool ask)
 {
 	struct ub_holds *holds = run->holds;
-	u32 room = UB_HOLDS;
-	bool more = false;
+	u64 more = holds->more;
+	bool used = false;
 
-	for (u32 pass = 0; pass < 2 && room == UB_HOLDS; pass++) {
-		more = false;
-		for (u32 i = 0; i < UB_HOLDS; i++) {
-			struct ub_hold *hold = &holds->hold[i];
+	/* What shares our memory may share our holds: then nothing of them is believed. */
+	if (run->process->vm_sharers || ub_hold_forked(run->process))
+		return;
+	for (u32 i = 0; i < UB_HOLDS; i++) {
+		struct ub_hold *hold = &holds->hold[i];
+		u64 word = *(volatile u64 *)&hold->run;
 
-			if (hold->run &&
-			    (pass ? is_left_says_kernel(hold, i, run) : is_left(hold, i, run)) &&
-			    give_up(hold, run))
-				ub_hold_free(hold);
-			/* Who noted it before did not get it, or has lost it: it can be had. */
-			if (is_of(hold, map, what) && (what & UB_HOLD_KIND) != UB_HOLD_DRAIN(0))
-				ub_hold_free(hold);
-			if (!hold->run && room == UB_HOLDS)
-				room = i;
-			more |= hold->run && i;
+		if (ub_hold_in_use(word) &&
+		    (ask ? is_left_says_kernel(word, i, run) : is_left(word, i, run)) &&
+		    make_own(i, word, run)) {
+			if (give_up(hold, run))
+				ub_hold_free(i, run);
+			else /* as left as it was */
+				ub_hold_store(run->held, run->held & ~(1ull << i));
 		}
+		used |= i && ub_hold_in_use(hold->run);
 	}
-	ub_hold_store(holds->more, more || (room && room != UB_HOLDS));
-	return room;
+	/* Unless somebody has taken one since. */
+	if (!used && more & 1)
+		(void)ub_hold_swap(&holds->more, more, more + 1);
 }
 
-void ub_hold_got(const struct ub_map *map, u64 what, struct ub_run *run)
-{
-	struct ub_holds *holds = run ? run->holds : NULL;
-
-	for (u32 i = 0; holds && i < UB_HOLDS; i++)
-		if (is_of(&holds->hold[i], map, what) && holds->hold[i].run != (u64)run)
-			ub_hold_free(&holds->hold[i]);
-}
-
-void ub_hold_drop_any(const struct ub_map *map, u64 what, struct ub_run *run)
+static u32 take_free(struct ub_run *run)
 {
 	struct ub_holds *holds = run->holds;
 
 	for (u32 i = 0; i < UB_HOLDS; i++) {
-		struct ub_hold *hold = &holds->hold[i];
+		u64 word = *(volatile u64 *)&holds->hold[i].run, more = holds->more;
 
-		if (!(run->held >> i & 1))
+		if (ub_hold_in_use(word) || !make_own(i, word, run))
 			continue;
-		if (hold->run != (u64)run || is_of(hold, map, what)) {
-			if (hold->run == (u64)run)
-				ub_hold_free(hold);
-			ub_hold_store(run->held, run->held & ~(1ull << i));
-		}
+		while (i && !ub_hold_swap(&holds->more, more, more + 1 + (more & 1)))
+			more = holds->more;
+		return i;
+	}
+	return UB_NO_HOLD;
+}
+
+u32 ub_hold_take_any(struct ub_run *run)
+{
+	u32 i;
+
+	ub_hold_give_up_left(run, false);
+	i = take_free(run);
+	if (i != UB_NO_HOLD)
+		return i;
+	ub_hold_give_up_left(run, true);
+	return take_free(run);
+}
+
+void ub_hold_drop_any(const struct ub_map *map, u64 what, struct ub_run *run)
+{
+	for (u32 i = 0; i < UB_HOLDS; i++) {
+		const struct ub_hold *hold = &run->holds->hold[i];
+
+		if (run->held >> i & 1 && hold->what == what && hold->map == (u64)map)
+			ub_hold_free(i, run);
 	}
 }

@@ -17,18 +17,34 @@ static u64 nr_words(const struct ub_map *map, u32 level)
 	return n;
 }
 
-/* What the state of a node that is in @state says once @run has taken it. */
-static u64 taken_by(u64 state, const struct ub_run *run)
-{
-	u64 owner = run && run->process ? run->process->tgid_pid & 0x3fffff : 0;
+/* Who takes a node. */
+struct taker {
+	struct ub_run *run;
+	u64 word; /* what the state says of it */
+	u32 hold;
+};
 
-	return (((u64)ub_hold_number(run) << 22 | owner) << UB_NODE_TAKER_SHIFT) |
-	       ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) | (state & UB_NODE_EXTRA) |
-	       UB_NODE_USED;
+static struct taker taker_of(struct ub_run *run)
+{
+	struct taker taker = { .run = run, .hold = ub_hold_take(run) };
+
+	if (run && run->process)
+		taker.word = (u64)ub_hold_number(run) << UB_NODE_THREAD_SHIFT |
+			     (u64)ub_hold_image(run) << UB_NODE_IMAGE_SHIFT |
+			     (u64)taker.hold << UB_NODE_HOLD_SHIFT |
+			     (run->process->tgid_pid & 0x3fffff) << UB_NODE_TAKER_SHIFT;
+	return taker;
 }
 
-/* Takes @index, which was seen free in @state and is held: @taken is what it then says. */
-static bool claim_held(const struct ub_map *map, u32 index, u64 state, u64 taken)
+/* What the state of a node that is in @state says once it has been taken. */
+static u64 taken_by(u64 state, const struct taker *taker)
+{
+	return taker->word | ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) |
+	       (state & UB_NODE_EXTRA) | UB_NODE_USED;
+}
+
+/* Takes @index, which was seen free in @state and is noted: @taken is what it then says. */
+static bool claim_noted(const struct ub_map *map, u32 index, u64 state, u64 taken)
 {
 	struct ub_node *node = ub_pool_node(map, index);
 	u64 next;
@@ -44,18 +60,15 @@ static bool claim_held(const struct ub_map *map, u32 index, u64 state, u64 taken
 }
 
 /* Takes @index if it is free and of the wanted role. */
-static bool claim(const struct ub_map *map, u32 index, bool extra, struct ub_run *run)
+static bool claim(const struct ub_map *map, u32 index, bool extra, const struct taker *taker)
 {
 	u64 state = ub_atomic_load(&ub_pool_node(map, index)->state), taken;
 
 	if (state & UB_NODE_USED || !!(state & UB_NODE_EXTRA) != extra)
 		return false;
-	taken = taken_by(state, run);
-	ub_hold_note(map, UB_HOLD_NODE(index), taken, run);
-	if (claim_held(map, index, state, taken))
-		return true;
-	ub_hold_drop(map, UB_HOLD_NODE(index), run);
-	return false;
+	taken = taken_by(state, taker);
+	ub_hold_note(taker->hold, map, UB_HOLD_NODE(index), taken, taker->run);
+	return claim_noted(map, index, state, taken);
 }
 
 /*
@@ -80,7 +93,7 @@ static void mark_full(const struct ub_map *map, u64 word, u32 level)
 	}
 }
 
-static u32 take_in_word(const struct ub_map *map, u64 word, struct ub_run *run)
+static u32 take_in_word(const struct ub_map *map, u64 word, const struct taker *taker)
 {
 	u64 *at = &bitmap(map, 0)[word];
 	u64 seen = ub_atomic_load(at);
@@ -97,21 +110,19 @@ static u32 take_in_word(const struct ub_map *map, u64 word, struct ub_run *run)
 		}
 		/* The bit is held with the node: by who says so before it sets the bit. */
 		state = ub_atomic_load(&ub_pool_node(map, (u32)index)->state);
-		taken = taken_by(state, run);
+		taken = taken_by(state, taker);
 		free = !(state & (UB_NODE_USED | UB_NODE_EXTRA));
 		if (ub_likely(free))
-			ub_hold_note(map, UB_HOLD_NODE(index), taken, run);
+			ub_hold_note(taker->hold, map, UB_HOLD_NODE(index), taken, taker->run);
 		/* Only this bit of the old value is looked at, so that it compiles to lock bts. */
 		was_set = __atomic_fetch_or(at, mask, __ATOMIC_SEQ_CST) & mask;
 		seen |= mask;
 		if (ub_unlikely(!~seen) && !was_set)
 			mark_full(map, word, 0);
-		if (ub_likely(!was_set && free) && claim_held(map, (u32)index, state, taken))
+		if (ub_likely(!was_set && free) && claim_noted(map, (u32)index, state, taken))
 			return (u32)index;
-		if (free)
-			ub_hold_drop(map, UB_HOLD_NODE(index), run);
 		/* And look at the state once more, behind the bit: see ub_pool_hint(). */
-		if (!was_set && claim(map, (u32)index, false, run))
+		if (!was_set && claim(map, (u32)index, false, taker))
 			return (u32)index;
 	}
 	return UB_NO_NODE;
@@ -150,14 +161,14 @@ static s64 find_word(const struct ub_map *map, u64 near)
 }
 
 /* Looks at some words directly, where a thread was stopped before it cleared their summary bits. */
-static u32 take_unsummarised(const struct ub_map *map, struct ub_run *run)
+static u32 take_unsummarised(const struct ub_map *map, const struct taker *taker)
 {
 	u64 n = nr_words(map, 0);
 	u64 at = __atomic_fetch_add(&ub_pool_header(map)->cursor, 32, __ATOMIC_RELAXED) % n;
 
 	for (u32 i = 0; i < 32 && i < n; i++, at = at + 1 < n ? at + 1 : 0) {
 		if (~ub_atomic_load(&bitmap(map, 0)[at])) {
-			u32 index = take_in_word(map, at, run);
+			u32 index = take_in_word(map, at, taker);
 
 			if (index != UB_NO_NODE)
 				return index;
@@ -166,9 +177,9 @@ static u32 take_unsummarised(const struct ub_map *map, struct ub_run *run)
 	return UB_NO_NODE;
 }
 
-u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
+static u32 take(const struct ub_map *map, const struct taker *taker)
 {
-	struct ub_pool_cpu *cpu = ub_pool_cpu(map, ub_run_cpu(run));
+	struct ub_pool_cpu *cpu = ub_pool_cpu(map, ub_run_cpu(taker->run));
 	u64 n = nr_words(map, 0);
 	u64 word = __atomic_load_n(&cpu->word, __ATOMIC_RELAXED);
 	u32 index;
@@ -178,7 +189,7 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
 	for (u32 i = 0; i < MAX_TRIES; i++) {
 		s64 next;
 
-		index = take_in_word(map, word, run);
+		index = take_in_word(map, word, taker);
 		if (index != UB_NO_NODE) {
 			if (i)
 				__atomic_store_n(&cpu->word, (u32)word, __ATOMIC_RELAXED);
@@ -191,24 +202,35 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
 			mark_full(map, (u64)next, 0);
 		word = (u64)next;
 	}
-	index = take_unsummarised(map, run);
-	if (index == UB_NO_NODE)
-		ub_hold_look(run);
+	index = take_unsummarised(map, taker);
+	if (index == UB_NO_NODE) {
+		ub_hold_return(taker->hold, taker->run);
+		ub_hold_look(taker->run);
+	}
 	return index;
+}
+
+u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
+{
+	const struct taker taker = taker_of(run);
+
+	return take(map, &taker);
 }
 
 u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run)
 {
+	const struct taker taker = taker_of(run);
+
 	if (index >= map->type_words[UB_W_NR_NODES])
 		index = 0;
-	if (ub_likely(claim(map, (u32)index, false, run)))
+	if (ub_likely(claim(map, (u32)index, false, &taker)))
 		return (u32)index;
-	return ub_pool_take(map, run);
+	return take(map, &taker);
 }
 
-u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run)
+static u32 take_hinted(const struct ub_map *map, const struct taker *taker)
 {
-	u32 first = ub_cpu_slot(ub_run_cpu(run), map->nr_cpus);
+	u32 first = ub_cpu_slot(ub_run_cpu(taker->run), map->nr_cpus);
 
 	for (u32 i = 0; i < map->nr_cpus; i++) {
 		struct ub_pool_cpu *cpu = ub_pool_cpu(map, first + i);
@@ -218,11 +240,21 @@ u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run)
 
 			if (!hint || hint > map->type_words[UB_W_NR_NODES])
 				continue;
-			if (claim(map, hint - 1, true, run))
+			if (claim(map, hint - 1, true, taker))
 				return hint - 1;
 		}
 	}
 	return UB_NO_NODE;
+}
+
+u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run)
+{
+	const struct taker taker = taker_of(run);
+	u32 index = take_hinted(map, &taker);
+
+	if (index == UB_NO_NODE)
+		ub_hold_return(taker.hold, run);
+	return index;
 }
 
 static bool is_free_extra(const struct ub_map *map, u32 hint)
@@ -291,11 +323,14 @@ bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, str
 {
 	struct ub_node *node = ub_pool_node(map, index);
 	u64 free = ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) | (extra ? UB_NODE_EXTRA : 0);
-	/* Or it was disowned since: what its taker left behind was linked all the same. */
-	bool done = ub_atomic_cas(&node->state, state, free) ||
-		    (UB_NODE_UNOWNED(state) != state &&
-		     ub_atomic_cas(&node->state, UB_NODE_UNOWNED(state), free));
+	bool done;
 
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return false;
+	/* Or it was disowned since: what its taker left behind was linked all the same. */
+	done = ub_atomic_cas(&node->state, state, free) ||
+	       (UB_NODE_UNOWNED(state) != state &&
+		ub_atomic_cas(&node->state, UB_NODE_UNOWNED(state), free));
 	if (done)
 		ub_pool_hint(map, index, extra, ub_run_cpu(run));
 	ub_hold_drop(map, UB_HOLD_NODE(index), run);

@@ -75,13 +75,20 @@ struct ub_node {
 	u8 key[];
 };
 
-/* thread 63..52 (ub_hold_number()), process 51..30 (0: nobody who may yet link it), generation
- * 29..2, role, used. Linux has no pids of more than 22 bits (PID_MAX_LIMIT). */
+/*
+ *   63 .. 52  51 .. 49  48 .. 46  45 .. 24  23 .. 2     1      0
+ *   thread    image     hold      process   generation  extra  used
+ * Of a used node the upper ones say who took it: see hold.h. Process 0: nobody who may yet link it.
+ * Linux has no pids of more than 22 bits (PID_MAX_LIMIT).
+ */
 #define UB_NODE_USED	       1ull
 #define UB_NODE_EXTRA	       2ull
 #define UB_NODE_GEN_ONE	       4ull
-#define UB_NODE_GEN_MASK       0x3ffffffcull
-#define UB_NODE_TAKER_SHIFT    30
+#define UB_NODE_GEN_MASK       0xfffffcull
+#define UB_NODE_TAKER_SHIFT    24
+#define UB_NODE_HOLD_SHIFT     46
+#define UB_NODE_IMAGE_SHIFT    49
+#define UB_NODE_THREAD_SHIFT   52
 #define UB_NODE_OWNER(state)   ((u32)((state) >> UB_NODE_TAKER_SHIFT & 0x3fffff))
 #define UB_NODE_UNOWNED(state) ((state) & ((1ull << UB_NODE_TAKER_SHIFT) - 1))
 
@@ -146,6 +153,12 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run);
 u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run);
 /* The same of the extra ones. */
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run);
+/* Whether what @run has taken is its own to link. */
+static inline bool ub_pool_may_link(const struct ub_run *run)
+{
+	return !ub_hold_inherited(run);
+}
+
 /* The node @index, which was taken, has been linked. */
 static inline void ub_pool_linked(const struct ub_map *map, u32 index, struct ub_run *run)
 {

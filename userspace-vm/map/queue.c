@@ -49,13 +49,13 @@ static bool take_out(const struct ub_map *map, u64 *end, u64 to_node, u64 state,
 		     struct ub_run *run)
 {
 	u32 index = ub_link_target(to_node) - 1;
+	u32 hold = ub_hold_new(map, UB_HOLD_NODE(index), state, run);
 
-	ub_hold_note(map, UB_HOLD_NODE(index), state, run);
 	if (ub_atomic_cas(end, to_node, ub_link_make(to_node, target, 0))) {
 		ub_pool_put(map, index, state, false, run);
 		return true;
 	}
-	ub_hold_drop(map, UB_HOLD_NODE(index), run);
+	ub_hold_return(hold, run);
 	return false;
 }
 
@@ -159,13 +159,13 @@ static void remove_dropped(struct ub_map *map, struct ub_node *node, u64 link, u
 			   struct ub_run *run)
 {
 	u64 state = ub_atomic_load(&ub_pool_node(map, index)->state);
+	u32 hold = ub_hold_new(map, UB_HOLD_NODE(index), state, run);
 
-	ub_hold_note(map, UB_HOLD_NODE(index), state, run);
 	if (ub_atomic_cas(&node->next, link, ub_link_make(link, below, 0)) &&
 	    ub_queue_fence(map, index))
 		ub_pool_put(map, index, state, false, run);
 	else
-		ub_hold_drop(map, UB_HOLD_NODE(index), run);
+		ub_hold_return(hold, run);
 }
 
 /* Drops the lowest, oldest element of a stack: marks it, then takes it out. 1: dropped one. 0:
@@ -284,7 +284,8 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 		index = take(map, run);
 		if (index != UB_NO_NODE) {
 			ub_mem_copy(ub_pool_node(map, index)->key, value, map->attr.value_size);
-			if (is_stack(map) ? push_stack(map, index) : push_queue(map, index)) {
+			if (ub_pool_may_link(run) &&
+			    (is_stack(map) ? push_stack(map, index) : push_queue(map, index))) {
 				ub_pool_linked(map, index, run);
 				return 0;
 			}

@@ -33,12 +33,11 @@ static bool exchange(struct ub_map *map, u32 id, u64 old, u32 target, struct ub_
 {
 	struct ub_node *node = node_of(map, old);
 	u64 state = node ? ub_atomic_load(&node->state) : 0;
+	u32 hold = node ? ub_hold_new(map, UB_HOLD_NODE(ub_link_target(old) - 1), state, run)
+			: UB_NO_HOLD;
 
-	if (node)
-		ub_hold_note(map, UB_HOLD_NODE(ub_link_target(old) - 1), state, run);
 	if (!ub_atomic_cas(bucket_at(map, id), old, ub_link_make(old, target, 0))) {
-		if (node)
-			ub_hold_drop(map, UB_HOLD_NODE(ub_link_target(old) - 1), run);
+		ub_hold_return(hold, run);
 		return false;
 	}
 	if (node)
@@ -101,7 +100,7 @@ long ub_stack_trace_put(struct ub_map *map, u32 node, const u64 *ips, u32 nr, u6
 	to = ub_pool_node(map, node)->key;
 	ub_mem_copy(to, head, 8);
 	ub_mem_zero(to + 8 + nr * 8ull, map->attr.value_size - nr * 8ull);
-	if (!exchange(map, id, link, node + 1, run)) {
+	if (!ub_pool_may_link(run) || !exchange(map, id, link, node + 1, run)) {
 		give_back(map, node, run);
 		return -EBUSY;
 	}

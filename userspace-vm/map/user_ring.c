@@ -23,7 +23,7 @@ static u64 *producer_position(const struct ub_map *map)
 }
 
 /* Behind the consumer position, which nothing else shares the page with: who drains the ring, as
- * 1 << 63 | thread (ub_hold_number()) << 32 | tgid; 0: nobody. */
+ * 1 << 63 | image << 48 | hold << 44 | thread (ub_hold_number()) << 32 | tgid; 0: nobody. */
 static u64 *drainer(const struct ub_map *map)
 {
 	return (u64 *)map->shared + 1;
@@ -78,22 +78,23 @@ static void tell_drained(const struct ub_map *map, struct ub_run *run)
 long ub_user_ring_drain(struct ub_map *map, u64 flags, ub_user_sample_fn each, void *opaque,
 			struct ub_run *run)
 {
-	const u64 what = UB_HOLD_DRAIN(drainer(map));
-	u64 nobody = 0, me = 1ull << 63 | (u64)ub_hold_number(run) << 32 |
-			     (run && run->process ? (u32)run->process->tgid_pid : 0);
-	u32 samples = 0, discarded = 0;
+	u64 nobody = 0, me;
+	u32 samples = 0, discarded = 0, hold;
 	long ret = 0;
 	int err = 0;
 
 	if (flags & ~(u64)(BPF_RB_NO_WAKEUP | BPF_RB_FORCE_WAKEUP))
 		return -EINVAL;
-	ub_hold_note(NULL, what, me, run);
+	hold = ub_hold_take(run);
+	me = 1ull << 63 | (u64)ub_hold_image(run) << 48 | (u64)hold << 44 |
+	     (u64)ub_hold_number(run) << 32 |
+	     (run && run->process ? (u32)run->process->tgid_pid : 0);
+	ub_hold_note(hold, NULL, UB_HOLD_DRAIN(drainer(map)), me, run);
 	if (!__atomic_compare_exchange_n(drainer(map), &nobody, me, false, __ATOMIC_ACQUIRE,
 					 __ATOMIC_RELAXED)) {
-		ub_hold_drop(NULL, what, run);
+		ub_hold_return(hold, run);
 		return -EBUSY;
 	}
-	ub_hold_got(NULL, what, run);
 	for (; samples < MAX_SAMPLES && !ret; samples++) {
 		struct sample sample;
 
@@ -108,8 +109,11 @@ long ub_user_ring_drain(struct ub_map *map, u64 flags, ub_user_sample_fn each, v
 		/* As it was checked, whatever the client has written there since. */
 		__atomic_store_n(consumer_position(map), sample.end, __ATOMIC_RELEASE);
 	}
-	__atomic_store_n(drainer(map), 0, __ATOMIC_RELEASE);
-	ub_hold_drop(NULL, what, run);
+	/* Not if it was taken away, as from the dead; nor if the child of a fork goes on here. */
+	if (!ub_hold_inherited(run))
+		__atomic_compare_exchange_n(drainer(map), &me, 0, false, __ATOMIC_RELEASE,
+					    __ATOMIC_RELAXED);
+	ub_hold_return(hold, run);
 	if (flags & BPF_RB_FORCE_WAKEUP || (!(flags & BPF_RB_NO_WAKEUP) && samples))
 		tell_drained(map, run);
 	if (err && err != -ENODATA && err != -EAGAIN)

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A hit is interrupted, and the handler's hit is left for good (left.c) while the first one goes on
+ * afterwards. What the second one has left is not the first one's, however alike they are: both do
+ * the same to the same map, and stand before the same node.
+ *
+ * Whose it was is found out by the hits of another handler, at another instant of the first, and
+ * then the map is swept. Instants of the first are all there are, the other two by chance.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#include <map/event_ring.h>
+
+#include "instants.h"
+#include "sides.h"
+
+static struct ub_map *map_of_all;
+static operation op_of_all;
+static u8 *second, *third; /* where the handler's hit is left, and the first is looked at again */
+static u32 nr_left, nr_looked, nr_hits;
+
+/* About as deep as what was left. */
+static void look(u32 times)
+{
+	for (u32 i = 0; i < times; i++) {
+		deep_hit(map_of_all, op_of_all, 64 + i * 192);
+		nr_hits++;
+	}
+	sweep(map_of_all);
+}
+
+static void look_again(void)
+{
+	look(3);
+	nr_looked++;
+}
+
+/* Wherever it was. */
+static void look_everywhere(void)
+{
+	look(12);
+}
+
+static void leave_another(void)
+{
+	nr_left += hit_until(map_of_all, op_of_all, 64, second, NULL);
+	/* At once, where the first is as it was then; or later. */
+	if (rand() % 4 == 0) // NOLINT: the same each time
+		look(3);
+	plant(third, look_again, NULL);
+}
+
+/* @op is interrupted at each instant, @times times; @check after each. */
+static void leave_nested(struct ub_map *map, operation op, u32 times, void (*check)(void))
+{
+	map_of_all = map;
+	op_of_all = op;
+	nr_left = nr_looked = 0;
+	srand(1);
+	for (u8 *at = first_instruction(); at; at = next_instruction(at + 1)) {
+		for (u32 i = 0; i < times; i++) {
+			second = some_instruction();
+			third = some_instruction();
+			nr_hits = 0;
+			plant(at, leave_another, NULL);
+			deep_hit(map, op, 4096);
+			unplant();
+			/* What is left is found by a handler's hits, at the first instant of all. */
+			plant((u8 *)op, look_everywhere, NULL);
+			deep_hit(map, op, 4096);
+			assert_false(unplant());
+			check_no_holds();
+			check();
+		}
+	}
+	assert_true(nr_left > 50 && nr_looked > 50);
+}
+
+static u32 sanitized_or(u32 times)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return 1;
+#else
+	return times;
+#endif
+}
+
+static void check_map(void)
+{
+	if (is_of_nodes(map_of_all))
+		check_linked(map_of_all);
+}
+
+static u32 thoroughness = 2;
+
+static void test_nodes(void **state)
+{
+	for (u32 i = 0; i < nr_kinds; i++) {
+		struct ub_map map;
+
+		make(&map, &kinds[i].attr);
+		learn(&map, kinds[i].op);
+		leave_nested(&map, kinds[i].op, sanitized_or(thoroughness), check_map);
+		if (is_of_nodes(&map))
+			check_whole(&map);
+		our_map_destroy(&map);
+	}
+}
+
+static struct ub_event_reader *reader;
+
+static bool is_thread_alive(void *opaque, u64 tid)
+{
+	return true;
+}
+
+/* Each hit that was not left writes one, the one that was perhaps: two are the first ones'. */
+static void check_records(void)
+{
+	struct ub_event event;
+	u32 read = 0;
+
+	while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
+		read += event.kind == UB_EVENT_RINGBUF;
+	assert_in_range(read, nr_hits + 2, nr_hits + 3);
+}
+
+static void test_records(void **state)
+{
+	const struct ub_map_attr attr = { BPF_MAP_TYPE_RINGBUF, 0, 0, 4096 };
+	struct ub_event_ring *ring =
+		mmap(NULL, ub_event_ring_size(RING_SIZE), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct ub_event event;
+	struct ub_map map;
+
+	assert_ptr_not_equal(ring, MAP_FAILED);
+	ub_event_ring_format(ring, RING_SIZE);
+	reader = ub_event_reader_new(ring, RING_SIZE, 0);
+	make(&map, &attr);
+	map.attr.id = 1;
+	process.events = ring;
+	learn(&map, write_records);
+	while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
+		;
+	leave_nested(&map, write_records, sanitized_or(thoroughness), check_records);
+	ub_event_reader_free(reader);
+	our_map_destroy(&map);
+	munmap(ring, ub_event_ring_size(RING_SIZE));
+}
+
+/* Usage: [instants of the other two for each of the first] */
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nodes),
+		cmocka_unit_test(test_records),
+	};
+	int failed;
+
+	if (argc > 1)
+		thoroughness = (u32)atoi(argv[1]);
+	if (!instants_start(true))
+		return 1;
+	failed = cmocka_run_group_tests_name("on another stack", tests, NULL, NULL);
+	instants_start(false);
+	return failed + cmocka_run_group_tests_name("on the same stack", tests, NULL, NULL);
+}
