@@ -97,7 +97,7 @@ static void trace_for_a_while(pid_t pid)
 	ptrace(PTRACE_DETACH, pid, 0, 0);
 }
 
-static const char cgroup[] = "/sys/fs/cgroup/ubpf-test-killed";
+static char cgroup[64];
 
 static bool write_cgroup(const char *name, const char *text)
 {
@@ -138,10 +138,16 @@ static pid_t start_disturber(const char *kind, pid_t pid)
 
 static void join_cgroup(pid_t pid)
 {
-	char number[16];
+	static const char *const roots[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
+	char path[64], number[16];
 
+	for (u32 i = 0; i < ub_array_size(roots); i++) {
+		snprintf(path, sizeof(path), "%s/cgroup.procs", roots[i]);
+		if (!access(path, W_OK))
+			snprintf(cgroup, sizeof(cgroup), "%s/ubpf-test-killed", roots[i]);
+	}
 	snprintf(number, sizeof(number), "%d", pid);
-	if (mkdir(cgroup, 0755) || !write_cgroup("cgroup.procs", number))
+	if (!cgroup[0] || mkdir(cgroup, 0755) || !write_cgroup("cgroup.procs", number))
 		skip("no cgroup (version 2) can be made here");
 }
 
