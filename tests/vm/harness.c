@@ -264,6 +264,8 @@ static int kernel_load(const struct bpf_insn *insns, u32 nr, struct ub_reason *w
 	fd = sys_bpf(BPF_PROG_LOAD, &attr);
 	if (fd >= 0)
 		return fd;
+	if (errno == E2BIG) /* after a million instructions: not once more, for the log */
+		return ub_reason_set(why, -E2BIG, "it has too many ways through it");
 	log[0] = 0;
 	attr.log_buf = (u64)log;
 	attr.log_size = sizeof(log);
