@@ -10,8 +10,6 @@
 
 #include "btf_json.h"
 
-enum { MAX_ENTRIES = 1 << 20 };
-
 u64 ub_map_count_of(const struct ub_programs *programs, const char *name, pid_t pid)
 {
 	struct bpf_map *map = bpf_object__find_map_by_name(programs->object, name);
@@ -116,7 +114,8 @@ static int compare_entries(const void *a, const void *b)
 	return strcmp(json_object_to_json_string(x), json_object_to_json_string(y));
 }
 
-static struct json_object *map_to_json(const struct bpf_map *map, const struct btf *btf)
+static struct json_object *map_to_json(const struct bpf_map *map, const struct btf *btf,
+				       u32 max_entries)
 {
 	u32 key_size = bpf_map__key_size(map);
 	u32 nr_cpus = (u32)libbpf_num_possible_cpus();
@@ -132,7 +131,7 @@ static struct json_object *map_to_json(const struct bpf_map *map, const struct b
 	key = malloc(key_size);
 	next = malloc(key_size);
 	value = calloc(1, value_size);
-	for (int i = 0; key && next && value && i < MAX_ENTRIES; i++, first = false) {
+	for (u32 i = 0; key && next && value && i < max_entries; i++, first = false) {
 		struct json_object *entry;
 
 		if (bpf_map__get_next_key(map, first ? NULL : key, next, key_size))
@@ -152,7 +151,7 @@ static struct json_object *map_to_json(const struct bpf_map *map, const struct b
 	return array;
 }
 
-struct json_object *ub_maps_to_json(const struct ub_programs *programs)
+static struct json_object *maps_to_json(const struct ub_programs *programs, u32 max_entries)
 {
 	const struct btf *btf = bpf_object__btf(programs->object);
 	struct json_object *maps = json_object_new_object();
@@ -164,14 +163,19 @@ struct json_object *ub_maps_to_json(const struct ub_programs *programs)
 
 		if (can_be_dumped(map) && !strstr(name, ".rodata") && !strstr(name, ".kconfig") &&
 		    strncmp(name, "__bpf_usdt", 10))
-			json_object_object_add(maps, name, map_to_json(map, btf));
+			json_object_object_add(maps, name, map_to_json(map, btf, max_entries));
 	}
 	return maps;
 }
 
-struct json_object *ub_results_to_json(const struct ub_programs *programs)
+struct json_object *ub_maps_to_json(const struct ub_programs *programs)
 {
-	struct json_object *maps = ub_maps_to_json(programs);
+	return maps_to_json(programs, UB_DUMP_ENTRIES);
+}
+
+struct json_object *ub_results_to_json(const struct ub_programs *programs, u32 max_entries)
+{
+	struct json_object *maps = maps_to_json(programs, max_entries);
 
 	if (programs->bundled && programs->bundled->working_map)
 		json_object_object_del(maps, programs->bundled->working_map);

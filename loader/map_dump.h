@@ -10,6 +10,8 @@
 
 #include "program.h"
 
+enum { UB_DUMP_ENTRIES = 1 << 20 };
+
 /* The value of key @pid (u32) in hash map @name, whose values are u64: 0 if there is none. */
 u64 ub_map_count_of(const struct ub_programs *programs, const char *name, pid_t pid);
 
@@ -21,10 +23,11 @@ int __must_check ub_map_each_count(const struct ub_programs *programs, const cha
 void ub_map_forget(const struct ub_programs *programs, const char *name, pid_t pid);
 
 /* The maps that the programs declare: {"map": [{"key": K, "value": V}, ...], ...}; values of
- * per-CPU maps are arrays. Entries are sorted by key. */
+ * per-CPU maps are arrays. Entries are sorted by key; at most UB_DUMP_ENTRIES of each map. */
 struct json_object *ub_maps_to_json(const struct ub_programs *programs);
 
-/* Those of them that hold results: without a bundled program's working map. */
-struct json_object *ub_results_to_json(const struct ub_programs *programs);
+/* Those of them that hold results: without a bundled program's working map. At most @max_entries of
+ * each. */
+struct json_object *ub_results_to_json(const struct ub_programs *programs, u32 max_entries);
 
 #endif

@@ -66,7 +66,7 @@ int ub_parse(const struct argp *argp, int argc, char **argv, void *input, int *r
 	snprintf(name, sizeof(name), "ubpf-run %s", command);
 	argv[0] = name;
 	if (is_ours)
-		setenv(format, "rmargin=95", 1);
+		setenv(format, "rmargin=95,no-dup-args-note", 1);
 	err = argp_parse(argp, end, argv, 0, NULL, input);
 	if (is_ours)
 		unsetenv(format);

@@ -107,9 +107,23 @@ void ub_clock_text(char text[9])
 static int libbpf_verbose;
 static char libbpf_warning[400];
 
+/* Whether a line of the verifier's log, which may be its verdict. */
+static bool may_be_verdict(const char *line)
+{
+	static const char *const others[] = { "\n",	      "processed ",  "verification time ",
+					      "stack depth ", "cur state: ", "old state: " };
+
+	for (size_t i = 0; i < ub_array_size(others); i++) {
+		if (!strncmp(line, others[i], strlen(others[i])))
+			return false;
+	}
+	return true;
+}
+
 /*
- * The first warning is the most telling one, unless the verifier's log follows: then it is the line
- * before the log's statistics, which says what was wrong with the program.
+ * The first warning is the most telling one, unless the verifier's log follows: then it is the
+ * log's last line that is neither statistics nor a state, which says what was wrong with the
+ * program.
  */
 static void keep_warning(const char *text)
 {
@@ -128,9 +142,9 @@ static void keep_warning(const char *text)
 		size_t size = strcspn(line, "\n");
 
 		next = line + size + (line[size] == '\n');
-		if (!strncmp(line, "processed ", 10) || !strncmp(line, "-- END", 6))
+		if (!strncmp(line, "-- END", 6))
 			break;
-		if (size)
+		if (may_be_verdict(line))
 			verdict = line;
 	}
 	if (verdict)

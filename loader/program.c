@@ -37,11 +37,32 @@ static void programs_cleanup(struct ub_programs **programs)
 	ub_programs_free(*programs);
 }
 
-/* Whether @file is an ELF file for the BPF machine. */
+/* What is to be done about a file that is no BPF object file, whose first bytes are @header's. */
+static const char *describe_other_file(const char *path, const Elf64_Ehdr *header)
+{
+	static const char bitcode[] = { 'B', 'C', (char)0xc0, (char)0xde };
+	const char *suffix = strrchr(path, '.');
+
+	if (!memcmp(header->e_ident, ELFMAG, SELFMAG)) {
+		if (header->e_ident[EI_DATA] == ELFDATA2MSB)
+			return "but a big-endian one: compile it with clang -target bpfel";
+		if (header->e_type == ET_EXEC || header->e_type == ET_DYN)
+			return "but a native executable or library: compile BPF source with clang -target bpf -g -O2";
+		return "but a native one: compile its source with clang -target bpf -g -O2";
+	}
+	if (!memcmp(header->e_ident, bitcode, sizeof(bitcode)))
+		return "but LLVM's bitcode: compile it without -emit-llvm and -flto";
+	if (suffix && (!strcmp(suffix, ".c") || !strcmp(suffix, ".h")))
+		return "but source: compile it with clang -target bpf -g -O2 -c";
+	return "not even ELF";
+}
+
+/* Whether @path is an ELF file for the BPF machine. */
 static int check_object_file(const char *path, struct ub_reason *why)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	Elf64_Ehdr header;
+	Elf64_Ehdr header = { 0 };
+	const char *what;
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st))
@@ -49,17 +70,13 @@ static int check_object_file(const char *path, struct ub_reason *why)
 				     strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return ub_reason_set(why, -ENOEXEC, "%s is not a regular file", path);
-	if (pread(fd, &header, sizeof(header), 0) != sizeof(header) ||
-	    memcmp(header.e_ident, ELFMAG, SELFMAG))
-		return ub_reason_set(why, -ENOEXEC, "%s is not a BPF object file: not even ELF",
-				     path);
-	if (header.e_machine != EM_BPF || header.e_ident[EI_CLASS] != ELFCLASS64)
-		return ub_reason_set(
-			why, -ENOEXEC,
-			"%s is not a BPF object file but ELF for machine %u: compile it with "
-			"clang -target bpf -g -O2",
-			path, header.e_machine);
-	return 0;
+	if (pread(fd, &header, sizeof(header), 0) == sizeof(header) &&
+	    !memcmp(header.e_ident, ELFMAG, SELFMAG) && header.e_machine == EM_BPF &&
+	    header.e_ident[EI_CLASS] == ELFCLASS64 && header.e_ident[EI_DATA] == ELFDATA2LSB)
+		return 0;
+	what = describe_other_file(path, &header);
+	return ub_reason_set(why, -ENOEXEC, "%s is not a BPF object file%s %s", path,
+			     strncmp(what, "but", 3) ? ":" : "", what);
 }
 
 static int unknown_program(const char *name, struct ub_reason *why)
@@ -68,6 +85,11 @@ static int unknown_program(const char *name, struct ub_reason *why)
 	size_t nr = 0;
 	const char *near;
 
+	if (strspn(name, "0123456789") == strlen(name))
+		return ub_reason_set(
+			why, -ENOENT,
+			"no program '%s'; if that is a process id: ubpf-run run malloc -p %s", name,
+			name);
 	for (size_t i = 0; i < ub_nr_bundled && nr < ub_array_size(names); i++)
 		names[nr++] = ub_bundled[i].name;
 	near = ub_nearest(name, names, nr);
@@ -156,6 +178,26 @@ static int parse_usdt(struct ub_probe *probe, const char *text)
 	return probe->file && probe->usdt_provider && probe->usdt_name ? 0 : -ENOMEM;
 }
 
+/* A section that says of no program of ours where it goes. */
+static int unknown_section(const struct ub_programs *programs, const struct bpf_program *program,
+			   struct ub_reason *why)
+{
+	static const char *const names[] = { "uprobe", "uretprobe", "usdt" };
+	const char *section = bpf_program__section_name(program);
+	char prefix[64], hint[96] = "";
+	const char *near;
+
+	snprintf(prefix, sizeof(prefix), "%.*s", (int)strcspn(section, "/"), section);
+	near = ub_nearest(prefix, names, ub_array_size(names));
+	/* kprobe and its like are names of their own, however near. */
+	if (near && strcmp(prefix, "kprobe") && strcmp(prefix, "kretprobe"))
+		snprintf(hint, sizeof(hint), ", did you mean '%s'?", near);
+	return ub_reason_set(why, -EOPNOTSUPP,
+			     "program %s of %s is of section '%s': only uprobe, uretprobe and usdt "
+			     "programs can be attached to processes%s",
+			     bpf_program__name(program), programs->name, section, hint);
+}
+
 static int add_probe(struct ub_programs *programs, struct bpf_program *program,
 		     const char *default_place, struct ub_reason *why)
 {
@@ -182,19 +224,16 @@ static int add_probe(struct ub_programs *programs, struct bpf_program *program,
 		}
 	}
 	if (!place)
-		return ub_reason_set(
-			why, -EOPNOTSUPP,
-			"program %s of %s is of section '%s': only uprobe, uretprobe and usdt "
-			"programs can be attached to processes",
-			bpf_program__name(program), programs->name, section);
+		return unknown_section(programs, program, why);
 	if (!*place)
 		place = default_place;
 	if (!place)
 		return ub_reason_set(
 			why, -EINVAL,
-			"program %s of %s does not say where it goes: give LIB:FUNCTION (or "
-			"LIB:PROVIDER:NAME for usdt) after the program's name",
-			bpf_program__name(program), programs->name);
+			"program %s of %s does not say where it goes: give %s after the program's "
+			"name",
+			bpf_program__name(program), programs->name,
+			probe->kind == UB_PROBE_USDT ? "LIB:PROVIDER:NAME" : "LIB:FUNCTION");
 	snprintf(probe->text, sizeof(probe->text), "%s %s",
 		 probe->kind == UB_PROBE_ENTRY	  ? "uprobe"
 		 : probe->kind == UB_PROBE_RETURN ? "uretprobe"
@@ -302,6 +341,20 @@ static int set_constant(struct ub_programs *programs, const char *variable, cons
 	return no_constant(programs, btf, type, variable, why);
 }
 
+static int wrong_argument(const char *arg, struct ub_reason *why)
+{
+	char hint[96] = "";
+
+	if (strspn(arg, "0123456789") == strlen(arg))
+		snprintf(hint, sizeof(hint), " (a process id goes after -p)");
+	else if (!strpbrk(arg, ":=/"))
+		snprintf(hint, sizeof(hint), ", say libc:%.64s", arg);
+	return ub_reason_set(why, -EINVAL,
+			     "'%s' is no argument of a program: LIB:FUNCTION or CONSTANT=VALUE "
+			     "expected%s",
+			     arg, hint);
+}
+
 static int apply_args(struct ub_programs *programs, char *const *args, u32 nr_args,
 		      const char **place, struct ub_reason *why)
 {
@@ -319,10 +372,7 @@ static int apply_args(struct ub_programs *programs, char *const *args, u32 nr_ar
 		} else if (strchr(args[i], ':') && !*place) {
 			*place = args[i];
 		} else {
-			return ub_reason_set(why, -EINVAL,
-					     "'%s' is no argument of a program: LIB:FUNCTION or "
-					     "CONSTANT=VALUE expected",
-					     args[i]);
+			return wrong_argument(args[i], why);
 		}
 	}
 	return 0;

@@ -7,6 +7,9 @@
 #include "map_dump.h"
 #include "output.h"
 
+/* Of a map, to people. */
+enum { SHOWN_ENTRIES = 4096 };
+
 static struct json_object *event(const struct ub_session *session, const char *name)
 {
 	struct json_object *object = json_object_new_object();
@@ -138,9 +141,29 @@ static void show_histogram(struct json_object *slots)
 	}
 }
 
+static void show_entry(struct json_object *entry)
+{
+	struct json_object *key, *value, *slots;
+	const char *key_text;
+
+	json_object_object_get_ex(entry, "key", &key);
+	key_text = json_object_to_json_string_ext(key, JSON_C_TO_STRING_PLAIN);
+	if (!json_object_object_get_ex(entry, "value", &value))
+		json_object_object_get_ex(entry, "values", &value);
+	if (json_object_object_get_ex(value, "slots", &slots) &&
+	    json_object_is_type(slots, json_type_array)) {
+		printf("\t\t%s:\n", key_text);
+		show_histogram(slots);
+		return;
+	}
+	printf("\t\t%s: %s\n", key_text,
+	       json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));
+}
+
 static void show_maps(const struct ub_session *session)
 {
-	struct json_object *maps = ub_results_to_json(session->programs);
+	u32 max = session->options->json ? UB_DUMP_ENTRIES : SHOWN_ENTRIES + 1;
+	struct json_object *maps = ub_results_to_json(session->programs, max);
 
 	if (session->options->json) {
 		struct json_object *object = event(session, "maps");
@@ -153,22 +176,12 @@ static void show_maps(const struct ub_session *session)
 	{
 		printf("\t%s:\n", name);
 		for (size_t i = 0; i < json_object_array_length(entries); i++) {
-			struct json_object *entry = json_object_array_get_idx(entries, i);
-			struct json_object *key, *value, *slots;
-
-			json_object_object_get_ex(entry, "key", &key);
-			if (!json_object_object_get_ex(entry, "value", &value))
-				json_object_object_get_ex(entry, "values", &value);
-			if (json_object_object_get_ex(value, "slots", &slots) &&
-			    json_object_is_type(slots, json_type_array)) {
-				printf("\t\t%s:\n",
-				       json_object_to_json_string_ext(key, JSON_C_TO_STRING_PLAIN));
-				show_histogram(slots);
-				continue;
+			if (i == SHOWN_ENTRIES) {
+				printf("\t\t... (--json, or ubpf-run map dump %s, has all)\n",
+				       name);
+				break;
 			}
-			printf("\t\t%s: %s\n",
-			       json_object_to_json_string_ext(key, JSON_C_TO_STRING_PLAIN),
-			       json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));
+			show_entry(json_object_array_get_idx(entries, i));
 		}
 	}
 	json_object_put(maps);
@@ -218,7 +231,8 @@ void ub_session_show_summary(const struct ub_session *session)
 
 		json_object_object_add(object, "backend",
 				       json_object_new_string(session->options->backend->name));
-		json_object_object_add(object, "maps", ub_results_to_json(session->programs));
+		json_object_object_add(object, "maps",
+				       ub_results_to_json(session->programs, UB_DUMP_ENTRIES));
 		json_object_object_add(object, "lost_events",
 				       json_object_new_uint64(session->nr_lost));
 		if (session->nr_ring_lost)

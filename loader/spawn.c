@@ -10,6 +10,7 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -17,6 +18,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 
+#include <client/client.h>
 #include <common/cleanup.h>
 
 #include "symbol.h"
@@ -30,6 +32,8 @@ static void __attribute__((noreturn)) child(char *const *argv, int error_fd, pid
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	prctl(PR_SET_PDEATHSIG, SIGCONT);
+	/* Else, where Yama lets only ancestors trace, the userspace kernel could not. */
+	ub_client_allow_tracing();
 	if (getppid() == parent && !ptrace(PTRACE_TRACEME, 0, NULL, NULL))
 		execvp(argv[0], argv);
 	err = errno;
@@ -130,7 +134,13 @@ int ub_spawn_stopped(char *const *argv, pid_t *pid, struct ub_reason *why)
 	pid_t parent = getpid(), started;
 	struct ub_reason detail = { 0 };
 	int pipe_fds[2], exec_err, err;
+	char path[PATH_MAX];
 
+	err = ub_client_find_program(argv[0], path, sizeof(path));
+	if (err)
+		return ub_reason_set(why, err, "cannot run %s: %s", argv[0],
+				     err == -ENOENT && !strchr(argv[0], '/') ? "command not found"
+									     : strerror(-err));
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return ub_reason_set(why, -errno, "cannot make a pipe: %s", strerror(errno));
 	read_end = pipe_fds[0];

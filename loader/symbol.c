@@ -214,3 +214,10 @@ bool ub_symbol_defined(const char *path, const char *name)
 
 	return !elf_file_open(path, &file, NULL) && each_function(file.elf, is_wanted, &wanted);
 }
+
+bool ub_symbol_stripped(const char *path)
+{
+	_cleanup_elf_ struct elf_file file = { .fd = -1 };
+
+	return !elf_file_open(path, &file, NULL) && !has_symbols(file.elf);
+}

@@ -19,5 +19,7 @@ int __must_check ub_elf_check(const char *path, struct ub_reason *why);
 
 /* Whether @path defines function @name. */
 bool ub_symbol_defined(const char *path, const char *name);
+/* Whether @path is a program or library whose table of symbols was stripped off. */
+bool ub_symbol_stripped(const char *path);
 
 #endif

@@ -192,6 +192,22 @@ static bool is_dumpable(pid_t pid)
 	return stat(path, &st) || st.st_uid == geteuid();
 }
 
+static void describe_module(char *text, size_t size)
+{
+	_cleanup_fclose_ FILE *file = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
+	int scope = 0;
+
+	if (!file || fscanf(file, "%d", &scope) != 1 || scope <= 0)
+		snprintf(text, size, "a security module forbids ptrace");
+	else if (scope == 1)
+		snprintf(
+			text, size,
+			"kernel.yama.ptrace_scope is 1, so it must be started by ubpf-run (run PROGRAM -- "
+			"CMD), or that be set to 0 by root");
+	else
+		snprintf(text, size, "kernel.yama.ptrace_scope is %d", scope);
+}
+
 /* Why not, although it is the caller's own. */
 static void describe_privilege(const struct ub_tracee *target, char *text, size_t size)
 {
@@ -213,7 +229,7 @@ static void describe_privilege(const struct ub_tracee *target, char *text, size_
 			"it is not dumpable (its executable can't be read, it was privileged, or it "
 			"said so by prctl)");
 	} else {
-		snprintf(text, size, "a security module (Yama's ptrace_scope?) forbids ptrace");
+		describe_module(text, size);
 	}
 }
 
@@ -397,7 +413,7 @@ static int find_file(const struct ub_tracee *target, const char *name, const cha
 		     struct ub_tracee_file *file, struct ub_reason *why)
 {
 	struct ub_tracee_file exe;
-	char path[PATH_MAX], near[64], hint[96] = "";
+	char path[PATH_MAX], near[64], hint[128] = "";
 	int found, err;
 
 	if (!*name)
@@ -419,6 +435,10 @@ static int find_file(const struct ub_tracee *target, const char *name, const cha
 	}
 	if (near[0])
 		snprintf(hint, sizeof(hint), ", did you mean '%s'?", near);
+	else if (symbol && ub_symbol_stripped(exe.path))
+		snprintf(hint, sizeof(hint),
+			 " (it is stripped of symbols; its path and an offset would do: "
+			 "FILE:0xOFFSET)");
 	if (symbol)
 		return ub_reason_set(
 			why, -ENOENT,

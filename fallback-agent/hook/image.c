@@ -20,6 +20,7 @@ static void build_deinit(struct ub_image_build *build)
 		free(file->hooks);
 		free(file->addresses);
 		free(file->first_hook);
+		free(file->placed);
 		ub_plan_free(&file->plan);
 	}
 	free(build->files);
@@ -33,7 +34,9 @@ static void build_deinit(struct ub_image_build *build)
 	free(build->map_tables);
 	free(build->infos);
 	free(build->callees);
-	free(build->pun_pages);
+	free(build->at_entry);
+	free(build->dropped);
+	ub_pun_pages_free(&build->puns);
 	ub_address_space_free(&build->space);
 }
 
@@ -42,24 +45,28 @@ static void image_cleanup(struct ub_image **image)
 	ub_image_free(*image);
 }
 
-/* Thread pointers may be trusted if all makers of processes that share the memory are watched. */
-static int plan_sharing(struct ub_image_build *build)
+/* Thread pointers may be trusted if all makers of processes that share the memory are watched: the
+ * file that has them, or NULL. */
+static struct ub_image_file *sharing_file(struct ub_image_build *build)
 {
 	const struct ub_mapping *glibc = ub_runtime_glibc(&build->space);
 	struct ub_image_file *file;
 	struct ub_point point = {};
 
 	if (!glibc || !ub_sharing_wanted(build->request) ||
-	    ub_mapping_file(build->request->pid, glibc, &point.dev, &point.ino))
-		return 0;
-	if (ub_image_find_file(build, &point, &file, NULL))
-		return 0;
-	if (file->nr_modules != 1 || ub_sharing_find(build, file)) {
+	    ub_mapping_file(build->request->pid, glibc, &point.dev, &point.ino) ||
+	    ub_image_find_file(build, &point, &file, NULL))
+		return NULL;
+	return file->nr_modules == 1 ? file : NULL;
+}
+
+/* Once it is known what probes overwrite. */
+static void plan_sharing(struct ub_image_build *build, struct ub_image_file *file)
+{
+	if (file && !ub_sharing_find(build, file))
+		build->image->trust_tid = true;
+	else
 		build->nr_sharing = 0;
-		return 0;
-	}
-	build->image->trust_tid = true;
-	return 0;
 }
 
 /* --- where the code goes --------------------------------------------------------------------- */
@@ -79,6 +86,8 @@ static int find_zones(struct ub_image_build *build, struct ub_reason *why)
 
 	for (u32 i = 0; i < build->nr_files; i++)
 		nr += build->files[i].nr_modules;
+	free(build->zones);
+	build->nr_zones = 0;
 	build->zones = calloc(nr + 1, sizeof(build->zones[0]));
 	if (!build->zones)
 		return -ENOMEM;
@@ -175,6 +184,12 @@ static int start_image(struct ub_image_build *build)
 	if (!image)
 		return -ENOMEM;
 	build->image = image;
+	if (request->refused)
+		memset(request->refused, 0, request->nr_links * sizeof(request->refused[0]));
+	build->at_entry = calloc(request->nr_links, sizeof(build->at_entry[0]));
+	build->dropped = calloc(request->nr_links, sizeof(build->dropped[0]));
+	if (!build->at_entry || !build->dropped)
+		return -ENOMEM;
 	image->pid = request->pid;
 	image->generation = request->generation;
 	image->own_filter = request->own_filter;
@@ -206,6 +221,7 @@ static void fill_func_ips(struct ub_image_build *build)
 			u64 address;
 
 			if (point->dev != file->dev || point->ino != file->ino ||
+			    (build->request->refused && build->request->refused[hook->link]) ||
 			    ub_elf_address(file->modules[0].elf, point->offset, &address))
 				continue;
 			address += file->modules[0].bias;
@@ -238,6 +254,40 @@ static int add_site_table(struct ub_image_build *build, struct ub_reason *why)
 	return 0;
 }
 
+/*
+ * Which bytes change, with room for the code. Overlapping jumps need free memory at places that the
+ * bytes decide about, and the code needs a lot of it anywhere, whose size depends on the plan: so
+ * there is one plan for the size and, once that is taken, another. If links lose hooks by what is
+ * refused, others may find the room that they do not need: again, once for each link and for each
+ * of its two ways at most.
+ */
+static int make_plan(struct ub_image_build *build, struct ub_reason *why)
+{
+	struct ub_image_file *sharing = sharing_file(build);
+	const u32 nr_files = build->nr_files;
+	int err;
+
+	do {
+		err = build->again ? ub_image_rehook(build) : 0;
+		if (!err && build->needs_diverts && !build->hooked_unwinders) {
+			err = ub_image_hook_unwinders(build, why);
+			build->hooked_unwinders = true;
+		}
+		ub_pun_pages_free(&build->puns);
+		ub_address_space_release(&build->space);
+		build->puns.space = &build->space;
+		if (!err)
+			err = ub_image_plan(build, false, why);
+		if (!err)
+			err = find_zones(build, why);
+		if (!err)
+			err = ub_image_plan(build, true, why);
+	} while (!err && build->again);
+	if (!err && sharing)
+		plan_sharing(build, build->nr_files == nr_files ? sharing : sharing_file(build));
+	return err;
+}
+
 static int build_image(struct ub_image_build *build, struct ub_reason *why)
 {
 	const struct ub_image_request *request = build->request;
@@ -247,19 +297,13 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	if (!err)
 		err = ub_runtime_check(request->pid, &build->space, why);
 	for (u32 i = 0; i < request->nr_links && !err; i++)
-		err = ub_image_go_on(build, ub_image_add_link(build, i, why));
-	if (!err && build->needs_diverts)
-		err = ub_image_hook_unwinders(build, why);
-	for (u32 i = 0; i < build->nr_files && !err; i++)
-		err = ub_image_plan_file(build, &build->files[i], why);
-	if (!err && (build->again || build->refusal))
-		return build->again ? -ERESTART : build->refusal;
+		err = ub_image_add_link(build, i, why);
+	if (!err && build->nr_refused == request->nr_links)
+		return -EOPNOTSUPP;
 	if (!err)
-		err = plan_sharing(build);
+		err = make_plan(build, why);
 	if (!err)
 		err = ub_image_find_semaphores(build, why);
-	if (!err)
-		err = find_zones(build, why);
 	if (!err)
 		err = ub_image_lay_out_data(build, why);
 	if (!err)
@@ -283,8 +327,6 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 	build->image->counting->stacks_offset =
 		build->image->single_instruction ? build->stacks_offset : 0;
 	err = ub_image_emit(build, why);
-	if (!err && (build->again || build->refusal))
-		return build->again ? -ERESTART : build->refusal;
 	if (!err)
 		err = ub_image_tables_fill(build);
 	if (!err)
@@ -299,26 +341,18 @@ static int build_image(struct ub_image_build *build, struct ub_reason *why)
 int ub_image_build(const struct ub_image_request *request, struct ub_image **out,
 		   struct ub_reason *why)
 {
-	_cleanup_free_ u8 *at_entry = NULL;
+	struct ub_image_build build = { .request = request };
+	_cleanup_(image_cleanup) struct ub_image *image = NULL;
 	int err = check_request(request, why);
 
 	if (err)
 		return err;
-	at_entry = calloc(request->nr_links, 1);
-	if (!at_entry)
-		return -ENOMEM;
-	/* Each link is moved to its function's entry once at most. */
-	do {
-		struct ub_image_build build = { .request = request, .at_entry = at_entry };
-		_cleanup_(image_cleanup) struct ub_image *image = NULL;
-
-		err = start_image(&build);
-		image = build.image;
-		if (!err)
-			err = build_image(&build, why);
-		build_deinit(&build);
-		if (!err)
-			*out = TAKE_PTR(image);
-	} while (err == -ERESTART);
+	err = start_image(&build);
+	image = build.image;
+	if (!err)
+		err = build_image(&build, why);
+	build_deinit(&build);
+	if (!err)
+		*out = TAKE_PTR(image);
 	return err;
 }

@@ -83,19 +83,18 @@ struct ub_image_request {
 	u64 tgid_in_client; /* for bpf_get_current_pid_tgid() */
 	u64 uid_gid;
 	bool own_filter; /* the process's first seccomp filter is the caller's and lets our calls pass */
-	int counters_fd; /* memfd with the links' hit counters (ub_link_counters), or -1: in data */
 	u32 generation;
 	const struct ub_image *current; /* what the target holds now, or NULL */
-	/* NULL, or a flag for each link, zero before: with -EOPNOTSUPP, which can't be probed (not
-	 * only the first that is found). */
+	/* NULL, or a flag for each link: set for those that can't be probed. They are left out
+	 * then, rather than that there is no image because of them. */
 	bool *refused;
 };
 
 struct ub_image; /* opaque: see hook/image_private.h; freed with ub_image_free() */
 
 /* Looks at the (running) target's mappings and files and plans. Nothing is changed in the target.
- * -ENOENT: the file is not mapped there (yet); -EOPNOTSUPP: a point can't be hooked, @why says
- * which and why; -EBUSY: bytes differ from the file's and are not ours; -ESRCH; -EPERM; ... */
+ * -ENOENT: the file is not mapped there (yet); -EOPNOTSUPP: a point, or with
+ * request->refused all points, can't be hooked, @why says which and why; -EBUSY: bytes differ from the file's and are not ours; -ESRCH; -EPERM; ... */
 int __must_check ub_image_build(const struct ub_image_request *request, struct ub_image **out,
 				struct ub_reason *why);
 void ub_image_free(struct ub_image *image);

@@ -44,6 +44,10 @@ struct ub_image_file {
 	u64 *addresses;	 /* of hooks, unique */
 	u32 *first_hook; /* of each address; nr_addresses + 1 */
 	struct ub_plan plan;
+	u32 nr_placed;
+	u32 placed_capacity;
+	/* The plan's overlapping jumps: for each chain one in each module. */
+	struct ub_pun_placed *placed;
 };
 
 /* Code within reach of some modules: one part with an agent, the programs and the trampolines. */
@@ -88,9 +92,11 @@ struct ub_image_build {
 	u64 tails_offset;
 	u64 stacks_offset;
 	bool needs_tails;
-	u8 *at_entry; /* of each link: take over the return address there; survives tries */
-	bool again;   /* what was found out asks for another try */
-	int refusal;  /* what the search for all refused links ends with, or 0 */
+	bool *at_entry; /* of each link: take over the return address there */
+	bool *dropped;	/* of each link: its hooks are to go before the next plan */
+	bool again;	/* some are */
+	u32 nr_refused; /* links */
+	bool hooked_unwinders;
 	bool needs_diverts;
 	u64 diverts;	    /* address of struct ub_diverts */
 	u64 divert_code;    /* of its entries */
@@ -103,19 +109,11 @@ struct ub_image_build {
 	u32 sharing_file;
 	u64 sharing[UB_MAX_SHARING];
 
-	u32 nr_pun_pages;
-	struct ub_image_pun_page *pun_pages;
+	struct ub_pun_pages puns;
 
 	u32 sites_capacity;
 	u32 moves_in_capacity;
 	u32 moves_out_capacity;
-};
-
-/* A page of code where overlapping jumps lead to. */
-struct ub_image_pun_page {
-	u64 address;
-	u64 used[64]; /* one bit a byte */
-	u8 bytes[4096];
 };
 
 /* What remains of the builder in a finished image: where its counters are. */
@@ -161,17 +159,16 @@ void ub_image_tables_free(struct ub_image_tables *tables);
 
 /* image_hooks.c: what is hooked where. */
 int __must_check ub_image_add_link(struct ub_image_build *build, u32 index, struct ub_reason *why);
-int __must_check ub_image_plan_file(struct ub_image_build *build, struct ub_image_file *file,
-				    struct ub_reason *why);
+/* Plans for all files: at first as if all memory were free, which tells how much code there will
+ * be, then, with room taken for that, as @final. What can't be hooked is refused; then, if links
+ * lose or change hooks by it, build->again is set. */
+int __must_check ub_image_plan(struct ub_image_build *build, bool final, struct ub_reason *why);
+/* After that: hooks of dropped links go, those of return links taken over at the entry come. */
+int __must_check ub_image_rehook(struct ub_image_build *build);
 int __must_check ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
 				    struct ub_image_file **out, struct ub_reason *why);
 int __must_check ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link,
 				   enum ub_hook_kind kind);
-/* After a refusal: 0 if more of them are looked for, @err if not. */
-int __must_check ub_image_go_on(struct ub_image_build *build, int err);
-/* @hook can't be. True: then its link will be hooked at the function's entry, in the next try;
- * false: there will be no image. */
-bool ub_image_refuse(struct ub_image_build *build, const struct ub_hook *hook);
 
 /* image_code.c: emits zones, sites and moves. */
 int __must_check ub_image_emit(struct ub_image_build *build, struct ub_reason *why);
@@ -182,15 +179,6 @@ int __must_check ub_image_emit_module(struct ub_image_build *build, struct ub_im
 				      const struct ub_trampoline_space *space,
 				      struct ub_reason *why);
 u64 ub_image_zone_bound(const struct ub_image_build *build);
-
-/* pun.c: finds places for overlapping jumps from the @sites, which are those of the @chain, and
- * fills them; each place jumps on to one of @trampolines. @file: the file's bytes from the first
- * on. @landings: the places, or 0 where a jump leads to its trampoline itself. -ENOSPC. */
-int __must_check ub_pun_place(struct ub_image_build *build, const struct ub_pun_chain *chain,
-			      struct ub_site *sites, const u8 *file, const u64 *trampolines,
-			      u64 *landings);
-/* The pages become parts of the image. */
-int __must_check ub_pun_finish(struct ub_image_build *build, struct ub_reason *why);
 
 /* image_data.c: sizes, addresses and contents of the shared parts. */
 int __must_check ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why);

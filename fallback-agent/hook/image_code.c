@@ -15,7 +15,8 @@
 #include <hook/image_build.h>
 #include <hook/memfd.h>
 
-#define PAGE 4096ull
+#define PAGE	   4096ull
+#define MAX_CHANGE 8 /* instructions that a point's window has more than it had in another plan */
 
 /* --- programs -------------------------------------------------------------------------------- */
 
@@ -102,6 +103,17 @@ static int place_callees(struct ub_image_build *build, struct ub_image_zone *zon
 
 /* --- zones ----------------------------------------------------------------------------------- */
 
+/* Points that another plan might do otherwise. */
+static u64 nr_uncertain(const struct ub_image_file *file)
+{
+	u64 nr = 0;
+
+	for (u32 i = 0; i < file->plan.nr_results; i++)
+		nr += file->plan.results[i].tactic == UB_TACTIC_NONE ||
+		      file->plan.results[i].tactic >= UB_TACTIC_PUN;
+	return nr;
+}
+
 u64 ub_image_zone_bound(const struct ub_image_build *build)
 {
 	const struct ub_image_request *request = build->request;
@@ -118,6 +130,9 @@ u64 ub_image_zone_bound(const struct ub_image_build *build)
 
 		size += file->plan.nr_insns * (80ull + UB_TRAMPOLINE_NULL_BOUND) +
 			file->plan.nr_windows * 32ull;
+		/* Of overlapping jumps there may be more if some find no free memory. */
+		size += nr_uncertain(file) * (MAX_CHANGE * (80ull + UB_TRAMPOLINE_NULL_BOUND) +
+					      UB_PUN_MAX_CHAIN * 32ull);
 		size += file->nr_addresses * 3ull * ub_trampoline_bound(0);
 		size += file->nr_hooks * (u64)(ub_trampoline_bound(1) - ub_trampoline_bound(0));
 		/* Once more as continuations. */
@@ -182,6 +197,64 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 	return err;
 }
 
+/* What overlapping jumps lead to; neighbouring pages are one part. */
+static int add_pun_pages(struct ub_image_build *build, struct ub_reason *why)
+{
+	const struct ub_pun_pages *puns = &build->puns;
+
+	for (u32 i = 0, nr; i < puns->nr; i += nr) {
+		struct ub_part part = {
+			.kind = UB_PART_CODE,
+			.address = puns->pages[i]->address,
+			.prot = PROT_READ | PROT_EXEC,
+			.flags = MAP_PRIVATE,
+			.owned = true,
+		};
+		_cleanup_free_ u8 *bytes = NULL;
+		int err;
+
+		for (nr = 1; i + nr < puns->nr &&
+			     puns->pages[i + nr]->address == part.address + nr * UB_PUN_PAGE;
+		     nr++)
+			;
+		part.size = nr * UB_PUN_PAGE;
+		bytes = malloc(part.size);
+		if (!bytes)
+			return -ENOMEM;
+		for (u32 k = 0; k < nr; k++)
+			memcpy(bytes + k * UB_PUN_PAGE, puns->pages[i + k]->bytes, UB_PUN_PAGE);
+		part.fd = ub_memfd_sealed(UB_NAME_PREFIX "code", bytes, part.size, part.size);
+		if (part.fd < 0)
+			return ub_reason_set(why, part.fd, "can't make memory for code: %s",
+					     strerror(-part.fd));
+		err = ub_image_add_part(build->image, &part);
+		if (err) {
+			close(part.fd);
+			return err;
+		}
+	}
+	return 0;
+}
+
+/* The file's bytes at @site: struct ub_jumps_check(). */
+static const u8 *file_bytes(void *opaque, const struct ub_site *site, u64 *available)
+{
+	const struct ub_image_build *build = opaque;
+
+	for (u32 f = 0; f < build->nr_files; f++) {
+		const struct ub_image_file *file = &build->files[f];
+
+		for (u32 m = 0; m < file->nr_modules; m++) {
+			const struct ub_module *module = &file->modules[m];
+
+			if (site->address >= module->low && site->address < module->high)
+				return ub_elf_bytes(module->elf, site->address - module->bias,
+						    available);
+		}
+	}
+	return NULL;
+}
+
 static int compare_moves(const void *a, const void *b)
 {
 	const struct ub_move *x = a;
@@ -244,7 +317,7 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 			return err;
 		}
 	}
-	err = ub_pun_finish(build, why);
+	err = add_pun_pages(build, why);
 	if (!err && build->needs_diverts)
 		err = ub_image_add_diverts(build, why);
 	if (err)
@@ -252,5 +325,5 @@ int ub_image_emit(struct ub_image_build *build, struct ub_reason *why)
 	sort_moves(image->moves_in, &image->nr_moves_in);
 	sort_moves(image->moves_out, &image->nr_moves_out);
 	qsort(image->sites, image->nr_sites, sizeof(image->sites[0]), compare_sites);
-	return 0;
+	return ub_jumps_check(image->sites, image->nr_sites, file_bytes, build, why);
 }

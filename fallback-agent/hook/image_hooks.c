@@ -13,24 +13,13 @@
 #include <hook/grow.h>
 #include <hook/image_build.h>
 
-bool ub_image_refuse(struct ub_image_build *build, const struct ub_hook *hook)
+/* Link @index won't be probed. */
+static void refuse_link(struct ub_image_build *build, u32 index)
 {
-	const bool later = hook->kind != UB_HOOK_ENTRY && hook->kind != UB_HOOK_UNDIVERT &&
-			   !build->at_entry[hook->link];
-
-	if (later)
-		build->at_entry[hook->link] = build->again = true;
-	else if (build->request->refused)
-		build->request->refused[hook->link] = true;
-	return later;
-}
-
-int ub_image_go_on(struct ub_image_build *build, int err)
-{
-	if (err != -EOPNOTSUPP || !build->request->refused)
-		return err;
-	build->refusal = err;
-	return 0;
+	if (build->request->refused[index])
+		return;
+	build->request->refused[index] = true;
+	build->nr_refused++;
 }
 
 int ub_image_find_file(struct ub_image_build *build, const struct ub_point *point,
@@ -141,13 +130,11 @@ int ub_image_add_link(struct ub_image_build *build, u32 index, struct ub_reason 
 				     file->modules[0].name, link->point.offset);
 	if (link->point.kind == UB_POINT_ENTRY)
 		return ub_image_add_hook(file, address, index, UB_HOOK_ENTRY);
-	if (build->at_entry[index] && ub_exits_at_entry(elf, address)) {
-		build->needs_diverts = true;
-		return ub_image_add_hook(file, address, index, UB_HOOK_DIVERT);
-	}
 	err = ub_exits_find(elf, address, &resolver, &exits, &nr_exits, why);
-	if (err == -EOPNOTSUPP && build->request->refused)
-		build->request->refused[index] = true;
+	if (err == -EOPNOTSUPP && build->request->refused) {
+		refuse_link(build, index);
+		return 0;
+	}
 	if (err)
 		return ub_reason_prefix(why, err, "%s: return of 0x%" PRIx64,
 					file_of(build, elf)->modules[0].name, link->point.offset);
@@ -206,9 +193,63 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Whether the return of link @index can be seen at its function's entry instead. */
+static bool moves_to_entry(struct ub_image_build *build, u32 index)
+{
+	const struct ub_point *point = &build->request->links[index].point;
+	struct ub_image_file *file;
+	u64 address;
+
+	return point->kind == UB_POINT_RETURN && !build->at_entry[index] &&
+	       !ub_image_find_file(build, point, &file, NULL) &&
+	       !ub_elf_address(file->modules[0].elf, point->offset, &address) &&
+	       ub_exits_at_entry(file->modules[0].elf, address);
+}
+
+/* Unwinders can't be kept from what was taken over: nothing is, then. */
+static void refuse_diverted(struct ub_image_build *build)
+{
+	for (u32 f = 0; f < build->nr_files; f++) {
+		const struct ub_image_file *file = &build->files[f];
+
+		for (u32 i = 0; i < file->nr_hooks; i++) {
+			const struct ub_hook *hook = &file->hooks[i];
+
+			if (hook->kind != UB_HOOK_DIVERT)
+				continue;
+			refuse_link(build, hook->link);
+			build->dropped[hook->link] = build->again = true;
+		}
+	}
+}
+
+/* @hook can't be. Whether there will be an image all the same, with another hook of its link or
+ * without the link. */
+static bool refuse_hook(struct ub_image_build *build, const struct ub_hook *hook)
+{
+	const bool nobodys = hook->kind == UB_HOOK_UNDIVERT;
+
+	if (!nobodys && moves_to_entry(build, hook->link)) {
+		build->at_entry[hook->link] = true;
+		build->dropped[hook->link] = build->again = true;
+		return true;
+	}
+	if (!build->request->refused)
+		return false;
+	if (nobodys) {
+		refuse_diverted(build);
+		return true;
+	}
+	refuse_link(build, hook->link);
+	/* At an entry there is no other hook of the link's that would have to go. */
+	if (hook->kind != UB_HOOK_ENTRY && !build->at_entry[hook->link])
+		build->dropped[hook->link] = build->again = true;
+	return true;
+}
+
 /* Whether address number @i can be hooked, or all that is wanted there will be done without. */
-static int check_plan(struct ub_image_build *build, const struct ub_image_file *file, u32 i,
-		      struct ub_reason *why)
+static int check_result(struct ub_image_build *build, const struct ub_image_file *file, u32 i,
+			struct ub_reason *why)
 {
 	const struct ub_module *module = &file->modules[0];
 	const struct ub_hook *hooks = &file->hooks[file->first_hook[i]];
@@ -219,8 +260,8 @@ static int check_plan(struct ub_image_build *build, const struct ub_image_file *
 	if (file->plan.results[i].tactic)
 		return 0;
 	for (u32 k = 0; k < nr; k++)
-		without &= ub_image_refuse(build, &hooks[k]);
-	if (without)
+		without &= refuse_hook(build, &hooks[k]);
+	if (without && build->nr_refused < build->request->nr_links)
 		return 0;
 	segment = ub_elf_segment_at(module->elf, file->addresses[i]);
 	return ub_reason_set(why, -EOPNOTSUPP,
@@ -231,14 +272,14 @@ static int check_plan(struct ub_image_build *build, const struct ub_image_file *
 			     ub_refusal_text(file->plan.results[i].refusal));
 }
 
-int ub_image_plan_file(struct ub_image_build *build, struct ub_image_file *file,
-		       struct ub_reason *why)
+/* The hooks by address, and the addresses of their own. */
+static int sort_hooks(struct ub_image_file *file)
 {
-	const struct ub_module *module = &file->modules[0];
-	_cleanup_free_ u64 *stops = NULL;
-	struct ub_plan_options options = {};
-	int err;
-
+	free(file->addresses);
+	free(file->first_hook);
+	file->addresses = NULL;
+	file->first_hook = NULL;
+	file->nr_addresses = 0;
 	if (!file->nr_hooks)
 		return 0; /* looked at only */
 	qsort(file->hooks, file->nr_hooks, sizeof(file->hooks[0]), compare_hooks);
@@ -253,19 +294,118 @@ int ub_image_plan_file(struct ub_image_build *build, struct ub_image_file *file,
 		file->addresses[file->nr_addresses++] = file->hooks[i].address;
 	}
 	file->first_hook[file->nr_addresses] = file->nr_hooks;
+	return 0;
+}
 
+struct landing {
+	struct ub_image_build *build;
+	struct ub_image_file *file;
+};
+
+/* Places in every module, or in none: struct ub_plan_options. */
+static int land(void *opaque, u64 address, const struct ub_pun_chain *chain, const u8 *bytes,
+		u32 *landing, u32 *claim)
+{
+	const struct landing *l = opaque;
+	struct ub_image_file *file = l->file;
+	const u32 nr = file->nr_modules;
+	struct ub_pun_placed *placed;
+	u32 end = 0;
+	int err = ub_grow((void **)&file->placed, &file->placed_capacity, file->nr_placed + nr,
+			  sizeof(file->placed[0]));
+
+	if (err)
+		return err;
+	placed = &file->placed[file->nr_placed];
+	for (u32 m = 0; m < nr; m++) {
+		err = ub_pun_place(&l->build->puns, chain, address + file->modules[m].bias, bytes,
+				   &placed[m]);
+		if (err) {
+			while (m--)
+				ub_pun_give_back(&l->build->puns, &placed[m]);
+			return err;
+		}
+		end = placed[m].end > end ? placed[m].end : end;
+	}
+	*landing = file->nr_placed / nr;
+	*claim = end;
+	file->nr_placed += nr;
+	return 0;
+}
+
+static int plan_file(struct ub_image_build *build, struct ub_image_file *file, bool final)
+{
+	const struct ub_module *module = &file->modules[0];
+	struct landing landing = { build, file };
+	_cleanup_free_ u64 *stops = NULL;
+	struct ub_plan_options options = {
+		.single_instruction = module->elf->is_go,
+		.land = final ? land : NULL,
+		.opaque = &landing,
+	};
+	int err;
+
+	if (!file->nr_hooks)
+		return 0; /* looked at only */
 	err = current_stops(build->request->current, module, &stops, &options.nr_stops);
 	if (err)
 		return err;
 	if (stops)
 		qsort(stops, options.nr_stops, sizeof(u64), compare_u64);
 	options.stops = stops;
-	options.single_instruction = module->elf->is_go;
 	build->image->single_instruction |= options.single_instruction;
-	err = ub_plan_make(module->elf, file->addresses, file->nr_addresses, &options, &file->plan);
-	if (err)
-		return err;
-	for (u32 i = 0; i < file->nr_addresses && !err; i++)
-		err = ub_image_go_on(build, check_plan(build, file, i, why));
+	ub_plan_free(&file->plan);
+	file->nr_placed = 0;
+	return ub_plan_make(module->elf, file->addresses, file->nr_addresses, &options,
+			    &file->plan);
+}
+
+int ub_image_plan(struct ub_image_build *build, bool final, struct ub_reason *why)
+{
+	int err = 0;
+
+	build->again = false;
+	for (u32 f = 0; f < build->nr_files && !err; f++) {
+		err = final ? 0 : sort_hooks(&build->files[f]);
+		if (!err)
+			err = plan_file(build, &build->files[f], final);
+	}
+	for (u32 f = 0; f < build->nr_files && final; f++)
+		for (u32 i = 0; i < build->files[f].nr_addresses && !err; i++)
+			err = check_result(build, &build->files[f], i, why);
+	return err;
+}
+
+int ub_image_rehook(struct ub_image_build *build)
+{
+	int err = 0;
+
+	for (u32 f = 0; f < build->nr_files; f++) {
+		struct ub_image_file *file = &build->files[f];
+		u32 kept = 0;
+
+		for (u32 i = 0; i < file->nr_hooks; i++)
+			if (file->hooks[i].kind == UB_HOOK_UNDIVERT ||
+			    !build->dropped[file->hooks[i].link])
+				file->hooks[kept++] = file->hooks[i];
+		file->nr_hooks = kept;
+	}
+	for (u32 i = 0; i < build->request->nr_links && !err; i++) {
+		struct ub_image_file *file;
+		u64 address;
+
+		if (!build->dropped[i])
+			continue;
+		build->dropped[i] = false;
+		if (build->request->refused && build->request->refused[i])
+			continue;
+		build->needs_diverts = true;
+		err = ub_image_find_file(build, &build->request->links[i].point, &file, NULL);
+		if (!err)
+			err = ub_elf_address(file->modules[0].elf,
+					     build->request->links[i].point.offset, &address);
+		if (!err)
+			err = ub_image_add_hook(file, address, i, UB_HOOK_DIVERT);
+	}
 	return err;
 }

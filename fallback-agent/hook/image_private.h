@@ -59,6 +59,7 @@ struct ub_site {
 	dev_t dev; /* of the file it is mapped from, and where in it */
 	ino_t ino;
 	u64 offset;
+	u64 to; /* where the jump at its start leads */
 };
 
 /* An instruction pointer that must be, or may be, changed with the bytes. Sorted by from. */
@@ -118,6 +119,16 @@ struct ub_image {
 	struct ub_image_tables *tables; /* image_tables.c */
 };
 
+/*
+ * Whether the @sites, sorted by address, do not overlap and, once all are written, hold jumps that
+ * lead where they shall: no byte that a jump is made of, its own or one of what follows it, may be
+ * another's to change. @file: the file's bytes from a site's start on. -EINVAL: they do not, and
+ * nothing may be written.
+ */
+int __must_check ub_jumps_check(const struct ub_site *sites, u32 nr,
+				const u8 *(*file)(void *opaque, const struct ub_site *site,
+						  u64 *available),
+				void *opaque, struct ub_reason *why);
 /* The move for @ip, or @ip itself. */
 u64 ub_moves_find(const struct ub_move *moves, u32 nr, u64 ip);
 /* Whether @ip lies in the image's code. */

@@ -3,6 +3,7 @@
  * A finished image: what daemon and surgeon ask of it.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -93,6 +94,59 @@ void ub_image_forbid_syscalls(const struct ub_image *image, bool forbid)
 bool ub_image_forbids_syscalls(const struct ub_image *image)
 {
 	return __atomic_load_n(&image->process->no_syscalls, __ATOMIC_RELAXED);
+}
+
+/* The jump in @bytes, of which there are @nr: where it leads, or 0. */
+static u64 jump_target(const u8 *bytes, u64 nr, u64 address)
+{
+	static const u8 prefixes[] = { 0x26, 0x2e, 0x36, 0x3e, 0x64 };
+	u64 at = 0;
+	s32 distance;
+
+	while (at < nr && at < UB_SITE_BYTES && memchr(prefixes, bytes[at], sizeof(prefixes)))
+		at++;
+	if (at + 5 > nr || bytes[at] != 0xe9)
+		return 0;
+	memcpy(&distance, bytes + at + 1, sizeof(distance));
+	return address + at + 5 + (u64)(s64)distance;
+}
+
+int ub_jumps_check(const struct ub_site *sites, u32 nr,
+		   const u8 *(*file)(void *opaque, const struct ub_site *site, u64 *available),
+		   void *opaque, struct ub_reason *why)
+{
+	for (u32 i = 0; i < nr; i++) {
+		const struct ub_site *site = &sites[i];
+		u8 bytes[UB_SITE_BYTES];
+		u64 available = 0, to;
+		const u8 *old = file(opaque, site, &available);
+
+		if (available > sizeof(bytes))
+			available = sizeof(bytes);
+		if (!old || !site->len || site->len > available ||
+		    (i + 1 < nr && sites[i + 1].address - site->address < site->len))
+			return ub_reason_set(
+				why, -EINVAL,
+				"what would be written at 0x%" PRIx64
+				" overlaps something else, so nothing is: please report "
+				"this",
+				site->address);
+		memcpy(bytes, old, available);
+		for (u32 k = i; k < nr && sites[k].address - site->address < available; k++) {
+			const u64 at = sites[k].address - site->address;
+			const u64 left = available - at;
+
+			memcpy(bytes + at, sites[k].new, sites[k].len < left ? sites[k].len : left);
+		}
+		to = jump_target(bytes, available, site->address);
+		if (to != site->to)
+			return ub_reason_set(why, -EINVAL,
+					     "the jump at 0x%" PRIx64 " would lead to 0x%" PRIx64
+					     " instead of 0x%" PRIx64
+					     ", so nothing is written: please report this",
+					     site->address, to, site->to);
+	}
+	return 0;
 }
 
 u64 ub_moves_find(const struct ub_move *moves, u32 nr, u64 ip)

@@ -314,25 +314,6 @@ static int emit_continuations(struct window *w)
 	return 0;
 }
 
-/* Whether all hooks of the window will be done without. */
-static bool refuse_window(struct window *w)
-{
-	bool all = true;
-
-	for (u32 i = 0; i < w->plan->nr_insns; i++) {
-		const struct ub_plan_insn *insn = &w->file->plan.insns[w->plan->first_insn + i];
-
-		for (u32 k = insn->point < 0 ? 0 : w->file->first_hook[insn->point];
-		     insn->point >= 0 && k < w->file->first_hook[insn->point + 1]; k++)
-			all &= ub_image_refuse(w->build, &w->file->hooks[k]);
-	}
-	return all;
-}
-
-static const char *const no_landing =
-	"the instruction is shorter than a jump, the one behind it is jumped to, and there is no free "
-	"memory where a jump that overlaps it could lead";
-
 /* The site of window @plan, of which the image has room for one more; @bytes: the file's. */
 static int start_site(struct window *w, const struct ub_plan_window *plan, struct ub_site *site,
 		      const u8 **bytes, struct ub_reason *why)
@@ -352,14 +333,25 @@ static int start_site(struct window *w, const struct ub_plan_window *plan, struc
 	return 0;
 }
 
+/* The distance to @trampoline in @bytes, which are those at @address. */
+static int put_distance(const struct window *w, u8 *bytes, u64 address, u64 trampoline,
+			struct ub_reason *why)
+{
+	const s64 distance = (s64)(trampoline - (address + 4));
+	const s32 rel = (s32)distance;
+
+	if (rel != distance)
+		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
+	memcpy(bytes, &rel, sizeof(rel));
+	return 0;
+}
+
 /* The site of a window that leads straight to its trampoline. */
 static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 {
 	struct ub_image *image = w->build->image;
 	struct ub_site *site;
 	const u8 *bytes;
-	s64 distance;
-	s32 rel;
 	int err;
 
 	err = ub_grow((void **)&image->sites, &w->build->sites_capacity, image->nr_sites + 1,
@@ -370,16 +362,12 @@ static int add_site(struct window *w, u64 trampoline, struct ub_reason *why)
 	err = start_site(w, w->plan, site, &bytes, why);
 	if (err)
 		return err;
-	distance = (s64)(trampoline - (site->address + 5));
-	rel = (s32)distance;
-	if (rel != distance)
-		return ub_reason_set(why, -ERANGE, "%s: trampoline out of reach", w->module->name);
 	site->len = 5;
+	site->to = trampoline;
 	memcpy(site->old, bytes, site->len);
 	site->new[0] = 0xe9;
-	memcpy(site->new + 1, &rel, sizeof(rel));
 	image->nr_sites++;
-	return 0;
+	return put_distance(w, site->new + 1, site->address + 1, trampoline, why);
 }
 
 /* The sites of the @nr windows from w->plan on, whose jumps overlap. */
@@ -387,41 +375,37 @@ static int add_chain(struct window *w, u32 nr, const u64 *trampolines, struct ub
 {
 	struct ub_image_build *build = w->build;
 	struct ub_image *image = build->image;
-	struct ub_pun_chain chain = { .nr = nr, .keep = w->plan[nr - 1].keep };
-	const struct ub_plan_window *plan = w->plan;
-	u64 landings[UB_PUN_MAX_CHAIN] = {};
-	const u8 *file = NULL, *bytes;
-	struct ub_site *sites;
-	bool refused = true;
+	const u32 module = (u32)(w->module - w->file->modules);
+	struct ub_pun_placed *placed =
+		&w->file->placed[w->plan->landing * w->file->nr_modules + module];
 	int err;
 
+	if (placed->nr != nr)
+		return -EINVAL;
 	err = ub_grow((void **)&image->sites, &build->sites_capacity, image->nr_sites + nr,
 		      sizeof(image->sites[0]));
-	if (err)
-		return err;
-	sites = &image->sites[image->nr_sites];
 	for (u32 i = 0; i < nr && !err; i++) {
-		chain.len[i] = plan[i].len;
-		err = start_site(w, &plan[i], &sites[i], i ? &bytes : &file, why);
-	}
-	if (err)
-		return err;
-	/* Of an instruction longer than a jump the rest is dead. */
-	if (nr > 1 && chain.len[nr - 1] > 5)
-		chain.len[nr - 1] = 5;
-	err = ub_pun_place(build, &chain, sites, file, trampolines, landings);
-	if (err == -ENOSPC) {
-		for (u32 i = 0; i < nr; i++) {
-			w->plan = &plan[i];
-			refused &= refuse_window(w);
+		struct ub_site *site = &image->sites[image->nr_sites];
+		const u8 *bytes;
+
+		err = start_site(w, &w->plan[i], site, &bytes, why);
+		if (err)
+			break;
+		site->len = placed->len[i];
+		site->to = trampolines[i];
+		if (placed->landing[i]) {
+			site->to = placed->landing[i];
+			ub_pun_lead(&build->puns, site->to, trampolines[i]);
+			err = add_move_out(build, site->to, site->address, false);
+		} else {
+			err = put_distance(w, placed->value + placed->distance[i],
+					   site->address - placed->at[i] + placed->distance[i],
+					   trampolines[i], why);
 		}
-		w->plan = plan;
-		return refused ? 0 : ub_reason_set(why, -EOPNOTSUPP, "%s", no_landing);
+		memcpy(site->old, bytes, site->len);
+		memcpy(site->new, placed->value + placed->at[i], site->len);
+		image->nr_sites++;
 	}
-	image->nr_sites += err ? 0 : nr;
-	for (u32 i = 0; i < nr && !err; i++)
-		if (landings[i])
-			err = add_move_out(build, landings[i], sites[i].address, false);
 	return err;
 }
 
@@ -530,11 +514,8 @@ int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zon
 			;
 		err = emit_windows(w, nr, why);
 		if (err)
-			ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
-					 (unsigned long long)w->plan->address);
-		err = ub_image_go_on(build, err);
-		if (err)
-			return err;
+			return ub_reason_prefix(why, err, "%s: 0x%llx", module->name,
+						(unsigned long long)w->plan->address);
 	}
 	if (build->nr_sharing && file == &build->files[build->sharing_file])
 		return emit_sharing(w, why);

@@ -98,7 +98,7 @@ int ub_address_space_read(pid_t pid, struct ub_address_space *space, struct ub_r
 
 int ub_address_space_take(struct ub_address_space *space, u64 start, u64 end)
 {
-	struct ub_mapping mapping = { .start = start, .end = end };
+	struct ub_mapping mapping = { .start = start, .end = end, .taken = true };
 	u32 at = space->nr;
 	int err;
 
@@ -112,6 +112,19 @@ int ub_address_space_take(struct ub_address_space *space, u64 start, u64 end)
 		space->mappings[at] = space->mappings[at - 1];
 	space->mappings[at] = mapping;
 	return 0;
+}
+
+void ub_address_space_release(struct ub_address_space *space)
+{
+	u32 kept = 0;
+
+	for (u32 i = 0; i < space->nr; i++) {
+		if (space->mappings[i].taken)
+			free(space->mappings[i].name);
+		else
+			space->mappings[kept++] = space->mappings[i];
+	}
+	space->nr = kept;
 }
 
 /* --- free places ----------------------------------------------------------------------------- */
@@ -177,12 +190,20 @@ int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 hig
 
 bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u64 size)
 {
+	u32 low = 0, high = space->nr;
+
 	if (start < LOWEST || start >= USER_END || size > USER_END - start)
 		return false;
-	for (u32 i = 0; i < space->nr; i++)
-		if (space->mappings[i].start < start + size && space->mappings[i].end > start)
-			return false;
-	return true;
+	/* The first that ends above. */
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (space->mappings[middle].end <= start)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low == space->nr || space->mappings[low].start >= start + size;
 }
 
 /* --- files ----------------------------------------------------------------------------------- */

@@ -18,6 +18,7 @@ struct ub_mapping {
 	dev_t dev; /* as /proc/PID/maps prints it: not always st_dev */
 	ino_t ino;
 	int prot;
+	bool taken; /* nothing is there yet: ub_address_space_take() */
 	char *name; /* path, "[heap]", "" */
 };
 
@@ -44,6 +45,9 @@ int __must_check ub_address_space_read(pid_t pid, struct ub_address_space *space
 void ub_address_space_free(struct ub_address_space *space);
 /* Notes that [@start, @end) is going to be taken. */
 int __must_check ub_address_space_take(struct ub_address_space *space, u64 start, u64 end);
+
+/* What was so noted is free again. */
+void ub_address_space_release(struct ub_address_space *space);
 
 /* All executable instances of the file with @dev and @ino: *modules is an array, freed with
  * ub_modules_free(). -ENOENT: not mapped. */

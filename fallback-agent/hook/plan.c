@@ -56,11 +56,9 @@ static int add_window(struct ub_planner *p, const struct ub_candidate *c, enum u
 		.len = c->len,
 		.first_insn = plan->nr_insns,
 		.nr_insns = c->nr,
-		.keep = c->keep,
-		.claim = tactic == UB_TACTIC_PUN && c->len < UB_JUMP_LEN + UB_PUN_MAX_PREFIXES
-				 ? c->len + UB_JUMP_LEN - 1
-				 : c->len,
+		.claim = c->claim,
 		.tactic = tactic,
+		.landing = c->landing,
 		.resume = c->resume,
 	};
 	int err;
@@ -179,19 +177,28 @@ static int plan_insn(struct ub_planner *p, s64 i, u64 free, struct ub_plan_resul
 		if (!other)
 			result->tactic = UB_TACTIC_INSIDE;
 	}
-	if (!err && !result->tactic && !ub_tactic_pun(p, i, &c)) {
-		result->tactic = UB_TACTIC_PUN;
-		err = add_window(p, &c, UB_TACTIC_PUN);
+	if (!err && !result->tactic) {
+		other = ub_tactic_pun(p, i, &c);
+		if (!other) {
+			result->tactic = UB_TACTIC_PUN;
+			err = add_window(p, &c, UB_TACTIC_PUN);
+		} else if (other == UB_REFUSED_NO_LANDING) {
+			result->refusal = other;
+		}
 	}
-	if (!err && !result->tactic && !ub_tactic_evict(p, i, chain, nr)) {
-		result->tactic = UB_TACTIC_EVICT;
-		for (u32 k = 0; k < *nr && !err; k++)
+	if (!err && !result->tactic) {
+		other = ub_tactic_evict(p, i, chain, nr);
+		if (other == UB_REFUSED_NO_LANDING)
+			result->refusal = other;
+		for (u32 k = 0; k < *nr && !err && !other; k++) {
+			result->tactic = UB_TACTIC_EVICT;
 			err = add_window(p, &chain[k],
 					 k + 1 < *nr ? UB_TACTIC_EVICT : UB_TACTIC_PUN);
+		}
 	}
 	if (result->tactic)
 		result->refusal = UB_REFUSED_NOT;
-	return err;
+	return err ? err : p->error;
 }
 
 static int plan_one(struct ub_planner *p, u64 address, u32 point)
@@ -201,8 +208,7 @@ static int plan_one(struct ub_planner *p, u64 address, u32 point)
 	const struct ub_plan_window *last =
 		plan->nr_windows ? &plan->windows[plan->nr_windows - 1] : NULL;
 	const struct ub_elf_segment *segment = ub_elf_segment_at(p->elf, address);
-	/* The bytes behind an overlapping jump are part of it: it starts with the window's last
-	 * byte at the latest. */
+	/* The bytes behind an overlapping jump are part of it. */
 	const u64 free = last ? last->address + last->claim : 0;
 	u32 nr;
 	s64 i;

@@ -8,6 +8,7 @@
 
 #include <hook/decode.h>
 #include <hook/elf_file.h>
+#include <hook/pun.h>
 
 enum ub_tactic {
 	UB_TACTIC_NONE = 0, /* refused: see enum ub_refusal */
@@ -25,6 +26,7 @@ enum ub_refusal {
 	UB_REFUSED_NO_CODE,	  /* not in an executable part of the file */
 	UB_REFUSED_NO_INSN,	  /* no instruction starts there */
 	UB_REFUSED_UNMOVABLE,	  /* the instruction only works where it is */
+	UB_REFUSED_NO_LANDING,	  /* an overlapping jump leads to no free memory */
 	UB_REFUSED_TARGET,	  /* too short, and the next one is jumped to */
 	UB_REFUSED_CALL,	  /* too short, and a call returns behind it */
 	UB_REFUSED_END,		  /* too short, and the code ends there */
@@ -51,12 +53,13 @@ struct ub_plan_window {
 	u32 len;	/* bytes that belong to it: overwritten or dead afterwards */
 	u32 first_insn; /* in insns[] */
 	u32 nr_insns;	/* to be relocated; what follows them to the end is padding */
-	u32 keep;	/* UB_TACTIC_PUN: a bit for each byte from its start that stays as it is */
-	u32 claim;	/* bytes from its start on that its jump may be made of, or overwrites */
+	u32 claim;	/* bytes from its start on that its jump may be made of, or overwrites:
+			 * nobody else's */
 	/* UB_TACTIC_EVICT: the next window, another or a UB_TACTIC_PUN, begins where this one
-	 * ends. */
+	 * ends: a chain, whose jumps are made of each other's bytes. */
 	enum ub_tactic tactic;
-	u64 resume; /* where the copy goes on, or 0: its last instruction never does */
+	u32 landing; /* of a chain's first window: what options->land() called its places */
+	u64 resume;  /* where the copy goes on, or 0: its last instruction never does */
 };
 
 struct ub_plan_result {
@@ -82,10 +85,16 @@ struct ub_plan_options {
 	bool single_instruction;
 	const u64 *stops; /* sorted addresses that must not come to lie inside a window */
 	u32 nr_stops;
+	/* Takes places for the jumps of the @chain at @address of the file, whose bytes are @file:
+	 * what they are called, and how many bytes from the first on they are made of. -ENOSPC,
+	 * -ENOMEM. NULL: whatever is not the file's own is taken for free. */
+	int (*land)(void *opaque, u64 address, const struct ub_pun_chain *chain, const u8 *file,
+		    u32 *landing, u32 *claim);
+	void *opaque;
 };
 
 /* Plans for @addresses, sorted and unique. Refusals are in plan->results, they are no error. 0,
- * -ENOMEM. Time is linear in the size of the functions concerned. */
+ * -ENOMEM, -EINVAL. Time is linear in the size of the functions concerned. */
 int __must_check ub_plan_make(struct ub_elf *elf, const u64 *addresses, u32 nr,
 			      const struct ub_plan_options *options, struct ub_plan *plan);
 void ub_plan_free(struct ub_plan *plan);

@@ -24,83 +24,131 @@
  *   bytes of the file   84 00 | e9 79 e5 fe ff	test %al,(%rax); jmp ..
  *   overwritten         e9 f  | e9 f  f  d  d	f: in both distances
  */
+#include <hook/pun.h>
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include <hook/image_build.h>
-#include <hook/memfd.h>
-#include <hook/pun.h>
+#include <hook/grow.h>
 
-#define PAGE	    4096ull
 #define JMP_REL32   0xe9
-#define STUB	    14 /* jmp *0(%rip) and the address */
-#define MAX_PAGES   1024
-#define MAX_TRIES   64	/* pages looked at in one range; choices of prefixes tried */
-#define MAX_CHOICES 512 /* of bytes behind the end of the code */
+#define STUB	    UB_PUN_STUB
+#define MAX_PAGES   8192 /* each is a mapping of the target's, which may have 65530 */
+#define MAX_TRIES   64	 /* pages looked at in one range; choices of prefixes tried */
+#define MAX_CHOICES 512	 /* of bytes behind the end of the code */
 
-static struct ub_image_pun_page *find_page(const struct ub_image_build *build, u64 address)
+/* --- pages where jumps lead to --------------------------------------------------------------- */
+
+/* Number of the first page at @address or above. */
+static u32 first_page(const struct ub_pun_pages *pages, u64 address)
 {
-	for (u32 i = 0; i < build->nr_pun_pages; i++)
-		if (build->pun_pages[i].address == address)
-			return &build->pun_pages[i];
-	return NULL;
+	u32 low = 0, high = pages->nr;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (pages->pages[middle]->address < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
-static bool is_used(const struct ub_image_pun_page *page, u32 at)
+static struct ub_pun_page *find_page(const struct ub_pun_pages *pages, u64 address)
 {
-	for (u32 i = at; i < at + STUB; i++)
-		if (page->used[i / 64] & 1ull << i % 64)
-			return true;
-	return false;
+	const u32 i = first_page(pages, address);
+
+	return i < pages->nr && pages->pages[i]->address == address ? pages->pages[i] : NULL;
 }
 
-static int add_page(struct ub_image_build *build, u64 address, struct ub_image_pun_page **out)
+static bool bit(const u64 *bits, u64 at)
 {
-	struct ub_image_pun_page *grown;
+	return bits[at / 64] >> at % 64 & 1;
+}
+
+static int add_page(struct ub_pun_pages *pages, u64 address, struct ub_pun_page **out)
+{
+	struct ub_pun_page *page;
+	u32 at;
 	int err;
 
-	if (build->nr_pun_pages == MAX_PAGES)
+	if (pages->nr == MAX_PAGES)
 		return -ENOSPC;
-	grown = realloc(build->pun_pages, (build->nr_pun_pages + 1) * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	build->pun_pages = grown;
-	err = ub_address_space_take(&build->space, address, address + PAGE);
+	err = ub_grow((void **)&pages->pages, &pages->capacity, pages->nr + 1,
+		      sizeof(pages->pages[0]));
 	if (err)
 		return err;
-	*out = &grown[build->nr_pun_pages++];
-	**out = (struct ub_image_pun_page) { .address = address };
-	memset((*out)->bytes, 0xcc, sizeof((*out)->bytes));
+	page = calloc(1, sizeof(*page));
+	err = page ? ub_address_space_take(pages->space, address, address + UB_PUN_PAGE) : -ENOMEM;
+	if (err) {
+		free(page);
+		return err;
+	}
+	page->address = address;
+	memset(page->bytes, 0xcc, sizeof(page->bytes));
+	for (u64 i = 0; i <= UB_PUN_PAGE - STUB; i++)
+		page->room[i / 64] |= 1ull << i % 64;
+	at = first_page(pages, address);
+	memmove(pages->pages + at + 1, pages->pages + at,
+		(pages->nr - at) * sizeof(pages->pages[0]));
+	pages->pages[at] = page;
+	pages->nr++;
+	*out = page;
 	return 0;
 }
 
-static void use(struct ub_image_pun_page *page, u64 at, u64 trampoline)
+static void use(struct ub_pun_page *page, u64 at)
 {
-	static const u8 jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
-
-	memcpy(page->bytes + at, jump, sizeof(jump));
-	memcpy(page->bytes + at + sizeof(jump), &trampoline, 8);
 	for (u64 i = at; i < at + STUB; i++)
 		page->used[i / 64] |= 1ull << i % 64;
+	for (u64 i = at < STUB ? 0 : at - STUB + 1; i < at + STUB; i++)
+		page->room[i / 64] &= ~(1ull << i % 64);
+	page->nr_used++;
+}
+
+static void give_back(struct ub_pun_pages *pages, u64 landing)
+{
+	struct ub_pun_page *page = landing ? find_page(pages, landing & ~(UB_PUN_PAGE - 1)) : NULL;
+	const u64 at = landing & (UB_PUN_PAGE - 1);
+	u64 nr_free = 0;
+
+	if (!page)
+		return;
+	for (u64 i = at; i < at + STUB; i++)
+		page->used[i / 64] &= ~(1ull << i % 64);
+	page->nr_used--;
+	/* Backwards: a place has room if as many bytes are free from there on. */
+	for (u64 i = at + 2 * STUB < UB_PUN_PAGE ? at + 2 * STUB : UB_PUN_PAGE;
+	     i-- > (at < STUB ? 0 : at - STUB + 1);) {
+		nr_free = bit(page->used, i) ? 0 : nr_free + 1;
+		if (nr_free >= STUB && i < at + STUB)
+			page->room[i / 64] |= 1ull << i % 64;
+	}
 }
 
 /* A landing in @page at an address in [@low, @high], if there is room. */
-static bool put(struct ub_image_pun_page *page, u64 low, u64 high, u64 trampoline, u64 *landing)
+static bool put(struct ub_pun_page *page, u64 low, u64 high, u64 *landing)
 {
 	const u64 start = page->address;
 	u64 from, to;
 
-	if (high < start || low > start + PAGE - STUB)
+	if (high < start || low > start + UB_PUN_PAGE - STUB)
 		return false;
 	from = low > start ? low - start : 0;
-	to = high - start < PAGE - STUB ? high - start : PAGE - STUB;
-	for (u64 at = from; at <= to; at++) {
-		if (is_used(page, (u32)at))
+	to = high - start < UB_PUN_PAGE - STUB ? high - start : UB_PUN_PAGE - STUB;
+	for (u64 word = from / 64; word <= to / 64; word++) {
+		u64 room = page->room[word], at;
+
+		if (word == from / 64)
+			room &= ~0ull << from % 64;
+		if (!room)
 			continue;
-		use(page, at, trampoline);
+		at = word * 64 + (u64)__builtin_ctzll(room);
+		if (at > to)
+			return false;
+		use(page, at);
 		*landing = start + at;
 		return true;
 	}
@@ -108,31 +156,60 @@ static bool put(struct ub_image_pun_page *page, u64 low, u64 high, u64 trampolin
 }
 
 /* Takes an address in [@low, @high] for a landing. */
-static int take(struct ub_image_build *build, u64 low, u64 high, u64 trampoline, u64 *landing)
+static int take(struct ub_pun_pages *pages, u64 low, u64 high, u64 *landing)
 {
+	const u64 first = low & ~(UB_PUN_PAGE - 1);
+	/* A long range is looked at here and there. */
+	const u64 step = high - low > UB_PUN_PAGE * MAX_TRIES
+				 ? ((high - low) / MAX_TRIES & ~(UB_PUN_PAGE - 1)) + UB_PUN_PAGE
+				 : UB_PUN_PAGE;
 	u32 tries = 0;
 
-	for (u32 i = 0; i < build->nr_pun_pages; i++)
-		if (put(&build->pun_pages[i], low, high, trampoline, landing))
+	if (high < low)
+		return -ENOSPC;
+	for (u32 i = first_page(pages, first); i < pages->nr; i++) {
+		if (pages->pages[i]->address > high)
+			break;
+		if (put(pages->pages[i], low, high, landing))
 			return 0;
-	for (u64 page_at = low & ~(PAGE - 1); page_at <= high && tries < MAX_TRIES; tries++) {
-		if (!find_page(build, page_at) &&
-		    ub_address_space_is_free(&build->space, page_at, PAGE)) {
-			struct ub_image_pun_page *page;
-			int err = add_page(build, page_at, &page);
+	}
+	for (u64 at = first; at <= high && tries < MAX_TRIES; tries++, at += step) {
+		struct ub_pun_page *page;
+		int err;
 
-			if (err)
-				return err;
-			if (put(page, low, high, trampoline, landing))
-				return 0;
-		}
-		/* A long range is looked at here and there. */
-		page_at += high - low > PAGE * MAX_TRIES
-				   ? ((high - low) / MAX_TRIES & ~(PAGE - 1)) + PAGE
-				   : PAGE;
+		if (!ub_address_space_is_free(pages->space, at, UB_PUN_PAGE))
+			continue;
+		err = add_page(pages, at, &page);
+		if (err)
+			return err;
+		if (put(page, low, high, landing))
+			return 0;
 	}
 	return -ENOSPC;
 }
+
+void ub_pun_pages_free(struct ub_pun_pages *pages)
+{
+	for (u32 i = 0; i < pages->nr; i++)
+		free(pages->pages[i]);
+	free(pages->pages);
+	*pages = (struct ub_pun_pages) {};
+}
+
+void ub_pun_lead(struct ub_pun_pages *pages, u64 landing, u64 trampoline)
+{
+	static const u8 jump[] = { 0xff, 0x25, 0, 0, 0, 0 };
+	struct ub_pun_page *page = find_page(pages, landing & ~(UB_PUN_PAGE - 1));
+	const u64 at = landing & (UB_PUN_PAGE - 1);
+
+	_Static_assert(sizeof(jump) + sizeof(trampoline) == STUB, "jmp *0(%rip) and the address");
+	if (!page || at > UB_PUN_PAGE - STUB)
+		return;
+	memcpy(page->bytes + at, jump, sizeof(jump));
+	memcpy(page->bytes + at + sizeof(jump), &trampoline, sizeof(trampoline));
+}
+
+/* --- the jumps' bytes ------------------------------------------------------------------------ */
 
 int ub_pun_choose(const struct ub_pun_chain *chain, const u8 *file, u32 choice,
 		  struct ub_pun_bytes *bytes)
@@ -186,23 +263,26 @@ static bool is_fixed(const struct ub_pun_bytes *bytes, u32 at)
 
 /* A landing at @end + a distance whose bytes of @mask are those of @rel, in a page that is
  * there. */
-static bool reuse(struct ub_image_build *build, u64 end, u32 rel, u32 mask, u64 trampoline,
-		  u64 *landing)
+static bool reuse(struct ub_pun_pages *pages, u64 end, u32 rel, u32 mask, u64 *landing)
 {
 	/* Only every so many addresses can have the right low bytes. */
 	const u64 step = !(mask & 0xff) ? 1 : !(mask & 0xff00) ? 0x100 : 0x10000;
+	/* Where the high byte is given, what can be reached is 16 MiB. */
+	const s64 low = (s64)end + (mask >> 24 ? (s32)(rel & mask) : INT32_MIN);
+	const s64 high = (s64)end + (mask >> 24 ? (s32)(rel | ~mask) : INT32_MAX);
 
-	for (u32 i = 0; i < build->nr_pun_pages; i++) {
-		struct ub_image_pun_page *page = &build->pun_pages[i];
+	for (u32 i = first_page(pages, low < 0 ? 0 : (u64)low & ~(UB_PUN_PAGE - 1));
+	     i < pages->nr && (s64)pages->pages[i]->address <= high; i++) {
+		struct ub_pun_page *page = pages->pages[i];
 
-		for (u64 at = (end + rel - page->address) & (step - 1); at <= PAGE - STUB;
+		for (u64 at = (end + rel - page->address) & (step - 1); at <= UB_PUN_PAGE - STUB;
 		     at += step) {
 			const u64 distance = page->address + at - end;
 
 			if (((u32)distance ^ rel) & mask || (u64)(s64)(s32)distance != distance ||
-			    is_used(page, (u32)at))
+			    !bit(page->room, at))
 				continue;
-			use(page, at, trampoline);
+			use(page, at);
 			*landing = page->address + at;
 			return true;
 		}
@@ -210,15 +290,17 @@ static bool reuse(struct ub_image_build *build, u64 end, u32 rel, u32 mask, u64 
 	return false;
 }
 
-/* Finds a landing for the chain's jump number @i, and fixes the bytes of its distance. */
-static int place(struct ub_image_build *build, struct ub_pun_bytes *bytes, u32 i, u64 address,
-		 u64 trampoline, u64 *landing)
+/* Finds a landing for the chain's jump number @i, and fixes the bytes of its distance. A distance of
+ * which nothing is given yet stays open: it leads to the trampoline itself. */
+static int place(struct ub_pun_pages *pages, struct ub_pun_bytes *bytes, u32 i, u64 address,
+		 u64 *landing)
 {
 	const u32 from = bytes->distance[i];
 	const u64 end = address + from + 4;
-	u32 rel = 0, mask = 0, nr_low = 0, nr_free = 0, free_at[4] = { 0 }, tries;
+	u32 rel = 0, mask = 0, nr_low = 0, nr_free = 0, free_at[4] = {}, tries;
 	int err = -ENOSPC;
 
+	*landing = 0;
 	for (u32 k = 0; k < 4; k++) {
 		if (is_fixed(bytes, from + k)) {
 			rel |= (u32)bytes->value[from + k] << 8 * k;
@@ -230,23 +312,19 @@ static int place(struct ub_image_build *build, struct ub_pun_bytes *bytes, u32 i
 		}
 	}
 	if (nr_low == 4) {
-		const s64 direct = (s64)(trampoline - end);
-
-		rel = (u32)direct;
-		*landing = 0;
-		err = direct == (s32)direct ? 0 : -ENOSPC;
-	} else if (!nr_low && nr_free && reuse(build, end, rel, mask, trampoline, landing)) {
+		err = 0;
+	} else if (!nr_low && nr_free && reuse(pages, end, rel, mask, landing)) {
 		rel = (u32)(*landing - end);
 		err = 0;
 	}
-	tries = nr_low == 4 ? 0 : !nr_free ? 1 : nr_free == 1 ? 256 : MAX_CHOICES;
+	tries = !nr_free ? 1 : nr_free == 1 ? 256 : MAX_CHOICES;
 	for (u32 n = 0; n < tries && err == -ENOSPC; n++) {
 		/* Near ones, and where that is the program itself, far ones. */
 		const u32 which = n < 256 ? 0 : nr_free - 1;
 		const u32 chosen = nr_free ? rel | (n & 0xff) << free_at[which] : rel;
 		const u64 low = end + (u64)(s64)(s32)chosen;
 
-		err = take(build, low, low + (1ull << 8 * nr_low) - 1, trampoline, landing);
+		err = take(pages, low, low + (1ull << 8 * nr_low) - 1, landing);
 		if (!err)
 			rel = (u32)(*landing - end);
 	}
@@ -255,26 +333,15 @@ static int place(struct ub_image_build *build, struct ub_pun_bytes *bytes, u32 i
 	return err;
 }
 
-static void give_back(struct ub_image_build *build, u64 landing)
+int ub_pun_place(struct ub_pun_pages *pages, const struct ub_pun_chain *chain, u64 address,
+		 const u8 *file, struct ub_pun_placed *placed)
 {
-	struct ub_image_pun_page *page = landing ? find_page(build, landing & ~(PAGE - 1)) : NULL;
-	const u64 at = landing & (PAGE - 1);
-
-	for (u64 i = at; page && i < at + STUB; i++) {
-		page->used[i / 64] &= ~(1ull << i % 64);
-		page->bytes[i] = 0xcc;
-	}
-}
-
-int ub_pun_place(struct ub_image_build *build, const struct ub_pun_chain *chain,
-		 struct ub_site *sites, const u8 *file, const u64 *trampolines, u64 *landings)
-{
-	const struct ub_site *first = &sites[0];
 	struct ub_pun_bytes bytes;
 	u32 tried = 0;
 	int err = 0;
 
 	for (u32 choice = 0; err != -ENOENT && tried < MAX_TRIES; choice++) {
+		u64 landing[UB_PUN_MAX_CHAIN] = {};
 		u32 nr = 0, last = chain->nr - 1, len;
 
 		err = ub_pun_choose(chain, file, choice, &bytes);
@@ -282,52 +349,36 @@ int ub_pun_place(struct ub_image_build *build, const struct ub_pun_chain *chain,
 			continue;
 		tried++;
 		for (; nr < chain->nr && !err; nr++)
-			err = place(build, &bytes, nr, first->address, trampolines[nr],
-				    &landings[nr]);
-		if (err == -ENOSPC) {
+			err = place(pages, &bytes, nr, address, &landing[nr]);
+		if (err) {
 			while (--nr)
-				give_back(build, landings[nr - 1]);
-			continue;
-		}
-		if (err)
+				give_back(pages, landing[nr - 1]);
+			if (err == -ENOSPC)
+				continue;
 			return err;
+		}
 		/* The last through its last byte that changes. */
 		len = bytes.distance[last] + 4 - bytes.at[last];
 		while (len > chain->len[last] && chain->keep & 1u << (len - 1))
 			len--;
+		*placed = (struct ub_pun_placed) { .nr = chain->nr };
 		for (u32 i = 0; i < chain->nr; i++) {
-			sites[i].len = i == last ? len : chain->len[i];
-			memcpy(sites[i].old, file + bytes.at[i], sites[i].len);
-			memcpy(sites[i].new, bytes.value + bytes.at[i], sites[i].len);
+			const u32 end = bytes.distance[i] + 4;
+
+			placed->at[i] = (u8)bytes.at[i];
+			placed->len[i] = (u8)(i == last ? len : chain->len[i]);
+			placed->distance[i] = (u8)bytes.distance[i];
+			placed->landing[i] = landing[i];
+			placed->end = end > placed->end ? (u8)end : placed->end;
 		}
+		memcpy(placed->value, bytes.value, sizeof(placed->value));
 		return 0;
 	}
 	return -ENOSPC;
 }
 
-int ub_pun_finish(struct ub_image_build *build, struct ub_reason *why)
+void ub_pun_give_back(struct ub_pun_pages *pages, const struct ub_pun_placed *placed)
 {
-	for (u32 i = 0; i < build->nr_pun_pages; i++) {
-		const struct ub_image_pun_page *page = &build->pun_pages[i];
-		struct ub_part part = {
-			.kind = UB_PART_CODE,
-			.address = page->address,
-			.size = PAGE,
-			.prot = PROT_READ | PROT_EXEC,
-			.flags = MAP_PRIVATE,
-			.owned = true,
-		};
-		int err;
-
-		part.fd = ub_memfd_sealed(UB_NAME_PREFIX "code", page->bytes, PAGE, PAGE);
-		if (part.fd < 0)
-			return ub_reason_set(why, part.fd, "can't make memory for code: %s",
-					     strerror(-part.fd));
-		err = ub_image_add_part(build->image, &part);
-		if (err) {
-			close(part.fd);
-			return err;
-		}
-	}
-	return 0;
+	for (u32 i = 0; i < placed->nr; i++)
+		give_back(pages, placed->landing[i]);
 }

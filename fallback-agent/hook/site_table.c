@@ -125,7 +125,7 @@ int ub_site_table_check(const void *bytes, u64 size, struct ub_site_table_view *
 static u32 nr_parts_then(const struct ub_image_build *build)
 {
 	/* Fork page, data, events, this table; taken return addresses, code and maps. */
-	return 4 + build->needs_diverts + build->nr_zones + build->nr_pun_pages +
+	return 4 + build->needs_diverts + build->nr_zones + build->puns.nr +
 	       build->request->nr_maps;
 }
 

@@ -161,6 +161,7 @@ enum ub_refusal ub_tactic_window(struct ub_planner *p, s64 first, s64 through,
 		.first = first,
 		.nr = (u32)(i - first),
 		.len = len,
+		.claim = len,
 		.resume = goes_on(last) ? last->address + last->len : 0,
 	};
 	return UB_REFUSED_NOT;
@@ -186,18 +187,13 @@ static bool may_be_free(const struct ub_elf *elf, u64 from, u64 to)
 	return (s64)from < (s64)low || (s64)to >= (s64)high;
 }
 
-/* Whether the jumps of the windows from @address on can lead anywhere. */
-static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, const struct ub_pun_chain *chain)
+/* Whether the jumps of the windows from @address on could lead anywhere. */
+static bool could_land(struct ub_elf *elf, u64 address, const struct ub_pun_chain *chain,
+		       const u8 *file)
 {
-	u64 size = 0, len = 0;
-	const u8 *file = ub_elf_bytes(elf, address, &size);
 	struct ub_pun_bytes bytes;
 	int err = 0;
 
-	for (u32 i = 0; i < chain->nr; i++)
-		len += chain->len[i];
-	if (!file || size < len + UB_JUMP_LEN - 1)
-		return false;
 	for (u32 choice = 0; err != -ENOENT; choice++) {
 		u32 good = 0;
 
@@ -220,6 +216,33 @@ static bool pun_leads_somewhere(struct ub_elf *elf, u64 address, const struct ub
 			return true;
 	}
 	return false;
+}
+
+/* Takes places for the jumps of the windows from that of @first on, the last of which is @last. */
+static enum ub_refusal land(struct ub_planner *p, const struct ub_pun_chain *chain,
+			    struct ub_candidate *first, struct ub_candidate *last)
+{
+	const u64 address = p->flow.insns[first->first].address;
+	u64 size = 0, len = 0;
+	const u8 *file = ub_elf_bytes(p->elf, address, &size);
+	u32 claim;
+
+	for (u32 i = 0; i < chain->nr; i++)
+		len += chain->len[i];
+	claim = (u32)len + UB_JUMP_LEN - 1;
+	if (!file || size < claim || !could_land(p->elf, address, chain, file))
+		return UB_REFUSED_TARGET;
+	if (p->options->land && !p->error) {
+		p->error = p->options->land(p->options->opaque, address, chain, file,
+					    &first->landing, &claim);
+		if (p->error == -ENOSPC) {
+			p->error = 0;
+			return UB_REFUSED_NO_LANDING;
+		}
+	}
+	claim -= (u32)(len - chain->len[chain->nr - 1]);
+	last->claim = claim > last->len ? claim : last->len;
+	return UB_REFUSED_NOT;
 }
 
 /* Bytes from the window's start on, through where an overlapping jump may end, that stay as they
@@ -251,15 +274,14 @@ static u32 kept_bytes(const struct ub_planner *p, u64 address, u32 len, s64 next
 /*
  * Jumps that overlap what follows (punning, e9patch, PLDI'20): the window is shorter than a jump,
  * whose last bytes are the first bytes of the next instruction, as they are. They decide about the
- * high bytes of the distance; whether there is room where it leads is found out when the image is
- * built.
+ * high bytes of the distance; whether there is room where it leads, the process decides.
  */
-enum ub_refusal ub_tactic_pun(const struct ub_planner *p, s64 first, struct ub_candidate *out)
+enum ub_refusal ub_tactic_pun(struct ub_planner *p, s64 first, struct ub_candidate *out)
 {
 	const struct ub_decoded *insns = p->flow.insns;
 	const struct ub_decoded *last = &insns[first];
 	u64 available = 0;
-	u32 len = last->len, keep;
+	u32 len = last->len;
 	struct ub_pun_chain chain;
 	s64 i;
 
@@ -280,18 +302,18 @@ enum ub_refusal ub_tactic_pun(const struct ub_planner *p, s64 first, struct ub_c
 		return UB_REFUSED_END;
 	if (is_needed(p, insns[first].address, len + UB_JUMP_LEN - 1))
 		return UB_REFUSED_NEEDED;
-	keep = kept_bytes(p, insns[first].address, len, i, goes_on(last));
-	chain = (struct ub_pun_chain) { .nr = 1, .len = { len }, .keep = keep };
-	if (!pun_leads_somewhere(p->elf, insns[first].address, &chain))
-		return UB_REFUSED_TARGET;
+	chain = (struct ub_pun_chain) {
+		.nr = 1,
+		.len = { len },
+		.keep = kept_bytes(p, insns[first].address, len, i, goes_on(last)),
+	};
 	*out = (struct ub_candidate) {
 		.first = first,
 		.nr = (u32)(i - first),
 		.len = len,
-		.keep = keep,
 		.resume = goes_on(last) ? last->address + last->len : 0,
 	};
-	return UB_REFUSED_NOT;
+	return land(p, &chain, out, out);
 }
 
 /*
@@ -303,11 +325,14 @@ enum ub_refusal ub_tactic_evict(struct ub_planner *p, s64 first,
 {
 	const struct ub_decoded *insns = &p->flow.insns[first];
 	struct ub_pun_chain chain = { .nr = 1, .len = { insns[0].len } };
+	enum ub_refusal refusal = UB_REFUSED_TARGET, other = UB_REFUSED_NOT;
 	u64 available = 0, len = insns[0].len;
 
 	if (!ub_relocatable(insns))
 		return UB_REFUSED_UNMOVABLE;
-	out[0] = (struct ub_candidate) { .first = first, .nr = 1, .len = insns[0].len };
+	out[0] = (struct ub_candidate) {
+		.first = first, .nr = 1, .len = insns[0].len, .claim = insns[0].len
+	};
 	while (chain.nr < UB_PUN_MAX_CHAIN && insns[chain.nr - 1].len < UB_JUMP_LEN &&
 	       first + chain.nr < p->flow.nr) {
 		const u32 i = chain.nr++;
@@ -315,29 +340,37 @@ enum ub_refusal ub_tactic_evict(struct ub_planner *p, s64 first,
 
 		if (insn->address != insns[0].address + len || !ub_relocatable(insn) ||
 		    may_fault(p, insn))
-			return UB_REFUSED_UNMOVABLE;
-		if (!ub_elf_bytes(p->elf, insn->address, &available) ||
-		    available < insn->len + UB_JUMP_LEN)
-			return UB_REFUSED_END;
+			other = UB_REFUSED_UNMOVABLE;
+		else if (!ub_elf_bytes(p->elf, insn->address, &available) ||
+			 available < insn->len + UB_JUMP_LEN)
+			other = UB_REFUSED_END;
+		else if (is_needed(p, insns[0].address, (u32)len + insn->len + UB_JUMP_LEN - 1))
+			other = UB_REFUSED_NEEDED;
+		/* That there is no memory is closer to the point. */
+		if (other)
+			return refusal == UB_REFUSED_NO_LANDING ? refusal : other;
 		len += insn->len;
-		if (is_needed(p, insns[0].address, (u32)len + UB_JUMP_LEN - 1))
-			return UB_REFUSED_NEEDED;
-		chain.len[i] = insn->len;
+		/* Of an instruction longer than a jump the rest is dead. */
+		chain.len[i] = insn->len < UB_JUMP_LEN ? insn->len : UB_JUMP_LEN;
 		chain.keep = kept_bytes(p, insn->address, insn->len, first + i + 1, goes_on(insn));
 		out[i - 1].resume = goes_on(&insns[i - 1]) ? insn->address : 0;
 		out[i] = (struct ub_candidate) {
 			.first = first + i,
 			.nr = 1,
 			.len = insn->len,
-			.keep = chain.keep,
+			.claim = insn->len,
 			.resume = goes_on(insn) ? insn->address + insn->len : 0,
 		};
-		if (!pun_leads_somewhere(p->elf, insns[0].address, &chain))
-			continue;
-		*nr = chain.nr;
-		return UB_REFUSED_NOT;
+		other = land(p, &chain, &out[0], &out[i]);
+		if (!other) {
+			*nr = chain.nr;
+			return UB_REFUSED_NOT;
+		}
+		if (other == UB_REFUSED_NO_LANDING)
+			refusal = other;
+		other = UB_REFUSED_NOT;
 	}
-	return UB_REFUSED_TARGET;
+	return refusal;
 }
 
 /* Where a window may start before instruction @i, given that the last window ends at @free. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Of plan.c alone: the ways to make room for a jump, each tried on one instruction. None changes
- * the plan.
+ * the plan; overlapping jumps that serve have taken their places.
  */
 #ifndef UB_HOOK_TACTICS_H
 #define UB_HOOK_TACTICS_H
@@ -22,13 +22,15 @@ struct ub_planner {
 	/* Where the last window's instructions lie in flow, if they are of the function in there.
 	 */
 	s64 last_index;
+	int error; /* of options->land() */
 };
 
 struct ub_candidate {
 	s64 first; /* in flow */
 	u32 nr;
 	u32 len; /* with padding */
-	u32 keep;
+	u32 claim;
+	u32 landing; /* of the first of overlapping jumps */
 	u64 resume;
 };
 
@@ -44,7 +46,7 @@ enum ub_refusal ub_tactic_window(struct ub_planner *p, s64 first, s64 through,
 /* One that starts before instruction @i, given that the last window ends at @free. */
 enum ub_refusal ub_tactic_backward(struct ub_planner *p, s64 i, u64 free, struct ub_candidate *out);
 /* An overlapping jump at instruction @first. */
-enum ub_refusal ub_tactic_pun(const struct ub_planner *p, s64 first, struct ub_candidate *out);
+enum ub_refusal ub_tactic_pun(struct ub_planner *p, s64 first, struct ub_candidate *out);
 /* The same, and the next instructions become such jumps, too: *nr windows. */
 enum ub_refusal ub_tactic_evict(struct ub_planner *p, s64 first,
 				struct ub_candidate out[UB_PUN_MAX_CHAIN], u32 *nr);

@@ -357,7 +357,7 @@ static int read_filter(pid_t tid, u32 index, struct filter *filter)
 	long nr = ptrace(PTRACE_SECCOMP_GET_FILTER, tid, (long)index, NULL);
 
 	if (nr <= 0)
-		return nr ? -errno : -EINVAL;
+		return nr ? -errno : -EBADMSG;
 	filter->insns = calloc((size_t)nr, sizeof(*filter->insns));
 	if (!filter->insns)
 		return -ENOMEM;
@@ -414,8 +414,9 @@ bool ub_filters_let_restart(pid_t tid)
 		struct filter filter = { 0 };
 		int err = read_filter(tid, i, &filter);
 
+		/* There is no such filter (any more), or none at all. */
 		if (err)
-			return err == -ENOENT;
+			return err == -ENOENT || err == -EINVAL;
 		pass = lets_pass(&filter, &restart_call);
 		free(filter.insns);
 	}

@@ -7,20 +7,34 @@
  * kernel starts the call again when the thread goes on, timeouts of nanosleep, poll and futex
  * continued by its restart block. A few know only -EINTR, which the program would see although it
  * took no signal. For those that had no effect before they returned it, we do what the kernel does
- * for the others: number back into rax, ip back onto the instruction. A timeout then starts anew.
+ * for the others: number back into rax, ip back onto the instruction.
+ *
+ * A timeout then starts anew, and would do so with every stop. epoll_wait() has its own in a
+ * register: it is reduced by what has passed since the first stop, which the caller of surgeons
+ * remembers; so a call takes twice as long at most. To be known again it gets a mark, in the half of
+ * that register that Linux does not look at. All that only where the register is known to be dead
+ * behind the call. Timeouts that lie in memory (rt_sigtimedwait, semtimedop, epoll_pwait2) or in a
+ * socket are not ours to change: each stop has them start anew.
  *
  * The restart block is asked for by restart_syscall(2). A seccomp filter of the target that does
  * not know that call would kill for it: then these calls are made again by hand, too.
  *
- * That is done as soon as a thread has stopped, and not when it is released, so that it also holds
- * if we are killed in between. What is left is the moment between the thread's waking and our look
- * at it, in which nobody can change its registers: some 10 us. So threads that sleep in such a call
- * are stopped one after another (seize.c), and a surgeon that is killed leaves EINTR to one thread
- * at most.
+ * All of it is done as soon as a thread has stopped, and not when it is released, so that it also
+ * holds if we are killed in between. What is left is the moment between the thread's waking and our
+ * look at it, in which nobody can change its registers: some 10 us, more where it has to wait for a
+ * CPU. So threads that sleep in such a call are stopped one after another (seize.c), and a surgeon
+ * that is killed leaves EINTR to one thread at most. No order of ours can close that: whatever stops
+ * a thread on Linux (PTRACE_INTERRUPT, a group stop, a freezer of version 2) begins with waking it,
+ * by then its call has failed, and a tracer that is killed lets its threads run before anybody can
+ * step in. To leave sleepers asleep would need them to be kept from waking amid the patch, which
+ * only a stop can. It is what signal(7) says of these calls for every SIGSTOP and SIGCONT.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 
@@ -127,6 +141,96 @@ static void restart(struct user_regs_struct *regs)
 	regs->rip -= 2;
 }
 
+/* --- timeouts in registers --------------------------------------------------------------------- */
+
+#define NR_REMEMBERED 1024 /* threads, by tid; who is forgotten waits a little longer */
+
+/* A timeout that was reduced. */
+struct reduced {
+	pid_t tid;
+	u64 timeout;	 /* in the register: the mark, and what is left in ms */
+	u64 deadline_ns; /* of the call */
+};
+
+/* Shared with all surgeons of this process; NULL if there was no memory. */
+static struct reduced *remembered;
+
+static void remember(void)
+{
+	void *memory = mmap(NULL, NR_REMEMBERED * sizeof(*remembered), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	remembered = memory == MAP_FAILED ? NULL : memory;
+}
+
+void ub_restart_remember(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, remember);
+}
+
+/* Whether @m is a C library. */
+static bool is_libc(const struct ub_target *t, const struct ub_mapping *m)
+{
+	static const char *const names[] = { "libc.so.6", "libc-2.", "ld-musl-", "libc.musl-" };
+	const char *name = m ? strrchr(ub_mapping_name(t, m), '/') : NULL;
+
+	for (u32 i = 0; name && i < ub_array_size(names); i++) {
+		if (!strncmp(name + 1, names[i], strlen(names[i])))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether the fourth argument's register is dead at @ip, behind a system call: where a function
+ * returns, where a C library compares the result with the errors, and in Go's Syscall6. Compiled
+ * into a loop, a system call may find there next time what it has left.
+ */
+static bool is_dead_behind(const struct ub_target *t, u64 ip)
+{
+	/* cmp $-4096, %rax */
+	static const u8 compare[] = { 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff };
+	/* cmp $-4095, %rax; jbe 1f; neg %rax; mov %rax, %rcx; mov $-1, %rax; mov $0, %rbx; ret;
+	 * 1: mov %rdx, %rbx; mov $0, %rcx; ret */
+	static const u8 go[] = { 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0x76, 0x15, 0x48, 0xf7,
+				 0xd8, 0x48, 0x89, 0xc1, 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff,
+				 0xff, 0x48, 0xc7, 0xc3, 0,    0,    0,	   0,	 0xc3, 0x48,
+				 0x89, 0xd3, 0x48, 0xc7, 0xc1, 0,    0,	   0,	 0,    0xc3 };
+	/* mov %eax, N(%rsp); ret: in Go until 1.20 */
+	static const u8 store[] = { 0x89, 0x44, 0x24 };
+	u8 bytes[sizeof(go)];
+
+	if (ub_target_read(t, ip, bytes, sizeof(bytes)))
+		return false;
+	return bytes[0] == 0xc3 || !memcmp(bytes, go, sizeof(go)) ||
+	       (!memcmp(bytes, store, sizeof(store)) && bytes[sizeof(store) + 1] == 0xc3) ||
+	       (!memcmp(bytes, compare, sizeof(compare)) && is_libc(t, ub_target_mapping(t, ip)));
+}
+
+/* Of epoll_wait(), which is about to be made again. */
+static void reduce_timeout(const struct ub_target *t, pid_t tid, u64 ip,
+			   struct user_regs_struct *regs)
+{
+	const u64 now = ub_now_ns();
+	const s32 ms = (s32)regs->r10;
+	struct reduced *reduced;
+	u64 left;
+
+	if (!remembered || ms <= 0 || !is_dead_behind(t, ip))
+		return;
+	reduced = &remembered[(u32)tid % NR_REMEMBERED];
+	if (reduced->tid != tid || reduced->timeout != regs->r10)
+		*reduced = (struct reduced) { tid, 0, now + (u64)ms * 1000000 };
+	left = reduced->deadline_ns > now ? (reduced->deadline_ns - now + 999999) / 1000000 : 0;
+	/* Never 0, which would make a loop of a wait. */
+	regs->r10 = (now | 1) << 32 | (left ? left : 1);
+	reduced->timeout = regs->r10;
+}
+
+/* ----------------------------------------------------------------------------------------------- */
+
 /* Whether the kernel would have it continue by a call that its filter is not known to allow. */
 static bool would_be_killed(const struct ub_target *t, const struct ub_thread *thread)
 {
@@ -143,6 +247,8 @@ void ub_restart_interrupted(const struct ub_target *t, struct ub_thread *thread)
 	if ((!was_interrupted(&regs) && !would_be_killed(t, thread)) || signal_taken(thread))
 		return;
 	restart(&regs);
+	if (regs.rax == SYS_epoll_wait || regs.rax == SYS_epoll_pwait)
+		reduce_timeout(t, thread->tid, thread->regs.rip, &regs);
 	if (ptrace(PTRACE_SETREGS, thread->tid, 0, &regs))
 		return;
 	thread->regs = regs;

@@ -204,6 +204,7 @@ static struct ub_report *new_report(void)
 	struct ub_report *report = mmap(NULL, ub_round_up(sizeof(*report), 4096),
 					PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
+	ub_restart_remember();
 	return report == MAP_FAILED ? NULL : report;
 }
 

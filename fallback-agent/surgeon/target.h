@@ -227,6 +227,8 @@ int __must_check ub_shares(const struct ub_target *t, pid_t pid, struct ub_reaso
 
 /* --- restart.c ----------------------------------------------------------------------------- */
 
+/* [caller] Before it sends any surgeon: its memory of calls that are made again. */
+void ub_restart_remember(void);
 /* Whether system call @nr returns EINTR when it is interrupted before anything has happened, so
  * that it must be made again by hand. Socket calls do so under SO_RCVTIMEO. */
 bool ub_restart_is_needed(long nr);

@@ -146,6 +146,12 @@ static int tool_attach(long pid)
 		pause();
 }
 
+/* What can't be planned is refused, though the stop is put off until after the reply. */
+static int tool_refused(long argument)
+{
+	return attach(getpid(), 0xbad) == -EOPNOTSUPP && attach(getpid(), 1) >= 0 ? 0 : 1;
+}
+
 static int tool_exit(long code)
 {
 	return (int)code;
@@ -161,8 +167,9 @@ static const struct {
 	const char *name;
 	int (*run)(long argument);
 } tools[] = {
-	{ "calls", tool_calls },   { "threads", tool_threads }, { "signals", tool_signals },
-	{ "attach", tool_attach }, { "exit", tool_exit },	{ "kill-self", tool_kill_self },
+	{ "calls", tool_calls },     { "threads", tool_threads }, { "signals", tool_signals },
+	{ "attach", tool_attach },   { "exit", tool_exit },	  { "kill-self", tool_kill_self },
+	{ "refused", tool_refused },
 };
 
 static int run_tool(const char *name, const char *argument)
@@ -224,6 +231,12 @@ static void test_tool_is_its_own_target(void **state)
 
 	wait_until(exists("patched.%d", tool));
 	end_target(tool);
+	wait_until(!exists("socket"));
+}
+
+static void test_tool_refused_as_target(void **state)
+{
+	assert_int_equal(finish(start_tool("refused", 0)), 0);
 	wait_until(!exists("socket"));
 }
 
@@ -324,7 +337,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_signals),	      cmocka_unit_test(test_exit_status),
 		cmocka_unit_test(test_tool_killed),   cmocka_unit_test(test_tool_is_its_own_target),
 		cmocka_unit_test(test_daemon_killed), cmocka_unit_test(test_no_such_tool),
-		cmocka_unit_test(test_last_word),
+		cmocka_unit_test(test_last_word),     cmocka_unit_test(test_tool_refused_as_target),
 	};
 	int failed;
 

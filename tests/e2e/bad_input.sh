@@ -26,13 +26,17 @@ expect_error 1 "nope.bpf.o: No such file" ubpf run ./nope.bpf.o -p "$pid"
 expect_error 1 "not a BPF object file" ubpf run /proc/self/exe -p "$pid"
 expect_error 1 "not a BPF object file: not even ELF" ubpf run /etc/passwd -p "$pid"
 expect_error 1 "not a regular file" ubpf run /etc -p "$pid"
+expect_error 1 "no program '$pid'; if that is a process id" ubpf run "$pid"
+echo "int f;" >"$tmp/source.bpf.c"
+expect_error 1 "source.bpf.c is not a BPF object file but source: compile it" ubpf run "$tmp/source.bpf.c" -p "$pid"
 
 expect_error 1 "its map 'odd_map' is of type 9999, which this backend does not support" \
 	ubpf run "$build/tests/e2e/bad_map.bpf.o" -p "$pid"
 expect_error 1 "of section 'xdp': only uprobe, uretprobe and usdt" ubpf run "$build/tests/e2e/bad_program.bpf.o" -p "$pid"
 expect_error 1 "use helper bpf_get_socket_cookie" ubpf run "$build/tests/e2e/bad_helper.bpf.o" -p "$pid"
 expect_error 1 "malloc says itself where it goes" ubpf run malloc libc:free -p "$pid"
-expect_error 1 "'malloc' is no argument" ubpf run funclatency malloc -p "$pid"
+expect_error 1 "'malloc' is no argument.*libc:malloc" ubpf run funclatency malloc -p "$pid"
+expect_error 1 "'$pid' is no argument.*after -p" ubpf run malloc "$pid"
 expect_error 1 "no constant 'limit'" ubpf run funclatency libc:malloc limit=1 -p "$pid"
 
 # Places.
@@ -47,6 +51,7 @@ gone=$!
 wait $gone
 expect_error 1 "no process $gone" ubpf run malloc -p $gone
 expect_error 1 "cannot run .*no-such-command" ubpf run malloc -- /no-such-command
+expect_error 1 "cannot run no-such-command: command not found" ubpf run malloc -- no-such-command
 start zombie "$odd" zombie
 wait_line "$tmp/zombie.out" '^zombie [0-9]+$'
 zombie=$(sed 's/zombie //' "$tmp/zombie.out")

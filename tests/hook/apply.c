@@ -297,6 +297,30 @@ struct ub_program *busy_program(void)
 	return program;
 }
 
+struct ub_program *reading_program(void)
+{
+	const struct bpf_insn insns[] = {
+		INSN(BPF_ALU64 | BPF_MOV | BPF_X, 6, 1, 0, 0),
+		INSN(BPF_LDX | BPF_DW | BPF_MEM, 3, 6, 14 * 8, 0),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_X, 1, 10, 0, 0),
+		INSN(BPF_ALU64 | BPF_ADD | BPF_K, 1, 0, 0, -16),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 16),
+		INSN(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_probe_read_user),
+		INSN(BPF_LDX | BPF_DW | BPF_MEM, 3, 6, 19 * 8, 0),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_X, 1, 10, 0, 0),
+		INSN(BPF_ALU64 | BPF_ADD | BPF_K, 1, 0, 0, -16),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, 16),
+		INSN(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_probe_read_user),
+		INSN(BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0),
+		INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+	};
+	struct ub_program *program = program_of(insns, ub_array_size(insns), 0);
+
+	program->ctx.words = 1ull << 14 | 1ull << 19;
+	program->subprogs[0].stack_depth = 16;
+	return program;
+}
+
 struct ub_program *empty_program(void)
 {
 	const struct bpf_insn insns[] = {

@@ -41,6 +41,8 @@ struct ub_program *context_program(u32 word);
 struct ub_program *identity_program(void);
 /* Calls a helper, and might look at all of its context. */
 struct ub_program *busy_program(void);
+/* Reads 16 bytes each where rdi and rsp point to. */
+struct ub_program *reading_program(void);
 /* Does nothing. */
 struct ub_program *empty_program(void);
 

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * System calls in progress notice nothing of attach and detach: each returns what it would have
- * returned, none returns EINTR, none returns before its time. One thread in each, many
- * attach/detach cycles on top of them; also if the surgeon fails or is killed while they are
- * stopped. Killed between a thread's waking and its first look at it, it leaves EINTR to that
+ * returned, none returns EINTR, none returns before its time, and those that can be continued end
+ * however often somebody comes by. One thread in each, many attach/detach cycles on top of them;
+ * also if the surgeon fails or is killed while they are stopped. Killed between a thread's waking and its first look at it, it leaves EINTR to that
  * thread alone.
  *
  *   test_inject_blocked [random ROUNDS]	kills at any instant, and tells how many calls noticed
  */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "blocking.h"
 #include "inject.h"
 
 #define FOR_MS	 1200 /* as tests/lib/sleepers.c */
-#define NR_CALLS 15
+#define NR_CALLS NR_BLOCKING_CALLS
 
 /* Where attaches are made to end. */
 static const struct {
@@ -89,6 +91,43 @@ static void cycle(long only, bool with_faults)
 	}
 	line = victim_line(&v);
 	check(!strcmp(line, "done"), "after %u cycles %s", nr, line);
+	victim_reap(&v);
+}
+
+/* A call whose time goes on, however often we come by: attaches and detaches until it ends. */
+static void ends_all_the_same(u32 call)
+{
+	const u64 end = monotonic_ns() + 60000000000ull;
+	const char *argv[] = { victim_path("ubpf-sleepers"), NULL, NULL };
+	struct pollfd pfd = { .events = POLLIN };
+	char number[8];
+	struct victim v;
+	const char *line;
+
+	snprintf(number, sizeof(number), "%u", call);
+	snprintf(test_case, sizeof(test_case), "%s goes on", blocking_calls[call].name);
+	argv[1] = number;
+	victim_exec(&v, argv);
+	line = victim_line(&v);
+	check(!strcmp(line, "ready"), "%s", line);
+	pfd.fd = v.out;
+	while (!poll(&pfd, 1, 10)) {
+		struct ub_image *image = image_of(v.pid, NULL, NULL, "malloc", NULL);
+		struct ub_surgery result;
+
+		check(monotonic_ns() < end, "it does not end");
+		if (image && !ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, NULL)) {
+			for (int i = 0; i < 30000; i++) {
+				if (ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result,
+						       NULL) != -EBUSY)
+					break;
+				usleep(1000);
+			}
+		}
+		ub_image_free(image);
+	}
+	line = victim_line(&v);
+	check(!strcmp(line, "done"), "%s", line);
 	victim_reap(&v);
 }
 
@@ -209,6 +248,20 @@ int main(int argc, char **argv)
 
 		waitpid(children[i], &status, 0);
 		check(!status, "killed at sleeper %u", i + 1);
+	}
+	for (u32 i = 0; i < NR_CALLS; i++) {
+		children[i] = blocking_calls[i].goes_on ? fork() : 0;
+		if (!children[i] && blocking_calls[i].goes_on) {
+			ends_all_the_same(i);
+			_exit(0);
+		}
+	}
+	for (u32 i = 0; i < NR_CALLS; i++) {
+		int status = 0;
+
+		if (children[i])
+			waitpid(children[i], &status, 0);
+		check(!status, "%s does not go on", blocking_calls[i].name);
 	}
 	/* Each alone, all at the same time. */
 	for (long i = 0; i < (long)NR_CALLS; i++) {

@@ -278,7 +278,6 @@ static struct ub_image *build_image(pid_t pid, const struct ub_image *current, c
 		.links = links,
 		.nr_cpus = sysconf(_SC_NPROCESSORS_CONF),
 		.tgid_in_client = pid,
-		.counters_fd = -1,
 		.generation = ++generation,
 		.current = current,
 	};

@@ -43,16 +43,6 @@ static void add(struct all *all, const struct ub_image_link *link)
 	all->nr++;
 }
 
-/* A Go program has no libc, and what it makes system calls by is all that the surgeon has, too. */
-static bool is_needed(struct ub_elf *elf, const struct ub_elf_function *function)
-{
-	u64 available = 0, size = function->end - function->start;
-	const u8 *bytes = ub_elf_bytes(elf, function->start, &available);
-
-	return elf->is_go && bytes &&
-	       memmem(bytes, size < available ? size : available, "\x0f\x05", 2);
-}
-
 /* All instructions of @function that are no padding. */
 static void add_offsets(struct all *all, struct ub_elf *elf, const struct ub_elf_function *function,
 			struct ub_image_link *link)
@@ -115,10 +105,6 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 
 		if (function->gap || function->fragment || !is_named(elf, function, names))
 			continue;
-		if (is_needed(elf, function)) {
-			all->refused++;
-			continue;
-		}
 		if (kind == UB_POINT_RETURN &&
 		    ub_exits_find(elf, function->start, NULL, &exits, &nr, &why)) {
 			/* Those that never return can't be told to. */
@@ -142,31 +128,20 @@ static void add_file(struct all *all, const char *path, enum ub_point_kind kind,
 }
 
 /* Attaches to all that can be probed together: what is next to each other may be in the way of each
- * other. */
+ * other. What is left out has no hits. */
 static struct ub_image *attach_all(struct all *all, u32 percent)
 {
-	const u32 limit = all->nr * percent / 100;
+	bool *refused = calloc(all->nr, sizeof(*refused));
+	struct ub_image *image = NULL;
+	struct ub_reason why = {};
+	int err = try_attach(all->links, all->nr, &image, refused, &why);
 
-	for (;;) {
-		bool *refused = calloc(all->nr, sizeof(*refused));
-		struct ub_image *image = NULL;
-		struct ub_reason why = {};
-		u32 left = 0;
-		int err = try_attach(all->links, all->nr, &image, refused, &why);
-
-		for (u32 i = 0; i < all->nr; i++) {
-			all->links[left] = all->links[i];
-			all->links[left].link_id = left;
-			left += !refused[i];
-		}
-		free(refused);
-		if (!err)
-			return image;
-		all->refused += all->nr - left;
-		if (err != -EOPNOTSUPP || left == all->nr || all->refused > limit)
-			fail("%d: %s (%u refused)", err, why.text, all->refused);
-		all->nr = left;
-	}
+	for (u32 i = 0; i < all->nr; i++)
+		all->refused += refused[i];
+	free(refused);
+	if (err || all->refused > (u64)all->nr * percent / 100)
+		fail("%d: %s (%u refused)", err, why.text, all->refused);
+	return image;
 }
 
 /* All output from now to "done", with @input; to be freed. */

@@ -49,6 +49,9 @@ struct ub_exec_options {
  * preload library instead, which statically linked tools do not. */
 int __must_check ub_client_exec_way(struct ub_reason *why);
 
+/* The file that execvp() would execute for @name: 0, or -ENOENT, -EACCES ... */
+int __must_check ub_client_find_program(const char *name, char *path, size_t size);
+
 /* Becomes @argv under the userspace kernel, as `ubpf-run exec` does: executes it in this process,
  * so that terminal, job control, signals and exit status are its own. Returns only on failure:
  * -errno. */

@@ -52,8 +52,7 @@
 /* --- the tool ------------------------------------------------------------------------------------
  */
 
-/* Finds @name as execvp() would. */
-static int find_tool(const char *name, char *path, size_t size)
+int ub_client_find_program(const char *name, char *path, size_t size)
 {
 	const char *dirs = getenv("PATH");
 	int err = -ENOENT;
@@ -288,7 +287,7 @@ int ub_client_exec(char *const *argv, const struct ub_exec_options *options, str
 	char tool[PATH_MAX];
 	int err;
 
-	err = find_tool(argv[0], tool, sizeof(tool));
+	err = ub_client_find_program(argv[0], tool, sizeof(tool));
 	if (err)
 		return ub_reason_set(why, err, "%s: %s", argv[0],
 				     err == -ENOENT ? "command not found" : strerror(-err));

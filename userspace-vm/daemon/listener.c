@@ -37,6 +37,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <linux/bpf.h>
 #include <linux/seccomp.h>
 
 #include <common/cleanup.h>
@@ -75,6 +76,7 @@ struct listener {
 	bool receiving; /* the thread is in NOTIF_RECV, or will be without asking the loop; atomic */
 	bool has_call;	/* otherwise: it received @notif, which nobody has answered yet */
 	struct seccomp_notif notif;
+	pid_t answering; /* the thread whose call is being answered, or 0; answers may nest */
 };
 
 static void process_free(struct process *process)
@@ -200,6 +202,7 @@ static void serve(struct listener *listener, const struct seccomp_notif *notif)
 	struct ub_call call = { .nr = notif->data.nr };
 	struct process *process;
 	struct ub_reply reply;
+	int err;
 
 	if (daemon->told_to_go) { /* as when we are gone */
 		send_value(listener, notif->id, -ENOSYS, false);
@@ -212,9 +215,16 @@ static void serve(struct listener *listener, const struct seccomp_notif *notif)
 	}
 	memcpy(call.args, notif->data.args, sizeof(call.args));
 	ub_daemon_caller_begin(&process->caller, (pid_t)notif->pid, notif->id);
+	listener->answering = (pid_t)notif->pid;
 	ub_daemon_call(daemon, &process->caller, &call, true, &reply);
-	ub_daemon_targets_before_reply(daemon->targets);
+	err = ub_daemon_targets_before_reply(daemon->targets);
+	if (err && reply.fd >= 0 && call.nr == SYS_bpf && call.args[0] == BPF_LINK_CREATE) {
+		/* The link goes with its descriptor. */
+		close(reply.fd);
+		reply = (struct ub_reply) { .value = err, .fd = -1 };
+	}
 	send_reply(listener, notif->id, &reply);
+	listener->answering = 0;
 	ub_daemon_targets_release(daemon->targets);
 }
 
@@ -289,6 +299,8 @@ bool ub_daemon_listener_owes(struct ub_daemon *daemon, pid_t pid)
 	if (!ub_daemon_listener_may_have(daemon, pid))
 		return false;
 	for (struct listener *listener = daemon->listeners; listener; listener = listener->next) {
+		if (listener->answering && syscall(SYS_tgkill, pid, listener->answering, 0) == 0)
+			return true;
 		if (!listener->has_thread)
 			continue;
 		call_out(listener);

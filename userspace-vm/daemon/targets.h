@@ -136,8 +136,9 @@ void ub_daemon_targets_detach_all(struct targets *targets);
 void ub_daemon_targets_flush(struct targets *targets);
 /* Puts off surgery on @pid, whose call is being answered, until the two below. */
 void ub_daemon_targets_hold(struct targets *targets, pid_t pid);
-/* Begins what was put off: on return the process will stop before it runs again. */
-void ub_daemon_targets_before_reply(struct targets *targets);
+/* Begins what was put off: on return the process will stop before it runs again. 0; -errno if it is
+ * known by then that nothing comes of it (it is tried again from the tick). */
+int __must_check ub_daemon_targets_before_reply(struct targets *targets);
 /* After the reply: finishes it. */
 void ub_daemon_targets_release(struct targets *targets);
 

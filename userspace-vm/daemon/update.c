@@ -8,8 +8,10 @@
  * hand is put off (ub_daemon_targets_hold), begun by a thread just before the reply
  * (targets_before_reply waits until the surgeon has seized the process) and ended after it: the
  * caller stops on its way out of the system call, before it runs another instruction. That on the
- * caller of a call that was received and is not at hand yet (listener.c) is put off until it is, or
- * until the next tick.
+ * caller of a call that was received and is not at hand yet, or whose answer waits for that of the
+ * call at hand (listener.c), is put off until it is, or until the next tick. What is put off is
+ * planned all the same, so that what can't be is said at once; what only the stop shows (another
+ * tracer) fails the caller's own call, if it made a link, and is left to the tick otherwise.
  */
 #include "parts.h"
 
@@ -99,7 +101,6 @@ static int build(struct change *change, struct link **links, u32 nr)
 		.tgid_in_client = (u64)target->pid,
 		.uid_gid = (u64)target->gid << 32 | target->uid,
 		.own_filter = ub_daemon_listener_has(target->targets->daemon, target->pid),
-		.counters_fd = -1,
 		.generation = target->generation + 1,
 		.current = target->image,
 	};
@@ -262,17 +263,21 @@ bool ub_daemon_target_waits(const struct target *target)
 
 static int update_once(struct target *target, struct ub_reason *why)
 {
+	const bool waits = ub_daemon_target_waits(target);
 	struct change change;
 	int err;
 
-	if (ub_daemon_target_waits(target)) {
+	if (!waits)
+		drop_inherited(target);
+	err = change_prepare(&change, target);
+	if (err > 0 && waits) {
+		/* As far as can be told now, it will succeed. */
 		if (target->pid == target->targets->held)
 			target->targets->deferred = target;
 		target->dirty = true;
+		change_deinit(&change);
 		return 0;
 	}
-	drop_inherited(target);
-	err = change_prepare(&change, target);
 	if (err <= 0) {
 		if (!err)
 			target->dirty = false;
@@ -315,15 +320,20 @@ int ub_daemon_target_update(struct target *target, struct ub_reason *why)
 struct surgery_thread {
 	pthread_t thread;
 	struct change change;
-	volatile bool done;
+	bool done; /* atomic */
 };
+
+static bool is_done(const struct surgery_thread *surgery)
+{
+	return __atomic_load_n(&surgery->done, __ATOMIC_ACQUIRE);
+}
 
 static void *surgery_main(void *opaque)
 {
 	struct surgery_thread *surgery = opaque;
 
 	change_operate(&surgery->change);
-	surgery->done = true;
+	__atomic_store_n(&surgery->done, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -332,41 +342,43 @@ void ub_daemon_targets_hold(struct targets *targets, pid_t pid)
 	targets->held = pid;
 }
 
-void ub_daemon_targets_before_reply(struct targets *targets)
+int ub_daemon_targets_before_reply(struct targets *targets)
 {
 	struct target *target = targets->deferred;
 	struct surgery_thread *surgery;
 	u64 until;
+	int todo;
 
 	targets->deferred = NULL;
 	if (!target)
-		return;
+		return 0;
 	surgery = calloc(1, sizeof(*surgery));
 	if (!surgery)
-		return;
-	surgery->change.err = change_prepare(&surgery->change, target);
-	if (surgery->change.err <= 0) {
-		if (!surgery->change.err)
-			target->dirty = false;
+		return -ENOMEM;
+	todo = change_prepare(&surgery->change, target);
+	if (!todo)
+		target->dirty = false;
+	if (todo > 0 && pthread_create(&surgery->thread, NULL, surgery_main, surgery))
+		todo = -EAGAIN;
+	if (todo <= 0) {
 		change_deinit(&surgery->change);
 		free(surgery);
-		return;
-	}
-	if (pthread_create(&surgery->thread, NULL, surgery_main, surgery)) {
-		change_deinit(&surgery->change);
-		free(surgery);
-		return;
+		return todo;
 	}
 	targets->surgery = surgery;
 	until = ub_daemon_now_ms() + SEIZE_WAIT_MS;
-	while (!surgery->done && ub_daemon_now_ms() < until) {
+	while (!is_done(surgery) && ub_daemon_now_ms() < until) {
 		if (ub_daemon_target_ended(target) || ub_procfs_tracer(target->pid))
 			break;
 		ub_daemon_sleep_us(50);
 	}
 	/* INTERRUPT follows SEIZE at once, but it does follow. */
-	if (!surgery->done)
+	if (!is_done(surgery))
 		ub_daemon_sleep_us(500);
+	/* That soon only if it did not come so far as to stop it; or another plan is needed. */
+	if (!is_done(surgery) || surgery->change.err == -EAGAIN || surgery->change.err == -ESRCH)
+		return 0;
+	return surgery->change.err;
 }
 
 void ub_daemon_targets_release(struct targets *targets)

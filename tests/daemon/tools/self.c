@@ -7,6 +7,7 @@
  *   self NUMBER         which the program prints
  *   self --victim       calls its function for ever
  *   self --attach PID   probes that one's instead, and reads for ever
+ *   self --cross        probes, again and again, the process whose number it reads, which does the same to it
  *   self --busy         makes one call after the other, from two threads
  */
 #include <errno.h>
@@ -201,6 +202,24 @@ static int read_of(pid_t pid)
 		by_poll(ring, 10);
 }
 
+static int cross(void)
+{
+	int ring = create_ring(), prog = load(ring, 1), pid = 0;
+
+	if (prog < 0)
+		die("BPF_PROG_LOAD");
+	printf("ready %d\n", getpid());
+	fflush(stdout);
+	if (scanf("%d", &pid) != 1)
+		return 1;
+	for (int i = 0; i < 60; i++)
+		close(attach(prog, pid));
+	printf("done\n");
+	fflush(stdout);
+	/* The other may be at it. */
+	return scanf("%d", &pid) == 1;
+}
+
 static void *look_up(void *map)
 {
 	uint32_t key = 1;
@@ -243,6 +262,8 @@ int main(int argc, char **argv)
 		return be_victim();
 	if (argc > 1 && !strcmp(argv[1], "--busy"))
 		return be_busy();
+	if (argc > 1 && !strcmp(argv[1], "--cross"))
+		return cross();
 	if (argc > 2 && !strcmp(argv[1], "--attach"))
 		return read_of(atoi(argv[2]));
 	ring = create_ring();

@@ -464,6 +464,31 @@ test_busy() {
 	end_victim
 }
 
+# Two tools attach to each other at once, again and again: each has a call out that waits for the other's.
+test_cross() {
+	local name tools=()
+	start_victim 1
+	for name in one other; do
+		tool userspace "$dir/tool_self" --cross
+		tool_says userspace ready
+		mv "$dir/tool-userspace.out" "$dir/$name.out"
+		mv "$dir/tool-userspace.err" "$dir/$name.err"
+		tools+=("$tool_pid")
+		[ $name = one ] && exec 6>&8
+	done
+	echo "${tools[1]}" >&6
+	echo "${tools[0]}" >&8
+	for name in one other; do
+		until_true grep -q "^done" "$dir/$name.out" || fail "$name is not done"
+	done
+	for name in "${tools[@]}"; do
+		until_true eval '! grep -q ubpf-run /proc/'"$name"'/maps' || fail "something is left in a tool"
+	done
+	exec 6>&- 8>&-
+	wait "${tools[@]}" || fail "a tool ended with $?"
+	end_victim
+}
+
 # What one tool prints with bpf_trace_printk() another reads from trace_pipe.
 test_tracelog() {
 	local backend command
