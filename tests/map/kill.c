@@ -212,8 +212,12 @@ static int check_locks(struct ub_map *map)
 /* Empties the map and sees how much it takes. */
 static int check_capacity(struct ub_map *map)
 {
-	u32 n = 0, max = map->attr.max_entries;
+	const u32 max = map->attr.type == BPF_MAP_TYPE_TASK_STORAGE ? UB_TASK_STORAGE_MAX
+								    : map->attr.max_entries;
+	/* Who died between a replacement's two roles may have moved a spare node to the others. */
+	const u32 most = max + 4 * map->nr_cpus;
 	u64 key[2] = { 0 }, value[8] = { 0 };
+	u32 n = 0;
 	int err = 0;
 
 	if (map->attr.type == BPF_MAP_TYPE_USER_RINGBUF)
@@ -222,8 +226,6 @@ static int check_capacity(struct ub_map *map)
 		return 1;
 	if (map->attr.type == BPF_MAP_TYPE_ARRAY)
 		return 0;
-	if (map->attr.type == BPF_MAP_TYPE_TASK_STORAGE)
-		max = UB_TASK_STORAGE_MAX;
 	if (map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK) {
 		while (!ub_map_pop(map, value))
 			n++;
@@ -236,7 +238,7 @@ static int check_capacity(struct ub_map *map)
 		n -= !!err;
 	} else {
 		while (!ub_map_sys_next_key(map, NULL, key)) {
-			if (++n > max || ub_map_sys_delete(map, key)) {
+			if (++n > most || ub_map_sys_delete(map, key)) {
 				fprintf(stderr, "can't be emptied\n");
 				return 1;
 			}
@@ -253,14 +255,13 @@ static int check_capacity(struct ub_map *map)
 
 		while (!ub_map_sys_next_key(map, NULL, key) && !ub_map_sys_delete(map, key))
 			held++;
-		if (err || held > max || held < max / 2) {
+		if (err || held > most || held < max / 2) {
 			fprintf(stderr, "LRU: error %d, holds %u of %u\n", err, held, max);
 			return 1;
 		}
 		return 0;
 	}
-	/* Who died between a replacement's two roles may have moved a spare node to the others. */
-	if (n < max || n > max + 4 * map->nr_cpus) {
+	if (n < max || n > most) {
 		fprintf(stderr, "type %u takes %u of %u elements\n", map->attr.type, n, max);
 		return 1;
 	}
