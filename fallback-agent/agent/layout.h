@@ -34,7 +34,7 @@
 #define UB_SLOT_TAILS		24
 #define UB_SLOT_STACK		32
 #define UB_SLOT_HOLDS		40
-#define UB_STACK_SHIFT		14 /* 16 KiB a thread, where the target's own stacks are small */
+#define UB_STACK_SHIFT		15 /* 32 KiB a thread, where the target's own stacks are small */
 #define UB_TAILS_SIZE		512
 #define UB_TAILS_SHIFT		9
 #define UB_HOLDS_SHIFT		8
