@@ -38,6 +38,12 @@ int ub_libbpf_attach(const struct ub_probe *probe, const struct ub_tracee *targe
 		return err;
 	if (ub_tracee_is_gone(target))
 		return ub_reason_set(why, -ESRCH, "process %d has ended", target->pid);
+	if (err == -ESRCH)
+		return ub_reason_set(
+			why, err,
+			"process %d (%s) was exiting, or executing another program, while %s was "
+			"attached to it: try again",
+			target->pid, target->comm, probe->text);
 	return ub_reason_set(why, err, "cannot attach %s to process %d (%s): %s%s%s", probe->text,
 			     target->pid, target->comm, strerror(-err),
 			     ub_libbpf_warning()[0] ? ": " : "", ub_libbpf_warning());

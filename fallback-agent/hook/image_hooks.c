@@ -277,7 +277,11 @@ static int sort_hooks(struct ub_image_file *file)
 {
 	free(file->addresses);
 	free(file->first_hook);
+	file->addresses = NULL;
+	file->first_hook = NULL;
 	file->nr_addresses = 0;
+	if (!file->nr_hooks)
+		return 0; /* looked at only */
 	qsort(file->hooks, file->nr_hooks, sizeof(file->hooks[0]), compare_hooks);
 	file->addresses = calloc(file->nr_hooks + 1, sizeof(u64));
 	file->first_hook = calloc(file->nr_hooks + 1, sizeof(u32));

@@ -27,8 +27,8 @@ const char *ub_refusal_text(enum ub_refusal refusal)
 		[UB_REFUSED_NO_INSN] = "no instruction starts there",
 		[UB_REFUSED_UNMOVABLE] = "the instruction works only where it is",
 		[UB_REFUSED_NO_LANDING] =
-			"it is shorter than a jump, the one behind it is jumped to, and there is no "
-			"free memory where a jump that overlaps it could lead",
+			("it is shorter than a jump, the one behind it is jumped to, and there is no "
+			 "free memory where a jump that overlaps it could lead"),
 		[UB_REFUSED_TARGET] =
 			"it is shorter than a jump, and the instruction behind it is jumped to",
 		[UB_REFUSED_CALL] = "it is shorter than a jump, and a call returns behind it",

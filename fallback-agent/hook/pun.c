@@ -16,10 +16,10 @@
  * Each choice of prefixes, and of bytes behind the end, gives a range of 256^f addresses where the
  * jump can lead; a page there that is free in the target gets a jump to the trampoline.
  *
- * In a program at a fixed low address half of all bytes N lead below zero. There the instructions
- * behind make way, too (UB_TACTIC_EVICT), up to three: where each stood, a jump leads to its own
- * copy, for whoever comes to it by another way, and the bytes of the jumps are chosen so that all
- * lead somewhere:
+ * In a program at a fixed low address half of all bytes N lead below zero; elsewhere the heap may
+ * lie where they lead. There the instructions behind make way, too (UB_TACTIC_EVICT), up to three:
+ * where each stood, a jump leads to its own copy, for whoever comes to it by another way, and the
+ * bytes of the jumps are chosen so that all lead somewhere:
  *
  *   bytes of the file   84 00 | e9 79 e5 fe ff	test %al,(%rax); jmp ..
  *   overwritten         e9 f  | e9 f  f  d  d	f: in both distances

@@ -12,10 +12,9 @@
  * A timeout then starts anew, and would do so with every stop. epoll_wait() has its own in a
  * register: it is reduced by what has passed since the first stop, which the caller of surgeons
  * remembers; so a call takes twice as long at most. To be known again it gets a mark, in the half of
- * that register that Linux does not look at. Behind the libraries' own instructions for a system
- * call nobody reads that register any more, elsewhere it is left alone. Timeouts that lie in memory
- * (rt_sigtimedwait, semtimedop, epoll_pwait2) or in a socket are not ours to change: each stop has
- * them start anew.
+ * that register that Linux does not look at. All that only where the register is known to be dead
+ * behind the call. Timeouts that lie in memory (rt_sigtimedwait, semtimedop, epoll_pwait2) or in a
+ * socket are not ours to change: each stop has them start anew.
  *
  * The restart block is asked for by restart_syscall(2). A seccomp filter of the target that does
  * not know that call would kill for it: then these calls are made again by hand, too.
@@ -171,19 +170,43 @@ void ub_restart_remember(void)
 	pthread_once(&once, remember);
 }
 
-/* Whether what follows at @ip, behind a system call, is what libc, musl and Go have there: a return,
- * or a comparison of the result with the errors. The fourth argument's register is dead then. */
-static bool is_libraries(const struct ub_target *t, u64 ip)
+/* Whether @m is a C library. */
+static bool is_libc(const struct ub_target *t, const struct ub_mapping *m)
 {
-	static const u8 compare[] = { 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff }; /* cmp $-4096, %rax */
-	u8 bytes[sizeof(compare)];
+	static const char *const names[] = { "libc.so.6", "libc-2.", "ld-musl-", "libc.musl-" };
+	const char *name = m ? strrchr(ub_mapping_name(t, m), '/') : NULL;
+
+	for (u32 i = 0; name && i < ub_array_size(names); i++) {
+		if (!strncmp(name + 1, names[i], strlen(names[i])))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether the fourth argument's register is dead at @ip, behind a system call: where a function
+ * returns, where a C library compares the result with the errors, and in Go's Syscall6. Compiled
+ * into a loop, a system call may find there next time what it has left.
+ */
+static bool is_dead_behind(const struct ub_target *t, u64 ip)
+{
+	/* cmp $-4096, %rax */
+	static const u8 compare[] = { 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff };
+	/* cmp $-4095, %rax; jbe 1f; neg %rax; mov %rax, %rcx; mov $-1, %rax; mov $0, %rbx; ret;
+	 * 1: mov %rdx, %rbx; mov $0, %rcx; ret */
+	static const u8 go[] = { 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0x76, 0x15, 0x48, 0xf7,
+				 0xd8, 0x48, 0x89, 0xc1, 0x48, 0xc7, 0xc0, 0xff, 0xff, 0xff,
+				 0xff, 0x48, 0xc7, 0xc3, 0,    0,    0,	   0,	 0xc3, 0x48,
+				 0x89, 0xd3, 0x48, 0xc7, 0xc1, 0,    0,	   0,	 0,    0xc3 };
+	/* mov %eax, N(%rsp); ret: in Go until 1.20 */
+	static const u8 store[] = { 0x89, 0x44, 0x24 };
+	u8 bytes[sizeof(go)];
 
 	if (ub_target_read(t, ip, bytes, sizeof(bytes)))
 		return false;
-	if (bytes[0] == 0xc3)
-		return true;
-	bytes[2] &= ~1; /* or -4095 */
-	return !memcmp(bytes, compare, sizeof(compare));
+	return bytes[0] == 0xc3 || !memcmp(bytes, go, sizeof(go)) ||
+	       (!memcmp(bytes, store, sizeof(store)) && bytes[sizeof(store) + 1] == 0xc3) ||
+	       (!memcmp(bytes, compare, sizeof(compare)) && is_libc(t, ub_target_mapping(t, ip)));
 }
 
 /* Of epoll_wait(), which is about to be made again. */
@@ -195,7 +218,7 @@ static void reduce_timeout(const struct ub_target *t, pid_t tid, u64 ip,
 	struct reduced *reduced;
 	u64 left;
 
-	if (!remembered || ms <= 0 || !is_libraries(t, ip))
+	if (!remembered || ms <= 0 || !is_dead_behind(t, ip))
 		return;
 	reduced = &remembered[(u32)tid % NR_REMEMBERED];
 	if (reduced->tid != tid || reduced->timeout != regs->r10)

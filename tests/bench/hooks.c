@@ -2,7 +2,7 @@
 /*
  * hooks [ROUNDS]: what each kind of hook, and what a program mostly does in one, costs a hit more
  * than the bare call, on both backends; medians, and ratios. With two threads the slower one
- * counts.
+ * counts. Times are the threads' own CPU time: what else runs on the machine is no cost of a hit.
  */
 #include "backends.h"
 

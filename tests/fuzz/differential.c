@@ -14,7 +14,8 @@
 
 #include "generate.h"
 
-static struct vm_case test;
+static struct vm_case test, target;
+static struct vm_loaded *targets[VM_NR_ENGINES];
 static struct vm_outcome out[VM_NR_ENGINES];
 static u64 nr_refused;
 
@@ -26,15 +27,47 @@ static double now(void)
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static void print_program(void)
+static void print_case(const struct vm_case *program)
 {
-	for (u32 pc = 0; pc < test.nr; pc++) {
+	for (u32 pc = 0; pc < program->nr; pc++) {
 		char text[128];
 
-		ub_isa_print(&test.insns[pc], text, sizeof(text));
-		printf("%4u: %s%s\n", pc, text, test.flags[pc] ? " [percpu]" : "");
-		pc += test.insns[pc].code == (BPF_LD | BPF_IMM | BPF_DW);
+		ub_isa_print(&program->insns[pc], text, sizeof(text));
+		printf("%4u: %s%s\n", pc, text, program->flags[pc] ? " [percpu]" : "");
+		pc += program->insns[pc].code == (BPF_LD | BPF_IMM | BPF_DW);
 	}
+}
+
+static void print_program(void)
+{
+	print_case(&test);
+	if (test.has_tail_calls) {
+		printf("which may tail-call:\n");
+		print_case(&target);
+	}
+}
+
+static void drop_targets(void)
+{
+	for (int engine = 0; engine < VM_NR_ENGINES; engine++) {
+		if (!targets[engine])
+			continue;
+		if (vm_set_target(engine, NULL))
+			abort();
+		vm_unload(targets[engine]);
+		targets[engine] = NULL;
+	}
+}
+
+/* What the tail calls of @seed's program lead to. False if an engine refuses it: @why. */
+static bool load_target(u64 seed, enum vm_engine engine, struct ub_reason *why)
+{
+	if (!test.has_tail_calls)
+		return true;
+	if (!engine)
+		generate_target(seed, &target);
+	return !vm_load(engine, &target, &targets[engine], why) &&
+	       !vm_set_target(engine, targets[engine]);
 }
 
 static void report(u64 seed, enum vm_engine engine)
@@ -67,7 +100,8 @@ static bool try_program(u64 seed, u32 nr_memories, bool kernel)
 	for (int engine = 0; engine < VM_NR_ENGINES && fine; engine++) {
 		if (engine == VM_KERNEL && !kernel)
 			continue;
-		if (!vm_load(engine, &test, &loaded[engine], &why))
+		if (load_target(seed, engine, &why) &&
+		    !vm_load(engine, &test, &loaded[engine], &why))
 			continue;
 		if (engine == VM_KERNEL) {
 			if (!nr_refused++ || getenv("UBPF_SHOW_REFUSED")) {
@@ -83,7 +117,7 @@ static bool try_program(u64 seed, u32 nr_memories, bool kernel)
 		print_program();
 		fine = false;
 	}
-	if (test.has_maps)
+	if (test.has_maps || test.has_tail_calls)
 		vm_maps_reset();
 	for (u32 i = 0; i < nr_memories && fine; i++) {
 		generate_memory(&r, &test, test.memory);
@@ -104,6 +138,7 @@ static bool try_program(u64 seed, u32 nr_memories, bool kernel)
 	}
 	for (int engine = 0; engine < VM_NR_ENGINES; engine++)
 		vm_unload(loaded[engine]);
+	drop_targets();
 	return fine;
 }
 

@@ -31,6 +31,8 @@ u64 random_value(struct random_state *r);
 /* Fills @test with the program of @seed; it stores every scalar register to the memory at its end.
  */
 void generate_program(u64 seed, struct vm_case *test);
+/* The one that its tail calls lead to. */
+void generate_target(u64 seed, struct vm_case *test);
 void generate_memory(struct random_state *r, const struct vm_case *test, u8 *memory);
 
 #endif

@@ -180,6 +180,19 @@ static void must_live(struct victim *v)
 	check(victim_alive(v), "the process is dead: %s", victim_line(v));
 }
 
+static bool holds_nothing(void *opaque)
+{
+	const struct victim *v = opaque;
+
+	return ub_surgeon_find(v->pid, NULL) == 0;
+}
+
+/* Others may have attached to all processes of the machine for a while. */
+static void must_hold_nothing(struct victim *v)
+{
+	check(wait_until(holds_nothing, v), "something is left");
+}
+
 static bool has_hits(void *image)
 {
 	return image_hits(image) != 0;
@@ -189,10 +202,9 @@ static bool has_hits(void *image)
 static void must_be_well(struct victim *v, struct ub_residue *snapshot)
 {
 	struct ub_image *image;
-	struct ub_reason why = { "" };
 
 	must_live(v);
-	check(ub_surgeon_find(v->pid, &why) == 0, "something is left: %s", why.text);
+	must_hold_nothing(v);
 	obeys(v, "rest", "resting");
 	must_be_clean(v, snapshot, UB_RESIDUE_FULL);
 	obeys(v, "work", "working");
@@ -285,7 +297,7 @@ static void both_are_killed(struct victim *v)
 		}
 		must_live(v);
 		check(err >= 0, "repair: %s (%d)", why.text, err);
-		check(ub_surgeon_find(v->pid, &why) == 0, "something is left: %s", why.text);
+		must_hold_nothing(v);
 		nr_repaired += err > 0;
 	}
 }

@@ -13,7 +13,7 @@ struct blocking_call {
 	bool goes_on;
 };
 
-enum { NR_BLOCKING_CALLS = 19 };
+enum { NR_BLOCKING_CALLS = 20 };
 
 extern const struct blocking_call blocking_calls[NR_BLOCKING_CALLS];
 

@@ -20,9 +20,10 @@
 
 #include "sides.h"
 
-struct ub_holds holds __attribute__((aligned(UB_HOLDS_SIZE)));
+struct ub_holds *holds;
 struct ub_process process;
 u32 nr_draining;
+static u64 *fork_page;
 static u32 counter;
 
 /* --- traps ----------------------------------------------------------------------------------- */
@@ -89,7 +90,7 @@ static inline void flip_trap_flag(void)
 /* As a trampoline does: the run on the stack. */
 static __attribute__((noinline)) void hit(struct ub_map *map, operation op)
 {
-	struct ub_run run = { .process = &process, .holds = &holds };
+	struct ub_run run = { .process = &process, .holds = holds };
 
 	op(map, &run);
 	assert_int_equal(run.held, 0);
@@ -107,7 +108,7 @@ __attribute__((noinline)) void deep_hit(struct ub_map *map, operation op, u32 de
 
 static void record(struct ub_map *map, operation op)
 {
-	struct ub_run run = { .process = &process, .holds = &holds };
+	struct ub_run run = { .process = &process, .holds = holds };
 
 	recording = true;
 	flip_trap_flag();
@@ -338,7 +339,7 @@ void sweep(struct ub_map *map)
 void check_no_holds(void)
 {
 	for (u32 i = 0; i < UB_HOLDS; i++)
-		assert_false(ub_hold_in_use(holds.hold[i].run));
+		assert_false(ub_hold_in_use(holds->hold[i].run));
 }
 
 void check_whole(struct ub_map *map)
@@ -363,11 +364,21 @@ void check_whole(struct ub_map *map)
 void make(struct ub_map *map, const struct ub_map_attr *attr)
 {
 	our_map_create(map, attr);
-	memset(&holds, 0, sizeof(holds));
+	if (!holds) {
+		holds = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		fork_page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				 -1, 0);
+		assert_ptr_not_equal(holds, MAP_FAILED);
+		assert_ptr_not_equal(fork_page, MAP_FAILED);
+		assert_int_equal(madvise(fork_page, 4096, MADV_WIPEONFORK), 0);
+		*fork_page = 1;
+	}
+	memset(holds, 0, sizeof(*holds));
 	process = (struct ub_process) { .size = sizeof(process),
 					.nr_cpus = map->nr_cpus,
 					.tgid_pid = (u64)getpid(),
-					.own_tgid = (u32)getpid() };
+					.own_tgid = (u32)getpid(),
+					.fork_page = (u64)fork_page };
 	nr_draining = 0;
 }
 

@@ -29,8 +29,8 @@ struct kind {
 extern const struct kind kinds[];
 extern const u32 nr_kinds;
 
-/* The thread that hits, and its process. */
-extern struct ub_holds holds;
+/* The thread that hits, whose holds a forked child has, too, and its process. */
+extern struct ub_holds *holds;
 extern struct ub_process process;
 
 /* False: traps can't be set here. @on_altstack: handlers run there. */

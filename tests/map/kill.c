@@ -16,14 +16,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <common/clock.h>
 #include <map/task_storage.h>
 #include <map/user_ring.h>
 
 #include "sides.h"
 
-#define WORKERS 3
-#define KEYS	64
-#define LOCK_AT 16 /* of a value's bpf_spin_lock */
+#define WORKERS	      3
+#define DEFAULT_KILLS 60
+#define MIN_KILLS     10
+#define MAX_NS	      8000000000ull /* for each type, if not asked for more kills */
+#define KEYS	      64
+#define LOCK_AT	      16 /* of a value's bpf_spin_lock */
 
 static u64 random_state;
 
@@ -212,8 +216,12 @@ static int check_locks(struct ub_map *map)
 /* Empties the map and sees how much it takes. */
 static int check_capacity(struct ub_map *map)
 {
-	u32 n = 0, max = map->attr.max_entries;
+	const u32 max = map->attr.type == BPF_MAP_TYPE_TASK_STORAGE ? UB_TASK_STORAGE_MAX
+								    : map->attr.max_entries;
+	/* Who died between a replacement's two roles may have moved a spare node to the others. */
+	const u32 most = max + 4 * map->nr_cpus;
 	u64 key[2] = { 0 }, value[8] = { 0 };
+	u32 n = 0;
 	int err = 0;
 
 	if (map->attr.type == BPF_MAP_TYPE_USER_RINGBUF)
@@ -222,10 +230,8 @@ static int check_capacity(struct ub_map *map)
 		return 1;
 	if (map->attr.type == BPF_MAP_TYPE_ARRAY)
 		return 0;
-	if (map->attr.type == BPF_MAP_TYPE_TASK_STORAGE)
-		max = UB_TASK_STORAGE_MAX;
 	if (map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK) {
-		while (!ub_map_pop(map, value))
+		while (n <= max && !ub_map_pop(map, value))
 			n++;
 		if (n > max) {
 			fprintf(stderr, "%u elements in a map of %u\n", n, max);
@@ -236,7 +242,7 @@ static int check_capacity(struct ub_map *map)
 		n -= !!err;
 	} else {
 		while (!ub_map_sys_next_key(map, NULL, key)) {
-			if (++n > max || ub_map_sys_delete(map, key)) {
+			if (++n > most || ub_map_sys_delete(map, key)) {
 				fprintf(stderr, "can't be emptied\n");
 				return 1;
 			}
@@ -251,16 +257,16 @@ static int check_capacity(struct ub_map *map)
 	    map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH) {
 		u32 held = 0;
 
-		while (!ub_map_sys_next_key(map, NULL, key) && !ub_map_sys_delete(map, key))
+		while (held < 2 * max && !ub_map_sys_next_key(map, NULL, key) &&
+		       !ub_map_sys_delete(map, key))
 			held++;
-		if (err || held > max || held < max / 2) {
+		if (err || held > most || held < max / 2) {
 			fprintf(stderr, "LRU: error %d, holds %u of %u\n", err, held, max);
 			return 1;
 		}
 		return 0;
 	}
-	/* Who died between a replacement's two roles may have moved a spare node to the others. */
-	if (n < max || n > max + 4 * map->nr_cpus) {
+	if (n < max || n > most) {
 		fprintf(stderr, "type %u takes %u of %u elements\n", map->attr.type, n, max);
 		return 1;
 	}
@@ -270,13 +276,15 @@ static int check_capacity(struct ub_map *map)
 static int run_type(const struct ub_map_attr *attr, u32 kills)
 {
 	pid_t workers[WORKERS] = { 0 };
+	/* On a busy machine fewer are enough. */
+	const u64 until_ns = ub_now_ns() + (kills > DEFAULT_KILLS ? ~0ull >> 1 : MAX_NS);
 	struct ub_map map;
 	int bad = 0;
 
 	our_map_create(&map, attr);
 	for (u32 i = 0; i < WORKERS; i++)
 		workers[i] = start_worker(&map);
-	for (u32 k = 0; k < kills && !bad; k++) {
+	for (u32 k = 0; k < kills && !bad && (k < MIN_KILLS || ub_now_ns() < until_ns); k++) {
 		u32 victim = pick(WORKERS), stopped = pick(WORKERS);
 		struct ub_process process = { .nr_cpus = map.nr_cpus, .tgid_pid = (u64)getpid() };
 		struct ub_run run = { .process = &process };
@@ -328,7 +336,7 @@ int main(int argc, char **argv)
 		{ BPF_MAP_TYPE_TASK_STORAGE, 4, 16, 0, BPF_F_NO_PREALLOC },
 		{ BPF_MAP_TYPE_USER_RINGBUF, 0, 0, 65536 },
 	};
-	u32 kills = 60, type = 0;
+	u32 kills = DEFAULT_KILLS, type = 0;
 	int bad = 0, option;
 
 	while ((option = getopt(argc, argv, "n:t:")) != -1) {

@@ -178,13 +178,42 @@ static void test_left_records(void **state)
 	munmap(ring, ub_event_ring_size(RING_SIZE));
 }
 
+/* --- forged ---------------------------------------------------------------------------------- */
+
+/* Half of the nodes are linked, and each of the others would have to be looked for among them: that
+ * takes no time to speak of, all at once. */
+static void test_forged_sweep(void **state)
+{
+	static const u32 types[] = { BPF_MAP_TYPE_QUEUE, BPF_MAP_TYPE_STACK };
+	const u32 n = 1u << 19;
+
+	for (u32 i = 0; i < ub_array_size(types); i++) {
+		const struct ub_map_attr attr = { types[i], 0, 8, n };
+		struct ub_map map;
+
+		our_map_create(&map, &attr);
+		for (u32 k = 0; k < n; k++) {
+			struct ub_node *node = ub_pool_node(&map, k);
+
+			node->state = UB_NODE_USED;
+			node->next = k + 1 < n / 2 ? k + 2 : 0;
+		}
+		ub_pool_header(&map)->front = 1;
+		ub_pool_header(&map)->back = n / 2;
+		assert_true(nr_used(&map) >= n);
+		sweep(&map);
+		sweep(&map);
+		assert_in_range(nr_used(&map), n / 2, n - 1);
+		our_map_destroy(&map);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_left),
-		cmocka_unit_test(test_left_at_depths),
-		cmocka_unit_test(test_interrupted),
-		cmocka_unit_test(test_left_records),
+		cmocka_unit_test(test_left),	     cmocka_unit_test(test_left_at_depths),
+		cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_left_records),
+		cmocka_unit_test(test_forged_sweep),
 	};
 
 	if (!instants_start(false))

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -83,12 +85,12 @@ static void leave_nested(struct ub_map *map, operation op, u32 times, void (*che
 	assert_true(nr_left > 50 && nr_looked > 50);
 }
 
-static u32 sanitized_or(u32 times)
+static bool sanitized(void)
 {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return 1;
+	return true;
 #else
-	return times;
+	return false;
 #endif
 }
 
@@ -107,7 +109,7 @@ static void test_nodes(void **state)
 
 		make(&map, &kinds[i].attr);
 		learn(&map, kinds[i].op);
-		leave_nested(&map, kinds[i].op, sanitized_or(thoroughness), check_map);
+		leave_nested(&map, kinds[i].op, sanitized() ? 1 : thoroughness, check_map);
 		if (is_of_nodes(&map))
 			check_whole(&map);
 		our_map_destroy(&map);
@@ -150,10 +152,67 @@ static void test_records(void **state)
 	learn(&map, write_records);
 	while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
 		;
-	leave_nested(&map, write_records, sanitized_or(thoroughness), check_records);
+	leave_nested(&map, write_records, sanitized() ? 1 : thoroughness, check_records);
 	ub_event_reader_free(reader);
 	our_map_destroy(&map);
 	munmap(ring, ub_event_ring_size(RING_SIZE));
+}
+
+/* --- forked amid a hit ---------------------------------------------------------------------- */
+
+static sigjmp_buf out_of_here;
+static pid_t child;
+
+static void fork_here(void)
+{
+	int status;
+
+	child = fork();
+	if (!child)
+		siglongjmp(out_of_here, 1);
+	assert_true(child > 0 && waitpid(child, &status, 0) == child);
+	assert_int_equal(status, 0);
+}
+
+/* A child leaves the hit that its parent goes on with, and hits where the frame was. The memory of
+ * the parent's holds is the child's, too. */
+static void fork_everywhere(struct ub_map *map, operation op, u32 step)
+{
+	volatile u32 forked = 0, i = 0;
+
+	for (u8 *at = first_instruction(); at; at = next_instruction(at + 1)) {
+		i = i + 1;
+		if (i % step)
+			continue;
+		plant(at, fork_here, NULL);
+		if (sigsetjmp(out_of_here, 1)) {
+			for (u32 depth = 64; depth < 6144; depth += 128)
+				deep_hit(map, op, depth);
+			sweep(map);
+			_exit(0);
+		}
+		deep_hit(map, op, 4096);
+		forked = forked + !unplant();
+		check_no_holds();
+		if (is_of_nodes(map))
+			check_linked(map);
+	}
+	assert_true(forked > 0);
+	sweep(map);
+}
+
+static void test_forked(void **state)
+{
+	for (u32 i = 0; i < nr_kinds; i++) {
+		struct ub_map map;
+
+		make(&map, &kinds[i].attr);
+		learn(&map, kinds[i].op);
+		fork_everywhere(&map, kinds[i].op, sanitized() ? 29 : 7);
+		if (is_of_nodes(&map))
+			check_whole(&map);
+		our_map_destroy(&map);
+	}
 }
 
 /* Usage: [instants of the other two for each of the first] */
@@ -163,6 +222,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_records),
 	};
+	const struct CMUnitTest forked[] = { cmocka_unit_test(test_forked) };
 	int failed;
 
 	if (argc > 1)
@@ -170,6 +230,7 @@ int main(int argc, char **argv)
 	if (!instants_start(true))
 		return 1;
 	failed = cmocka_run_group_tests_name("on another stack", tests, NULL, NULL);
+	failed += cmocka_run_group_tests_name("forked", forked, NULL, NULL);
 	instants_start(false);
 	return failed + cmocka_run_group_tests_name("on the same stack", tests, NULL, NULL);
 }

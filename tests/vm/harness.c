@@ -42,6 +42,7 @@ static const ub_helper_fn *test_helpers(void)
 struct vm_loaded {
 	enum vm_engine engine;
 	struct ub_program *program; /* interpreter */
+	struct ub_interpret_target target;
 	struct ub_jitted *jitted;
 	int fd; /* kernel */
 };
@@ -131,30 +132,41 @@ bool vm_kernel_available(void)
 
 /*
  * main: r6 = the map's value; r1 = its memory, r2 = length; call the case; value[0] = r0; return 0.
- * The kernel gives only 32 bits of a result.
+ * The kernel gives only 32 bits of a result. The target of a tail call returns r0 instead, to the
+ * case that made it. r3 = the context.
  */
 static u32 wrap(const struct vm_case *test, struct bpf_insn *insns)
 {
-	const struct bpf_insn head[] = {
+	struct bpf_insn head[] = {
+		{ BPF_ALU64 | BPF_MOV | BPF_X, 7, 1, 0, 0 },
 		{ BPF_LD | BPF_IMM | BPF_DW, 1, BPF_PSEUDO_MAP_FD, 0, kernel_map() },
 		{ 0 },
 		{ BPF_ALU64 | BPF_MOV | BPF_X, 2, 10, 0, 0 },
 		{ BPF_ALU64 | BPF_ADD | BPF_K, 2, 0, 0, -8 },
 		{ BPF_ST | BPF_MEM | BPF_DW, 10, 0, -8, 0 },
 		{ BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_map_lookup_elem },
-		{ BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 6, 0 },
+		{ BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 7, 0 },
 		{ BPF_ALU64 | BPF_MOV | BPF_X, 6, 0, 0, 0 },
 		{ BPF_ALU64 | BPF_MOV | BPF_X, 1, 0, 0, 0 },
 		{ BPF_ALU64 | BPF_ADD | BPF_K, 1, 0, 0, 16 },
 		{ BPF_ALU64 | BPF_MOV | BPF_K, 2, 0, 0, (s32)test->memory_size },
+		{ BPF_ALU64 | BPF_MOV | BPF_X, 3, 7, 0, 0 },
 		{ BPF_JMP | BPF_CALL, 0, BPF_PSEUDO_CALL, 0, 3 },
 		{ BPF_STX | BPF_MEM | BPF_DW, 6, 0, 0, 0 },
 		{ BPF_ALU64 | BPF_MOV | BPF_K, 0, 0, 0, 0 },
 		{ BPF_JMP | BPF_EXIT },
 	};
 
+	if (test->is_target) {
+		const struct bpf_insn nothing = { BPF_JMP | BPF_JA };
+
+		head[ub_array_size(head) - 3] = nothing;
+		head[ub_array_size(head) - 2] = nothing;
+	}
 	memcpy(insns, head, sizeof(head));
 	memcpy(insns + ub_array_size(head), test->insns, test->nr * sizeof(*insns));
+	if (test->has_tail_calls)
+		insns[ub_array_size(head)].src_reg = 3;
 	return ub_array_size(head) + test->nr;
 }
 
@@ -212,7 +224,8 @@ static int function_btf(void)
 	return fd;
 }
 
-/* Describes the functions of a program that has callbacks; how many there are. */
+/* Describes the functions of a program that has callbacks or makes tail calls; how many there are.
+ */
 static u32 describe_functions(const struct bpf_insn *insns, u32 nr, struct bpf_func_info *info)
 {
 	struct ub_program *program;
@@ -222,7 +235,7 @@ static u32 describe_functions(const struct bpf_insn *insns, u32 nr, struct bpf_f
 		return 0;
 	for (u32 i = 0; i < program->nr_subprogs; i++) {
 		info[i] = (struct bpf_func_info) { program->subprogs[i].start, 3 };
-		if (program->subprogs[i].is_callback)
+		if (program->subprogs[i].is_callback || program->uses_tail_call)
 			nr_functions = program->nr_subprogs;
 	}
 	ub_program_free(program);
@@ -251,6 +264,8 @@ static int kernel_load(const struct bpf_insn *insns, u32 nr, struct ub_reason *w
 	fd = sys_bpf(BPF_PROG_LOAD, &attr);
 	if (fd >= 0)
 		return fd;
+	if (errno == E2BIG) /* after a million instructions: not once more, for the log */
+		return ub_reason_set(why, -E2BIG, "it has too many ways through it");
 	log[0] = 0;
 	attr.log_buf = (u64)log;
 	attr.log_size = sizeof(log);
@@ -366,6 +381,24 @@ int vm_execute(struct vm_loaded *loaded, const struct vm_case *test, struct vm_o
 				    &out->r0, why);
 	out->r0 = ub_jitted_run(loaded->jitted, out->memory, &run);
 	return 0;
+}
+
+int vm_set_target(enum vm_engine engine, struct vm_loaded *loaded)
+{
+	u64 target = 0;
+	int err = 0;
+
+	if (loaded && engine == VM_KERNEL) {
+		target = (u64)loaded->fd;
+	} else if (loaded && engine == VM_INTERPRETER) {
+		loaded->target = (struct ub_interpret_target) { loaded->program, vm_maps(engine) };
+		target = (u64)&loaded->target;
+	} else if (loaded) {
+		target = ub_jitted_entry(loaded->jitted);
+	}
+	for (u32 slot = 0; slot < VM_PROG_SLOTS && !err; slot += 2)
+		err = vm_set_slot(engine, slot, target);
+	return err;
 }
 
 void vm_unload(struct vm_loaded *loaded)

@@ -21,7 +21,11 @@ struct vm_case {
 	u32 nr;
 	u8 flags[HARNESS_MAX_INSNS]; /* UB_INSN_x that the verifier would have found; mostly 0 */
 	bool has_flags;
-	bool has_maps;	 /* its maps are vm_map_attrs */
+	bool has_maps; /* its maps are vm_map_attrs */
+	/* Its first instruction stores r1, which is the context for tail calls. (The kernel's is
+	 * another, and comes in r3.) */
+	bool has_tail_calls;
+	bool is_target;	 /* of tail calls: returns its result to whoever runs it */
 	u32 stack_depth; /* of each subprogram; 0 = unknown */
 	u8 memory[HARNESS_MAX_MEMORY] __attribute__((aligned(16)));
 	u32 memory_size;
@@ -66,6 +70,7 @@ enum {
 	VM_MAP_PERCPU,
 	VM_MAP_HASH,
 	VM_MAP_DATA,
+	VM_MAP_PROGS,
 	VM_NR_MAPS,
 };
 
@@ -73,6 +78,7 @@ enum {
 #define VM_MAP_ENTRIES	 4
 #define VM_MAP_KEYS	 8 /* programs use keys below */
 #define VM_MAP_DATA_SIZE 128
+#define VM_PROG_SLOTS	 4 /* of VM_MAP_PROGS */
 
 extern const struct ub_map_attr vm_map_attrs[VM_NR_MAPS];
 
@@ -82,6 +88,13 @@ struct ub_map **vm_maps(enum vm_engine engine);
 int vm_map_fd(u32 index);
 /* Makes all copies what they were at first: zeroes, and an empty hash. */
 void vm_maps_reset(void);
+
+/* Puts @loaded, made of a case with is_target, into every other slot of its engine's VM_MAP_PROGS. It
+ * stays there until the next, or NULL, which @engine's takes out. */
+int vm_set_target(enum vm_engine engine, struct vm_loaded *loaded);
+
+/* For that: a slot of the engine's, as its tail calls read it; the kernel's is a descriptor. 0: empty. */
+int vm_set_slot(enum vm_engine engine, u32 slot, u64 target);
 
 /* What programs find in run->process. */
 struct ub_process *vm_process(void);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,11 +25,16 @@ const struct ub_map_attr vm_map_attrs[VM_NR_MAPS] = {
 			  .key_size = 4,
 			  .value_size = VM_MAP_DATA_SIZE,
 			  .max_entries = 1 },
+	[VM_MAP_PROGS] = { .type = BPF_MAP_TYPE_PROG_ARRAY,
+			   .key_size = 4,
+			   .value_size = 4,
+			   .max_entries = VM_PROG_SLOTS },
 };
 
 static struct ub_map storage[VM_KERNEL][VM_NR_MAPS];
 static struct ub_map *maps[VM_KERNEL][VM_NR_MAPS];
-static int fds[VM_NR_MAPS] = { -1, -1, -1, -1 };
+static struct ub_map *programs[VM_KERNEL][VM_PROG_SLOTS];
+static int fds[VM_NR_MAPS] = { -1, -1, -1, -1, -1 };
 
 struct ub_process *vm_process(void)
 {
@@ -67,6 +73,8 @@ struct ub_map **vm_maps(enum vm_engine engine)
 		ub_map_format(&storage[engine][i]);
 		maps[engine][i] = &storage[engine][i];
 	}
+	storage[engine][VM_MAP_PROGS].inner = programs[engine];
+	storage[engine][VM_MAP_PROGS].nr_inner = VM_PROG_SLOTS;
 	return maps[engine];
 }
 
@@ -88,6 +96,22 @@ int vm_map_fd(u32 index)
 		fds[index] = sys_bpf(BPF_MAP_CREATE, &attr);
 	}
 	return fds[index];
+}
+
+int vm_set_slot(enum vm_engine engine, u32 slot, u64 target)
+{
+	union bpf_attr attr = { .key = (u64)&slot };
+
+	if (engine != VM_KERNEL) {
+		vm_maps(engine);
+		programs[engine][slot] = (struct ub_map *)target;
+		return 0;
+	}
+	attr.map_fd = (u32)vm_map_fd(VM_MAP_PROGS);
+	if (!target)
+		return sys_bpf(BPF_MAP_DELETE_ELEM, &attr) && errno != ENOENT ? -errno : 0;
+	attr.value = (u64)&target;
+	return sys_bpf(BPF_MAP_UPDATE_ELEM, &attr) ? -errno : 0;
 }
 
 static void reset_kernel_map(u32 index)
@@ -117,7 +141,7 @@ void vm_maps_reset(void)
 		}
 	}
 	for (u32 i = 0; i < VM_NR_MAPS; i++) {
-		if (fds[i] >= 0)
+		if (fds[i] >= 0 && i != VM_MAP_PROGS)
 			reset_kernel_map(i);
 	}
 }

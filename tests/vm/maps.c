@@ -509,6 +509,41 @@ static void tail_calls_compiled(void **state)
 	end(&w);
 }
 
+/* Those of subprograms leave a frame behind each, more than a program alone may have. */
+static void tail_calls_nest(void **state)
+{
+	struct ub_map *table[3] = { NULL };
+	struct ub_interpret_target target;
+	struct ub_reason why = { "" };
+	struct ub_jitted *jitted;
+	struct ub_code code;
+	struct world w;
+
+	make_tail_world(&w, table);
+	add_program(&w, "call local sub\n"
+			"add %r0, 1\n"
+			"exit\n"
+			"sub:\n"
+			"lddw %r2, map 0\n"
+			"mov %r3, 1\n"
+			"call 12\n"
+			"mov %r0, 0\n"
+			"exit\n");
+	target = (struct ub_interpret_target) { w.program, w.maps };
+	table[1] = (struct ub_map *)&target;
+	assert_int_equal(interpret(&w, 0), 1 + UB_MAX_TAIL_CALLS);
+
+	if (ub_jit_compile(w.program, &code, &why) ||
+	    ub_jitted_create(&code, (const u64 *)helpers, w.maps, &jitted, &why))
+		fail_msg("%s", why.text);
+	table[1] = (struct ub_map *)ub_jitted_entry(jitted);
+	reset_run(&w, 0);
+	assert_int_equal(ub_jitted_run(jitted, NULL, &w.run), 1 + UB_MAX_TAIL_CALLS);
+	ub_jitted_destroy(jitted);
+	ub_code_free(&code);
+	end(&w);
+}
+
 /* A tail call in a subprogram returns to the subprogram's caller. */
 static void tail_call_from_subprogram(void **state)
 {
@@ -624,6 +659,7 @@ int main(void)
 		cmocka_unit_test(cpu_number),
 		cmocka_unit_test(tail_calls_interpreted),
 		cmocka_unit_test(tail_calls_compiled),
+		cmocka_unit_test(tail_calls_nest),
 		cmocka_unit_test(tail_call_from_subprogram),
 		cmocka_unit_test(callback_in_helper),
 		cmocka_unit_test(missing_helper),

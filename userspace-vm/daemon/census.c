@@ -4,9 +4,10 @@
  * come. Linux learns of a new mapping from mmap itself; here /proc is looked through, four times a
  * second while such links exist. What one look costs is kept down by remembering processes that
  * were looked at: a process is looked at in its first few rounds (it may be between fork, exec and
- * dlopen) and then once a second. A process that nobody knows yet, a child that just forked, is
- * found sooner: the number that was given out last (/proc/loadavg) tells in one short read whether
- * there can be one.
+ * dlopen) and then once a second, and what it maps is mostly only read when that has become more or
+ * less. A process that nobody knows yet, a child that just forked, is found sooner: the number that
+ * was given out last (/proc/loadavg) tells in one short read whether there can be one, and which
+ * numbers it can have.
  */
 #include "targets.h"
 
@@ -21,15 +22,24 @@
 
 #define ROUND_MS	 250
 #define NEWCOMERS_MS	 20
-#define NEWCOMER_ROUNDS	 3 /* by then it has executed what it was made for */
+#define NEWCOMER_ROUNDS	 3   /* by then it has executed what it was made for */
+#define MAX_NEWCOMERS	 256 /* more at a time are left to the next round */
 #define FIRST_ROUNDS	 10
 #define KNOWN_AGAIN_MS	 1000
 #define REFUSED_AGAIN_MS 5000
+#define MAX_SKIPPED	 4 /* looks at a process whose mappings have kept their size */
 
 struct known {
 	pid_t pid;
 	u32 rounds;
 	u64 again_ms;
+	u64 pages; /* that it had mapped when they were looked through; 0: look again */
+	u32 skipped;
+};
+
+struct newcomer {
+	pid_t pid;
+	u32 rounds;
 };
 
 struct census {
@@ -38,12 +48,15 @@ struct census {
 	u32 nr_known;
 	u32 capacity;
 	struct known *known; /* by pid */
-	struct ub_timer *newcomers;
-	u64 last_pid;
-	u32 nr_newcomers; /* that are to be looked at soon again */
+	struct ub_timer *timer;
+	u64 last_pid; /* given out when newcomers were last looked for */
+	u32 nr_newcomers;
+	struct newcomer newcomers[MAX_NEWCOMERS];
 };
 
-enum whom { EVERYBODY, WHO_IS_DUE, NEWCOMERS };
+enum whom { EVERYBODY, WHO_IS_DUE };
+
+enum found { NOTHING, NOTHING_TO_DO, ATTACHED };
 
 static bool is_everywhere(const struct link *link)
 {
@@ -83,8 +96,8 @@ static bool may_be_target(const struct targets *targets, pid_t pid)
 
 	if (pid == self || pid == targets->daemon->guard_pid || ub_procfs_status(pid, &status))
 		return false;
-	/* Our own children are surgeons. */
-	if (status.parent == self || !status.has_memory)
+	/* Our own children are surgeons; a newcomer may be a thread. */
+	if (status.parent == self || status.tgid != pid || !status.has_memory)
 		return false;
 	for (const struct link *link = targets->links; link; link = link->next) {
 		if (is_everywhere(link) && link->session->uid == status.uid)
@@ -107,8 +120,9 @@ static void refused(struct target *target, int err, const struct ub_reason *why)
 		      strerror(-err), why->text);
 }
 
-/* Whether the process holds a link that it did not hold before. */
-static bool visit(struct census *census, pid_t pid)
+/* NOTHING: it has ended, or maps nothing that any link is for. ATTACHED: it holds a link that it
+ * did not hold before. */
+static enum found visit(struct census *census, pid_t pid)
 {
 	struct targets *targets = census->targets;
 	struct look look = { targets, pid };
@@ -118,18 +132,35 @@ static bool visit(struct census *census, pid_t pid)
 	int err;
 
 	if (!may_be_target(targets, pid) || ub_procfs_files(pid, matches, &look) != 1)
-		return false;
+		return NOTHING;
 	target = ub_daemon_target_get(targets, pid);
 	if (!target || ub_daemon_now_ms() < target->refused_until_ms ||
 	    ub_daemon_now_ms() < target->retry_at_ms)
-		return false;
+		return NOTHING_TO_DO;
 	before = target->nr_links;
 	err = ub_daemon_target_update(target, &why);
 	if (err == -EOPNOTSUPP && target->image == NULL)
 		target->dirty = true; /* the tick tells the links apart */
 	else if (err && err != -ENOENT && err != -ESRCH)
 		refused(target, err, &why);
-	return target->nr_links > before;
+	return target->nr_links > before ? ATTACHED : NOTHING_TO_DO;
+}
+
+/* The same for one that was looked at before, or will be again. */
+static bool visit_known(struct census *census, struct known *known, enum whom whom)
+{
+	const u64 pages = ub_procfs_pages(known->pid);
+	enum found found;
+
+	/* What unmaps as much as it maps is found a little later. */
+	if (whom != EVERYBODY && pages && pages == known->pages && known->skipped < MAX_SKIPPED) {
+		known->skipped++;
+		return false;
+	}
+	found = visit(census, known->pid);
+	known->pages = found == NOTHING ? pages : 0;
+	known->skipped = 0;
+	return found == ATTACHED;
 }
 
 static int by_pid(const void *a, const void *b)
@@ -166,20 +197,13 @@ static bool remember(struct known **list, u32 *nr, u32 *capacity, struct known e
 
 static bool is_due(enum whom whom, const struct known *old, u64 now)
 {
-	switch (whom) {
-	case EVERYBODY:
-		return true;
-	case NEWCOMERS:
-		return !old || old->rounds < NEWCOMER_ROUNDS;
-	default:
-		return !old || old->rounds < FIRST_ROUNDS || now >= old->again_ms;
-	}
+	return whom == EVERYBODY || !old || old->rounds < FIRST_ROUNDS || now >= old->again_ms;
 }
 
 static u32 look_around(struct census *census, enum whom whom)
 {
 	struct known *seen = NULL;
-	u32 nr = 0, capacity = 0, attached = 0, newcomers = 0;
+	u32 nr = 0, capacity = 0, attached = 0;
 	u64 now = ub_daemon_now_ms();
 	DIR *proc = opendir("/proc");
 	struct dirent *entry;
@@ -197,11 +221,10 @@ static u32 look_around(struct census *census, enum whom whom)
 		if (old)
 			next = *old;
 		if (is_due(whom, old, now)) {
-			attached += visit(census, pid);
+			attached += visit_known(census, &next, whom);
 			next.rounds++;
 			next.again_ms = now + KNOWN_AGAIN_MS;
 		}
-		newcomers += next.rounds < NEWCOMER_ROUNDS;
 		if (!remember(&seen, &nr, &capacity, next))
 			break;
 	}
@@ -210,10 +233,24 @@ static u32 look_around(struct census *census, enum whom whom)
 	census->known = seen;
 	census->nr_known = nr;
 	census->capacity = capacity;
-	census->nr_newcomers = newcomers;
 	if (nr)
 		qsort(seen, nr, sizeof(*seen), by_pid);
 	return attached;
+}
+
+static void note_newcomers(struct census *census)
+{
+	const u64 last = ub_procfs_last_pid();
+	u64 pid = census->last_pid;
+
+	census->last_pid = last;
+	/* Numbers begin anew, or there are many: the next round finds them. */
+	if (last < pid || last - pid > MAX_NEWCOMERS)
+		census->next_ms = 0;
+	else
+		while (pid++ < last && census->nr_newcomers < MAX_NEWCOMERS)
+			census->newcomers[census->nr_newcomers++] =
+				(struct newcomer) { .pid = (pid_t)pid };
 }
 
 static void watch_newcomers(struct census *census);
@@ -221,24 +258,28 @@ static void watch_newcomers(struct census *census);
 static void on_newcomers(void *opaque)
 {
 	struct census *census = opaque;
-	u64 pid;
+	u32 kept = 0;
 
-	census->newcomers = NULL;
+	census->timer = NULL;
 	if (!any_everywhere(census->targets))
 		return;
-	pid = ub_procfs_last_pid();
-	if (pid != census->last_pid || census->nr_newcomers) {
-		census->last_pid = pid;
-		look_around(census, NEWCOMERS);
+	note_newcomers(census);
+	for (u32 i = 0; i < census->nr_newcomers; i++) {
+		struct newcomer newcomer = census->newcomers[i];
+
+		visit(census, newcomer.pid);
+		if (++newcomer.rounds < NEWCOMER_ROUNDS && ub_procfs_pages(newcomer.pid))
+			census->newcomers[kept++] = newcomer;
 	}
+	census->nr_newcomers = kept;
 	watch_newcomers(census);
 }
 
 static void watch_newcomers(struct census *census)
 {
-	if (!census->newcomers)
-		census->newcomers = ub_loop_after(census->targets->daemon->loop, NEWCOMERS_MS,
-						  on_newcomers, census);
+	if (!census->timer)
+		census->timer = ub_loop_after(census->targets->daemon->loop, NEWCOMERS_MS,
+					      on_newcomers, census);
 }
 
 u32 ub_daemon_census_take(struct census *census)
@@ -246,6 +287,8 @@ u32 ub_daemon_census_take(struct census *census)
 	if (!any_everywhere(census->targets))
 		return 0;
 	census->next_ms = ub_daemon_now_ms() + ROUND_MS;
+	if (!census->timer)
+		census->last_pid = ub_procfs_last_pid();
 	watch_newcomers(census);
 	return look_around(census, EVERYBODY);
 }
@@ -253,7 +296,7 @@ u32 ub_daemon_census_take(struct census *census)
 void ub_daemon_census_tick(struct census *census)
 {
 	if (!any_everywhere(census->targets)) {
-		census->nr_known = 0;
+		census->nr_known = census->nr_newcomers = 0;
 		return;
 	}
 	if (ub_daemon_now_ms() < census->next_ms)
@@ -276,7 +319,7 @@ void ub_daemon_census_free(struct census *census)
 {
 	if (!census)
 		return;
-	ub_timer_remove(census->newcomers);
+	ub_timer_remove(census->timer);
 	free(census->known);
 	free(census);
 }

@@ -169,6 +169,13 @@ u64 ub_procfs_last_pid(void)
 	return at ? strtoull(at, NULL, 10) : 0;
 }
 
+u64 ub_procfs_pages(pid_t pid)
+{
+	char text[128];
+
+	return read_file(pid, "statm", text, sizeof(text)) > 0 ? strtoull(text, NULL, 10) : 0;
+}
+
 u32 ub_procfs_possible_cpus(void)
 {
 	_cleanup_fclose_ FILE *file = fopen("/sys/devices/system/cpu/possible", "re");

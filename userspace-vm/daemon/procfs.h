@@ -52,6 +52,8 @@ int ub_procfs_maps_file(pid_t pid, dev_t dev, ino_t ino);
 /* The number of the process or thread that was made last, 0 where that can't be known: while it
  * stays the same, nobody new has come. */
 u64 ub_procfs_last_pid(void);
+/* Pages that a process has mapped; 0: it has ended. */
+u64 ub_procfs_pages(pid_t pid);
 
 /* Number of possible CPUs: per-CPU values exist for each. At least 1. */
 u32 ub_procfs_possible_cpus(void);

@@ -418,6 +418,8 @@ do_CALL:
 		if (!target)
 			NEXT;
 		s->frames[s->depth].loops_left = MAX_LOOPS;
+		if (s->depth + UB_MAX_CALL_FRAMES > s->max_frames)
+			s->max_frames = s->depth + UB_MAX_CALL_FRAMES;
 		s->run->program = target->program;
 		s->run->maps = target->maps;
 		insn = insns = target->program->insns;
@@ -433,7 +435,7 @@ do_CALL:
 	NEXT;
 
 do_CALL_LOCAL:
-	if (s->depth + 1 >= UB_MAX_CALL_FRAMES)
+	if (s->depth + 1 >= s->max_frames || s->depth + 1 >= MAX_FRAMES)
 		return ub_reason_set(s->why, -ELOOP, "insn %u: more than %d frames deep",
 				     (u32)(insn - insns), UB_MAX_CALL_FRAMES);
 	s->depth++;

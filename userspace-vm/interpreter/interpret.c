@@ -82,7 +82,7 @@ static u64 run_callback(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_
 				       (unsigned long long)callback);
 		return 0;
 	}
-	if (s->depth + 1 >= UB_MAX_CALL_FRAMES) {
+	if (s->depth + 1 >= s->max_frames || s->depth + 1 >= MAX_FRAMES) {
 		s->err = ub_reason_set(s->why, -ELOOP, "insn %llu: more than %d frames deep",
 				       (unsigned long long)pc, UB_MAX_CALL_FRAMES);
 		return 0;
@@ -120,6 +120,7 @@ int ub_interpret(const struct ub_program *program, void *ctx, u64 r2, struct ub_
 	s.ctx = (u64)ctx;
 	s.ctx_size = ctx ? r2 : 0;
 	s.depth = 0;
+	s.max_frames = UB_MAX_CALL_FRAMES;
 	s.frames[0].loops_left = MAX_LOOPS;
 	regs[10] = (u64)s.stack[0] + UB_STACK_SIZE;
 

@@ -15,6 +15,10 @@ struct frame {
 	u64 loops_left;
 };
 
+/* A tail call out of a subprogram leaves the frames of that one's callers where they are, and the
+ * program that it leads to may call as deep again. */
+#define MAX_FRAMES (UB_MAX_CALL_FRAMES + UB_MAX_TAIL_CALLS * (UB_MAX_CALL_FRAMES - 1))
+
 struct state {
 	const struct ub_interpret_options *options;
 	struct ub_run *run; /* its program and maps are those that run now */
@@ -25,9 +29,10 @@ struct state {
 	u64 insns_left;
 	u64 ctx;
 	u64 ctx_size;
-	u32 depth; /* index of the running frame */
-	struct frame frames[UB_MAX_CALL_FRAMES];
-	u8 stack[UB_MAX_CALL_FRAMES][UB_STACK_SIZE] __attribute__((aligned(16)));
+	u32 depth;	/* index of the running frame */
+	u32 max_frames; /* that the running program may use, and what its tail calls left */
+	struct frame frames[MAX_FRAMES];
+	u8 stack[MAX_FRAMES][UB_STACK_SIZE] __attribute__((aligned(16)));
 };
 
 /* As the kernel's BPF_MAX_LOOPS: iterations after which a may_goto jumps. */

@@ -294,6 +294,38 @@ static int check_r0_range(struct env *env, const struct reg *r0, struct retval_r
 	return ub_reject(env, -EINVAL, " should have been in [%d, %d]\n", range.min, range.max);
 }
 
+/*
+ * Where a tail call at @insn_idx succeeds, it is the other program that returns, and to whoever
+ * called this function: queue that way, too. Linux walks it from 6.19 on; before, it believes that
+ * a function returns but what it says itself, after all that stands behind the tail call.
+ */
+int ub_push_tail_return(struct env *env, u32 insn_idx)
+{
+	struct state *queued, *walked = env->cur;
+	const struct frame *from = ub_cur_frame(env);
+	struct frame *caller;
+	struct reg unknown;
+
+	if (!walked->curframe)
+		return 0;
+	if (from->in_callback) {
+		ub_reg_mark_unknown(&unknown);
+		return check_r0_range(env, &unknown, from->callback_ret, "At callback return",
+				      "R0");
+	}
+	queued = ub_state_push(env, from->callsite + 1, insn_idx);
+	if (!queued)
+		return -ENOMEM;
+	ub_frame_free(queued->frame[queued->curframe]);
+	queued->frame[queued->curframe--] = NULL;
+	caller = queued->frame[queued->curframe];
+	ub_reg_mark_unknown(&caller->regs[BPF_REG_0]);
+	env->cur = queued;
+	ub_clear_packet_pointers(env);
+	env->cur = walked;
+	return 0;
+}
+
 int ub_return_from_callee(struct env *env, u32 *insn_idx)
 {
 	struct state *state = env->cur;

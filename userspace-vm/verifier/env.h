@@ -469,6 +469,7 @@ int ub_check_helper_access(struct env *env, u32 regno, s32 size, bool write, boo
 int ub_check_func_call(struct env *env, const struct bpf_insn *insn, u32 *insn_idx);
 int ub_push_callback(struct env *env, const struct bpf_insn *insn, u32 insn_idx, u32 subprog,
 		     bool async);
+int ub_push_tail_return(struct env *env, u32 insn_idx);
 int ub_return_from_callee(struct env *env, u32 *insn_idx);
 int ub_check_exit(struct env *env, const struct bpf_insn *insn, u32 *insn_idx, bool *done);
 int ub_check_no_references(struct env *env, const char *what);

@@ -212,7 +212,8 @@ static int callbacks(struct env *env, const struct bpf_insn *insn, u32 insn_idx,
 	switch (insn->imm) {
 	case BPF_FUNC_tail_call:
 		env->uses_tail_call = true;
-		return ub_check_no_references(env, "tail_call");
+		err = ub_check_no_references(env, "tail_call");
+		return err ?: ub_push_tail_return(env, insn_idx);
 	case BPF_FUNC_for_each_map_elem:
 		if (meta->map < 0 || !can_iterate(meta->map_inner ? env->maps[meta->map].inner->type
 								  : env->maps[meta->map].attr.type))

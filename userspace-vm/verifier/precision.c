@@ -186,6 +186,19 @@ static void log_parent(struct env *env, const struct state *st, const struct tra
 	ub_log_state(env, st, frame, true);
 }
 
+/* Out of a function, backwards: the caller's registers but r0, which is given to @r0. */
+static int back_into_callee(struct track *t, bool *r0)
+{
+	u32 *regs = &t->regs[t->frame];
+
+	if (*regs & ARG_MASK || t->frame + 1 >= UB_MAX_CALL_FRAMES)
+		return -ENOTSUPP;
+	*r0 = *regs & 1;
+	*regs &= ~1u;
+	t->frame++;
+	return 0;
+}
+
 static int back_call(struct env *env, u32 idx, s64 next, struct track *t)
 {
 	const struct bpf_insn *insn = &env->insns[idx];
@@ -208,6 +221,11 @@ static int back_call(struct env *env, u32 idx, s64 next, struct track *t)
 		t->frame--;
 		return 0;
 	}
+	if (ub_is_helper_call(insn) && insn->imm == BPF_FUNC_tail_call && next != (s64)idx + 1) {
+		bool r0; /* another program's */
+
+		return back_into_callee(t, &r0);
+	}
 	if (env->aux[idx].calls_callback && next != (s64)idx + 1) {
 		/* Out of a callback, backwards: the helper made up its arguments. */
 		if (*regs & ~ARG_MASK || t->slots[t->frame] || !t->frame)
@@ -222,21 +240,16 @@ static int back_call(struct env *env, u32 idx, s64 next, struct track *t)
 
 static int back_exit(struct env *env, s64 next, struct track *t)
 {
-	u32 *regs = &t->regs[t->frame];
 	bool r0;
+	int err;
 
 	if (next >= 0 && env->aux[next].calls_callback)
-		*regs &= ~ARG_MASK;
-	if (*regs & ARG_MASK)
-		return -ENOTSUPP;
+		t->regs[t->frame] &= ~ARG_MASK;
+	err = back_into_callee(t, &r0);
 	/* A subprogram returns behind its call; a callback to the helper, which takes its r0. */
-	r0 = next >= 1 && ub_is_pseudo_call(&env->insns[next - 1]) && *regs & 1;
-	*regs &= ~1u;
-	if (t->frame + 1 >= UB_MAX_CALL_FRAMES)
-		return -ENOTSUPP;
-	t->frame++;
-	t->regs[t->frame] |= r0;
-	return 0;
+	if (!err && r0 && next >= 1 && ub_is_pseudo_call(&env->insns[next - 1]))
+		t->regs[t->frame] |= 1;
+	return err;
 }
 
 /* From "wanted after instruction @idx" to "wanted before". @next ran after it. */
