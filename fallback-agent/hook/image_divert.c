@@ -65,13 +65,42 @@ static int hook_file(struct ub_image_build *build, const struct ub_point *point,
 	return err;
 }
 
+/* Collectors that find what a frame holds by its return address, in code that files hold: V8's
+ * built-in functions, OCaml. They have no unwinder to be hooked. */
+static bool has_collector(struct ub_elf *elf)
+{
+	static const char *const names[] = {
+		"v8_Default_embedded_blob_code_",
+		"_ZN2v88internal7Isolate19CurrentEmbeddedBlobCodeEv",
+		"_ZNK2v88internal7Isolate18embedded_blob_codeEv",
+		"caml_frametable",
+	};
+	u64 address;
+
+	for (u32 i = 0; i < ub_array_size(names); i++)
+		if (!ub_elf_symbol(elf, names[i], &address))
+			return true;
+	return false;
+}
+
+static void refuse_diverted(const struct ub_image_build *build)
+{
+	for (u32 i = 0; build->request->refused && i < build->nr_files; i++) {
+		const struct ub_image_file *file = &build->files[i];
+
+		for (u32 k = 0; k < file->nr_hooks; k++)
+			if (file->hooks[k].kind == UB_HOOK_DIVERT)
+				build->request->refused[file->hooks[k].link] = true;
+	}
+}
+
 int ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why)
 {
 	const pid_t pid = build->request->pid;
 	struct ub_point point = {};
 	struct stat stat_ = {};
 	struct found found = {};
-	bool copies_stacks = false;
+	bool copies_stacks = false, collects = false;
 	char path[64];
 	int err = 0;
 
@@ -94,18 +123,25 @@ int ub_image_hook_unwinders(struct ub_image_build *build, struct ub_reason *why)
 		if (point.dev != stat_.st_dev || point.ino != stat_.st_ino)
 			err = hook_file(build, &point, &found);
 	}
+	for (u32 i = 0; i < build->nr_files && !err; i++)
+		collects |= has_collector(build->files[i].modules[0].elf);
+	if (!err && !found.nr && stat(path, &stat_))
+		return ub_reason_set(why, -ESRCH, "process %d is exiting", pid);
 	if (err)
 		return ub_reason_set(why, err, "can't hook the unwinders of process %d: %s", pid,
 				     strerror(-err));
-	if (found.is_go || copies_stacks || (!found.nr && !found.has_symtab))
+	if (found.is_go || copies_stacks || collects || (!found.nr && !found.has_symtab)) {
+		refuse_diverted(build);
 		return ub_reason_set(
 			why, -EOPNOTSUPP,
 			"a function to be probed leaves by a jump that can't be followed, and in "
 			"process %d its return address can't be taken over: %s",
 			pid,
 			found.is_go	? "Go's runtime looks at them"
+			: collects	? "its garbage collector looks at them"
 			: copies_stacks ? "greenlets copy their stacks"
 					: "its exceptions are handled by code without symbols");
+	}
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <common/cleanup.h>
@@ -30,6 +31,38 @@ static const struct ub_site *site_at(const struct ub_image *image, u64 address)
 	return NULL;
 }
 
+/* Whether what is mapped at @address is not what was when the image was begun: a library or a part
+ * of one has gone meanwhile, and perhaps something else come. */
+static bool has_changed(const struct ub_image_build *build, u64 address)
+{
+	const struct ub_mapping *then = ub_address_space_at(&build->space, address), *now;
+	struct ub_address_space space;
+	bool changed;
+
+	if (ub_address_space_read(build->request->pid, &space, NULL))
+		return false;
+	now = ub_address_space_at(&space, address);
+	changed = !then || !now || now->ino != then->ino || now->dev != then->dev ||
+		  now->start - now->offset != then->start - then->offset;
+	ub_address_space_free(&space);
+	return changed;
+}
+
+static int read_site(const struct ub_image_build *build, int mem, const struct ub_site *site,
+		     u8 *bytes, struct ub_reason *why)
+{
+	const ssize_t n = pread(mem, bytes, site->len, (off_t)site->address);
+
+	if (n == site->len)
+		return 0;
+	if (n && has_changed(build, site->address))
+		return ub_reason_set(why, -EAGAIN,
+				     "process %d: the code at 0x%" PRIx64 " is not mapped any more",
+				     build->image->pid, site->address);
+	return ub_reason_set(why, -ESRCH, "can't read the code of process %d at 0x%" PRIx64,
+			     build->image->pid, site->address);
+}
+
 /* Memory at the new sites must hold the file's bytes, or what we wrote there. */
 int ub_image_check_memory(const struct ub_image_build *build, struct ub_reason *why)
 {
@@ -46,10 +79,10 @@ int ub_image_check_memory(const struct ub_image_build *build, struct ub_reason *
 		const struct ub_site *site = &image->sites[i];
 		u8 bytes[UB_SITE_BYTES];
 
-		if (pread(fd, bytes, site->len, (off_t)site->address) != site->len)
-			return ub_reason_set(why, -ESRCH,
-					     "can't read the code of process %d at 0x%" PRIx64,
-					     image->pid, site->address);
+		int err = read_site(build, fd, site, bytes, why);
+
+		if (err)
+			return err;
 		/* A library that was loaded again holds nothing of ours any more. */
 		if (!memcmp(bytes, site->old, site->len))
 			continue;
@@ -61,6 +94,11 @@ int ub_image_check_memory(const struct ub_image_build *build, struct ub_reason *
 
 			if (bytes[k] == expected)
 				continue;
+			if (has_changed(build, site->address))
+				return ub_reason_set(
+					why, -EAGAIN,
+					"process %d: other code is mapped at 0x%" PRIx64 " by now",
+					image->pid, site->address);
 			return ub_reason_set(
 				why, -EBUSY,
 				"the code at 0x%" PRIx64 " in process %d differs from its file: %s",
@@ -107,6 +145,7 @@ int ub_image_find_semaphores(struct ub_image_build *build, struct ub_reason *why
 		for (u32 m = 0; !err && m < file->nr_modules; m++) {
 			const struct ub_module *module = &file->modules[m];
 			const struct ub_elf_segment *segment = NULL;
+			u64 address;
 
 			for (u32 s = 0; s < module->elf->nr_segments; s++) {
 				segment = &module->elf->segments[s];
@@ -120,9 +159,12 @@ int ub_image_find_semaphores(struct ub_image_build *build, struct ub_reason *why
 						     "%s: no writable data at offset 0x%" PRIx64
 						     ", where the semaphore should be",
 						     module->name, point->ref_ctr_offset);
-			err = add_semaphore(build->image,
-					    module->bias + segment->address +
-						    (point->ref_ctr_offset - segment->offset));
+			address = module->bias + segment->address +
+				  (point->ref_ctr_offset - segment->offset);
+			/* Where only the code is mapped once more nobody counts. */
+			if (file->nr_modules == 1 ||
+			    ub_module_has(&build->space, module, address, PROT_WRITE))
+				err = add_semaphore(build->image, address);
 		}
 		if (err)
 			return err;

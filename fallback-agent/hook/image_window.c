@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <common/cleanup.h>
 #include <hook/go.h>
@@ -493,6 +494,19 @@ static int emit_sharing(struct window *w, struct ub_reason *why)
 	return 0;
 }
 
+/* Whether the @nr windows from w->plan on are mapped in this module: of several, one may be a part
+ * only, and a uprobe is where its byte of the file is. */
+static bool are_mapped(const struct window *w, u32 nr)
+{
+	const struct ub_address_space *space = &w->build->space;
+	const struct ub_plan_window *last = &w->plan[nr - 1];
+
+	return w->file->nr_modules == 1 ||
+	       (ub_module_has(space, w->module, w->plan->address + w->module->bias, PROT_EXEC) &&
+		ub_module_has(space, w->module, last->address + last->len - 1 + w->module->bias,
+			      PROT_EXEC));
+}
+
 int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zone,
 			 const struct ub_image_file *file, const struct ub_module *module,
 			 const struct ub_trampoline_space *space, struct ub_reason *why)
@@ -512,6 +526,8 @@ int ub_image_emit_module(struct ub_image_build *build, struct ub_image_zone *zon
 		w->plan = &file->plan.windows[i];
 		for (nr = 1; w->plan[nr - 1].tactic == UB_TACTIC_EVICT; nr++)
 			;
+		if (!are_mapped(w, nr))
+			continue;
 		err = emit_windows(w, nr, why);
 		if (err)
 			return ub_reason_prefix(why, err, "%s: 0x%llx", module->name,

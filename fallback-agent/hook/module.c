@@ -127,6 +127,22 @@ void ub_address_space_release(struct ub_address_space *space)
 	space->nr = kept;
 }
 
+const struct ub_mapping *ub_address_space_at(const struct ub_address_space *space, u64 address)
+{
+	u32 low = 0, high = space->nr;
+
+	while (low < high) {
+		u32 middle = (low + high) / 2;
+
+		if (space->mappings[middle].end <= address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < space->nr && space->mappings[low].start <= address ? &space->mappings[low]
+									: NULL;
+}
+
 /* --- free places ----------------------------------------------------------------------------- */
 
 /* Puts @size bytes into [@low, @high), @margin below its end. */
@@ -204,6 +220,52 @@ bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u
 			high = middle;
 	}
 	return low == space->nr || space->mappings[low].start >= start + size;
+}
+
+#define MAX_SHIFT (64ull << 20) /* by which segments lie farther apart in memory than in the file */
+
+/* The next mapping in direction @step that continues what *index is of, or NULL. Anonymous ones are
+ * between segments, or in place of code. */
+static const struct ub_mapping *next_segment(const struct ub_address_space *space, u32 *index,
+					     int step)
+{
+	const struct ub_mapping *from = &space->mappings[*index];
+
+	for (u32 i = *index + (u32)step; i < space->nr; i += (u32)step) {
+		const struct ub_mapping *to = &space->mappings[i];
+		const u64 shift = (to->start - to->offset) - (from->start - from->offset);
+
+		if (!to->ino)
+			continue;
+		*index = i;
+		if (strcmp(to->name, from->name))
+			return NULL;
+		/* Two segments may share a page of the file; its first one begins another copy. */
+		if (to->offset == from->offset && to->offset &&
+		    (step > 0 ? from->end == to->start : to->end == from->start))
+			return to;
+		if (step > 0 ? to->offset > from->offset && shift < MAX_SHIFT
+			     : to->offset < from->offset && -shift < MAX_SHIFT)
+			return to;
+		return NULL;
+	}
+	return NULL;
+}
+
+bool ub_address_space_is_loaded(const struct ub_address_space *space, u32 index)
+{
+	const struct ub_mapping *mapping = &space->mappings[index];
+	bool code = mapping->prot & PROT_EXEC, start = !mapping->offset;
+	u32 i = index;
+
+	while ((mapping = next_segment(space, &i, -1))) {
+		code |= mapping->prot & PROT_EXEC;
+		start = !mapping->offset;
+	}
+	i = index;
+	while (!code && (mapping = next_segment(space, &i, 1)))
+		code = mapping->prot & PROT_EXEC;
+	return code && start;
 }
 
 /* --- files ----------------------------------------------------------------------------------- */
@@ -309,6 +371,35 @@ static void module_span(struct ub_module *module)
 	}
 }
 
+bool ub_module_has(const struct ub_address_space *space, const struct ub_module *module,
+		   u64 address, int prot)
+{
+	const struct ub_elf_segment *segment =
+		ub_elf_segment_at(module->elf, address - module->bias);
+	const struct ub_mapping *mapping = ub_address_space_at(space, address);
+
+	return segment && mapping && mapping->ino && (mapping->prot & prot) == prot &&
+	       !strcmp(mapping->name, module->name) &&
+	       address - mapping->start + mapping->offset ==
+		       address - module->bias - segment->address + segment->offset;
+}
+
+/* Puts one in front that begins with the file's first segment. */
+static void sort_modules(const struct ub_address_space *space, struct ub_module *modules, u32 nr)
+{
+	for (u32 i = 0; i < nr; i++) {
+		const struct ub_module module = modules[i];
+
+		if (!module.elf->nr_segments ||
+		    !ub_module_has(space, &module, module.bias + module.elf->segments[0].address,
+				   0))
+			continue;
+		modules[i] = modules[0];
+		modules[0] = module;
+		return;
+	}
+}
+
 int ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev, ino_t ino,
 		    struct ub_module **modules, u32 *nr, struct ub_reason *why)
 {
@@ -368,6 +459,7 @@ int ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev, 
 		ub_modules_free(found, count);
 		return err;
 	}
+	sort_modules(space, found, count);
 	*modules = found;
 	*nr = count;
 	return 0;

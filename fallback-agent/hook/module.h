@@ -49,8 +49,11 @@ int __must_check ub_address_space_take(struct ub_address_space *space, u64 start
 /* What was so noted is free again. */
 void ub_address_space_release(struct ub_address_space *space);
 
+/* The mapping that holds @address, or NULL. */
+const struct ub_mapping *ub_address_space_at(const struct ub_address_space *space, u64 address);
+
 /* All executable instances of the file with @dev and @ino: *modules is an array, freed with
- * ub_modules_free(). -ENOENT: not mapped. */
+ * ub_modules_free(); the first is one that was loaded, if any was. -ENOENT: not mapped. */
 int __must_check ub_modules_find(pid_t pid, const struct ub_address_space *space, dev_t dev,
 				 ino_t ino, struct ub_module **modules, u32 *nr,
 				 struct ub_reason *why);
@@ -62,11 +65,19 @@ int __must_check ub_modules_find_mapping(pid_t pid, const struct ub_address_spac
 					 const struct ub_mapping *mapping,
 					 struct ub_module **modules, u32 *nr);
 void ub_modules_free(struct ub_module *modules, u32 nr);
+/* Whether the byte of @module at @address of the target is mapped there with @prot: who maps a part
+ * of a file once more (runtimes do that to have it near their code) has other things around it. */
+bool ub_module_has(const struct ub_address_space *space, const struct ub_module *module,
+		   u64 address, int prot);
 
 /* A free place for @size bytes from where both @low and @high are within reach of 32 bits. -ENOSPC.
  */
 int __must_check ub_address_space_find(const struct ub_address_space *space, u64 low, u64 high,
 				       u64 size, u64 *address);
+
+/* Whether mapping number @index belongs to a file as a loader maps it: from its first byte on, code
+ * included. Parts of files that somebody reads or maps once more do not. */
+bool ub_address_space_is_loaded(const struct ub_address_space *space, u32 index);
 
 /* Whether nothing is mapped in [@start, @start + @size). */
 bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u64 size);

@@ -169,7 +169,10 @@ void ub_runtime_safe_ranges(const struct ub_image_build *build, struct ub_safe_r
 		const struct ub_mapping *mapping = &space->mappings[i];
 		const bool zeroed = data && !mapping->ino && !mapping->name[0] &&
 				    mapping->start == end && (mapping->prot & PROT_WRITE);
-		const bool kept = is_kept(mapping, exe);
+		/* What is mapped otherwise may be unmapped: runtimes map parts of themselves next
+		 * to their code, and whoever reads symbols maps all. */
+		const bool kept = is_kept(mapping, exe) &&
+				  (!mapping->ino || ub_address_space_is_loaded(space, i));
 
 		data = kept && (mapping->prot & PROT_WRITE);
 		end = mapping->end;

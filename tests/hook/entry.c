@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -548,6 +549,49 @@ static void test_busy(void **state)
 	probe_free(&probe);
 }
 
+/* Runtimes map a part of their file once more, to have it near the code that they make: a place is
+ * hooked wherever it is mapped, and nothing around it is taken for the file's. */
+static void test_parts(void **state)
+{
+	const shape_fn fns[] = { shape_nop5, shape_frame };
+	const int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	const u64 offset = point_of(shape_nop5, UB_POINT_ENTRY).offset, page = 4096;
+	const u64 far = point_of(test_entries, UB_POINT_ENTRY).offset & ~(page - 1);
+	struct probe probe = probe_new(counting_program(0));
+	struct ub_image_link links[ub_array_size(fns)];
+	struct ub_image *image;
+	struct test_map map;
+	u8 *other, *part;
+	shape_fn again;
+
+	assert_true(fd >= 0);
+	part = mmap(NULL, 2 * page, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd,
+		    (off_t)(offset & ~(page - 1)));
+	other = mmap(NULL, page, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, (off_t)far);
+	close(fd);
+	assert_true(part != MAP_FAILED && other != MAP_FAILED);
+	again = (shape_fn)(uintptr_t)(part + offset % page);
+	assert_int_equal(test_map_create(64, &map), 0);
+	for (u32 i = 0; i < ub_array_size(fns); i++) {
+		links[i] = link_of(&probe, point_of(fns[i], UB_POINT_ENTRY), i);
+		links[i].point.ref_ctr_offset = point_of(&semaphore, UB_POINT_ENTRY).offset;
+	}
+	image = build(links, ub_array_size(links), &map);
+	assert_int_equal(apply_image(image), 0);
+	assert_int_equal(ub_read_once(semaphore), ub_array_size(links));
+	for (u32 i = 0; i < ub_array_size(fns); i++)
+		assert_int_equal(fns[i](5), 22);
+	assert_int_equal(again(5), 22);
+	assert_int_equal(hits_of(image, 0), 2);
+	assert_int_equal(hits_of(image, 1), 1);
+	remove_image(image);
+	ub_image_free(image);
+	munmap(part, 2 * page);
+	munmap(other, page);
+	test_map_destroy(&map);
+	probe_free(&probe);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -557,7 +601,7 @@ int main(void)
 		cmocka_unit_test(test_fork),	   cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_threads),	   cmocka_unit_test(test_signals),
 		cmocka_unit_test(test_semaphore),  cmocka_unit_test(test_site_table),
-		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_busy),	   cmocka_unit_test(test_parts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -233,17 +233,16 @@ static u32 drop_refused(struct ub_image_link *links, struct choice *choices, u32
 	return left;
 }
 
-/* A process that ends may show nothing of what it had. */
+/* What is said of a process that ends may be anything. */
 static bool is_over(int err, int pidfd)
 {
-	return err == -ESRCH || (err && poll(&(struct pollfd) { pidfd, POLLIN, 0 }, 1,
-					     err == -ENOENT ? 0 : 100) == 1);
+	return err && poll(&(struct pollfd) { pidfd, POLLIN, 0 }, 1, 10) == 1;
 }
 
 static bool is_busy(int err)
 {
 	return err == -EAGAIN || err == -ETIMEDOUT || err == -EBUSY || err == -EINTR ||
-	       err == -ENOENT;
+	       err == -ENOENT || err == -ESRCH;
 }
 
 /* --- processes --------------------------------------------------------------------------------- */
@@ -336,6 +335,8 @@ static int put(pid_t pid, int pidfd, struct ub_image *old, struct ub_image_link 
 		ub_image_free(*image);
 		*image = NULL;
 	}
+	if (err == -ESRCH && getenv("STORM_VERBOSE"))
+		printf("gone: %s\n", why.text);
 	if (is_over(err, pidfd))
 		return -ESRCH;
 	if (is_busy(err)) {
