@@ -297,7 +297,8 @@ static struct ub_image *build_image(pid_t pid, const struct ub_image *current, c
 		};
 	}
 	err = ub_image_build(&request, &image, &why);
-	for (int i = 0; err == -EBUSY && i < 30000; i++) {
+	/* Others are busy with it, or it maps and unmaps code just now. */
+	for (int i = 0; (err == -EBUSY || err == -EAGAIN) && i < 30000; i++) {
 		usleep(1000);
 		err = ub_image_build(&request, &image, &why);
 	}
