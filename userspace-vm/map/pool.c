@@ -24,7 +24,7 @@ struct taker {
 	u32 hold;
 };
 
-static struct taker taker_of(struct ub_run *run)
+static inline __attribute__((always_inline)) struct taker taker_of(struct ub_run *run)
 {
 	struct taker taker = { .run = run, .hold = ub_hold_take(run) };
 
@@ -60,7 +60,8 @@ static bool claim_noted(const struct ub_map *map, u32 index, u64 state, u64 take
 }
 
 /* Takes @index if it is free and of the wanted role. */
-static bool claim(const struct ub_map *map, u32 index, bool extra, const struct taker *taker)
+static inline __attribute__((always_inline)) bool claim(const struct ub_map *map, u32 index,
+							bool extra, const struct taker *taker)
 {
 	u64 state = ub_atomic_load(&ub_pool_node(map, index)->state), taken;
 
