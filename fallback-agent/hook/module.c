@@ -127,7 +127,8 @@ void ub_address_space_release(struct ub_address_space *space)
 	space->nr = kept;
 }
 
-const struct ub_mapping *ub_address_space_at(const struct ub_address_space *space, u64 address)
+/* Number of the first mapping that ends above @address. */
+static u32 first_ending_above(const struct ub_address_space *space, u64 address)
 {
 	u32 low = 0, high = space->nr;
 
@@ -139,8 +140,14 @@ const struct ub_mapping *ub_address_space_at(const struct ub_address_space *spac
 		else
 			high = middle;
 	}
-	return low < space->nr && space->mappings[low].start <= address ? &space->mappings[low]
-									: NULL;
+	return low;
+}
+
+const struct ub_mapping *ub_address_space_at(const struct ub_address_space *space, u64 address)
+{
+	const u32 i = first_ending_above(space, address);
+
+	return i < space->nr && space->mappings[i].start <= address ? &space->mappings[i] : NULL;
 }
 
 /* --- free places ----------------------------------------------------------------------------- */
@@ -206,20 +213,12 @@ int ub_address_space_find(const struct ub_address_space *space, u64 low, u64 hig
 
 bool ub_address_space_is_free(const struct ub_address_space *space, u64 start, u64 size)
 {
-	u32 low = 0, high = space->nr;
+	u32 i;
 
 	if (start < LOWEST || start >= USER_END || size > USER_END - start)
 		return false;
-	/* The first that ends above. */
-	while (low < high) {
-		u32 middle = (low + high) / 2;
-
-		if (space->mappings[middle].end <= start)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low == space->nr || space->mappings[low].start >= start + size;
+	i = first_ending_above(space, start);
+	return i == space->nr || space->mappings[i].start >= start + size;
 }
 
 #define MAX_SHIFT (64ull << 20) /* by which segments lie farther apart in memory than in the file */

@@ -33,7 +33,6 @@
 #include <hook/grow.h>
 
 #define JMP_REL32   0xe9
-#define STUB	    UB_PUN_STUB
 #define MAX_PAGES   8192 /* each is a mapping of the target's, which may have 65530 */
 #define MAX_TRIES   64	 /* pages looked at in one range; choices of prefixes tried */
 #define MAX_CHOICES 512	 /* of bytes behind the end of the code */
@@ -88,7 +87,7 @@ static int add_page(struct ub_pun_pages *pages, u64 address, struct ub_pun_page 
 	}
 	page->address = address;
 	memset(page->bytes, 0xcc, sizeof(page->bytes));
-	for (u64 i = 0; i <= UB_PUN_PAGE - STUB; i++)
+	for (u64 i = 0; i <= UB_PUN_PAGE - UB_PUN_STUB; i++)
 		page->room[i / 64] |= 1ull << i % 64;
 	at = first_page(pages, address);
 	memmove(pages->pages + at + 1, pages->pages + at,
@@ -101,9 +100,9 @@ static int add_page(struct ub_pun_pages *pages, u64 address, struct ub_pun_page 
 
 static void use(struct ub_pun_page *page, u64 at)
 {
-	for (u64 i = at; i < at + STUB; i++)
+	for (u64 i = at; i < at + UB_PUN_STUB; i++)
 		page->used[i / 64] |= 1ull << i % 64;
-	for (u64 i = at < STUB ? 0 : at - STUB + 1; i < at + STUB; i++)
+	for (u64 i = at < UB_PUN_STUB ? 0 : at - UB_PUN_STUB + 1; i < at + UB_PUN_STUB; i++)
 		page->room[i / 64] &= ~(1ull << i % 64);
 	page->nr_used++;
 }
@@ -116,14 +115,14 @@ static void give_back(struct ub_pun_pages *pages, u64 landing)
 
 	if (!page)
 		return;
-	for (u64 i = at; i < at + STUB; i++)
+	for (u64 i = at; i < at + UB_PUN_STUB; i++)
 		page->used[i / 64] &= ~(1ull << i % 64);
 	page->nr_used--;
 	/* Backwards: a place has room if as many bytes are free from there on. */
-	for (u64 i = at + 2 * STUB < UB_PUN_PAGE ? at + 2 * STUB : UB_PUN_PAGE;
-	     i-- > (at < STUB ? 0 : at - STUB + 1);) {
+	for (u64 i = at + 2 * UB_PUN_STUB < UB_PUN_PAGE ? at + 2 * UB_PUN_STUB : UB_PUN_PAGE;
+	     i-- > (at < UB_PUN_STUB ? 0 : at - UB_PUN_STUB + 1);) {
 		nr_free = bit(page->used, i) ? 0 : nr_free + 1;
-		if (nr_free >= STUB && i < at + STUB)
+		if (nr_free >= UB_PUN_STUB && i < at + UB_PUN_STUB)
 			page->room[i / 64] |= 1ull << i % 64;
 	}
 }
@@ -134,10 +133,10 @@ static bool put(struct ub_pun_page *page, u64 low, u64 high, u64 *landing)
 	const u64 start = page->address;
 	u64 from, to;
 
-	if (high < start || low > start + UB_PUN_PAGE - STUB)
+	if (high < start || low > start + UB_PUN_PAGE - UB_PUN_STUB)
 		return false;
 	from = low > start ? low - start : 0;
-	to = high - start < UB_PUN_PAGE - STUB ? high - start : UB_PUN_PAGE - STUB;
+	to = high - start < UB_PUN_PAGE - UB_PUN_STUB ? high - start : UB_PUN_PAGE - UB_PUN_STUB;
 	for (u64 word = from / 64; word <= to / 64; word++) {
 		u64 room = page->room[word], at;
 
@@ -202,8 +201,9 @@ void ub_pun_lead(struct ub_pun_pages *pages, u64 landing, u64 trampoline)
 	struct ub_pun_page *page = find_page(pages, landing & ~(UB_PUN_PAGE - 1));
 	const u64 at = landing & (UB_PUN_PAGE - 1);
 
-	_Static_assert(sizeof(jump) + sizeof(trampoline) == STUB, "jmp *0(%rip) and the address");
-	if (!page || at > UB_PUN_PAGE - STUB)
+	_Static_assert(sizeof(jump) + sizeof(trampoline) == UB_PUN_STUB,
+		       "jmp *0(%rip) and the address");
+	if (!page || at > UB_PUN_PAGE - UB_PUN_STUB)
 		return;
 	memcpy(page->bytes + at, jump, sizeof(jump));
 	memcpy(page->bytes + at + sizeof(jump), &trampoline, sizeof(trampoline));
@@ -275,8 +275,8 @@ static bool reuse(struct ub_pun_pages *pages, u64 end, u32 rel, u32 mask, u64 *l
 	     i < pages->nr && (s64)pages->pages[i]->address <= high; i++) {
 		struct ub_pun_page *page = pages->pages[i];
 
-		for (u64 at = (end + rel - page->address) & (step - 1); at <= UB_PUN_PAGE - STUB;
-		     at += step) {
+		for (u64 at = (end + rel - page->address) & (step - 1);
+		     at <= UB_PUN_PAGE - UB_PUN_STUB; at += step) {
 			const u64 distance = page->address + at - end;
 
 			if (((u32)distance ^ rel) & mask || (u64)(s64)(s32)distance != distance ||

@@ -121,16 +121,6 @@ static void record(struct ub_map *map, operation op)
 	recording = false;
 }
 
-/* Under sanitizers an operation has many times as many instructions: some of them do. */
-static bool sanitized(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return true;
-#else
-	return false;
-#endif
-}
-
 u8 *next_instruction(u8 *at)
 {
 	u32 skip = sanitized() ? 11 : 1;
@@ -426,3 +416,46 @@ const struct kind kinds[] = {
 	{ { BPF_MAP_TYPE_USER_RINGBUF, 0, 0, 4096 }, drain },
 };
 const u32 nr_kinds = ub_array_size(kinds);
+
+/* --- records --------------------------------------------------------------------------------- */
+
+static struct ub_event_reader *reader;
+
+static bool is_thread_alive(void *opaque, u64 tid)
+{
+	return true;
+}
+
+u32 read_records(void)
+{
+	struct ub_event event;
+	u32 read = 0;
+
+	while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
+		read += event.kind == UB_EVENT_RINGBUF;
+	return read;
+}
+
+void make_ring(struct ub_map *map)
+{
+	const struct ub_map_attr attr = { BPF_MAP_TYPE_RINGBUF, 0, 0, 4096 };
+	struct ub_event_ring *ring =
+		mmap(NULL, ub_event_ring_size(RING_SIZE), PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(ring, MAP_FAILED);
+	ub_event_ring_format(ring, RING_SIZE);
+	reader = ub_event_reader_new(ring, RING_SIZE, 0);
+	make(map, &attr);
+	map->attr.id = 1;
+	process.events = ring;
+	learn(map, write_records);
+	(void)read_records();
+}
+
+void destroy_ring(struct ub_map *map)
+{
+	ub_event_reader_free(reader);
+	our_map_destroy(map);
+	munmap(process.events, ub_event_ring_size(RING_SIZE));
+}

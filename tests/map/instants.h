@@ -11,12 +11,23 @@
 
 #include <setjmp.h>
 
+#include <map/event_ring.h>
 #include <map/hold.h>
 #include <map/map.h>
 
 #define MAX	  8 /* entries of most maps */
 #define RING_SIZE 65536
 #define SAMPLE	  16
+
+/* Under sanitizers an operation has many times as many instructions: some of them do. */
+static inline bool sanitized(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	return true;
+#else
+	return false;
+#endif
+}
 
 typedef void (*operation)(struct ub_map *map, struct ub_run *run);
 
@@ -63,6 +74,11 @@ extern u32 nr_draining;
 
 /* The map, and a thread that has done nothing yet. */
 void make(struct ub_map *map, const struct ub_map_attr *attr);
+/* A ring buffer whose records go through the process's event ring; write_records() is learnt. */
+void make_ring(struct ub_map *map);
+/* Number of its records that have come since, none of which is waited for. */
+u32 read_records(void);
+void destroy_ring(struct ub_map *map);
 bool is_of_nodes(const struct ub_map *map);
 u32 nr_used(const struct ub_map *map);
 void sweep(struct ub_map *map);

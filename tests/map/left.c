@@ -10,7 +10,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <cmocka.h>
@@ -137,45 +136,21 @@ static void test_interrupted(void **state)
 
 /* --- records -------------------------------------------------------------------------------- */
 
-static bool is_thread_alive(void *opaque, u64 tid)
-{
-	return true;
-}
-
 static void test_left_records(void **state)
 {
-	const struct ub_map_attr attr = { BPF_MAP_TYPE_RINGBUF, 0, 0, 4096 };
-	struct ub_event_ring *ring =
-		mmap(NULL, ub_event_ring_size(RING_SIZE), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct ub_event_reader *reader;
-	struct ub_event event;
 	struct ub_map map;
-	u32 left = 0, read = 0;
+	u32 left = 0;
 
-	assert_ptr_not_equal(ring, MAP_FAILED);
-	ub_event_ring_format(ring, RING_SIZE);
-	reader = ub_event_reader_new(ring, RING_SIZE, 0);
-	make(&map, &attr);
-	map.attr.id = 1;
-	process.events = ring;
-	learn(&map, write_records);
-	while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
-		;
+	make_ring(&map);
 	for (u8 *at = first_instruction(); at; at = next_instruction(at + 1)) {
 		left += hit_until(&map, write_records, 64, at, NULL);
 		deep_hit(&map, write_records, 64);
 		/* That one's at least, and nothing is in its way. */
-		read = 0;
-		while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
-			read += event.kind == UB_EVENT_RINGBUF;
-		assert_in_range(read, 1, 2);
+		assert_in_range(read_records(), 1, 2);
 		check_no_holds();
 	}
 	assert_true(left > 50);
-	ub_event_reader_free(reader);
-	our_map_destroy(&map);
-	munmap(ring, ub_event_ring_size(RING_SIZE));
+	destroy_ring(&map);
 }
 
 /* --- forged ---------------------------------------------------------------------------------- */

@@ -12,7 +12,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -85,15 +84,6 @@ static void leave_nested(struct ub_map *map, operation op, u32 times, void (*che
 	assert_true(nr_left > 50 && nr_looked > 50);
 }
 
-static bool sanitized(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	return true;
-#else
-	return false;
-#endif
-}
-
 static void check_map(void)
 {
 	if (is_of_nodes(map_of_all))
@@ -116,46 +106,18 @@ static void test_nodes(void **state)
 	}
 }
 
-static struct ub_event_reader *reader;
-
-static bool is_thread_alive(void *opaque, u64 tid)
-{
-	return true;
-}
-
-/* Each hit that was not left writes one, the one that was perhaps: two are the first ones'. */
 static void check_records(void)
 {
-	struct ub_event event;
-	u32 read = 0;
-
-	while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
-		read += event.kind == UB_EVENT_RINGBUF;
-	assert_in_range(read, nr_hits + 2, nr_hits + 3);
+	assert_in_range(read_records(), nr_hits + 2, nr_hits + 3);
 }
 
 static void test_records(void **state)
 {
-	const struct ub_map_attr attr = { BPF_MAP_TYPE_RINGBUF, 0, 0, 4096 };
-	struct ub_event_ring *ring =
-		mmap(NULL, ub_event_ring_size(RING_SIZE), PROT_READ | PROT_WRITE,
-		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct ub_event event;
 	struct ub_map map;
 
-	assert_ptr_not_equal(ring, MAP_FAILED);
-	ub_event_ring_format(ring, RING_SIZE);
-	reader = ub_event_reader_new(ring, RING_SIZE, 0);
-	make(&map, &attr);
-	map.attr.id = 1;
-	process.events = ring;
-	learn(&map, write_records);
-	while (ub_event_read(reader, &event, is_thread_alive, NULL) == 1)
-		;
+	make_ring(&map);
 	leave_nested(&map, write_records, sanitized() ? 1 : thoroughness, check_records);
-	ub_event_reader_free(reader);
-	our_map_destroy(&map);
-	munmap(ring, ub_event_ring_size(RING_SIZE));
+	destroy_ring(&map);
 }
 
 /* --- forked amid a hit ---------------------------------------------------------------------- */
