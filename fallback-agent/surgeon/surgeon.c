@@ -252,6 +252,9 @@ static int replace(const struct ub_operation *op, struct ub_report *report,
 			break;
 		back_off(try);
 	}
+	/* It was the thread's turn to move, not the plan's. */
+	if (err == -EAGAIN && report->retry)
+		err = -EBUSY;
 	if (err) {
 		if (why)
 			*why = report->why;

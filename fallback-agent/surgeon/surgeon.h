@@ -35,10 +35,10 @@ struct ub_surgery {
  * 0 and *result; or -errno and @why, and the target is as before (result->removal UB_REMOVED_LATER:
  * but for
  * @new's mapping, for which ub_surgeon_collect(new) is to be called). -EAGAIN: memory that @new was
- * planned for was taken meanwhile, build it again; -EINTR: the surgeon was killed. -ESRCH gone;
- * -EPERM may not be traced; -EBUSY traced by somebody else (named) or sites changed; -ETIMEDOUT a
- * thread did not stop; -EOPNOTSUPP seccomp'd, 32-bit, kernel thread, ... @pidfd guards against pid
- * reuse.
+ * planned for was taken meanwhile, or its code unmapped: build it again; -EINTR: the surgeon was
+ * killed. -ESRCH gone; -EPERM may not be traced; -EBUSY traced by somebody else (named), sites
+ * changed, or a thread stays inside the bytes of one; -ETIMEDOUT a thread did not stop; -EOPNOTSUPP
+ * seccomp'd, 32-bit, kernel thread, ... @pidfd guards against pid reuse.
  */
 int __must_check ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old,
 				    struct ub_image *new, struct ub_surgery *result,

@@ -281,7 +281,7 @@ static int update_named(struct targets *targets, pid_t pid, struct ub_reason *wh
 		*why = ours;
 	/* Unmapped between our look and the plan, or it executes one program after another: the
 	 * tick tries again. */
-	if ((err == -ENOENT && !ours.text[0]) || (err == -ESRCH && !ub_daemon_target_ended(target)))
+	if ((err == -ENOENT && !ours.text[0]) || err == -EAGAIN)
 		return 0;
 	return err;
 }

@@ -141,7 +141,7 @@ static enum found visit(struct census *census, pid_t pid)
 	err = ub_daemon_target_update(target, &why);
 	if (err == -EOPNOTSUPP && target->image == NULL)
 		target->dirty = true; /* the tick tells the links apart */
-	else if (err && err != -ENOENT && err != -ESRCH)
+	else if (err && err != -ENOENT && err != -ESRCH && err != -EAGAIN)
 		refused(target, err, &why);
 	return target->nr_links > before ? ATTACHED : NOTHING_TO_DO;
 }

@@ -158,8 +158,8 @@ void ub_daemon_target_drop_image(struct target *target);
 void ub_daemon_target_memory_gone(struct target *target);
 /* Whether the memory that the image was put into is no longer the process's. */
 bool ub_daemon_target_execed(const struct target *target);
-/* Whether the process has ended: -ESRCH from one that has not means that it executed another
- * program meanwhile. */
+/* Whether the process has ended: the surgeon's -ESRCH from one that has not means that it executed
+ * another program meanwhile. */
 bool ub_daemon_target_ended(const struct target *target);
 /* Whether it shall have @link, once the file is mapped. */
 bool ub_daemon_target_wants(const struct target *target, const struct link *link);
@@ -167,7 +167,8 @@ bool ub_daemon_target_wants(const struct target *target, const struct link *link
 struct target *ub_daemon_target_find(struct targets *targets, pid_t pid);
 struct target *ub_daemon_target_get(struct targets *targets, pid_t pid);
 void ub_daemon_target_free(struct target *target);
-/* Makes the target's image the one that is wanted. 0; -errno and @why: it is as it was. */
+/* Makes the target's image the one that is wanted. 0; -errno and @why: it is as it was. -EAGAIN: each
+ * plan was overtaken by what the process did (mmap, munmap, exec): later. */
 int __must_check ub_daemon_target_update(struct target *target, struct ub_reason *why);
 /* Whether a call of the process waits for our reply: nothing can stop it before. */
 bool ub_daemon_target_waits(const struct target *target);

@@ -307,7 +307,9 @@ int ub_daemon_target_update(struct target *target, struct ub_reason *why)
 	 */
 	for (int i = 0; i < MAX_PLANS; i++) {
 		err = update_once(target, why);
-		if (err != -EAGAIN && (err != -ESRCH || ub_daemon_target_ended(target)))
+		if (err == -ESRCH && !ub_daemon_target_ended(target))
+			err = -EAGAIN;
+		if (err != -EAGAIN)
 			break;
 		target->stale = true;
 	}
