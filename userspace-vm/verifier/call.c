@@ -291,9 +291,10 @@ static int check_r0_range(struct env *env, const struct reg *r0, struct retval_r
 		snprintf(low, sizeof(low), " smin=%lld", (long long)r0->smin);
 	if (r0->smax < S64_MAX)
 		snprintf(high, sizeof(high), " smax=%lld", (long long)r0->smax);
-	return ub_reject(env, -EINVAL, "%s the register %s has%s%s%s should have been in [%d, %d]\n",
-			 exit_ctx, reg_name, low, high, unknown ? " unknown scalar value" : "",
-			 range.min, range.max);
+	return ub_reject(env, -EINVAL,
+			 "%s the register %s has%s%s%s should have been in [%d, %d]\n", exit_ctx,
+			 reg_name, low, high, unknown ? " unknown scalar value" : "", range.min,
+			 range.max);
 }
 
 /*
