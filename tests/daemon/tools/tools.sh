@@ -6,6 +6,9 @@
 #   tools.sh NAME     UBPF_BUILD, UBPF_SOURCE: where the build and the source are. preload_NAME: with
 #                     the preloaded library in the place of the seccomp listener
 set -u
+# What a script starts in the background ignores SIGINT, and so would all that is started here: no shell can change that.
+ignored=$(sed -n 's/^SigIgn:[[:space:]]*//p' "/proc/$$/status")
+((0x$ignored & 2)) && exec env --default-signal=INT "$0" "$@"
 umask 022 # others shall run what is copied for them
 export LC_ALL=C
 
