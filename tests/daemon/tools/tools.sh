@@ -8,7 +8,7 @@
 set -u
 # What a script starts in the background ignores SIGINT, and so would all that is started here: no shell can change that.
 ignored=$(sed -n 's/^SigIgn:[[:space:]]*//p' "/proc/$$/status")
-((0x$ignored & 2)) && exec env --default-signal=INT "$0" "$@"
+((0x${ignored:-0} & 2)) && exec env --default-signal=INT "$0" "$@"
 umask 022 # others shall run what is copied for them
 export LC_ALL=C
 
