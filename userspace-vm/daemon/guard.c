@@ -79,7 +79,8 @@ static int repair_round(void)
 		if (pid <= 0 || pid == getpid() || ub_procfs_status(pid, &status) ||
 		    !status.has_memory || (getuid() && status.uid != getuid()))
 			continue;
-		if (ub_surgeon_find(pid, NULL) == 1 && ub_surgeon_repair(pid, false, NULL) < 0)
+		/* What another session owns is none of ours to clean, and not to be waited for. */
+		if (ub_surgeon_find_deserted(pid, NULL) == 1 && ub_surgeon_repair(pid, false, NULL) < 0)
 			left++;
 	}
 	closedir(proc);
