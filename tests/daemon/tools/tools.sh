@@ -36,6 +36,8 @@ clean_up() {
 	rm -rf "$dir"
 }
 trap clean_up EXIT
+# Who should read what is written here has ended.
+trap 'fail "nobody reads any more"' PIPE
 
 # until_true COMMAND...: waits, at most a minute
 until_true() {
