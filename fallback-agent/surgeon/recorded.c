@@ -12,7 +12,7 @@
 
 static bool owner_lives(const struct ub_site_table *table)
 {
-	return table->owner_pid && ub_proc_start_time(table->owner_pid) == table->owner_start;
+	return table->owner_pid && ub_proc_lives((int)table->owner_pid, table->owner_start);
 }
 
 /* Whether our caller built it for a process that forked this one, and not one that shares its
@@ -114,7 +114,7 @@ static int load(struct ub_target *t, const struct ub_mapping *m, struct ub_loade
 		t->copy = true;
 	else if (!err && owner_lives(view.header))
 		err = ub_reason_set(
-			why, -EBUSY,
+			why, -EEXIST,
 			"what is in process %d belongs to a running ubpf-run (pid %u, uid %u): "
 			"detach there",
 			t->pid, view.header->owner_pid, view.header->owner_uid);

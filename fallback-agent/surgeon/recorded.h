@@ -16,7 +16,7 @@ struct ub_loaded {
 };
 
 /* Reads the tables that are mapped now: *nr of @tables, UB_MAX_TABLES at most, all zeros before;
- * also in part. -EBUSY: one belongs to somebody who lives. */
+ * also in part. -EEXIST: one belongs to somebody who lives. */
 int __must_check ub_recorded_load(struct ub_target *t, struct ub_loaded *tables, u32 *nr,
 				  struct ub_reason *why);
 /* All zeros again. */

@@ -90,7 +90,7 @@ static void attach_under_repair(struct victim *v, struct ub_residue *snapshot)
 
 		ub_fault_set(UB_FAULT_HOLD_SURGEON, "looked", 1);
 		err = ub_surgeon_repair(v->pid, false, &why);
-		check(err == -EBUSY && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
+		check(err == -EEXIST && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
 		      why.text, err);
 		_exit(0);
 	}
@@ -102,7 +102,7 @@ static void attach_under_repair(struct victim *v, struct ub_residue *snapshot)
 	check(!status, "who repairs took a living owner's image");
 	check(wait_until(has_hits, image), "the victim does not count any more (state %c)",
 	      victim_state(v));
-	check(repair(v, &why) == -EBUSY, "we are not the living owner");
+	check(repair(v, &why) == -EEXIST, "we are not the living owner");
 	must_replace(v, image, NULL, NULL);
 	ub_image_free(image);
 	status = repair(v, &why);
@@ -134,7 +134,7 @@ int main(void)
 	if (!owner) {
 		int err = ub_surgeon_repair(v.pid, false, &why);
 
-		check(err == -EBUSY && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
+		check(err == -EEXIST && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
 		      why.text, err);
 		_exit(0);
 	}
