@@ -133,8 +133,14 @@ static int lock_run_dir(const char *dir, struct ub_reason *why)
 	return lock;
 }
 
-/* Started if @start; and where the last one was killed with its guard, to clean up. */
-static int find_daemon(bool start, struct ub_reason *why)
+/* When to start a daemon. */
+enum start {
+	NEVER,	     /* this may be a process of a tool, and /proc/self/exe not ours */
+	IF_DESERTED, /* the last one was killed with its guard: to clean up after it */
+	IF_NONE,
+};
+
+static int find_daemon(enum start start, struct ub_reason *why)
 {
 	_cleanup_close_ int lock = -1;
 	struct sockaddr_un address;
@@ -158,7 +164,7 @@ static int find_daemon(bool start, struct ub_reason *why)
 	if (sock != -ENOENT && !deserted)
 		return ub_reason_set(why, sock, "can't connect to %s: %s", address.sun_path,
 				     strerror(-sock));
-	if (!start && !deserted)
+	if (start < (deserted ? IF_DESERTED : IF_NONE))
 		return ub_reason_set(why, -ENOENT, "no userspace session is running");
 	unlink(address.sun_path);
 	err = ub_client_start_daemon(&address, dir, deserted, why);
@@ -192,7 +198,7 @@ static int check_runs(int sock, struct ub_reason *why)
 	return 0;
 }
 
-static int connect_daemon(bool start, struct ub_reason *why)
+static int connect_daemon(enum start start, struct ub_reason *why)
 {
 	_cleanup_close_ int sock = find_daemon(start, why);
 	int err = sock < 0 ? sock : check_runs(sock, why);
@@ -202,12 +208,12 @@ static int connect_daemon(bool start, struct ub_reason *why)
 
 int ub_client_connect(struct ub_reason *why)
 {
-	return connect_daemon(true, why);
+	return connect_daemon(IF_NONE, why);
 }
 
 int ub_client_connect_running(struct ub_reason *why)
 {
-	return connect_daemon(false, why);
+	return connect_daemon(IF_DESERTED, why);
 }
 
 int ub_client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session, int fd,
@@ -249,7 +255,7 @@ void ub_client_allow_tracer(pid_t guard)
 
 int ub_client_join(u64 session, struct ub_reason *why)
 {
-	_cleanup_close_ int sock = ub_client_connect_running(why);
+	_cleanup_close_ int sock = connect_daemon(NEVER, why);
 	pid_t guard;
 	int err;
 

@@ -47,6 +47,9 @@ static void become_daemon(int listen_fd, const char *run_dir, bool repair)
 	sigprocmask(SIG_SETMASK, &ends, NULL);
 	if (chdir("/"))
 		return;
+	/* The client may be under the preloaded library itself. */
+	unsetenv("LD_PRELOAD");
+	unsetenv("UBPF_SESSION");
 	setenv("UBPF_RUN_DIR", run_dir, 1);
 	if (repair)
 		setenv(UB_DAEMON_REPAIR, "1", 1);
