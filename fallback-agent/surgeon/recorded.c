@@ -10,9 +10,17 @@
 #include <common/cleanup.h>
 #include <surgeon/recorded.h>
 
+/* One that is dead and was not waited for yet (a zombie) does nothing for it any more. */
 static bool owner_lives(const struct ub_site_table *table)
 {
 	return table->owner_pid && ub_proc_lives((int)table->owner_pid, table->owner_start);
+}
+
+bool ub_recorded_is_owned(const struct ub_target *t, const struct ub_mapping *m)
+{
+	struct ub_site_table header;
+
+	return !ub_target_read(t, m->start, &header, sizeof(header)) && owner_lives(&header);
 }
 
 /* Whether our caller built it for a process that forked this one, and not one that shares its
@@ -114,7 +122,7 @@ static int load(struct ub_target *t, const struct ub_mapping *m, struct ub_loade
 		t->copy = true;
 	else if (!err && owner_lives(view.header))
 		err = ub_reason_set(
-			why, -EEXIST,
+			why, -EBUSY,
 			"what is in process %d belongs to a running ubpf-run (pid %u, uid %u): "
 			"detach there",
 			t->pid, view.header->owner_pid, view.header->owner_uid);

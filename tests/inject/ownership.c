@@ -16,12 +16,16 @@
 static void attach_and_die(struct victim *v, const char *symbol, const char *more)
 {
 	int status;
+	siginfo_t info;
 	pid_t owner = fork();
 
 	if (!owner) {
 		must_replace(v, NULL, image_of(v->pid, NULL, NULL, symbol, more, NULL), NULL);
 		kill(getpid(), SIGKILL);
 	}
+	/* Dead is dead, waited for or not. */
+	check(!waitid(P_PID, owner, &info, WEXITED | WNOWAIT), "wait");
+	check(ub_surgeon_find_deserted(v->pid, NULL) == 1, "a zombie owns it");
 	waitpid(owner, &status, 0);
 	check(WIFSIGNALED(status), "the owner did not attach");
 }
@@ -90,7 +94,7 @@ static void attach_under_repair(struct victim *v, struct ub_residue *snapshot)
 
 		ub_fault_set(UB_FAULT_HOLD_SURGEON, "looked", 1);
 		err = ub_surgeon_repair(v->pid, false, &why);
-		check(err == -EEXIST && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
+		check(err == -EBUSY && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
 		      why.text, err);
 		_exit(0);
 	}
@@ -102,7 +106,7 @@ static void attach_under_repair(struct victim *v, struct ub_residue *snapshot)
 	check(!status, "who repairs took a living owner's image");
 	check(wait_until(has_hits, image), "the victim does not count any more (state %c)",
 	      victim_state(v));
-	check(repair(v, &why) == -EEXIST, "we are not the living owner");
+	check(repair(v, &why) == -EBUSY, "we are not the living owner");
 	must_replace(v, image, NULL, NULL);
 	ub_image_free(image);
 	status = repair(v, &why);
@@ -130,11 +134,12 @@ int main(void)
 	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
 	must_replace(&v, NULL, image, NULL);
 	check(ub_surgeon_find(v.pid, &why) == 1, "does not find it");
+	check(ub_surgeon_find_deserted(v.pid, &why) == 0, "takes a living owner for dead");
 	owner = fork();
 	if (!owner) {
 		int err = ub_surgeon_repair(v.pid, false, &why);
 
-		check(err == -EEXIST && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
+		check(err == -EBUSY && strstr(why.text, "running ubpf-run"), "repair: %s (%d)",
 		      why.text, err);
 		_exit(0);
 	}
@@ -147,6 +152,7 @@ int main(void)
 	/* Somebody's who dies without a word. */
 	attach_and_die(&v, "malloc", "free");
 	check(ub_surgeon_find(v.pid, &why) == 1, "does not find it");
+	check(ub_surgeon_find_deserted(v.pid, &why) == 1, "takes a dead owner for living");
 	status = repair(&v, &why);
 	check(status == 2, "%d sites restored: %s", status, why.text);
 	check(ub_surgeon_find(v.pid, &why) == 0, "something is left");

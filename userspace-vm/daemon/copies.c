@@ -76,7 +76,7 @@ bool ub_daemon_copies_clean(struct targets *targets)
 			      n < 0 ? why.text : "removed");
 		cleaned += n >= 0;
 		/* Another daemon's, or not ours to touch. */
-		left += n < 0 && n != -ESRCH && n != -EPERM && n != -EBUSY && n != -EEXIST;
+		left += n < 0 && n != -ESRCH && n != -EPERM && n != -EBUSY;
 	}
 	if (proc)
 		closedir(proc);

@@ -364,7 +364,7 @@ static u32 find_store(const struct ub_program *program, const struct facts *fact
 
 		if (fact->flags & FACT_SECOND)
 			continue;
-		if (fact->flags & (FACT_TARGET | FACT_DEAD))
+		if (fact->flags & FACT_TARGET)
 			return 0;
 		if (ub_isa_ops[fact->op].form == UB_FORM_STORE && insn->src_reg == first->dst_reg) {
 			bool same = insn->dst_reg == first->src_reg && insn->off == first->off &&
@@ -372,7 +372,8 @@ static u32 find_store(const struct ub_program *program, const struct facts *fact
 
 			return same && nr_changes && is_percpu(program, pc) ? pc : 0;
 		}
-		if (jit_is_change(insn, fact, first->dst_reg)) {
+		/* The dead may be another one's changes: its store needs the operands that they name. */
+		if (!(fact->flags & FACT_DEAD) && jit_is_change(insn, fact, first->dst_reg)) {
 			/* A 32-bit operation would clear the upper half of 64 bits in memory. */
 			if (BPF_SIZE(first->code) == BPF_DW && BPF_CLASS(insn->code) == BPF_ALU)
 				return 0;

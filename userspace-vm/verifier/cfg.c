@@ -400,10 +400,10 @@ struct call_frame {
 	u32 depth;
 };
 
+/* Without what fixup.c adds, for which every frame has room. */
 static u32 frame_bytes(const struct env *env, u32 subprog)
 {
-	return ub_round_up(env->subprogs[subprog].stack_depth + env->subprogs[subprog].stack_extra,
-			   16u);
+	return ub_round_up(env->subprogs[subprog].stack_depth, 16u);
 }
 
 /*
