@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * Random operations on a map of ours and on the kernel's at the same time: after each step results
- * and errno are equal, and every so often the whole contents are. Of LRU maps, bloom filters and
- * stack traces what must hold is checked.
+ * and errno are equal, and after each so many (1: each) the whole contents are. Of LRU maps, bloom
+ * filters and stack traces what must hold is checked.
  *
- *   fuzz_map_operations [-n STEPS] [-s SEED] [-t TYPE]
+ *   fuzz_map_operations [-n STEPS] [-c COMPARE] [-s SEED] [-t TYPE]
  */
 #include <errno.h>
 #include <stdio.h>
@@ -149,6 +149,37 @@ static int compare_all(struct fuzz *fuzz)
 	return 0;
 }
 
+/* All that a queue or stack holds: taken out, then put back in the order in which it was put in. */
+static int compare_lists(struct fuzz *fuzz)
+{
+	static u8 ours[16][MAX_VALUE], kernels[16][MAX_VALUE];
+	bool stack = fuzz->attr.type == BPF_MAP_TYPE_STACK;
+	u32 n = 0;
+	int x, y;
+
+	for (;; n++) {
+		memset(kernels[n], 0, MAX_VALUE);
+		memset(ours[n], 0, MAX_VALUE);
+		x = kernel_take(fuzz->kernel, NULL, kernels[n], 0);
+		y = ub_map_sys_lookup_and_delete(&fuzz->map, NULL, ours[n], 0);
+		if (x != y)
+			return fail(fuzz, "number of elements: taking one", x, y);
+		if (x)
+			break;
+		if (memcmp(ours[n], kernels[n], MAX_VALUE))
+			return fail(fuzz, "elements differ at", (int)n, (int)n);
+	}
+	for (u32 i = 0; i < n; i++) {
+		const u8 *value = ours[stack ? n - 1 - i : i];
+
+		x = kernel_update(fuzz->kernel, NULL, value, 0);
+		y = ub_map_sys_update(&fuzz->map, NULL, value, 0);
+		if (x || y)
+			return fail(fuzz, "putting back", x, y);
+	}
+	return 0;
+}
+
 static int step(struct fuzz *fuzz)
 {
 	static const u64 flags_of[] = { BPF_ANY,   BPF_ANY, BPF_ANY,	BPF_NOEXIST,
@@ -260,7 +291,7 @@ static bool is_lru(const struct ub_map_attr *attr)
 	return attr->type == BPF_MAP_TYPE_LRU_HASH || attr->type == BPF_MAP_TYPE_LRU_PERCPU_HASH;
 }
 
-static int fuzz_one(const struct ub_map_attr *attr, u64 steps, u64 seed)
+static int fuzz_one(const struct ub_map_attr *attr, u64 steps, u64 compare, u64 seed)
 {
 	/* LRU maps: as many keys as they hold without having to choose. */
 	struct fuzz fuzz = { .attr = *attr,
@@ -275,8 +306,8 @@ static int fuzz_one(const struct ub_map_attr *attr, u64 steps, u64 seed)
 	fuzz.value_size = ub_map_user_value_size(&fuzz.map);
 	for (; !bad && fuzz.step < steps; fuzz.step++) {
 		bad = step(&fuzz);
-		if (!bad && attr->key_size && fuzz.step % 64 == 63)
-			bad = compare_all(&fuzz);
+		if (!bad && fuzz.step % compare == compare - 1)
+			bad = attr->key_size ? compare_all(&fuzz) : compare_lists(&fuzz);
 	}
 	close(fuzz.kernel);
 	if (fuzz.btf >= 0)
@@ -299,7 +330,7 @@ static int lru_invariants(u64 steps, u64 seed)
 
 	our_map_create(&fuzz.map, &attr);
 	for (; !bad && fuzz.step < steps; fuzz.step++) {
-		u32 key = pick(&fuzz, 400), next, n = 0;
+		u32 key = pick(&fuzz, 400), met, next, n = 0;
 		u64 value = fuzz.step + 1, *found;
 
 		if (pick(&fuzz, 2)) {
@@ -312,9 +343,9 @@ static int lru_invariants(u64 steps, u64 seed)
 			bad = fail(&fuzz, "LRU holds an old value", 0, 1);
 		if (model[key] == value && !found)
 			bad = fail(&fuzz, "LRU lost what came last", 0, 1);
-		for (bool first = true; fuzz.step % 256 == 0; first = false) {
-			if (ub_map_sys_next_key(&fuzz.map, first ? NULL : &next, &next))
-				break;
+		while (fuzz.step % 256 == 0 &&
+		       !ub_map_sys_next_key(&fuzz.map, n ? &met : NULL, &next)) {
+			met = next;
 			n++;
 		}
 		if (n > attr.max_entries)
@@ -411,14 +442,18 @@ int main(int argc, char **argv)
 		{ BPF_MAP_TYPE_LRU_HASH, 4, 8, 4096, BPF_F_NO_COMMON_LRU },
 		{ BPF_MAP_TYPE_LRU_PERCPU_HASH, 4, 13, 4096, 0 },
 	};
-	u64 steps = 4000, seed = (u64)time(NULL);
+	u64 steps = 4000, compare = 64, seed = (u64)time(NULL);
 	u32 type = 0;
 	int bad = 0, option;
 
-	while ((option = getopt(argc, argv, "n:s:t:")) != -1) {
+	while ((option = getopt(argc, argv, "n:c:s:t:")) != -1) {
 		switch (option) {
 		case 'n':
 			steps = strtoull(optarg, NULL, 0);
+			break;
+		case 'c':
+			compare = strtoull(optarg, NULL, 0);
+			compare = compare ? compare : 1;
 			break;
 		case 's':
 			seed = strtoull(optarg, NULL, 0);
@@ -439,7 +474,7 @@ int main(int argc, char **argv)
 	printf("seed %llu\n", (unsigned long long)seed);
 	for (u32 i = 0; i < ub_array_size(shapes); i++) {
 		if (!type || shapes[i].type == type)
-			bad |= fuzz_one(&shapes[i], steps, seed + i);
+			bad |= fuzz_one(&shapes[i], steps, compare, seed + i);
 	}
 	if (!type || type == BPF_MAP_TYPE_LRU_HASH)
 		bad |= lru_invariants(steps, seed);

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include <common/clock.h>
+#include <map/hold.h>
+#include <map/stack_trace.h>
 #include <map/task_storage.h>
 #include <map/user_ring.h>
 
@@ -35,6 +37,11 @@ static u32 pick(u32 n)
 {
 	random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
 	return (u32)(random_state >> 33) % n;
+}
+
+static bool is_array(const struct ub_map *map)
+{
+	return map->attr.type == BPF_MAP_TYPE_ARRAY || map->attr.type == BPF_MAP_TYPE_PERCPU_ARRAY;
 }
 
 static void make_key(const struct ub_map *map, u64 *key)
@@ -89,6 +96,33 @@ static bool operate_task_storage(struct ub_map *map, struct ub_run *run)
 	return !err || err == -ENOENT || err == -EBUSY;
 }
 
+/* Half of a trace says what the other half is. */
+static bool operate_stack_trace(struct ub_map *map, struct ub_run *run)
+{
+	u64 ips[8], copy[8];
+	u32 node;
+	u64 *to = ub_stack_trace_take(map, run, &node);
+	long id;
+
+	for (u32 i = 0, kind = pick(4 * KEYS); i < 8; i++)
+		ips[i] = i < 4 ? kind + 1 : ~(u64)(kind + 1);
+	if (to)
+		memcpy(to, ips, sizeof(ips));
+	id = ub_stack_trace_put(map, node, to ? to : ips, 8, pick(2) ? BPF_F_REUSE_STACKID : 0,
+				run);
+	if (id >= 0 && !ub_stack_trace_copy(map, (u32)id, copy) && copy[7] != ~copy[0])
+		return false;
+	return id >= 0 || id == -EEXIST || id == -EBUSY || id == -ENOMEM;
+}
+
+/* What somebody has pushed to the end is in it for good. */
+static bool operate_bloom(struct ub_map *map, struct ub_run *run)
+{
+	u64 value[2] = { pick(KEYS), 1 };
+
+	return !ub_map_push_run(map, value, BPF_ANY, run) && !ub_map_peek(map, value);
+}
+
 /* One operation as a program makes it. False: a result that no state of the map explains. */
 static bool operate(struct ub_map *map, struct ub_run *run)
 {
@@ -103,13 +137,17 @@ static bool operate(struct ub_map *map, struct ub_run *run)
 		return operate_user_ring(map, run);
 	case BPF_MAP_TYPE_TASK_STORAGE:
 		return operate_task_storage(map, run);
+	case BPF_MAP_TYPE_STACK_TRACE:
+		return operate_stack_trace(map, run);
+	case BPF_MAP_TYPE_BLOOM_FILTER:
+		return operate_bloom(map, run);
 	case BPF_MAP_TYPE_QUEUE:
 	case BPF_MAP_TYPE_STACK:
 		if (pick(2)) {
 			err = ub_map_push_run(map, value, pick(2) ? BPF_EXIST : 0, run);
 			return !err || err == -E2BIG || err == -EBUSY;
 		}
-		err = pick(4) ? ub_map_pop(map, value) : ub_map_peek(map, value);
+		err = pick(4) ? ub_map_pop_run(map, value, run) : ub_map_peek(map, value);
 		if (!err && value[0] != value[1])
 			return false;
 		return !err || err == -ENOENT || err == -EBUSY;
@@ -125,8 +163,7 @@ static bool operate(struct ub_map *map, struct ub_run *run)
 		       err == -ENOSPC || err == -ENOMEM;
 	case 2:
 		err = ub_map_delete(map, key, run);
-		return !err || err == -ENOENT || err == -EBUSY ||
-		       (err == -EINVAL && map->attr.type == BPF_MAP_TYPE_ARRAY);
+		return !err || err == -ENOENT || err == -EBUSY || (err == -EINVAL && is_array(map));
 	default:
 		found = ub_map_lookup(map, key, run);
 		return !found || (found[0] | 1);
@@ -146,7 +183,9 @@ static pid_t start_worker(struct ub_map *map)
 				      .nr_cpus = map->nr_cpus,
 				      .tgid_pid = (u64)getpid(),
 				      .own_tgid = (u32)getpid() };
-	struct ub_run run = { .process = &process, .cpu = 0 };
+	/* As in a target. */
+	static struct ub_holds holds __attribute__((aligned(UB_HOLDS_SIZE)));
+	struct ub_run run = { .process = &process, .cpu = 0, .holds = &holds };
 
 	random_state = (u64)getpid() * 77 + (u64)time(NULL);
 	for (;;) {
@@ -213,13 +252,59 @@ static int check_locks(struct ub_map *map)
 	return 0;
 }
 
+/* With everybody dead, each bucket takes a trace, and as many as ever may be on their way. */
+static int check_traces(struct ub_map *map)
+{
+	u32 filled = 0, spare = 0, node;
+	u64 ips[8] = { 0 };
+
+	for (u64 n = 0; n < 64 * (map->mask + 1); n++) {
+		ips[0] = n + 1;
+		if (ub_stack_trace_put(map, UB_STACK_TRACE_NO_NODE, ips, 8, BPF_F_REUSE_STACKID,
+				       NULL) < 0) {
+			fprintf(stderr, "a stack trace is refused\n");
+			return 1;
+		}
+	}
+	for (u32 id = 0; !ub_stack_trace_next(map, id, &node); id = node + 1)
+		filled++;
+	while (ub_stack_trace_take(map, NULL, &node))
+		spare++;
+	if (filled != map->mask + 1 || spare != 4 * map->nr_cpus)
+		fprintf(stderr, "%u stack traces and %u spare nodes\n", filled, spare);
+	return filled != map->mask + 1 || spare != 4 * map->nr_cpus;
+}
+
+static int check_lru(struct ub_map *map)
+{
+	u64 key[2] = { 0 }, value[8] = { 0 };
+	u32 held = 0;
+
+	for (u32 n = 0; n < map->attr.max_entries * 2; n++) {
+		int err;
+
+		key[0] = n;
+		err = ub_map_sys_update(map, key, value, BPF_NOEXIST);
+		if (err) {
+			fprintf(stderr, "LRU: error %d\n", err);
+			return 1;
+		}
+	}
+	while (held <= map->attr.max_entries && !ub_map_sys_next_key(map, NULL, key) &&
+	       !ub_map_sys_delete(map, key))
+		held++;
+	if (held > map->attr.max_entries || held < map->attr.max_entries / 2) {
+		fprintf(stderr, "LRU: holds %u of %u\n", held, map->attr.max_entries);
+		return 1;
+	}
+	return 0;
+}
+
 /* Empties the map and sees how much it takes. */
 static int check_capacity(struct ub_map *map)
 {
 	const u32 max = map->attr.type == BPF_MAP_TYPE_TASK_STORAGE ? UB_TASK_STORAGE_MAX
 								    : map->attr.max_entries;
-	/* Who died between a replacement's two roles may have moved a spare node to the others. */
-	const u32 most = max + 4 * map->nr_cpus;
 	u64 key[2] = { 0 }, value[8] = { 0 };
 	u32 n = 0;
 	int err = 0;
@@ -228,8 +313,10 @@ static int check_capacity(struct ub_map *map)
 		return check_user_ring(map);
 	if (map->attr.lock && check_locks(map))
 		return 1;
-	if (map->attr.type == BPF_MAP_TYPE_ARRAY)
+	if (is_array(map) || map->attr.type == BPF_MAP_TYPE_BLOOM_FILTER)
 		return 0;
+	if (map->attr.type == BPF_MAP_TYPE_STACK_TRACE)
+		return check_traces(map);
 	if (map->attr.type == BPF_MAP_TYPE_QUEUE || map->attr.type == BPF_MAP_TYPE_STACK) {
 		while (n <= max && !ub_map_pop(map, value))
 			n++;
@@ -242,31 +329,21 @@ static int check_capacity(struct ub_map *map)
 		n -= !!err;
 	} else {
 		while (!ub_map_sys_next_key(map, NULL, key)) {
-			if (++n > most || ub_map_sys_delete(map, key)) {
+			if (++n > max || ub_map_sys_delete(map, key)) {
 				fprintf(stderr, "can't be emptied\n");
 				return 1;
 			}
 		}
+		if (map->attr.type == BPF_MAP_TYPE_LRU_HASH ||
+		    map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH)
+			return check_lru(map);
 		for (n = 0; n < max * 2 && !err; n++) {
 			key[0] = map->attr.type == BPF_MAP_TYPE_LPM_TRIE ? (u64)n << 32 | 32 : n;
 			err = ub_map_sys_update(map, key, value, BPF_NOEXIST);
 		}
 		n -= !!err;
 	}
-	if (map->attr.type == BPF_MAP_TYPE_LRU_HASH ||
-	    map->attr.type == BPF_MAP_TYPE_LRU_PERCPU_HASH) {
-		u32 held = 0;
-
-		while (held < 2 * max && !ub_map_sys_next_key(map, NULL, key) &&
-		       !ub_map_sys_delete(map, key))
-			held++;
-		if (err || held > most || held < max / 2) {
-			fprintf(stderr, "LRU: error %d, holds %u of %u\n", err, held, max);
-			return 1;
-		}
-		return 0;
-	}
-	if (n < max || n > most) {
+	if (n != max) {
 		fprintf(stderr, "type %u takes %u of %u elements\n", map->attr.type, n, max);
 		return 1;
 	}
@@ -333,6 +410,9 @@ int main(int argc, char **argv)
 		{ BPF_MAP_TYPE_STACK, 0, 16, 40 },
 		{ BPF_MAP_TYPE_HASH, 8, 24, 40, 0, 0, 0, LOCK_AT + 1 },
 		{ BPF_MAP_TYPE_ARRAY, 4, 24, KEYS, 0, 0, 0, LOCK_AT + 1 },
+		{ BPF_MAP_TYPE_PERCPU_ARRAY, 4, 16, KEYS },
+		{ BPF_MAP_TYPE_STACK_TRACE, 4, 64, 64 },
+		{ BPF_MAP_TYPE_BLOOM_FILTER, 0, 16, KEYS },
 		{ BPF_MAP_TYPE_TASK_STORAGE, 4, 16, 0, BPF_F_NO_PREALLOC },
 		{ BPF_MAP_TYPE_USER_RINGBUF, 0, 0, 65536 },
 	};

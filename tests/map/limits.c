@@ -82,7 +82,7 @@ static void test_single_entry(void **state)
 			.type = types[t], .key_size = 4, .value_size = 4, .max_entries = 1
 		};
 		bool lru = types[t] == BPF_MAP_TYPE_LRU_HASH;
-		u32 one = 1, two = 2, key;
+		u32 one = 1, two = 2, key, next;
 		struct ub_map map;
 
 		our_map_create(&map, &attr);
@@ -91,7 +91,7 @@ static void test_single_entry(void **state)
 		assert_int_equal(ub_map_update(&map, &two, &two, BPF_ANY, NULL), lru ? 0 : -E2BIG);
 		assert_int_equal(ub_map_sys_next_key(&map, NULL, &key), 0);
 		assert_int_equal(key, lru ? 2 : 1);
-		assert_int_equal(ub_map_sys_next_key(&map, &key, &key), -ENOENT);
+		assert_int_equal(ub_map_sys_next_key(&map, &key, &next), -ENOENT);
 		our_map_destroy(&map);
 	}
 }
@@ -103,8 +103,7 @@ static void test_lru_order(void **state)
 		.type = BPF_MAP_TYPE_LRU_HASH, .key_size = 4, .value_size = 4, .max_entries = 64
 	};
 	struct ub_map map;
-	u32 kept = 0, held = 0, key;
-	bool first = true;
+	u32 kept = 0, held = 0, key, next;
 
 	our_map_create(&map, &attr);
 	for (u32 i = 0; i < 64; i++)
@@ -117,7 +116,7 @@ static void test_lru_order(void **state)
 	for (u32 used = 0; used < 8; used++)
 		kept += ub_map_lookup(&map, &used, NULL) != NULL;
 	assert_int_equal(kept, 8);
-	for (; !ub_map_sys_next_key(&map, first ? NULL : &key, &key); first = false)
+	for (; !ub_map_sys_next_key(&map, held ? &key : NULL, &next); key = next)
 		held++;
 	assert_int_equal(held, 64);
 	our_map_destroy(&map);

@@ -137,6 +137,61 @@ static void test_lru(void **state)
 	stress_hash(BPF_MAP_TYPE_LRU_HASH, STEADY);
 }
 
+/* Goes through all keys while others come and go: each that stays is met, and none that never was. */
+static void *iterate_job(void *opaque)
+{
+	struct job *job = opaque;
+
+	for (u32 pass = 0; pass < ROUNDS / 100; pass++) {
+		u64 key, next, met = 0;
+		int err;
+
+		for (u32 n = 0; n < 1000; n++) {
+			err = ub_map_sys_next_key(job->map, n ? &key : NULL, &next);
+			if (err)
+				break;
+			if (next >= STEADY + CHURN)
+				job->error = "a key that never was";
+			met |= next < STEADY ? 1ull << next : 0;
+			key = next;
+		}
+		/* Otherwise it began anew all the time, at keys that were deleted. */
+		if (err == -ENOENT && met != (1ull << STEADY) - 1)
+			job->error = "a key that stays was not met";
+		else if (err && err != -ENOENT && err != -EBUSY)
+			job->error = "iterating failed";
+		job->sum += err == -ENOENT;
+	}
+	return NULL;
+}
+
+static void *hash_or_iterate_job(void *opaque)
+{
+	struct job *job = opaque;
+
+	return job->number % 2 ? hash_job(job) : iterate_job(job);
+}
+
+static void test_iterating(void **state)
+{
+	struct ub_map_attr attr = { .type = BPF_MAP_TYPE_HASH,
+				    .key_size = 8,
+				    .value_size = 8,
+				    .max_entries = STEADY + CHURN };
+	struct job jobs[THREADS];
+	struct ub_map map;
+	u64 zero = 0, passes = 0;
+
+	our_map_create(&map, &attr);
+	for (u64 key = 0; key < STEADY; key++)
+		assert_int_equal(ub_map_update(&map, &key, &zero, 0, NULL), 0);
+	run_jobs(&map, hash_or_iterate_job, jobs);
+	for (u32 i = 0; i < THREADS; i += 2)
+		passes += jobs[i].sum;
+	assert_true(passes > 0);
+	our_map_destroy(&map);
+}
+
 static void *queue_job(void *opaque)
 {
 	struct job *job = opaque;
@@ -584,11 +639,12 @@ static void test_event_ring(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hash),	  cmocka_unit_test(test_percpu_hash),
-		cmocka_unit_test(test_lru),	  cmocka_unit_test(test_queue),
-		cmocka_unit_test(test_stack),	  cmocka_unit_test(test_locked),
-		cmocka_unit_test(test_user_ring), cmocka_unit_test(test_event_ring),
-		cmocka_unit_test(test_others),	  cmocka_unit_test(test_map_ring),
+		cmocka_unit_test(test_hash),	   cmocka_unit_test(test_percpu_hash),
+		cmocka_unit_test(test_lru),	   cmocka_unit_test(test_iterating),
+		cmocka_unit_test(test_queue),	   cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_locked),	   cmocka_unit_test(test_user_ring),
+		cmocka_unit_test(test_event_ring), cmocka_unit_test(test_others),
+		cmocka_unit_test(test_map_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,44 +4,71 @@
 
 #include <errno.h>
 
-/* First node at or behind @link that is not deleted, or UB_NO_NODE at the end of the bucket. */
-static u32 first_live(const struct ub_map *map, u64 link, u64 *budget)
-{
-	while (!ub_link_is_end(link) && *budget) {
-		u32 index = ub_link_target(link) - 1;
+#define MAX_FAILED 256 /* tries of one call: each may be a walk through a bucket */
 
-		if (index >= map->type_words[UB_W_NR_NODES])
-			return UB_NO_NODE;
-		--*budget;
-		link = ub_atomic_load(&ub_pool_node(map, index)->next);
-		if (!(link & UB_LINK_MARK))
-			return index;
+/*
+ * Key of the node that *prev, which held @link, leads to in @bucket. As long as it does so that node
+ * is in the bucket, and its key is one. 1; 0: the end of the bucket; -EAGAIN: it has changed, or the
+ * node was deleted and is out now.
+ */
+static int key_behind(struct ub_map *map, u64 bucket, const u64 *prev, u64 link, void *key)
+{
+	u32 index = ub_link_target(link) - 1;
+	struct ub_hash_place place;
+	struct ub_node *node;
+
+	if (ub_link_is_end(link))
+		return 0;
+	if (index >= map->type_words[UB_W_NR_NODES])
+		return -EBUSY;
+	node = ub_pool_node(map, index);
+	if (ub_atomic_load(&node->next) & UB_LINK_MARK) {
+		int err = ub_hash_walk(map, bucket, NULL, UB_NO_NODE, &place);
+
+		return err < 0 ? err : -EAGAIN;
 	}
-	return UB_NO_NODE;
+	ub_mem_copy(key, node->key, map->key_size);
+	ub_fence_acquire();
+	return ub_atomic_load(prev) == link ? 1 : -EAGAIN;
 }
 
 int ub_hash_next_key(struct ub_map *map, const void *key, void *next_key)
 {
-	/* More steps than there are nodes, over all buckets, is walking in circles. */
-	u64 budget = map->type_words[UB_W_NR_NODES] + 8192, bucket = 0;
-	struct ub_hash_place place;
-	u32 index = UB_NO_NODE;
+	u64 bucket = key ? ub_hash_bucket(map, key) : 0;
 
-	if (key) {
-		bucket = ub_hash_bucket(map, key);
-		if (ub_hash_walk(map, bucket, key, 0, &place) == 1) {
-			index = first_live(map, place.next, &budget);
-			bucket++;
-		} else {
-			bucket = 0;
+	for (u32 failed = 0; bucket <= map->mask && failed < MAX_FAILED;) {
+		const u64 *prev = &ub_pool_heads(map)[bucket];
+		u64 link = ub_atomic_load(prev);
+		int found;
+
+		if (key) {
+			struct ub_hash_place place;
+
+			found = ub_hash_walk(map, bucket, key, 0, &place);
+			if (found < 0)
+				return found;
+			/* Not there any more: from the beginning, as in the kernel. */
+			if (!found) {
+				key = NULL;
+				bucket = 0;
+				continue;
+			}
+			prev = &ub_pool_node(map, place.index)->next;
+			link = place.next;
 		}
+		found = key_behind(map, bucket, prev, link, next_key);
+		if (found == 1)
+			return 0;
+		if (found == -EBUSY)
+			return found;
+		if (found == -EAGAIN) {
+			failed++;
+			continue;
+		}
+		key = NULL;
+		bucket++;
 	}
-	for (; index == UB_NO_NODE && bucket <= map->mask && budget; bucket++)
-		index = first_live(map, ub_atomic_load(&ub_pool_heads(map)[bucket]), &budget);
-	if (index == UB_NO_NODE)
-		return budget ? -ENOENT : -EBUSY;
-	ub_mem_copy(next_key, ub_pool_node(map, index)->key, map->key_size);
-	return 0;
+	return bucket > map->mask ? -ENOENT : -EBUSY;
 }
 
 int ub_hash_copy(struct ub_map *map, const void *key, void *value, bool locked)

@@ -99,7 +99,8 @@ int __must_check ub_map_sys_update(struct ub_map *map, const void *key, const vo
 int __must_check ub_map_sys_delete(struct ub_map *map, const void *key);
 int __must_check ub_map_sys_lookup_and_delete(struct ub_map *map, const void *key, void *value,
 					      u64 flags);
-/* @key NULL: the first key. -ENOENT after the last. */
+/* @key NULL: the first key; else not where @next_key is. While others write: each key that is there
+ * all the time is met. -ENOENT after the last. */
 int __must_check ub_map_sys_next_key(struct ub_map *map, const void *key, void *next_key);
 
 /*
