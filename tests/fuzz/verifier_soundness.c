@@ -256,12 +256,15 @@ static const struct random_program *walked;
 static bool reads_stack(const struct state *s, u32 pc, struct slot **slot)
 {
 	const struct bpf_insn *insn = &walked->insns[pc];
-	const struct reg *base = &s->frame[s->curframe]->regs[insn->src_reg];
+	bool load = BPF_CLASS(insn->code) == BPF_LDX;
+	bool atomic = BPF_CLASS(insn->code) == BPF_STX && BPF_MODE(insn->code) == BPF_ATOMIC;
+	const struct reg *base =
+		&s->frame[s->curframe]->regs[atomic ? insn->dst_reg : insn->src_reg];
 	s64 off = (s64)(base->var_off.value + (u64)(s64)base->off + (u64)(s64)insn->off);
 	const struct frame *frame;
 
-	if (BPF_CLASS(insn->code) != BPF_LDX || base->type != PTR_TO_STACK || base->var_off.mask ||
-	    off >= 0 || off < -UB_STACK_SIZE)
+	if ((!load && !atomic) || base->type != PTR_TO_STACK || base->var_off.mask || off >= 0 ||
+	    off < -UB_STACK_SIZE)
 		return false;
 	frame = s->frame[base->frameno];
 	*slot = (-off - 1) / SLOT_SIZE < frame->nr_slots ? &frame->stack[(-off - 1) / SLOT_SIZE]
