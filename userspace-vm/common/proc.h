@@ -28,6 +28,9 @@ const char *ub_proc_stat_field(const char *text, int field);
  * process's name for ever. 0: there is no such process. */
 u64 ub_proc_start_time(int pid);
 
+/* What names the pid namespace of @proc ("/proc/PID" or "/proc/self"). 0: that may not be known. */
+u32 ub_proc_pid_namespace(const char *proc);
+
 enum {
 	UB_PROC_STAT_STATE = 3, /* one letter: R, S, D, T, Z, ... */
 	UB_PROC_STAT_PARENT = 4,

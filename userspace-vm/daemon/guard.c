@@ -80,7 +80,8 @@ static int repair_round(void)
 		    !status.has_memory || (getuid() && status.uid != getuid()))
 			continue;
 		/* What another session owns is none of ours to clean, and not to be waited for. */
-		if (ub_surgeon_find_deserted(pid, NULL) == 1 && ub_surgeon_repair(pid, false, NULL) < 0)
+		if (ub_surgeon_find_deserted(pid, NULL) == 1 &&
+		    ub_surgeon_repair(pid, false, NULL) < 0)
 			left++;
 	}
 	closedir(proc);
