@@ -20,19 +20,6 @@
 
 #define FIRST_NAMESPACE 0xeffffffcu /* Linux: PROC_PID_INIT_INO */
 
-/* Whether @proc ("/proc/PID") started when the owner did, and does not only wait to be buried. */
-static bool is_as_old(const char *proc, const struct ub_site_table *table)
-{
-	char text[UB_PROC_STAT_MAX], state;
-
-	if (ub_proc_stat_read(proc, text))
-		return false;
-	state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
-	return state != 'Z' && state != 'X' &&
-	       strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10) ==
-		       table->owner_start;
-}
-
 /* @proc's number in the innermost pid namespace that it is in: the last of the line. */
 static u32 innermost_pid(const char *proc)
 {
@@ -60,7 +47,7 @@ static int is_seen(const struct ub_site_table *table)
 		int pid = atoi(entry->d_name);
 
 		snprintf(proc, sizeof(proc), "/proc/%d", pid);
-		found = pid > 0 && is_as_old(proc, table) &&
+		found = pid > 0 && ub_proc_lives(pid, table->owner_start) &&
 			innermost_pid(proc) == table->owner_pid;
 	}
 	if (dir)
@@ -75,14 +62,12 @@ bool ub_owner_is_here(const struct ub_site_table *table)
 
 bool ub_owner_lives(const struct ub_target *t, const struct ub_site_table *table)
 {
-	char proc[32];
 	int seen;
 
 	if (!table->owner_pid)
 		return false;
-	snprintf(proc, sizeof(proc), "/proc/%u", table->owner_pid);
 	if (ub_owner_is_here(table))
-		return is_as_old(proc, table);
+		return ub_proc_lives((int)table->owner_pid, table->owner_start);
 	seen = is_seen(table);
 	if (seen)
 		return true;
