@@ -280,6 +280,13 @@ void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64
 	*misses = 0;
 }
 
+void ub_image_count(const struct ub_image *image,
+		    void (*each)(void *opaque, u32 link_id, u64 hits, u64 misses), void *opaque)
+{
+	for (u32 i = 0; i < image->nr; i++)
+		each(opaque, image->ids[i], 1, 0);
+}
+
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size)
 {
 	return NULL;

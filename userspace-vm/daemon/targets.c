@@ -102,8 +102,7 @@ static void collect(struct target *target)
 			continue;
 		}
 		*at = leaving->next;
-		ub_daemon_targets_fold(target->targets, leaving->image, leaving->links,
-				       leaving->nr_links);
+		ub_daemon_targets_fold(target->targets, leaving->image);
 		ub_image_free(leaving->image);
 		free(leaving->links);
 		free(leaving);

@@ -149,9 +149,8 @@ u64 ub_daemon_now_ms(void);
 void ub_daemon_sleep_us(long us);
 /* Has targets looked after from time to time, as long as there is any. */
 void ub_daemon_targets_start_tick(struct targets *targets);
-/* Keeps what @image counted for links @ids. */
-void ub_daemon_targets_fold(struct targets *targets, const struct ub_image *image, const u32 *ids,
-			    u32 nr);
+/* Keeps what @image counted. */
+void ub_daemon_targets_fold(struct targets *targets, const struct ub_image *image);
 /* The image is not the target's any more: out of it, or gone with its memory. */
 void ub_daemon_target_drop_image(struct target *target);
 /* The process ended or exec'd: its image went with its memory. */
