@@ -349,6 +349,9 @@ int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_ima
 	char path[4200];
 	FILE *file;
 
+	snprintf(path, sizeof(path), "%s/overtake", getenv("UBPF_RUN_DIR"));
+	if (new && !access(path, F_OK))
+		return ub_reason_set(why, -EAGAIN, "it was faster");
 	name(path, sizeof(path), pid);
 	if (!new) {
 		unlink(path);
