@@ -177,7 +177,38 @@ limits() {
 	done
 }
 
-for part in ${2:-libraries namespaces users limits}; do
+# A process that goes on while its program and its C library are upgraded: what it runs has no name any more.
+upgraded() {
+	local dir=$tmp/upgraded pid run libc file
+	libc=$(ldd "$victim" | sed -n 's/.*libc\.so\.6 => \([^ ]*\).*/\1/p')
+	mkdir "$dir"
+	cp "$victim" "$dir/victim"
+	cp -L "$libc" "$dir/libc.so.6"
+	start upgraded-victim env LD_LIBRARY_PATH="$dir" "$dir/victim" -t 2 -d 1000
+	pid=$last
+	wait_line "$tmp/upgraded-victim.out" '^ready'
+	for file in victim libc.so.6; do
+		cp "$dir/$file" "$dir/new"
+		mv "$dir/new" "$dir/$file"
+	done
+	snapshot upgraded "$pid"
+	if is_root; then
+		counting upgraded libc:malloc "$pid"
+		run=$last
+		until_true is_counted upgraded || fail "upgraded: not counted"
+		stop upgraded "$run"
+	else
+		expect_error 1 "libc.so.6 .deleted. of process $pid: .*as root" ubpf run malloc -d 1 -p "$pid"
+	fi
+	no_residue upgraded "$pid"
+	counting program :main "$pid"
+	stop program "$last"
+	no_residue upgraded "$pid"
+	kill -KILL "$pid"
+	wait "$pid" 2>/dev/null || : # killed
+}
+
+for part in ${2:-libraries namespaces users limits upgraded}; do
 	$part
 done
 exit 0
