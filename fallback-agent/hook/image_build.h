@@ -39,6 +39,7 @@ struct ub_image_file {
 	struct ub_module *modules;
 	u32 nr_hooks;
 	u32 hooks_capacity;
+	bool sorted;	       /* and what follows is theirs */
 	struct ub_hook *hooks; /* sorted by address, entries before returns, then in attach order */
 	u32 nr_addresses;
 	u64 *addresses;	 /* of hooks, unique */

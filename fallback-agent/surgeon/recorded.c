@@ -13,15 +13,7 @@
 /* One that is dead and was not waited for yet (a zombie) does nothing for it any more. */
 static bool owner_lives(const struct ub_site_table *table)
 {
-	char proc[32], text[UB_PROC_STAT_MAX], state;
-
-	snprintf(proc, sizeof(proc), "/proc/%d", (pid_t)table->owner_pid);
-	if (!table->owner_pid || ub_proc_stat_read(proc, text))
-		return false;
-	state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
-	return state != 'Z' && state != 'X' &&
-	       strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10) ==
-		       table->owner_start;
+	return table->owner_pid && ub_proc_lives((int)table->owner_pid, table->owner_start);
 }
 
 bool ub_recorded_is_owned(const struct ub_target *t, const struct ub_mapping *m)

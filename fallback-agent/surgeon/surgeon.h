@@ -51,7 +51,7 @@ int __must_check ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old,
 /* Cleans a process of everything of ours that no living daemon owns, and of what it inherited from
  * a process that the caller operated on, from its own site table: for `detach PID` and `doctor
  * --repair`. @own_filter: as struct ub_image_request says. Returns number of sites restored, or
- * -errno. */
+ * -errno as above. -EBUSY also if it belongs to a living one. */
 int __must_check ub_surgeon_repair(pid_t pid, bool own_filter, struct ub_reason *why);
 /* Waits, for 3 s at most, while another daemon, guard or loader of ours operates on process
  * @pid. */

@@ -462,19 +462,6 @@ static void parallel_percpu_increments(void **state)
 	end(&w);
 }
 
-static void loads_that_may_fault_are_refused(void **state)
-{
-	struct world w = { 0 };
-	struct ub_reason why = { "" };
-	struct ub_code code;
-
-	add_program(&w, "ldxdw %r0, [%r1]\nexit\n");
-	flag(&w, 0, UB_INSN_MAY_FAULT);
-	assert_int_equal(ub_jit_compile(w.program, &code, &why), -EOPNOTSUPP);
-	assert_non_null(strstr(why.text, "insn 0"));
-	end(&w);
-}
-
 static void cpu_number(void **state)
 {
 	struct world w = { 0 };
@@ -701,7 +688,6 @@ int main(void)
 		cmocka_unit_test(percpu_increment_is_one_instruction),
 		cmocka_unit_test(interleaved_percpu_increments),
 		cmocka_unit_test(parallel_percpu_increments),
-		cmocka_unit_test(loads_that_may_fault_are_refused),
 		cmocka_unit_test(cpu_number),
 		cmocka_unit_test(tail_calls_interpreted),
 		cmocka_unit_test(tail_calls_compiled),

@@ -6,7 +6,9 @@
  * something of ours cleaned from what that process itself records. While it does so it holds the
  * lock that a client needs to start a new daemon, so a new attach meets clean targets.
  *
- * When the guard is killed instead, the daemon starts a new one, which watches by pidfd.
+ * When the guard is killed instead, the daemon starts a new one, which watches by pidfd. When both
+ * are (a service manager that ends all of a group), the next client finds a socket without anybody
+ * behind it, and has the daemon that it starts do the same before it takes a call.
  */
 #include "private.h"
 
@@ -30,8 +32,9 @@
 #include <surgeon/surgeon.h>
 
 /* Rounds over all processes, 50 ms apart: a surgeon that is at work when we come needs some time.
- */
-#define REPAIR_ROUNDS 100
+ * While clients wait there are fewer; what can't be cleaned then is when it is attached to. */
+#define REPAIR_ROUNDS	    100
+#define FIRST_REPAIR_ROUNDS 10
 
 static void sleep_ms(long ms)
 {
@@ -80,25 +83,38 @@ static int repair_round(void)
 		    !status.has_memory || (getuid() && status.uid != getuid()))
 			continue;
 		/* What another session owns is none of ours to clean, and not to be waited for. */
-		if (ub_surgeon_find_deserted(pid, NULL) == 1 && ub_surgeon_repair(pid, false, NULL) < 0)
+		if (ub_surgeon_find_deserted(pid, NULL) == 1 &&
+		    ub_surgeon_repair(pid, false, NULL) < 0)
 			left++;
 	}
 	closedir(proc);
 	return left;
 }
 
+static void repair_all(int rounds)
+{
+	for (int i = 0; i < rounds && repair_round() > 0; i++)
+		sleep_ms(50);
+}
+
+/*
+ * A client that holds the lock and is stopped does not keep the targets from being cleaned: what is
+ * taken out is nobody's, whoever comes meanwhile. The socket goes last: if we are killed, it tells the
+ * next client that there is something to clean.
+ */
 static void clean_up(const char *run_dir, const struct socket_id *ours)
 {
-	_cleanup_close_ int lock = ub_run_dir_lock(run_dir, true);
-	const struct socket_id there = socket_id(run_dir);
+	pid_t holder;
+	_cleanup_close_ int lock = ub_run_dir_lock_wait(run_dir, NULL, &holder);
+	struct socket_id there;
 	char path[PATH_MAX + 8];
 
+	repair_all(REPAIR_ROUNDS);
+	ub_run_dir_sweep(run_dir);
+	there = socket_id(run_dir);
 	snprintf(path, sizeof(path), "%s/socket", run_dir);
 	if (ours->ino && same_socket(ours, &there))
 		unlink(path);
-	ub_run_dir_sweep(run_dir);
-	for (int i = 0; i < REPAIR_ROUNDS && repair_round() > 0; i++)
-		sleep_ms(50);
 }
 
 static void close_all_but(int keep)
@@ -157,6 +173,8 @@ int ub_daemon_guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid)
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) || pipe2(fds, O_CLOEXEC))
 		return -errno;
+	if (getenv(UB_DAEMON_REPAIR))
+		repair_all(FIRST_REPAIR_ROUNDS);
 	*guard_pid = getpid();
 	pid = fork();
 	if (pid < 0) {

@@ -39,9 +39,7 @@ struct ub_subprog {
 
 /* What the verifier found out about one instruction; zero = nothing. */
 enum {
-	UB_INSN_PERCPU = 1 << 0,    /* memory access to a per-CPU map value of this CPU */
-	UB_INSN_MAY_FAULT = 1 << 1, /* load through a pointer the program may not trust (BTF id) */
-	UB_INSN_DEAD = 1 << 2,	    /* never reached; the JIT may leave it out */
+	UB_INSN_PERCPU = 1 << 0, /* memory access to a per-CPU map value of this CPU */
 };
 
 struct ub_insn_aux {
