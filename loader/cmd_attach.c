@@ -4,6 +4,7 @@
  */
 #include "commands.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -199,6 +200,18 @@ static int detach_from_tools(const struct ub_control_args *args, pid_t pid, u32 
 	return status;
 }
 
+/* Asks and puts @object. 1 and no answer: the session ended meanwhile, which detaches as well. */
+static int ask_to_detach(const struct ub_session_ref *session, struct json_object *object,
+			 struct json_object **answer, struct ub_reason *why)
+{
+	int err = ub_ask(session, object, answer, why);
+
+	if (err != -ECONNRESET && err != -EPIPE)
+		return err;
+	ub_note("session %d ended meanwhile: its programs go with it", session->pid);
+	return 1;
+}
+
 static int detach_all(const struct ub_control_args *args, const struct ub_asked *sessions)
 {
 	int status = UB_EXIT_OK;
@@ -207,8 +220,11 @@ static int detach_all(const struct ub_control_args *args, const struct ub_asked 
 	for (u32 i = 0; i < sessions->nr; i++) {
 		struct json_object *answer;
 		struct ub_reason why = { 0 };
-		int err = ub_ask(&sessions->refs[i], ub_request("detach"), &answer, &why);
+		int err = ask_to_detach(&sessions->refs[i], ub_request("detach"), &answer, &why);
 
+		nr += err > 0;
+		if (err > 0)
+			continue;
 		if (err) { /* the other sessions' processes all the same */
 			status = ub_failed(&why, err);
 			continue;
@@ -240,12 +256,14 @@ static int detach_pid(const struct ub_control_args *args, const struct ub_asked 
 		pids = json_object_new_array();
 		json_object_array_add(pids, json_object_new_int(pid));
 		json_object_object_add(object, "pids", pids);
-		err = ub_ask(&sessions->refs[i], object, &answer, &why);
-		if (err)
+		err = ask_to_detach(&sessions->refs[i], object, &answer, &why);
+		if (err < 0)
 			return ub_failed(&why, err);
+		found = true;
+		if (err)
+			continue;
 		show_detached(args->options, answer);
 		json_object_put(answer);
-		found = true;
 	}
 	if (detach_from_tools(args, pid, &nr))
 		return UB_EXIT_FAILED;

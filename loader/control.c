@@ -319,13 +319,7 @@ static int receive_line(int fd, char **line)
 
 bool ub_session_is_stopped(const struct ub_session_ref *session)
 {
-	char proc[32], text[UB_PROC_STAT_MAX], state;
-
-	snprintf(proc, sizeof(proc), "/proc/%d", session->pid);
-	if (ub_proc_stat_read(proc, text))
-		return false;
-	state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
-	return state == 'T' || state == 't';
+	return ub_proc_stopped(session->pid);
 }
 
 int ub_session_ask(const struct ub_session_ref *session, struct json_object *request,

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include <client/client.h>
 #include <common/cleanup.h>
 
 #include "daemon_sessions.h"
@@ -81,13 +83,25 @@ static bool is_wanted(const struct ub_control_args *args, const struct ub_sessio
 	return !args->options->userspace || !strcmp(backend, "userspace");
 }
 
+/* What sessions of the userspace backend are asked, they ask the daemon. */
+static int check_daemon(const struct ub_control_args *args, struct ub_reason *why)
+{
+	int sock = args->options->kernel ? -ENOENT : ub_client_connect_running(why);
+
+	if (sock >= 0)
+		close(sock);
+	return sock == -EHOSTDOWN ? sock : 0;
+}
+
 int ub_asked_open(const struct ub_control_args *args, struct ub_asked *sessions,
 		  struct ub_reason *why)
 {
 	struct ub_session_ref *refs;
 	u32 nr, kept = 0;
-	int err = ub_sessions_open(&refs, &nr, why);
+	int err = check_daemon(args, why);
 
+	if (!err)
+		err = ub_sessions_open(&refs, &nr, why);
 	if (err)
 		return err;
 	sessions->refs = refs;

@@ -49,6 +49,7 @@ struct ub_elf_function {
 	bool no_thread;	     /* in Go: parts of it run without a stack or TLS of their own */
 	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
 	bool scanned;	     /* its own jumps are in `targets`, and its ways out in `ways` */
+	bool surveyed;	     /* so are all whose short jumps reach it */
 	bool no_memory;	     /* for all of `ways` */
 	bool too_many;	     /* ways, in all of the file */
 	bool has_tables;     /* it jumps through a table of its own */

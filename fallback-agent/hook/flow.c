@@ -27,6 +27,7 @@
 #include <string.h>
 
 #include <hook/eh_frame.h>
+#include <hook/grow.h>
 
 #define SHORT_REACH   130	  /* bytes that an 8-bit jump bridges, instruction included */
 #define MAX_TABLE     65536	  /* entries of a jump table */
@@ -172,11 +173,14 @@ static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 		ub_eh_frame_landing_pads(elf, function->start, function->lsda);
 }
 
-void ub_flow_scan(struct ub_elf *elf, u64 from, u64 to)
+void ub_flow_scan(struct ub_elf *elf, struct ub_elf_function *around)
 {
-	u64 at = from > SHORT_REACH ? from - SHORT_REACH : 0;
+	u64 at = around->start > SHORT_REACH ? around->start - SHORT_REACH : 0;
 
-	while (at < to + SHORT_REACH) {
+	if (around->surveyed)
+		return;
+	around->surveyed = true;
+	while (at < around->end + SHORT_REACH) {
 		struct ub_elf_function *function = ub_elf_function_at(elf, at);
 
 		if (!function) {
@@ -204,44 +208,61 @@ int ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function, const str
 	return 0;
 }
 
+static bool reaches(const struct ub_flow_insns *insns, u64 through)
+{
+	return insns->nr >= UB_FLOW_AHEAD &&
+	       insns->insns[insns->nr - UB_FLOW_AHEAD].address > through;
+}
+
+int ub_flow_decode_to(struct ub_elf *elf, u64 through, struct ub_flow_insns *insns)
+{
+	u64 size = 0;
+	const u8 *bytes = ub_elf_bytes(elf, insns->next, &size);
+
+	if (size > insns->end - insns->next)
+		size = insns->end - insns->next;
+	while (bytes && size && !reaches(insns, through)) {
+		struct ub_decoded *insn;
+		int err = ub_grow((void **)&insns->insns, &insns->capacity, insns->nr + 1,
+				  sizeof(insns->insns[0]));
+		u32 len = 1;
+
+		if (err)
+			return err;
+		insn = &insns->insns[insns->nr];
+		if (!ub_decode(bytes, size, insns->next, insn)) {
+			len = insn->len;
+			insns->nr++;
+		}
+		bytes += len;
+		insns->next += len;
+		size -= len;
+	}
+	return 0;
+}
+
+void ub_flow_begin(struct ub_elf *elf, const struct ub_elf_function *function,
+		   struct ub_flow_insns *insns)
+{
+	u64 size = 0;
+
+	insns->nr = 0;
+	insns->next = function->start;
+	insns->end = function->end - function->start > MAX_DECODED ? function->start + MAX_DECODED
+								   : function->end;
+	insns->function = ub_elf_bytes(elf, function->start, &size) ? function : NULL;
+}
+
 int ub_flow_decode(struct ub_elf *elf, const struct ub_elf_function *function,
 		   struct ub_flow_insns *insns)
 {
-	u64 size = 0, at = function->start;
-	const u8 *bytes = ub_elf_bytes(elf, at, &size);
+	int err;
 
-	insns->function = NULL;
-	insns->nr = 0;
-	if (!bytes)
-		return 0;
-	if (size > function->end - at)
-		size = function->end - at;
-	if (size > MAX_DECODED)
-		size = MAX_DECODED;
-	while (size) {
-		if (insns->nr == insns->capacity) {
-			u32 capacity = insns->capacity ? insns->capacity * 2 : 256;
-			struct ub_decoded *grown =
-				realloc(insns->insns, capacity * sizeof(insns->insns[0]));
-
-			if (!grown)
-				return -ENOMEM;
-			insns->insns = grown;
-			insns->capacity = capacity;
-		}
-		if (ub_decode(bytes, size, at, &insns->insns[insns->nr])) {
-			bytes++;
-			at++;
-			size--;
-			continue;
-		}
-		bytes += insns->insns[insns->nr].len;
-		at += insns->insns[insns->nr].len;
-		size -= insns->insns[insns->nr].len;
-		insns->nr++;
-	}
-	insns->function = function;
-	return 0;
+	ub_flow_begin(elf, function, insns);
+	err = ub_flow_decode_to(elf, UINT64_MAX, insns);
+	if (err)
+		insns->function = NULL;
+	return err;
 }
 
 void ub_flow_insns_free(struct ub_flow_insns *insns)

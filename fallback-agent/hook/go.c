@@ -197,7 +197,7 @@ static bool is_g_lost(struct ub_elf *elf, const struct ub_flow_insns *insns, s64
 int ub_go_look(struct ub_elf *elf, u64 address, struct ub_flow_insns *insns,
 	       struct ub_go_point *point)
 {
-	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+	struct ub_elf_function *function = ub_elf_function_at(elf, address);
 	const struct ub_decoded *check;
 	s64 i;
 
@@ -209,7 +209,7 @@ int ub_go_look(struct ub_elf *elf, u64 address, struct ub_flow_insns *insns,
 
 		if (err)
 			return err;
-		ub_flow_scan(elf, function->start, function->end);
+		ub_flow_scan(elf, function);
 	}
 	i = insns->function ? ub_flow_find(insns, address) : -1;
 	if (i < 0 || (function->no_thread && address != function->start))

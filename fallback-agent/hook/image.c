@@ -82,7 +82,6 @@ static int compare_zones(const void *a, const void *b)
 static int find_zones(struct ub_image_build *build, struct ub_reason *why)
 {
 	u32 nr = 0, kept = 0;
-	u64 bound;
 
 	for (u32 i = 0; i < build->nr_files; i++)
 		nr += build->files[i].nr_modules;
@@ -113,9 +112,9 @@ static int find_zones(struct ub_image_build *build, struct ub_reason *why)
 	}
 	build->nr_zones = build->nr_zones ? kept + 1 : 0;
 
-	bound = ub_image_zone_bound(build);
 	for (u32 i = 0; i < build->nr_zones; i++) {
 		struct ub_image_zone *zone = &build->zones[i];
+		const u64 bound = ub_image_zone_bound(build, zone);
 		int err = ub_address_space_find(&build->space, zone->low, zone->high, bound,
 						&zone->address);
 

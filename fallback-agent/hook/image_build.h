@@ -39,6 +39,7 @@ struct ub_image_file {
 	struct ub_module *modules;
 	u32 nr_hooks;
 	u32 hooks_capacity;
+	bool sorted;	       /* and what follows is theirs */
 	struct ub_hook *hooks; /* sorted by address, entries before returns, then in attach order */
 	u32 nr_addresses;
 	u64 *addresses;	 /* of hooks, unique */
@@ -178,7 +179,7 @@ int __must_check ub_image_emit_module(struct ub_image_build *build, struct ub_im
 				      const struct ub_module *module,
 				      const struct ub_trampoline_space *space,
 				      struct ub_reason *why);
-u64 ub_image_zone_bound(const struct ub_image_build *build);
+u64 ub_image_zone_bound(const struct ub_image_build *build, const struct ub_image_zone *zone);
 
 /* image_data.c: sizes, addresses and contents of the shared parts. */
 int __must_check ub_image_lay_out_data(struct ub_image_build *build, struct ub_reason *why);

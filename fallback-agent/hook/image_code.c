@@ -114,7 +114,12 @@ static u64 nr_uncertain(const struct ub_image_file *file)
 	return nr;
 }
 
-u64 ub_image_zone_bound(const struct ub_image_build *build)
+static bool in_zone(const struct ub_module *module, const struct ub_image_zone *zone)
+{
+	return module->low >= zone->low && module->high <= zone->high;
+}
+
+u64 ub_image_zone_bound(const struct ub_image_build *build, const struct ub_image_zone *zone)
 {
 	const struct ub_image_request *request = build->request;
 	u64 bound = ub_agent_blob_size + PAGE + UB_MAX_SHARING * 256;
@@ -127,7 +132,10 @@ u64 ub_image_zone_bound(const struct ub_image_build *build)
 	for (u32 f = 0; f < build->nr_files; f++) {
 		const struct ub_image_file *file = &build->files[f];
 		u64 size = 0;
+		u32 nr = 0;
 
+		for (u32 m = 0; m < file->nr_modules; m++)
+			nr += in_zone(&file->modules[m], zone);
 		size += file->plan.nr_insns * (80ull + UB_TRAMPOLINE_NULL_BOUND) +
 			file->plan.nr_windows * 32ull;
 		/* Of overlapping jumps there may be more if some find no free memory. */
@@ -138,7 +146,7 @@ u64 ub_image_zone_bound(const struct ub_image_build *build)
 		/* Once more as continuations. */
 		if (build->needs_diverts)
 			size *= 2;
-		bound += size * file->nr_modules;
+		bound += size * nr;
 	}
 	if (build->needs_diverts)
 		bound += UB_TRAMPOLINE_DIVERTS_BOUND;
@@ -186,7 +194,7 @@ static int emit_zone(struct ub_image_build *build, struct ub_image_zone *zone,
 		for (u32 m = 0; m < file->nr_modules && !err; m++) {
 			const struct ub_module *module = &file->modules[m];
 
-			if (module->low >= zone->low && module->high <= zone->high)
+			if (in_zone(module, zone))
 				err = ub_image_emit_module(build, zone, file, module, &space, why);
 		}
 	}

@@ -55,6 +55,7 @@ int ub_image_add_hook(struct ub_image_file *file, u64 address, u32 link, enum ub
 	int err = ub_grow((void **)&file->hooks, &file->hooks_capacity, file->nr_hooks + 1,
 			  sizeof(file->hooks[0]));
 
+	file->sorted = false;
 	if (!err)
 		file->hooks[file->nr_hooks++] = (struct ub_hook) { address, link, kind };
 	return err;
@@ -275,6 +276,8 @@ static int check_result(struct ub_image_build *build, const struct ub_image_file
 /* The hooks by address, and the addresses of their own. */
 static int sort_hooks(struct ub_image_file *file)
 {
+	if (file->sorted)
+		return 0;
 	free(file->addresses);
 	free(file->first_hook);
 	file->addresses = NULL;
@@ -294,6 +297,7 @@ static int sort_hooks(struct ub_image_file *file)
 		file->addresses[file->nr_addresses++] = file->hooks[i].address;
 	}
 	file->first_hook[file->nr_addresses] = file->nr_hooks;
+	file->sorted = true;
 	return 0;
 }
 
@@ -345,8 +349,10 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file, b
 	};
 	int err;
 
+	ub_plan_free(&file->plan);
+	file->nr_placed = 0;
 	if (!file->nr_hooks)
-		return 0; /* looked at only */
+		return 0; /* looked at only, or all that was wanted in it is refused */
 	err = current_stops(build->request->current, module, &stops, &options.nr_stops);
 	if (err)
 		return err;
@@ -354,8 +360,6 @@ static int plan_file(struct ub_image_build *build, struct ub_image_file *file, b
 		qsort(stops, options.nr_stops, sizeof(u64), compare_u64);
 	options.stops = stops;
 	build->image->single_instruction |= options.single_instruction;
-	ub_plan_free(&file->plan);
-	file->nr_placed = 0;
 	return ub_plan_make(module->elf, file->addresses, file->nr_addresses, &options,
 			    &file->plan);
 }
@@ -388,6 +392,7 @@ int ub_image_rehook(struct ub_image_build *build)
 			if (file->hooks[i].kind == UB_HOOK_UNDIVERT ||
 			    !build->dropped[file->hooks[i].link])
 				file->hooks[kept++] = file->hooks[i];
+		file->sorted &= kept == file->nr_hooks;
 		file->nr_hooks = kept;
 	}
 	for (u32 i = 0; i < build->request->nr_links && !err; i++) {

@@ -93,26 +93,31 @@ static int extend_window(struct ub_planner *p, struct ub_plan_window *window, s6
 	return 0;
 }
 
+/* Decodes what is needed of the function that @address is in. */
 static int load_function(struct ub_planner *p, u64 address)
 {
-	const struct ub_elf_function *function = ub_elf_function_at(p->elf, address);
+	struct ub_elf_function *function = ub_elf_function_at(p->elf, address);
 	int err;
 
 	if (p->flow.function && address >= p->flow.function->start &&
-	    address < p->flow.function->end &&
-	    (p->flow.function == function || ub_flow_find(&p->flow, address) >= 0))
-		return 0;
+	    address < p->flow.function->end) {
+		err = ub_flow_decode_to(p->elf, address, &p->flow);
+		if (err || p->flow.function == function || ub_flow_find(&p->flow, address) >= 0)
+			return err;
+	}
 	p->last_index = -1;
 	if (!function)
 		return 0;
-	ub_flow_scan(p->elf, function->start, function->end);
-	err = ub_flow_decode(p->elf, function, &p->flow);
+	ub_flow_scan(p->elf, function);
+	ub_flow_begin(p->elf, function, &p->flow);
+	err = ub_flow_decode_to(p->elf, address, &p->flow);
 	if (err || !function->gap || ub_flow_find(&p->flow, address) >= 0)
 		return err;
 	/* Between functions there is no start to count from: believe the point. */
 	p->piece = *function;
 	p->piece.start = address;
-	return ub_flow_decode(p->elf, &p->piece, &p->flow);
+	ub_flow_begin(p->elf, &p->piece, &p->flow);
+	return ub_flow_decode_to(p->elf, address, &p->flow);
 }
 
 /* Marks the instruction of @window at @address as wanted. */

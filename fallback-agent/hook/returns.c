@@ -232,11 +232,11 @@ static int divert(struct search *s)
 
 bool ub_exits_at_entry(struct ub_elf *elf, u64 address)
 {
-	const struct ub_elf_function *function = ub_elf_function_at(elf, address);
+	struct ub_elf_function *function = ub_elf_function_at(elf, address);
 
 	if (!function || function->gap || function->start != address || elf->is_go)
 		return false;
-	ub_flow_scan(elf, function->start, function->end);
+	ub_flow_scan(elf, function);
 	/* Only there, and only once, the stack pointer points to the return address. */
 	return function->described && !function->fragment && !function->loops_to_start;
 }

@@ -7,6 +7,7 @@
 
 #include <common/cleanup.h>
 #include <hook/site_table.h>
+#include <surgeon/recorded.h>
 #include <surgeon/target.h>
 
 int ub_surgeon_find(pid_t pid, struct ub_reason *why)
@@ -26,6 +27,35 @@ int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 		found |= ub_mapping_is_trace(&t, &t.mappings[i]);
 	ub_target_close(&t);
 	return found;
+}
+
+int ub_surgeon_find_deserted(pid_t pid, struct ub_reason *why)
+{
+	struct ub_target t = { .mem = -1, .pid = pid };
+	bool owned = false, deserted = false;
+	int err;
+
+	/* Most processes hold nothing, and may be looked at by more people than may be read. */
+	err = ub_surgeon_find(pid, why);
+	if (err <= 0)
+		return err;
+	err = ub_target_open(&t, pid, -1, why);
+	if (!err && ub_target_read_mappings(&t))
+		err = ub_reason_set(why, -ESRCH, "process %d is gone", pid);
+	for (u32 i = 0; i < t.nr_mappings && !err; i++) {
+		const struct ub_mapping *m = &t.mappings[i];
+
+		if (!ub_mapping_is_trace(&t, m) ||
+		    !strstr(ub_mapping_name(&t, m), UB_SITE_TABLE_NAME))
+			continue;
+		if (ub_recorded_is_owned(&t, m))
+			owned = true;
+		else
+			deserted = true;
+	}
+	ub_target_close(&t);
+	/* Mappings without a table are of an attach that was killed, or is under way. */
+	return err ? err : deserted || !owned;
 }
 
 /* Whether memory still differs from the file at @site. What can't be read is taken for ours. */

@@ -10,9 +10,17 @@
 #include <common/cleanup.h>
 #include <surgeon/recorded.h>
 
+/* One that is dead and was not waited for yet (a zombie) does nothing for it any more. */
 static bool owner_lives(const struct ub_site_table *table)
 {
-	return table->owner_pid && ub_proc_start_time(table->owner_pid) == table->owner_start;
+	return table->owner_pid && ub_proc_lives((int)table->owner_pid, table->owner_start);
+}
+
+bool ub_recorded_is_owned(const struct ub_target *t, const struct ub_mapping *m)
+{
+	struct ub_site_table header;
+
+	return !ub_target_read(t, m->start, &header, sizeof(header)) && owner_lives(&header);
 }
 
 /* Whether our caller built it for a process that forked this one, and not one that shares its

@@ -19,6 +19,8 @@ struct ub_loaded {
  * also in part. -EBUSY: one belongs to somebody who lives. */
 int __must_check ub_recorded_load(struct ub_target *t, struct ub_loaded *tables, u32 *nr,
 				  struct ub_reason *why);
+/* Whether the owner of the table that is mapped at @m lives. */
+bool ub_recorded_is_owned(const struct ub_target *t, const struct ub_mapping *m);
 /* All zeros again. */
 void ub_recorded_unload(struct ub_loaded *tables, u32 *nr);
 /* Leaves only those sites whose old bytes are what the file holds. */

@@ -51,13 +51,15 @@ int __must_check ub_surgeon_collect(pid_t pid, int pidfd, struct ub_image *old,
 /* Cleans a process of everything of ours that no living daemon owns, and of what it inherited from
  * a process that the caller operated on, from its own site table: for `detach PID` and `doctor
  * --repair`. @own_filter: as struct ub_image_request says. Returns number of sites restored, or
- * -errno. */
+ * -errno as above. -EBUSY also if it belongs to a living one. */
 int __must_check ub_surgeon_repair(pid_t pid, bool own_filter, struct ub_reason *why);
 /* Waits, for 3 s at most, while another daemon, guard or loader of ours operates on process
  * @pid. */
 void ub_surgeon_await(pid_t pid);
 /* Whether @pid holds anything of ours: 1, 0 or -errno. */
 int __must_check ub_surgeon_find(pid_t pid, struct ub_reason *why);
+/* Whether it does, and no living daemon or loader owns it: what ub_surgeon_repair() would clean. */
+int __must_check ub_surgeon_find_deserted(pid_t pid, struct ub_reason *why);
 /* Whether all files that @image patches are still mapped as it left them, by one site of each.
  * @mem: /proc/PID/mem of the memory that holds it. If not, a library was unloaded (and perhaps
  * loaded again): the image should be built anew. */

@@ -383,6 +383,11 @@ int ub_surgeon_find(pid_t pid, struct ub_reason *why)
 	return access(path, F_OK) == 0;
 }
 
+int ub_surgeon_find_deserted(pid_t pid, struct ub_reason *why)
+{
+	return ub_surgeon_find(pid, why);
+}
+
 /* --- event rings --------------------------------------------------------------------------------
  */
 

@@ -23,7 +23,7 @@
 #include <common/cleanup.h>
 #include <common/types.h>
 
-#define ROUNDS	    11
+#define ROUNDS	    12
 #define SPAN_US	    60000 /* in which it happens; attaching takes some milliseconds */
 #define DEADLINE_MS 100000
 
@@ -299,6 +299,16 @@ static void kill_tool_and_daemon(void)
 	kill_tool();
 }
 
+/* Both at once, in either order: the next command cleans up. */
+static void kill_daemon_and_guard(void)
+{
+	pid_t daemon = find_process("ubpf-daemon"), guard = find_process("ubpf-guard");
+
+	hit(guard, random() % 2 ? SIGKILL : SIGSTOP);
+	hit(daemon, SIGKILL);
+	hit(guard, SIGKILL);
+}
+
 static const struct {
 	const char *name;
 	void (*strike)(void);
@@ -315,6 +325,7 @@ static const struct {
 	{ "SIGSTOP and SIGKILL of the daemon", stop_and_kill_daemon, true },
 	{ "SIGKILL of the guard", kill_guard, true },
 	{ "SIGKILL of tool and daemon", kill_tool_and_daemon, true },
+	{ "SIGKILL of daemon and guard", kill_daemon_and_guard, true },
 };
 
 /* A loader that outlives its daemon, and is killed, leaves its socket to the next command. */
@@ -347,8 +358,8 @@ static bool round_of(u32 nr, u32 kind)
 	hit(tool, nr / ub_array_size(blows) % 2 ? SIGINT : SIGKILL);
 	waitpid(tool, NULL, 0);
 	clean = await(no_process, "a process is left", blow) &&
-		await(victim_is_clean, "the target is not clean", blow) &&
 		(!blows[kind].of_daemon || next_command()) &&
+		await(victim_is_clean, "the target is not clean", blow) &&
 		await(no_file, "a file is left", blow);
 	if (!clean)
 		tell_files();

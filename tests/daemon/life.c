@@ -188,6 +188,33 @@ static void test_daemon_killed(void **state)
 	end_target(target);
 }
 
+/* A guard that cleans up when there is a new daemon already leaves that one's socket alone, though files may be
+ * made where others of that name were. */
+static void test_guard_comes_late(void **state)
+{
+	pid_t first, second, guard, daemon, next;
+	int said;
+
+	first = start_client(nothing, 0, &said);
+	assert_int_equal(said, 0);
+	guard = guard_pid();
+	daemon = daemon_pid(guard);
+	kill(guard, SIGSTOP);
+	kill(daemon, SIGKILL);
+	wait_until(!alive(daemon));
+	second = start_client(nothing, 0, &said);
+	assert_int_equal(said, 0);
+	next = guard_pid();
+	assert_true(next > 0 && next != guard);
+	kill(guard, SIGCONT);
+	wait_until(!alive(guard));
+	assert_true(exists("socket"));
+	assert_int_equal(guard_pid(), next);
+	end_target(first);
+	end_target(second);
+	wait_until(!alive(next) && !exists("socket"));
+}
+
 static void test_guard_killed_then_daemon(void **state)
 {
 	pid_t target = start_target(), client, guard, daemon;
@@ -451,6 +478,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_calls_of_a_forked_child),
 		cmocka_unit_test(test_client_killed),
 		cmocka_unit_test(test_daemon_killed),
+		cmocka_unit_test(test_guard_comes_late),
 		cmocka_unit_test(test_guard_killed_then_daemon),
 		cmocka_unit_test(test_daemon_terminated),
 		cmocka_unit_test(test_terminated_at_birth),

@@ -3,6 +3,9 @@
 # What the end-to-end scripts share. Every wait has an end, every process that was started is ended, and
 # the run directory, thus the daemon too, is the test's own.
 set -u
+# What a script starts in the background ignores SIGINT, and so would all that is started here: no shell can change that.
+ignored=$(sed -n 's/^SigIgn:[[:space:]]*//p' "/proc/$$/status")
+((0x${ignored:-0} & 2)) && exec env --default-signal=INT "$0" "$@"
 # As most people have it: other users shall run what is copied for them.
 umask 022
 export LC_ALL=C
@@ -38,6 +41,9 @@ skip() {
 	echo "skip: $*"
 	exit 77
 }
+
+# Who should read what is written here has ended.
+trap 'fail "nobody reads any more"' PIPE
 
 if [ "$backend" = kernel ]; then
 	"$ubpf_run" doctor 2>/dev/null | grep -q '^kernel backend: works' ||

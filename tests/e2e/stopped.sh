@@ -45,9 +45,28 @@ kill -INT "$loader"
 wait_end "$loader"
 has_line "$loader_err" "interrupted: the userspace kernel's daemon has not answered" || fail "does not say why"
 wait_end "$attaching"
+
+# Who comes now is told at once, and by the same line whatever he wants.
+is_stopped() { grep -q '^State:.T' "/proc/$1/status"; }
+until_true is_stopped "$daemon" || fail "the daemon is not stopped"
+expect_error 1 "daemon is stopped: continue it .kill -CONT $daemon" ubpf run malloc -p "$pid"
+for command in list "attach $pid"; do
+	# shellcheck disable=SC2086 # words
+	expect_error 1 "daemon is stopped: continue it" ubpf $command
+done
+expect_error 126 "daemon is stopped: continue it .kill -CONT $daemon" "$ubpf_run" exec -- /bin/true
 kill -CONT "$daemon"
 wait_end "$daemon"
 tell target calls 10 >/dev/null
 no_residue target "$pid"
 ubpf run malloc -d 0.1 -p "$pid" >/dev/null || fail "a new session"
 no_residue target "$pid"
+
+# The same where somebody is stopped who holds the run directory.
+start holder flock -F "$UBPF_RUN_DIR/lock" sleep 1000
+holder=$last
+is_locked() { ! flock -n "$UBPF_RUN_DIR/lock" true; }
+until_true is_locked || fail "nobody holds the lock"
+kill -STOP "$holder"
+until_true is_stopped "$holder" || fail "the holder is not stopped"
+expect_error 1 "process $holder, which is stopped, holds $UBPF_RUN_DIR/lock" ubpf run malloc -p "$pid"

@@ -237,8 +237,73 @@ static void run_once(const struct random_program *p, const struct ub_program *pr
 		snprintf(finding, sizeof(finding), "of the result %s", why.text);
 }
 
-static int verify(const struct random_program *p, bool no_prune, struct ub_program **out)
+/*
+ * A load may find a pointer in a slot that another way left with any bytes at all. Linux, and so we,
+ * take such slots for equal, and what is loaded for a number: it tells the program an address, which
+ * does not matter in privileged programs. The unpruned walk then refuses arithmetic that a number
+ * may do and a pointer may not. So what each load found in earnest is noted; where that was never a
+ * pointer, it is none when all ways are walked once more.
+ */
+enum {
+	FOUND_NUMBER = 1,
+	FOUND_POINTER = 2,
+};
+
+static u8 found[PROGRAM_MAX];
+static const struct random_program *walked;
+
+/* The slot that the load at @pc is about to read, or NULL: it is no such load. */
+static struct slot *slot_to_read(const struct state *s, u32 pc)
 {
+	const struct bpf_insn *insn = &walked->insns[pc];
+	const struct reg *base = &s->frame[s->curframe]->regs[insn->src_reg];
+	s64 off = base->off + (s64)base->var_off.value + insn->off;
+	const struct frame *frame;
+
+	if (BPF_CLASS(insn->code) != BPF_LDX || base->type != PTR_TO_STACK || base->var_off.mask ||
+	    off >= 0 || off < -UB_STACK_SIZE)
+		return NULL;
+	frame = s->frame[base->frameno];
+	return (-off - 1) / SLOT_SIZE < frame->nr_slots ? &frame->stack[(-off - 1) / SLOT_SIZE]
+							: NULL;
+}
+
+static bool holds_pointer(const struct slot *slot)
+{
+	return slot->type[SLOT_SIZE - 1] == STACK_SPILL && slot->reg.type != SCALAR_VALUE;
+}
+
+static void note_found(void *opaque, u32 pc, const void *state)
+{
+	const struct slot *slot = slot_to_read(state, pc);
+
+	if (slot)
+		found[pc] |= holds_pointer(slot) ? FOUND_POINTER : FOUND_NUMBER;
+}
+
+static void forget_pointer(void *opaque, u32 pc, const void *state)
+{
+	struct slot *slot = slot_to_read(state, pc);
+
+	if (slot && holds_pointer(slot) && found[pc] == FOUND_NUMBER) {
+		memset(slot->type, STACK_MISC, SLOT_SIZE);
+		memset(&slot->reg, 0, sizeof(slot->reg));
+	}
+}
+
+enum walk {
+	PRUNED,
+	ALL_WAYS,
+	ALL_WAYS_AS_FOUND,
+};
+
+static int verify(const struct random_program *p, enum walk walk, struct ub_program **out)
+{
+	static void (*const observers[])(void *, u32, const void *) = {
+		[PRUNED] = note_found,
+		[ALL_WAYS] = on_abstract,
+		[ALL_WAYS_AS_FOUND] = forget_pointer,
+	};
 	struct ub_verify_request req = {
 		.type = BPF_PROG_TYPE_KPROBE,
 		.name = "fuzz",
@@ -247,17 +312,34 @@ static int verify(const struct random_program *p, bool no_prune, struct ub_progr
 		.nr_insns = p->nr,
 		/* Unpruned, ways that no run takes can be told by the contradictions they lead to:
 		 * -EFAULT. */
-		.prog_flags = p->flags | (no_prune ? BPF_F_TEST_REG_INVARIANTS : 0),
+		.prog_flags = p->flags | (walk != PRUNED ? BPF_F_TEST_REG_INVARIANTS : 0),
 		.privileged = true,
 		.map_by_fd = map_by_fd,
-		.no_prune = no_prune,
-		.insn_limit = no_prune ? MAX_STATES : 30000,
+		.no_prune = walk != PRUNED,
+		.insn_limit = walk != PRUNED ? MAX_STATES : 30000,
 		.place = place,
-		.observe = no_prune ? on_abstract : NULL,
+		.observe = observers[walk],
 	};
 	void *used[UB_MAX_USED_MAPS];
 
+	walked = p;
 	return ub_verify(&req, out, used, &reason);
+}
+
+/* Whether an unpruned walk that ended with @err tells that the program is unsafe. */
+static bool refused(int err)
+{
+	return err && err != -E2BIG && err != -ENOMEM && err != -EFAULT;
+}
+
+/* After a walk that was refused: whether it was for a pointer that a load takes for a number. */
+static bool is_leak(const struct random_program *p)
+{
+	struct ub_program *program = NULL;
+	int err = verify(p, ALL_WAYS_AS_FOUND, &program);
+
+	ub_program_free(program);
+	return !refused(err);
 }
 
 static void find_origins(const struct random_program *p, const struct ub_program *program)
@@ -270,22 +352,6 @@ static void find_origins(const struct random_program *p, const struct ub_program
 	}
 }
 
-/*
- * Whether what was refused is a pointer taken for a number, which may come from a slot that another
- * way left with any bytes at all. It tells the program an address; Linux does not mind that in
- * privileged programs. What the unpruned walk then refuses is arithmetic that a number may do and a
- * pointer may not.
- */
-static bool is_leak(void)
-{
-	const char *text = reason.text;
-
-	return strstr(text, "invalid size of register fill") ||
-	       strstr(text, "subtract pointer from scalar") ||
-	       strstr(text, "pointer be out of bounds") ||
-	       (strstr(text, "prohibited") && !strstr(text, "_or_null"));
-}
-
 /* 1 accepted, 0 rejected, -1 unsound */
 static int one(u64 seed)
 {
@@ -296,7 +362,8 @@ static int one(u64 seed)
 
 	finding[0] = '\0';
 	random_program(&p, seed, 1);
-	if (!verify(&p, false, &program)) {
+	memset(found, 0, sizeof(found));
+	if (!verify(&p, PRUNED, &program)) {
 		accepted = 1;
 		contain = false;
 		for (int i = 0; i < 6 && !finding[0]; i++)
@@ -305,9 +372,9 @@ static int one(u64 seed)
 		program = NULL;
 	}
 	if (!finding[0] && accepted && !p.unbounded) {
-		int err = verify(&p, true, &program);
+		int err = verify(&p, ALL_WAYS, &program);
 
-		if (err && err != -E2BIG && err != -ENOMEM && err != -EFAULT && !is_leak()) {
+		if (refused(err) && !is_leak(&p)) {
 			/* Walked to the end, the ways that were cut are not safe. */
 			snprintf(finding, sizeof(finding), "only pruning lets it pass: %.400s",
 				 reason.text);

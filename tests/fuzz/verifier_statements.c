@@ -97,6 +97,24 @@ static void alu(struct gen *g)
 	emit(g, class | op | BPF_K, dst, 0, off, imm);
 }
 
+/* Shifts to the left that the largest value just survives, or just does not. */
+static void shift_out(struct gen *g)
+{
+	bool wide = below(g, 2);
+	u8 class = wide ? BPF_ALU64 : BPF_ALU;
+	u32 bits = below(g, 31), by = (wide ? 62 : 30) - bits + below(g, 4);
+	int r = pick(g, SCALAR);
+
+	if (r < 0 || r == 6 || r == 7 || g->reserved >> r & 1 || by >= (wide ? 64 : 32))
+		return;
+	unknown(g, r);
+	emit(g, (wide ? BPF_JMP : BPF_JMP32) | BPF_JLE | BPF_K, r, 0, 1, 1 << bits);
+	emit(g, class | BPF_MOV | BPF_K, r, 0, 0, (s32)below(g, 2));
+	emit(g, class | BPF_LSH | BPF_K, r, 0, 0, (s32)by);
+	if (below(g, 2))
+		emit(g, class | BPF_RSH | BPF_K, r, 0, 0, (s32)below(g, wide ? 64 : 32));
+}
+
 static const u8 jumps[] = { BPF_JEQ,  BPF_JNE,	BPF_JGT,  BPF_JGE,  BPF_JLT, BPF_JLE,
 			    BPF_JSGT, BPF_JSGE, BPF_JSLT, BPF_JSLE, BPF_JSET };
 
@@ -429,7 +447,7 @@ static void statement(struct gen *g)
 {
 	int r;
 
-	switch (below(g, 19)) {
+	switch (below(g, 20)) {
 	case 16:
 	case 17:
 	case 18:
@@ -469,6 +487,9 @@ static void statement(struct gen *g)
 		break;
 	case 14:
 		call(g);
+		break;
+	case 19:
+		shift_out(g);
 		break;
 	case 15:
 		r = target(g);

@@ -6,43 +6,30 @@
  * safe after the one way only. Who takes the second for a repetition of the first accepts the
  * program; the concrete runs then fall in.
  */
-#include "verifier_generator.h"
+#include "verifier_traps.h"
 
-#define SLOT	   (-72) /* what the trap is about; statements use what lies above */
-#define OTHER_SLOT (-80)
-#define KEY_SLOT   (-88)
-#define LIMIT	   40 /* what guards let through, and then some is in bounds */
-#define X	   8
-#define Y	   9
-
-struct trap {
-	s32 small, large; /* an index within the map's value, and one beyond */
-	u8 size;
-	u32 variant; /* random bits: what both ways and the use must agree on */
-};
-
-static void mov(struct gen *g, u8 dst, u8 src)
+void mov(struct gen *g, u8 dst, u8 src)
 {
 	emit(g, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0);
 }
 
-static void mov_imm(struct gen *g, u8 dst, s32 imm)
+void mov_imm(struct gen *g, u8 dst, s32 imm)
 {
 	emit(g, (below(g, 2) ? BPF_ALU : BPF_ALU64) | BPF_MOV | BPF_K, dst, 0, 0, imm);
 }
 
-static void store(struct gen *g, u8 size, s16 off, u8 src)
+void store(struct gen *g, u8 size, s16 off, u8 src)
 {
 	emit(g, BPF_STX | BPF_MEM | size, 10, src, off, 0);
 }
 
-static void load(struct gen *g, u8 size, u8 dst, s16 off)
+void load(struct gen *g, u8 size, u8 dst, s16 off)
 {
 	emit(g, BPF_LDX | BPF_MEM | size, dst, 10, off, 0);
 }
 
 /* A byte of which nothing is known. */
-static void byte(struct gen *g, u8 r)
+void byte(struct gen *g, u8 r)
 {
 	if (!g->sub && below(g, 2))
 		emit(g, BPF_LDX | BPF_MEM | BPF_B, r, 6, (s16)below(g, 160), 0);
@@ -51,7 +38,7 @@ static void byte(struct gen *g, u8 r)
 }
 
 /* A jump that is taken every other time. */
-static u32 coin(struct gen *g)
+u32 coin(struct gen *g)
 {
 	u32 at;
 
@@ -125,7 +112,7 @@ static void move_on(struct gen *g, u8 to, u8 from)
 }
 
 /* An access of the map's value at the index in @r. */
-static void use_index(struct gen *g, const struct trap *t, u8 r)
+void use_index(struct gen *g, const struct trap *t, u8 r)
 {
 	static const u8 sizes[] = { BPF_B, BPF_H, BPF_W, BPF_DW };
 	u8 at = r, size = sizes[t->size];
@@ -157,130 +144,6 @@ static void guarded_use(struct gen *g, const struct trap *t, u8 guarded, u8 used
 
 	use_index(g, t, used);
 	patch(g, at);
-}
-
-/* --- a number --------------------------------------------------------------------------------- */
-
-static void number_arm(struct gen *g, const struct trap *t, bool safe)
-{
-	mov_imm(g, X, safe ? t->small : t->large);
-}
-
-static void number_use(struct gen *g, const struct trap *t)
-{
-	use_index(g, t, X);
-}
-
-static u8 slot_size(const struct trap *t)
-{
-	static const u8 sizes[] = { BPF_DW, BPF_W, BPF_H, BPF_B };
-
-	return sizes[t->variant & 3];
-}
-
-static void slot_arm(struct gen *g, const struct trap *t, bool safe)
-{
-	s32 value = safe ? t->small : t->large;
-
-	if (t->variant & 4) {
-		emit(g, BPF_ST | BPF_MEM | slot_size(t), 10, 0, SLOT, value);
-	} else {
-		mov_imm(g, 0, value);
-		store(g, slot_size(t), SLOT, 0);
-	}
-}
-
-static void slot_use(struct gen *g, const struct trap *t)
-{
-	load(g, slot_size(t), X, SLOT);
-	use_index(g, t, X);
-}
-
-/* Bytes that are zero, or not, beside bytes that are written in between. */
-static void zero_arm(struct gen *g, const struct trap *t, bool safe)
-{
-	emit(g, BPF_ST | BPF_MEM | BPF_H, 10, 0, SLOT + 4, safe ? 0 : 0x4040);
-	if (t->variant & 1)
-		emit(g, BPF_ST | BPF_MEM | BPF_H, 10, 0, SLOT + 6, 0);
-}
-
-static void zero_use(struct gen *g, const struct trap *t)
-{
-	byte(g, 0);
-	store(g, t->variant & 2 ? BPF_W : BPF_B, SLOT + (t->variant & 10 ? 0 : 1), 0);
-	if (t->variant & 4)
-		if_else(g);
-	load(g, BPF_H, X, SLOT + 4);
-	use_index(g, t, X);
-}
-
-/* A zero that goes into bytes of which only that is remembered. */
-static void zeroed_arm(struct gen *g, const struct trap *t, bool safe)
-{
-	mov_imm(g, X, safe ? 0 : t->large);
-}
-
-static void zeroed_use(struct gen *g, const struct trap *t)
-{
-	u8 size = t->variant & 1 ? BPF_B : BPF_H;
-
-	store(g, size, SLOT + 2, X);
-	if (t->variant & 2)
-		if_else(g);
-	load(g, size, X, SLOT + 2);
-	use_index(g, t, X);
-}
-
-static void range_arm(struct gen *g, const struct trap *t, bool safe)
-{
-	byte(g, X);
-	emit(g, BPF_ALU64 | BPF_AND | BPF_K, X, 0, 0, safe ? 31 : 127);
-	if (t->variant & 1)
-		store(g, slot_size(t), SLOT, X);
-}
-
-static void range_use(struct gen *g, const struct trap *t)
-{
-	if (t->variant & 1)
-		load(g, slot_size(t), X, SLOT);
-	use_index(g, t, X);
-}
-
-/* Compared as signed or unsigned, as 32 or 64 bits. */
-static void compared_arm(struct gen *g, const struct trap *t, bool safe)
-{
-	u32 at;
-
-	emit(g, BPF_LDX | BPF_MEM | BPF_DW, X, 7, 8 * (s16)below(g, 8), 0);
-	at = g->p->nr;
-	if (safe)
-		emit(g, BPF_JMP | BPF_JLE | BPF_K, X, 0, 0, LIMIT);
-	else if (t->variant & 1)
-		emit(g, BPF_JMP | BPF_JSLE | BPF_K, X, 0, 0, LIMIT);
-	else
-		emit(g, BPF_JMP32 | BPF_JLE | BPF_K, X, 0, 0, LIMIT);
-	mov_imm(g, X, t->small);
-	patch(g, at);
-}
-
-/* Added up in a loop, each round by one of two steps. */
-static void sum(struct gen *g, const struct trap *t, bool safe)
-{
-	u32 rounds = 2 + below(g, 3), start, at, end;
-
-	mov_imm(g, X, 0);
-	mov_imm(g, Y, 0);
-	start = g->p->nr;
-	at = coin(g);
-	emit(g, BPF_ALU64 | BPF_ADD | BPF_K, X, 0, 0, 1 + below(g, 8));
-	end = g->p->nr;
-	emit(g, BPF_JMP | BPF_JA, 0, 0, 0, 0);
-	patch(g, at);
-	emit(g, BPF_ALU64 | BPF_ADD | BPF_K, X, 0, 0, safe ? 1 + below(g, 8) : 40);
-	patch(g, end);
-	emit(g, BPF_ALU64 | BPF_ADD | BPF_K, Y, 0, 0, 1);
-	emit(g, BPF_JMP | BPF_JLT | BPF_K, Y, 0, (s16)((s32)start - (s32)g->p->nr - 1), rounds);
-	use_index(g, t, X);
 }
 
 /* --- relations -------------------------------------------------------------------------------- */
@@ -393,6 +256,23 @@ static void many_copies_use(struct gen *g, const struct trap *t)
 	copy_use(g, t);
 	mov(g, 0, 4);
 	emit(g, BPF_ALU64 | BPF_ADD | BPF_X, 0, 3, 0, 0);
+}
+
+/* So many that one must be left out: it may not be what the others are compared by. */
+static void crowd_arm(struct gen *g, const struct trap *t, bool safe)
+{
+	byte(g, X);
+	for (u8 r = 1; r <= 5; r++)
+		mov(g, r, X);
+	if (safe)
+		mov(g, Y, X);
+	else
+		byte(g, Y);
+}
+
+static void crowd_use(struct gen *g, const struct trap *t)
+{
+	guarded_use(g, t, Y, X);
 }
 
 /* y = x + constant. */
@@ -554,22 +434,13 @@ void function_body(struct gen *g, enum function function)
 
 /* --- putting them together -------------------------------------------------------------------- */
 
-static const struct {
-	void (*arm)(struct gen *g, const struct trap *t, bool safe);
-	void (*use)(struct gen *g, const struct trap *t);
-	bool temporaries; /* r3 and r4 matter: nothing in between */
-} traps[] = {
-	{ number_arm, number_use },
-	{ slot_arm, slot_use },
-	{ zero_arm, zero_use },
-	{ zeroed_arm, zeroed_use },
-	{ range_arm, range_use },
-	{ compared_arm, number_use },
+static const struct trap_kind traps[] = {
 	{ copy_arm, copy_use },
 	{ triple_arm, triple_use, .temporaries = true },
 	{ spilled_copy_arm, spilled_copy_use },
 	{ cut_copy_arm, cut_copy_use },
 	{ many_copies_arm, many_copies_use, .temporaries = true },
+	{ crowd_arm, crowd_use, .temporaries = true },
 	{ distance_arm, distance_use },
 	{ pointer_arm, pointer_use },
 	{ null_arm, null_use },
@@ -599,7 +470,7 @@ static void two_calls(struct gen *g, const struct trap *t, bool first_safe, bool
 	patch(g, end);
 }
 
-#define NR_TRAPS (sizeof(traps) / sizeof(traps[0]))
+#define NR_TRAPS (nr_number_traps + (u32)(sizeof(traps) / sizeof(traps[0])))
 
 static void in_between(struct gen *g)
 {
@@ -638,7 +509,7 @@ void trap(struct gen *g, bool may_fail)
 {
 	struct trap t = { .size = below(g, 4), .variant = (u32)random_next(&g->r) };
 	bool first = !may_fail || below(g, 2), second = !may_fail || !first || below(g, 4) == 0;
-	u32 kind = below(g, NR_TRAPS + 2), at, end;
+	u32 kind = below(g, NR_TRAPS + 3), at, end;
 	u32 reserved = g->reserved;
 
 	t.small = (s32)below(g, PROGRAM_VALUE_SIZE - (1u << t.size) + 1);
@@ -651,15 +522,20 @@ void trap(struct gen *g, bool may_fail)
 	mov_imm(g, Y, 0);
 	if (kind == NR_TRAPS) {
 		sum(g, &t, first && second);
+	} else if (kind == NR_TRAPS + 1) {
+		rounds(g, &t, first && second);
 	} else if (kind > NR_TRAPS) {
 		two_calls(g, &t, first, second);
 	} else {
+		const struct trap_kind *k = kind < nr_number_traps ? &number_traps[kind]
+								   : &traps[kind - nr_number_traps];
+
 		at = coin(g);
-		traps[kind].arm(g, &t, first);
+		k->arm(g, &t, first);
 		end = g->p->nr;
 		emit(g, BPF_JMP | BPF_JA, 0, 0, 0, 0);
 		patch(g, at);
-		traps[kind].arm(g, &t, second);
+		k->arm(g, &t, second);
 		patch(g, end);
 		g->reserved |= 1u << X | 1u << Y;
 		g->kind[X] = g->kind[Y] = NONE;
@@ -667,11 +543,11 @@ void trap(struct gen *g, bool may_fail)
 			g->kind[i] = NONE;
 		mov_imm(g, 0, 7);
 		g->kind[0] = SCALAR;
-		if (!traps[kind].temporaries)
+		if (!k->temporaries)
 			for (u32 i = 0, n = below(g, 4); i < n; i++)
 				in_between(g);
 		g->reserved = reserved;
-		traps[kind].use(g, &t);
+		k->use(g, &t);
 	}
 	for (int i = 0; i < 10; i++) {
 		if (i != 6 && i != 7)

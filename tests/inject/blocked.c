@@ -67,8 +67,8 @@ static void cycle(long only, bool with_faults)
 				     faults[nr % ub_array_size(faults)].point, 1);
 		err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
 		ub_fault_set(UB_FAULT_NONE, "", 0);
-		/* -EAGAIN, -EBUSY: somebody else operates on all processes of the machine. */
-		if (err == -EAGAIN || err == -EBUSY ||
+		/* Somebody else operates on all processes of the machine, or a thread gets no CPU. */
+		if (err == -EAGAIN || err == -EBUSY || err == -ETIMEDOUT ||
 		    (with_faults && (err == -EINTR || err == -EIO))) {
 			ub_image_free(image);
 			usleep(10000);
@@ -76,12 +76,8 @@ static void cycle(long only, bool with_faults)
 			continue;
 		}
 		check(!err || err == -ESRCH, "attach: %s (%d)", why.text, err);
-		for (int tries = 0; !err || (err == -EBUSY && tries < 30000); tries++) {
-			err = ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result, &why);
-			if (err != -EBUSY)
-				break;
-			usleep(1000);
-		}
+		if (!err)
+			err = replace_patiently(&v, image, NULL, &result, &why);
 		check(!err || err == -ESRCH, "detach: %s (%d)", why.text, err);
 		ub_image_free(image);
 		if (err || result.removal == UB_REMOVED_GONE)
@@ -117,12 +113,9 @@ static void ends_all_the_same(u32 call)
 
 		check(monotonic_ns() < end, "it does not end");
 		if (image && !ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, NULL)) {
-			for (int i = 0; i < 30000; i++) {
-				if (ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result,
-						       NULL) != -EBUSY)
-					break;
-				usleep(1000);
-			}
+			int err = replace_patiently(&v, image, NULL, &result, NULL);
+
+			check(!err || err == -ESRCH, "detach: %d", err);
 		}
 		ub_image_free(image);
 	}
@@ -171,7 +164,8 @@ static void killed_at_a_sleeper(u32 nth)
 		ub_fault_set(UB_FAULT_NONE, "", 0);
 		if (!err)
 			err = ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result, &why);
-		check(!err || err == -EINTR || err == -EBUSY || err == -EAGAIN || err == -ESRCH,
+		check(!err || err == -EINTR || err == -EBUSY || err == -EAGAIN ||
+			      err == -ETIMEDOUT || err == -ESRCH,
 		      "%s (%d)", why.text, err);
 		ub_image_free(image);
 	}

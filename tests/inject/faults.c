@@ -51,6 +51,15 @@ enum step {
 
 static const char *const steps[] = { "attach", "change", "detach" };
 
+/* Whether a fault is to be met: then one try shows what comes of it. */
+static bool armed;
+
+static void arm(enum ub_fault_kind kind, const char *point, u32 nth)
+{
+	armed = kind != UB_FAULT_NONE;
+	ub_fault_set(kind, point, nth);
+}
+
 /* One operation under a fault. Returns its error. */
 static int operate(struct victim *v, enum step step, struct ub_image **image,
 		   struct ub_surgery *result, struct ub_reason *why)
@@ -68,7 +77,8 @@ static int operate(struct victim *v, enum step step, struct ub_image **image,
 	default:
 		more = NULL;
 	}
-	err = ub_surgeon_replace(v->pid, v->pidfd, *image, more, result, why);
+	err = armed ? ub_surgeon_replace(v->pid, v->pidfd, *image, more, result, why)
+		    : replace_patiently(v, *image, more, result, why);
 	if (err) {
 		ub_image_free(more);
 		return err;
@@ -105,9 +115,9 @@ static void one(enum ub_fault_kind kind, enum step step, const char *point, u32 
 	snapshot = before(&v, UB_RESIDUE_FULL);
 	if (step != STEP_IN)
 		check(!operate(&v, STEP_IN, &image, &result, &why), "%s", why.text);
-	ub_fault_set(kind, point, nth);
+	arm(kind, point, nth);
 	err = operate(&v, step, &image, &result, &why);
-	ub_fault_set(UB_FAULT_NONE, "", 0);
+	arm(UB_FAULT_NONE, "", 0);
 
 	if (kind == UB_FAULT_KILL_TARGET) {
 		/* Either it met the point and dies, or it never came by. */
@@ -133,7 +143,8 @@ static void one(enum ub_fault_kind kind, enum step step, const char *point, u32 
 	if (step == STEP_OUT)
 		check(!err || kind == UB_FAULT_FAIL, "%s (%d)", why.text, err);
 	else if (err)
-		check(err == -EINTR || err == -EIO || err == -EBUSY, "%s (%d)", why.text, err);
+		check(err == -EINTR || err == -EIO || err == -EBUSY || err == -ETIMEDOUT, "%s (%d)",
+		      why.text, err);
 	if (kind == UB_FAULT_STOP_TARGET) {
 		check(!err, "%s (%d)", why.text, err);
 		kill(v.pid, SIGCONT);
@@ -165,7 +176,7 @@ static void both(enum step step, const char *point, u32 nth)
 	if (!caller) {
 		if (step != STEP_IN && operate(&v, STEP_IN, &image, &result, &why))
 			_exit(2);
-		ub_fault_set(UB_FAULT_KILL_BOTH, point, nth);
+		arm(UB_FAULT_KILL_BOTH, point, nth);
 		_exit(operate(&v, step, &image, &result, &why) ? 3 : 0);
 	}
 	check(waitpid(caller, &status, 0) == caller, "wait");

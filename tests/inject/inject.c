@@ -410,21 +410,29 @@ static bool may_try_again(int err, u32 *late)
 	return err == -EBUSY || (err == -ETIMEDOUT && (*late)++ < MAX_LATE);
 }
 
+int replace_patiently(struct victim *v, struct ub_image *old, struct ub_image *new,
+		      struct ub_surgery *result, struct ub_reason *why)
+{
+	int err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, why);
+	u32 late = 0;
+
+	for (int i = 0; may_try_again(err, &late) && i < 30000; i++) {
+		usleep(1000);
+		err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, why);
+	}
+	return err;
+}
+
 void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 		  struct ub_surgery *result)
 {
 	struct ub_surgery mine = { 0 };
 	struct ub_reason why = { "" };
 	int err, tries = 0;
-	u32 late = 0;
 
 	if (!result)
 		result = &mine;
-	err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
-	for (int i = 0; may_try_again(err, &late) && i < 30000; i++) {
-		usleep(1000);
-		err = ub_surgeon_replace(v->pid, v->pidfd, old, new, result, &why);
-	}
+	err = replace_patiently(v, old, new, result, &why);
 	check(!err, "replace: %s (%d)", why.text, err);
 	while (result->removal == UB_REMOVED_LATER && tries++ < 3000) {
 		usleep(10000);

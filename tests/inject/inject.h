@@ -69,7 +69,10 @@ u64 image_hits(const struct ub_image *image);
 
 /* How often an operation was tried again because a thread did not stop in time. */
 extern u32 nr_too_late;
-/* ub_surgeon_replace() that must succeed; a removal must end clean. */
+/* ub_surgeon_replace(), again for up to half a minute if somebody else is busy with the victim or a thread gets no CPU. */
+int replace_patiently(struct victim *v, struct ub_image *old, struct ub_image *new,
+		      struct ub_surgery *result, struct ub_reason *why);
+/* replace_patiently() that must succeed; a removal must end clean. */
 void must_replace(struct victim *v, struct ub_image *old, struct ub_image *new,
 		  struct ub_surgery *result);
 /* Takes a snapshot; later, that nothing is left (patiently). */

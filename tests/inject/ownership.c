@@ -16,12 +16,16 @@
 static void attach_and_die(struct victim *v, const char *symbol, const char *more)
 {
 	int status;
+	siginfo_t info;
 	pid_t owner = fork();
 
 	if (!owner) {
 		must_replace(v, NULL, image_of(v->pid, NULL, NULL, symbol, more, NULL), NULL);
 		kill(getpid(), SIGKILL);
 	}
+	/* Dead is dead, waited for or not. */
+	check(!waitid(P_PID, owner, &info, WEXITED | WNOWAIT), "wait");
+	check(ub_surgeon_find_deserted(v->pid, NULL) == 1, "a zombie owns it");
 	waitpid(owner, &status, 0);
 	check(WIFSIGNALED(status), "the owner did not attach");
 }
@@ -130,6 +134,7 @@ int main(void)
 	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
 	must_replace(&v, NULL, image, NULL);
 	check(ub_surgeon_find(v.pid, &why) == 1, "does not find it");
+	check(ub_surgeon_find_deserted(v.pid, &why) == 0, "takes a living owner for dead");
 	owner = fork();
 	if (!owner) {
 		int err = ub_surgeon_repair(v.pid, false, &why);
@@ -147,6 +152,7 @@ int main(void)
 	/* Somebody's who dies without a word. */
 	attach_and_die(&v, "malloc", "free");
 	check(ub_surgeon_find(v.pid, &why) == 1, "does not find it");
+	check(ub_surgeon_find_deserted(v.pid, &why) == 1, "takes a dead owner for living");
 	status = repair(&v, &why);
 	check(status == 2, "%d sites restored: %s", status, why.text);
 	check(ub_surgeon_find(v.pid, &why) == 0, "something is left");

@@ -21,7 +21,7 @@ enum outcome once(struct victim *v, const char *symbol)
 
 	if (!image)
 		return GONE;
-	err = ub_surgeon_replace(v->pid, v->pidfd, NULL, image, &result, &why);
+	err = replace_patiently(v, NULL, image, &result, &why);
 	if (err) {
 		/* Replanned for another program meanwhile: the bytes or the room are not there. */
 		check(err == -ESRCH || err == -EBUSY || err == -EAGAIN, "attach: %s (%d)", why.text,
@@ -30,7 +30,7 @@ enum outcome once(struct victim *v, const char *symbol)
 		return GONE;
 	}
 	for (int i = 0;; i++) {
-		err = ub_surgeon_replace(v->pid, v->pidfd, image, NULL, &result, &why);
+		err = replace_patiently(v, image, NULL, &result, &why);
 		check(!err, "detach: %s (%d)", why.text, err);
 		if (result.removal != UB_REMOVED_LATER)
 			break;

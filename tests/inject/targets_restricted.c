@@ -65,11 +65,11 @@ void seccomp_after_attach(void)
 		prctl(PR_SET_DUMPABLE, 1);
 		image = image_of(v.pid, NULL, NULL, "malloc", NULL);
 		check(image, "no image");
-		err = ub_surgeon_replace(v.pid, -1, NULL, image, &result, &why);
+		err = replace_patiently(&v, NULL, image, &result, &why);
 		check(!err, "attach: %s (%d)", why.text, err);
 		check(!strcmp(victim_ask(&v, "go"), "sandboxed"), "it does not sandbox itself");
 		/* Bytes come back, the mapping must stay: our munmap would kill. */
-		err = ub_surgeon_replace(v.pid, -1, image, NULL, &result, &why);
+		err = replace_patiently(&v, image, NULL, &result, &why);
 		check(!err && result.removal == UB_REMOVED_LATER, "detach: %s (%d, %d)", why.text,
 		      err, result.removal);
 		check(strstr(result.left.text, "seccomp"), "says '%s'", result.left.text);
@@ -241,11 +241,11 @@ void dispatched(void)
 	check(image, "no image");
 	/* It says ready before it blocks its system calls. */
 	for (int i = 0; i < 3000; i++) {
-		err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+		err = replace_patiently(&v, NULL, image, &result, &why);
 		if (err == -EOPNOTSUPP)
 			break;
 		check(!err, "%s (%d)", why.text, err);
-		err = ub_surgeon_replace(v.pid, v.pidfd, image, NULL, &result, &why);
+		err = replace_patiently(&v, image, NULL, &result, &why);
 		check(!err, "%s (%d)", why.text, err);
 		usleep(10000);
 	}

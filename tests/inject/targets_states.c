@@ -33,7 +33,7 @@ void zombie_leader(void)
 	image = image_of(v.pid, NULL, NULL, "malloc", NULL);
 	victim_tell(&v, "exit");
 	check(wait_until(is_zombie, &v), "its main thread does not exit");
-	err = ub_surgeon_replace(v.pid, v.pidfd, NULL, image, &result, &why);
+	err = replace_patiently(&v, NULL, image, &result, &why);
 	if (err == -EOPNOTSUPP && strstr(why.text, "Linux 6.9")) {
 		printf("zombie leader: %s\n", why.text);
 	} else {

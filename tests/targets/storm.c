@@ -242,7 +242,7 @@ static bool is_over(int err, int pidfd)
 static bool is_busy(int err)
 {
 	return err == -EAGAIN || err == -ETIMEDOUT || err == -EBUSY || err == -EINTR ||
-	       err == -ENOENT || err == -ESRCH;
+	       err == -ENOENT || err == -ESRCH || err == -ENOSPC;
 }
 
 /* --- processes --------------------------------------------------------------------------------- */

@@ -5,12 +5,14 @@
  *	type kprobe | tracepoint | raw_tracepoint | perf_event | socket_filter | xdp | sched_cls
  *	map TYPE KEY_SIZE VALUE_SIZE MAX_ENTRIES [FLAGS]	any number: map 0, map 1, ...
  *	license TEXT		flags NUMBER		message TEXT (part of the log)
+ *	functions		(BTF says of each: int f(void))
  *	kernel differs WHY	(the kernel is not asked)
  *	--
  * A case in accept/ must be accepted, one in reject/ refused with a log that has the message. Where
  * programs can be loaded into a Linux 6.18, it must agree.
  *   cases FOLDER
  */
+#include <bpf/btf.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -21,6 +23,7 @@
 #include <unistd.h>
 
 #include <common/cleanup.h>
+#include <program/program.h>
 #include <verifier/verifier.h>
 
 #include "../vm/assembler.h"
@@ -36,6 +39,9 @@ struct test_case {
 	u32 flags;
 	char message[256];
 	bool skip_kernel;
+	bool functions;
+	struct bpf_func_info info[UB_MAX_SUBPROGS];
+	u32 nr_info;
 	struct bpf_insn insns[MAX_INSNS];
 	u32 nr;
 };
@@ -121,7 +127,31 @@ static int parse_head(char *line, struct test_case *t)
 		t->skip_kernel = true;
 		return 0;
 	}
+	if (!strcmp(line, "functions")) {
+		t->functions = true;
+		return 0;
+	}
 	return -EINVAL;
+}
+
+/* BTF with one function, and where the program's are. */
+static int describe_functions(struct test_case *t, struct btf **out)
+{
+	struct btf *btf = btf__new_empty();
+	struct ub_program *program;
+	int integer, proto, function;
+
+	if (!btf || ub_program_from_insns(t->insns, t->nr, &program, NULL))
+		return -EINVAL;
+	integer = btf__add_int(btf, "int", 4, BTF_INT_SIGNED);
+	proto = btf__add_func_proto(btf, integer);
+	function = btf__add_func(btf, "f", BTF_FUNC_STATIC, proto);
+	t->nr_info = program->nr_subprogs;
+	for (u32 i = 0; i < t->nr_info; i++)
+		t->info[i] = (struct bpf_func_info) { program->subprogs[i].start, function };
+	ub_program_free(program);
+	*out = btf;
+	return function < 0 ? function : 0;
 }
 
 static int read_case(const char *path, struct test_case *t)
@@ -169,12 +199,22 @@ static bool kernel_is_oracle(void)
 }
 
 /* What the kernel says: 0 or -errno; 1: not to be had here. */
-static int ask_kernel(const struct test_case *t, char *log, u32 size)
+static int ask_kernel(const struct test_case *t, const struct btf *btf, char *log, u32 size)
 {
 	struct bpf_insn insns[MAX_INSNS];
+	_cleanup_close_ int btf_fd = -1;
 	union bpf_attr attr = { 0 };
 	int fds[MAX_MAPS], ret = 0;
 
+	if (btf) {
+		u32 btf_size;
+
+		attr.btf = (u64)btf__raw_data(btf, &btf_size);
+		attr.btf_size = btf_size;
+		btf_fd = syscall(__NR_bpf, BPF_BTF_LOAD, &attr, sizeof(attr));
+		if (btf_fd < 0)
+			return 1;
+	}
 	memcpy(insns, t->insns, sizeof(insns));
 	for (u32 i = 0; i < t->nr_maps; i++) {
 		memset(&attr, 0, sizeof(attr));
@@ -208,6 +248,12 @@ static int ask_kernel(const struct test_case *t, char *log, u32 size)
 	attr.log_buf = (u64)log;
 	attr.log_size = size;
 	attr.log_level = 1;
+	if (btf) {
+		attr.prog_btf_fd = btf_fd;
+		attr.func_info = (u64)t->info;
+		attr.func_info_cnt = t->nr_info;
+		attr.func_info_rec_size = sizeof(t->info[0]);
+	}
 	ret = syscall(__NR_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
 	if (ret >= 0)
 		close(ret);
@@ -218,6 +264,11 @@ static int ask_kernel(const struct test_case *t, char *log, u32 size)
 	return ret > 0 ? (ret == 1 ? 1 : 0) : ret;
 }
 
+static void free_btf(struct btf **btf)
+{
+	btf__free(*btf);
+}
+
 static bool run_case(const char *path, bool accept)
 {
 	static char kernel_log[1 << 18];
@@ -225,11 +276,12 @@ static bool run_case(const char *path, bool accept)
 	struct ub_verify_request req = { 0 };
 	struct ub_program *program = NULL;
 	struct ub_reason why = { 0 };
+	_cleanup_(free_btf) struct btf *btf = NULL;
 	void *used[UB_MAX_USED_MAPS];
 	bool ok = true;
 	int err, kernel;
 
-	if (read_case(path, &t))
+	if (read_case(path, &t) || (t.functions && describe_functions(&t, &btf)))
 		return false;
 	req.type = t.type ?: BPF_PROG_TYPE_KPROBE;
 	t.type = req.type;
@@ -243,6 +295,9 @@ static bool run_case(const char *path, bool accept)
 	req.opaque = &t;
 	req.log = log_append;
 	req.log_level = 1;
+	req.btf = btf;
+	req.func_info = t.info;
+	req.nr_func_info = t.nr_info;
 	log_size = 0;
 	err = ub_verify(&req, &program, used, &why);
 	ub_program_free(program);
@@ -258,7 +313,7 @@ static bool run_case(const char *path, bool accept)
 	}
 	if (t.skip_kernel || !kernel_is_oracle())
 		return ok;
-	kernel = ask_kernel(&t, kernel_log, sizeof(kernel_log));
+	kernel = ask_kernel(&t, btf, kernel_log, sizeof(kernel_log));
 	if (kernel != 1 && (kernel == 0) != accept) {
 		printf("%s: the kernel says %d:\n%s\n", path, kernel, kernel_log);
 		ok = false;

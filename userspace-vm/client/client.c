@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <common/cleanup.h>
+#include <common/proc.h>
 #include <daemon/protocol.h>
 
 #include "interpose.h"
@@ -117,11 +118,34 @@ static int connect_to(const struct sockaddr_un *address)
 	return TAKE_FD(sock);
 }
 
-static int connect_daemon(bool start, struct ub_reason *why)
+static int lock_run_dir(const char *dir, struct ub_reason *why)
+{
+	pid_t holder;
+	int lock = ub_run_dir_lock_wait(dir, on_wait, &holder);
+
+	if (lock == -EWOULDBLOCK)
+		return ub_reason_set(why, lock,
+				     "process %d, which is stopped, holds %s/lock: continue it "
+				     "(kill -CONT %d) or end it",
+				     holder, dir, holder);
+	if (lock < 0)
+		return ub_reason_set(why, lock, "can't lock %s/lock: %s", dir, strerror(-lock));
+	return lock;
+}
+
+/* When to start a daemon. */
+enum start {
+	NEVER,	     /* this may be a process of a tool, and /proc/self/exe not ours */
+	IF_DESERTED, /* the last one was killed with its guard: to clean up after it */
+	IF_NONE,
+};
+
+static int find_daemon(enum start start, struct ub_reason *why)
 {
 	_cleanup_close_ int lock = -1;
 	struct sockaddr_un address;
 	char dir[PATH_MAX];
+	bool deserted;
 	int sock, err;
 
 	err = ub_client_run_dir(dir, sizeof(dir), why);
@@ -129,20 +153,21 @@ static int connect_daemon(bool start, struct ub_reason *why)
 		err = socket_address(dir, &address, why);
 	if (err)
 		return err;
-	lock = ub_run_dir_lock(dir, true);
+	lock = lock_run_dir(dir, why);
 	if (lock < 0)
-		return ub_reason_set(why, lock, "can't lock %s/lock: %s", dir, strerror(-lock));
+		return lock;
 	sock = connect_to(&address);
 	if (sock >= 0)
 		return sock;
-	if (sock != -ENOENT && sock != -ECONNREFUSED)
+	/* Of a daemon that was killed, and its guard too, or that is being cleaned up after. */
+	deserted = sock == -ECONNREFUSED;
+	if (sock != -ENOENT && !deserted)
 		return ub_reason_set(why, sock, "can't connect to %s: %s", address.sun_path,
 				     strerror(-sock));
-	/* Of a daemon that was killed, and its guard too: while we hold the lock it is nobody's. */
-	unlink(address.sun_path);
-	if (!start)
+	if (start < (deserted ? IF_DESERTED : IF_NONE))
 		return ub_reason_set(why, -ENOENT, "no userspace session is running");
-	err = ub_client_start_daemon(&address, dir, why);
+	unlink(address.sun_path);
+	err = ub_client_start_daemon(&address, dir, deserted, why);
 	if (err)
 		return err;
 	sock = connect_to(&address);
@@ -152,14 +177,43 @@ static int connect_daemon(bool start, struct ub_reason *why)
 	return sock;
 }
 
+/* Nobody shall wait, without a word, for a daemon that somebody has stopped. */
+static int check_runs(int sock, struct ub_reason *why)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		return 0;
+	for (u64 ms = 0; ub_proc_stopped(peer.pid); ms += WAIT_MS) {
+		if (ms >= UB_STOPPED_MS)
+			return ub_reason_set(why, -EHOSTDOWN,
+					     "the userspace kernel's daemon is stopped: continue "
+					     "it (kill -CONT %d) or end it (kill -KILL %d)",
+					     peer.pid, peer.pid);
+		if (on_wait && !on_wait(ms))
+			return ub_reason_set(why, -EINTR, "interrupted");
+		usleep(WAIT_MS * 1000);
+	}
+	return 0;
+}
+
+static int connect_daemon(enum start start, struct ub_reason *why)
+{
+	_cleanup_close_ int sock = find_daemon(start, why);
+	int err = sock < 0 ? sock : check_runs(sock, why);
+
+	return err ? err : TAKE_FD(sock);
+}
+
 int ub_client_connect(struct ub_reason *why)
 {
-	return connect_daemon(true, why);
+	return connect_daemon(IF_NONE, why);
 }
 
 int ub_client_connect_running(struct ub_reason *why)
 {
-	return connect_daemon(false, why);
+	return connect_daemon(IF_DESERTED, why);
 }
 
 int ub_client_hello(int sock, u32 kind, const pid_t *pids, u32 nr_pids, u64 session, int fd,
@@ -201,7 +255,7 @@ void ub_client_allow_tracer(pid_t guard)
 
 int ub_client_join(u64 session, struct ub_reason *why)
 {
-	_cleanup_close_ int sock = ub_client_connect_running(why);
+	_cleanup_close_ int sock = connect_daemon(NEVER, why);
 	pid_t guard;
 	int err;
 

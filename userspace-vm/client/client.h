@@ -16,7 +16,8 @@ int __must_check ub_client_run_dir(char *path, size_t size, struct ub_reason *wh
 
 /* A connection to this user's daemon, started if there is none. Returns a socket fd or -errno. */
 int __must_check ub_client_connect(struct ub_reason *why);
-/* As ub_client_connect(), but -ENOENT rather than start one. */
+/* As ub_client_connect(), but -ENOENT rather than start one, unless there is one to clean up after.
+ * Both: -EHOSTDOWN: it is stopped. */
 int __must_check ub_client_connect_running(struct ub_reason *why);
 
 /*

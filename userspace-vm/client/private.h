@@ -26,8 +26,9 @@ int __must_check ub_client_join(u64 session, struct ub_reason *why);
 /* client.c: lets @guard and what it starts trace this process where Yama asks for that. */
 void ub_client_allow_tracer(pid_t guard);
 
-/* start.c: starts a daemon; when this returns, clients may connect to @address. 0 or -errno. */
+/* start.c: starts a daemon, which cleans up after the last one first if @repair; when this returns,
+ * clients may connect to @address. 0 or -errno. */
 int __must_check ub_client_start_daemon(const struct sockaddr_un *address, const char *run_dir,
-					struct ub_reason *why);
+					bool repair, struct ub_reason *why);
 
 #endif

@@ -16,8 +16,8 @@
 
 #define LISTEN_FD 3
 
-/* Nothing of the client's is the daemon's: no terminal, descriptor, directory or signal setting. */
-static void become_daemon(int listen_fd, const char *run_dir)
+/* Returns only if it can't. Nothing of the client's is the daemon's: no terminal, descriptor, directory or signal setting. */
+static void become_daemon(int listen_fd, const char *run_dir, bool repair)
 {
 	char *argv[] = { "ubpf-run", "--daemon", "3", NULL };
 	const char *log = getenv("UBPF_DAEMON_LOG");
@@ -28,8 +28,10 @@ static void become_daemon(int listen_fd, const char *run_dir)
 	err = log ? open(log, O_WRONLY | O_CREAT | O_APPEND, 0600) : null;
 	/* Its number may be any, also one that is about to be taken. */
 	listen_fd = fcntl(listen_fd, F_DUPFD, 10);
-	if (null < 0 || err < 0 || listen_fd < 0)
-		_exit(126);
+	if (err < 0) /* no log is no reason to have no daemon */
+		err = null;
+	if (null < 0 || listen_fd < 0)
+		return;
 	err = fcntl(err, F_DUPFD, 10);
 	dup2(null, 0);
 	dup2(null, 1);
@@ -44,10 +46,16 @@ static void become_daemon(int listen_fd, const char *run_dir)
 	sigaddset(&ends, SIGINT);
 	sigprocmask(SIG_SETMASK, &ends, NULL);
 	if (chdir("/"))
-		_exit(126);
+		return;
+	/* The client may be under the preloaded library itself. */
+	unsetenv("LD_PRELOAD");
+	unsetenv("UBPF_SESSION");
 	setenv("UBPF_RUN_DIR", run_dir, 1);
+	if (repair)
+		setenv(UB_DAEMON_REPAIR, "1", 1);
+	else
+		unsetenv(UB_DAEMON_REPAIR);
 	execv("/proc/self/exe", argv);
-	_exit(127);
 }
 
 static int listen_at(const struct sockaddr_un *address)
@@ -56,7 +64,8 @@ static int listen_at(const struct sockaddr_un *address)
 
 	if (sock < 0)
 		return -errno;
-	if (bind(sock, (const struct sockaddr *)address, sizeof(*address)) || listen(sock, 512))
+	if (bind(sock, (const struct sockaddr *)address, sizeof(*address)) ||
+	    listen(sock, SOMAXCONN))
 		return -errno;
 	return TAKE_FD(sock);
 }
@@ -65,7 +74,7 @@ static int listen_at(const struct sockaddr_un *address)
  * In a process of a moment, nobody's child afterwards: the client may wait for any. It makes the
  * socket too: a client that is killed half-way would leave one that has nobody to remove it.
  */
-static int start_apart(const struct sockaddr_un *address, const char *run_dir)
+static int start_apart(const struct sockaddr_un *address, const char *run_dir, bool repair)
 {
 	int listening, err;
 	pid_t pid;
@@ -74,8 +83,11 @@ static int start_apart(const struct sockaddr_un *address, const char *run_dir)
 	listening = listen_at(address);
 	err = listening < 0 ? listening : 0;
 	pid = err ? -1 : fork();
-	if (pid == 0)
-		become_daemon(listening, run_dir);
+	if (pid == 0) {
+		become_daemon(listening, run_dir, repair);
+		unlink(address->sun_path);
+		_exit(EXIT_FAILURE);
+	}
 	if (pid < 0 && !err)
 		err = -errno;
 	if (err)
@@ -83,7 +95,7 @@ static int start_apart(const struct sockaddr_un *address, const char *run_dir)
 	return err;
 }
 
-int ub_client_start_daemon(const struct sockaddr_un *address, const char *run_dir,
+int ub_client_start_daemon(const struct sockaddr_un *address, const char *run_dir, bool repair,
 			   struct ub_reason *why)
 {
 	int status = 0, err = 0;
@@ -92,7 +104,7 @@ int ub_client_start_daemon(const struct sockaddr_un *address, const char *run_di
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0)
-		_exit(-start_apart(address, run_dir));
+		_exit(-start_apart(address, run_dir, repair));
 	if (pid < 0)
 		err = -errno;
 	/* Who lets its children go unseen learns of failure when it connects. */

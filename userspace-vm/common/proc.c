@@ -103,12 +103,40 @@ const char *ub_proc_stat_field(const char *text, int field)
 	return at ? at + 1 : "";
 }
 
-u64 ub_proc_start_time(int pid)
+static int read_stat_of(int pid, char text[UB_PROC_STAT_MAX])
 {
-	char proc[32], text[UB_PROC_STAT_MAX];
+	char proc[32];
 
 	snprintf(proc, sizeof(proc), "/proc/%d", pid);
-	if (ub_proc_stat_read(proc, text))
+	return ub_proc_stat_read(proc, text);
+}
+
+u64 ub_proc_start_time(int pid)
+{
+	char text[UB_PROC_STAT_MAX];
+
+	if (read_stat_of(pid, text))
 		return 0;
 	return strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10);
+}
+
+bool ub_proc_lives(int pid, u64 start_time)
+{
+	char text[UB_PROC_STAT_MAX], state;
+
+	if (read_stat_of(pid, text))
+		return false;
+	state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
+	return state != 'Z' && state != 'X' &&
+	       strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10) == start_time;
+}
+
+bool ub_proc_stopped(int pid)
+{
+	char text[UB_PROC_STAT_MAX], state;
+
+	if (pid <= 0 || read_stat_of(pid, text))
+		return false;
+	state = *ub_proc_stat_field(text, UB_PROC_STAT_STATE);
+	return state == 'T' || state == 't';
 }

@@ -27,6 +27,11 @@ const char *ub_proc_stat_field(const char *text, int field);
 /* When process @pid started, in clock ticks since the system did: with its number it is the
  * process's name for ever. 0: there is no such process. */
 u64 ub_proc_start_time(int pid);
+/* Whether the process of that number and start is there and has not ended: one that nobody has
+ * waited for yet has. */
+bool ub_proc_lives(int pid, u64 start_time);
+/* Whether it is stopped, by a signal or a tracer: it does nothing until somebody continues it. */
+bool ub_proc_stopped(int pid);
 
 enum {
 	UB_PROC_STAT_STATE = 3, /* one letter: R, S, D, T, Z, ... */

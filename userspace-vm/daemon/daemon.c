@@ -111,7 +111,7 @@ static void remove_socket(const struct ub_daemon *daemon)
 /* Whether the daemon may go: nobody can be connecting while we hold the lock. */
 static bool try_to_leave(struct ub_daemon *daemon)
 {
-	_cleanup_close_ int lock = ub_run_dir_lock(daemon->run_dir, false);
+	_cleanup_close_ int lock = ub_run_dir_lock(daemon->run_dir);
 
 	if (lock == -EWOULDBLOCK || accept_one(daemon))
 		return false;
@@ -127,7 +127,7 @@ static int leave_at_once(struct ub_daemon *daemon)
 	u64 until = ub_daemon_now_ms() + LEAVE_MS;
 	int lock;
 
-	while ((lock = ub_run_dir_lock(daemon->run_dir, false)) == -EWOULDBLOCK &&
+	while ((lock = ub_run_dir_lock(daemon->run_dir)) == -EWOULDBLOCK &&
 	       ub_daemon_now_ms() < until)
 		usleep(1000);
 	remove_socket(daemon);
@@ -257,6 +257,9 @@ static int daemon_init(struct ub_daemon *daemon)
 		daemon->log = fopen(log, "ae");
 	fcntl(daemon->listen_fd, F_SETFD, FD_CLOEXEC);
 	fcntl(daemon->listen_fd, F_SETFL, O_NONBLOCK);
+	/* Again, in our own name: clients ask the socket whom to look at when nobody answers. */
+	if (listen(daemon->listen_fd, SOMAXCONN))
+		return -errno;
 	daemon->spare_fd = open_spare();
 	daemon->uid = getuid();
 	daemon->nr_cpus = ub_procfs_possible_cpus();

@@ -6,7 +6,9 @@
  * something of ours cleaned from what that process itself records. While it does so it holds the
  * lock that a client needs to start a new daemon, so a new attach meets clean targets.
  *
- * When the guard is killed instead, the daemon starts a new one, which watches by pidfd.
+ * When the guard is killed instead, the daemon starts a new one, which watches by pidfd. When both
+ * are (a service manager that ends all of a group), the next client finds a socket without anybody
+ * behind it, and has the daemon that it starts do the same before it takes a call.
  */
 #include "private.h"
 
@@ -30,8 +32,9 @@
 #include <surgeon/surgeon.h>
 
 /* Rounds over all processes, 50 ms apart: a surgeon that is at work when we come needs some time.
- */
-#define REPAIR_ROUNDS 100
+ * While clients wait there are fewer; what can't be cleaned then is when it is attached to. */
+#define REPAIR_ROUNDS	    100
+#define FIRST_REPAIR_ROUNDS 10
 
 static void sleep_ms(long ms)
 {
@@ -40,13 +43,27 @@ static void sleep_ms(long ms)
 	nanosleep(&ts, NULL);
 }
 
-static ino_t socket_ino(const char *run_dir)
+/* Which socket has the name: a number alone may be that of the next one too, made where this was. */
+struct socket_id {
+	ino_t ino;
+	struct timespec since;
+};
+
+static struct socket_id socket_id(const char *run_dir)
 {
 	char path[PATH_MAX + 8];
 	struct stat st;
 
 	snprintf(path, sizeof(path), "%s/socket", run_dir);
-	return stat(path, &st) ? 0 : st.st_ino;
+	if (stat(path, &st))
+		return (struct socket_id) { 0 };
+	return (struct socket_id) { st.st_ino, st.st_ctim };
+}
+
+static bool same_socket(const struct socket_id *a, const struct socket_id *b)
+{
+	return a->ino == b->ino && a->since.tv_sec == b->since.tv_sec &&
+	       a->since.tv_nsec == b->since.tv_nsec;
 }
 
 /* Returns the number of processes that should be cleaned and are not. */
@@ -65,24 +82,39 @@ static int repair_round(void)
 		if (pid <= 0 || pid == getpid() || ub_procfs_status(pid, &status) ||
 		    !status.has_memory || (getuid() && status.uid != getuid()))
 			continue;
-		if (ub_surgeon_find(pid, NULL) == 1 && ub_surgeon_repair(pid, false, NULL) < 0)
+		/* What another session owns is none of ours to clean, and not to be waited for. */
+		if (ub_surgeon_find_deserted(pid, NULL) == 1 &&
+		    ub_surgeon_repair(pid, false, NULL) < 0)
 			left++;
 	}
 	closedir(proc);
 	return left;
 }
 
-static void clean_up(const char *run_dir, ino_t ino)
+static void repair_all(int rounds)
 {
-	_cleanup_close_ int lock = ub_run_dir_lock(run_dir, true);
+	for (int i = 0; i < rounds && repair_round() > 0; i++)
+		sleep_ms(50);
+}
+
+/*
+ * A client that holds the lock and is stopped does not keep the targets from being cleaned: what is
+ * taken out is nobody's, whoever comes meanwhile. The socket goes last: if we are killed, it tells the
+ * next client that there is something to clean.
+ */
+static void clean_up(const char *run_dir, const struct socket_id *ours)
+{
+	pid_t holder;
+	_cleanup_close_ int lock = ub_run_dir_lock_wait(run_dir, NULL, &holder);
+	struct socket_id there;
 	char path[PATH_MAX + 8];
 
-	snprintf(path, sizeof(path), "%s/socket", run_dir);
-	if (ino && socket_ino(run_dir) == ino)
-		unlink(path);
+	repair_all(REPAIR_ROUNDS);
 	ub_run_dir_sweep(run_dir);
-	for (int i = 0; i < REPAIR_ROUNDS && repair_round() > 0; i++)
-		sleep_ms(50);
+	there = socket_id(run_dir);
+	snprintf(path, sizeof(path), "%s/socket", run_dir);
+	if (ours->ino && same_socket(ours, &there))
+		unlink(path);
 }
 
 static void close_all_but(int keep)
@@ -102,7 +134,7 @@ static void forward(int signal)
 
 static void guard_parent(const char *run_dir, pid_t daemon, int keep)
 {
-	ino_t ino = socket_ino(run_dir);
+	const struct socket_id ours = socket_id(run_dir);
 	int status = 0;
 	sigset_t none;
 
@@ -131,7 +163,7 @@ static void guard_parent(const char *run_dir, pid_t daemon, int keep)
 				return;
 		}
 	}
-	clean_up(run_dir, ino);
+	clean_up(run_dir, &ours);
 }
 
 int ub_daemon_guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid)
@@ -141,6 +173,8 @@ int ub_daemon_guard_start(const char *run_dir, int *guard_fd, pid_t *guard_pid)
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) || pipe2(fds, O_CLOEXEC))
 		return -errno;
+	if (getenv(UB_DAEMON_REPAIR))
+		repair_all(FIRST_REPAIR_ROUNDS);
 	*guard_pid = getpid();
 	pid = fork();
 	if (pid < 0) {
@@ -169,7 +203,7 @@ int ub_daemon_guard_replace(const char *run_dir, int close_fd, int *guard_fd, pi
 	pid = pidfd < 0 ? -1 : fork();
 	if (pid == 0) {
 		struct pollfd ready = { .events = POLLIN };
-		ino_t ino = socket_ino(run_dir);
+		const struct socket_id ours = socket_id(run_dir);
 
 		prctl(PR_SET_NAME, "ubpf-guard");
 		/* The pidfd's number is below the pipe's or not: put both where close_range spares
@@ -181,7 +215,7 @@ int ub_daemon_guard_replace(const char *run_dir, int close_fd, int *guard_fd, pi
 		ready.fd = 0;
 		while (poll(&ready, 1, -1) < 0 && errno == EINTR)
 			;
-		clean_up(run_dir, ino);
+		clean_up(run_dir, &ours);
 		_exit(0);
 	}
 	close(fds[1]);

@@ -26,10 +26,16 @@
 #ifndef UB_DAEMON_PROTOCOL_H
 #define UB_DAEMON_PROTOCOL_H
 
+#include <sys/types.h>
+
 #include <common/types.h>
 
 #define UB_PROTOCOL_VERSION 1
 #define UB_MSG_MAX_DATA	    32768
+
+/* In a daemon's environment: the one before it was killed with its guard, and there may be targets
+ * to clean. */
+#define UB_DAEMON_REPAIR "UBPF_DAEMON_REPAIR"
 
 enum ub_msg_type {
 	UB_MSG_HELLO = 1, /* words: kind, number of pids (data: s32 each) */
@@ -73,8 +79,14 @@ int __must_check ub_msg_recv(int sock, struct ub_msg *msg, void *data, size_t ca
 
 /* Takes the lock over starting and ending this user's daemon: while it is held, no daemon starts,
  * leaves, or is cleaned up after. A descriptor (closing it unlocks), or -errno; -EWOULDBLOCK: held
- * by somebody else and not @wait. */
-int __must_check ub_run_dir_lock(const char *run_dir, bool wait);
+ * by somebody else. */
+int __must_check ub_run_dir_lock(const char *run_dir);
+/* So long somebody may be stopped (by a signal, a debugger) before he is waited for no more. */
+#define UB_STOPPED_MS 1000
+/* The same, and waits while it is held: -EWOULDBLOCK only if process *@holder has it and is
+ * stopped. @go_on (or NULL) is called every 100 ms with for how long, and ends the wait with -EINTR
+ * by saying false. */
+int __must_check ub_run_dir_lock_wait(const char *run_dir, bool (*go_on)(u64 ms), pid_t *holder);
 /* Removes sockets at which nobody listens any more: of loaders that were killed. */
 void ub_run_dir_sweep(const char *run_dir);
 

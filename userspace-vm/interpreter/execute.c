@@ -445,7 +445,7 @@ do_CALL_LOCAL:
 	frame->return_to = insn + 1;
 	frame->loops_left = MAX_LOOPS;
 	memcpy(frame->saved, &regs[6], sizeof(frame->saved));
-	regs[10] = (u64)s->stack[s->depth] + UB_STACK_SIZE;
+	regs[10] = (u64)s->stack[s->depth] + FRAME_STACK;
 	insn += insn->imm;
 	NEXT;
 
@@ -457,7 +457,7 @@ do_EXIT:
 	frame = &s->frames[s->depth];
 	memcpy(&regs[6], frame->saved, sizeof(frame->saved));
 	s->depth--;
-	regs[10] = (u64)s->stack[s->depth] + UB_STACK_SIZE;
+	regs[10] = (u64)s->stack[s->depth] + FRAME_STACK;
 	s->run->program = frame->caller;
 	s->run->maps = frame->caller_maps;
 	insns = frame->caller->insns;

@@ -3,7 +3,7 @@
  * Starting and ending a run: frames, callbacks. What each instruction does is in
  * execute.c.
  *
- * Frames have stacks of their own, UB_STACK_SIZE bytes each, so that
+ * Frames have stacks of their own, FRAME_STACK bytes each, so that
  * an overrun meets the neighbour's bytes only where the checks are off, as with the JIT.
  *
  * A callback is an address in the program's instructions. Helpers call it through
@@ -42,7 +42,7 @@ bool interpreter_may_access(const struct state *s, u64 addr, u32 size, bool writ
 	struct ub_map **maps = s->run->maps;
 
 	for (u32 i = 0; i <= s->depth; i++) {
-		if (within(addr, size, (u64)s->stack[i], UB_STACK_SIZE))
+		if (within(addr, size, (u64)s->stack[i], FRAME_STACK))
 			return true;
 	}
 	if (within(addr, size, s->ctx, s->ctx_size))
@@ -89,7 +89,7 @@ static u64 run_callback(u64 callback, u64 a1, u64 a2, u64 a3, u64 a4, struct ub_
 	}
 	s->depth++;
 	s->frames[s->depth].loops_left = MAX_LOOPS;
-	regs[10] = (u64)s->stack[s->depth] + UB_STACK_SIZE;
+	regs[10] = (u64)s->stack[s->depth] + FRAME_STACK;
 	s->err = interpreter_execute(s, pc, regs, &result);
 	s->depth--;
 	run->program = program;
@@ -122,7 +122,7 @@ int ub_interpret(const struct ub_program *program, void *ctx, u64 r2, struct ub_
 	s.depth = 0;
 	s.max_frames = UB_MAX_CALL_FRAMES;
 	s.frames[0].loops_left = MAX_LOOPS;
-	regs[10] = (u64)s.stack[0] + UB_STACK_SIZE;
+	regs[10] = (u64)s.stack[0] + FRAME_STACK;
 
 	run->call_callback = run_callback;
 	run->interpreter = &s;

@@ -19,6 +19,8 @@ struct frame {
  * program that it leads to may call as deep again. */
 #define MAX_FRAMES (UB_MAX_CALL_FRAMES + UB_MAX_TAIL_CALLS * (UB_MAX_CALL_FRAMES - 1))
 
+#define FRAME_STACK (UB_STACK_SIZE + UB_STACK_EXTRA)
+
 struct state {
 	const struct ub_interpret_options *options;
 	struct ub_run *run; /* its program and maps are those that run now */
@@ -32,7 +34,7 @@ struct state {
 	u32 depth;	/* index of the running frame */
 	u32 max_frames; /* that the running program may use, and what its tail calls left */
 	struct frame frames[MAX_FRAMES];
-	u8 stack[MAX_FRAMES][UB_STACK_SIZE] __attribute__((aligned(16)));
+	u8 stack[MAX_FRAMES][FRAME_STACK] __attribute__((aligned(16)));
 };
 
 /* As the kernel's BPF_MAX_LOOPS: iterations after which a may_goto jumps. */

@@ -87,6 +87,22 @@ u32 ub_isa_access_size(const struct bpf_insn *insn);
  */
 s64 ub_isa_target(const struct bpf_insn *insn, u32 pc);
 
+/* Where control goes next within the function: up to two places, of a conditional jump the next
+ * instruction first; how many. What is behind a call counts, what it calls does not. Places may be
+ * outside a program that was not checked. */
+u32 ub_isa_successors(const struct bpf_insn *insns, u32 pc, u32 succ[2]);
+
+/* Registers that an instruction reads and those that it overwrites: bit n = register n. */
+struct ub_isa_use {
+	u16 reads;
+	u16 writes;
+};
+
+/* before[pc] = the registers that may be read from instruction @pc on before they are overwritten.
+ * -ENOMEM. */
+int __must_check ub_isa_live_registers(const struct bpf_insn *insns, u32 nr,
+				       const struct ub_isa_use *uses, u16 *before);
+
 /* Whether the instructions are well formed on their own, whatever they do: known opcodes, reserved
  * fields zero, registers that exist, jumps inside and not into a ld_imm64's second half, last
  * instruction an exit or jump. -EINVAL and @why with the instruction's number; -E2BIG above 1 M

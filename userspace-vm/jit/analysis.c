@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <errno.h>
+#include <stdlib.h>
 
+#include <common/cleanup.h>
 #include <jit/analysis.h>
 
 #define MAX_FUSED_DISTANCE 16
@@ -98,20 +100,11 @@ static bool jumps(enum ub_form form)
 	       form == UB_FORM_JUMP_IMM || form == UB_FORM_MAY_GOTO;
 }
 
-static bool falls_through(enum ub_form form)
-{
-	return form != UB_FORM_JA && form != UB_FORM_JA32 && form != UB_FORM_EXIT;
-}
-
 static int check_insn(const struct ub_program *program, u32 pc, const struct facts *fact,
 		      struct ub_reason *why)
 {
 	const struct bpf_insn *insn = &program->insns[pc];
 
-	if (program->aux && program->aux[pc].flags & UB_INSN_MAY_FAULT)
-		return ub_reason_set(
-			why, -EOPNOTSUPP,
-			"insn %u: load through a pointer that may fault can't be compiled", pc);
 	switch (fact->op) {
 	case UB_OP_LD_MAP_FD:
 	case UB_OP_LD_MAP_VALUE:
@@ -142,6 +135,7 @@ static int check_insn(const struct ub_program *program, u32 pc, const struct fac
 static int decode(const struct ub_program *program, struct facts *facts, struct ub_reason *why)
 {
 	u32 sub = 0;
+	int err;
 
 	for (u32 pc = 0; pc < program->nr_insns; pc++) {
 		struct facts *fact = &facts[pc];
@@ -150,8 +144,6 @@ static int decode(const struct ub_program *program, struct facts *facts, struct 
 			sub++;
 		fact->subprog = sub;
 		fact->op = ub_isa_decode(&program->insns[pc]);
-		if (program->aux && program->aux[pc].flags & UB_INSN_DEAD)
-			fact->flags |= FACT_DEAD;
 		if (ub_isa_ops[fact->op].form == UB_FORM_LD_IMM64) {
 			if (pc + 1 >= program->nr_insns)
 				return ub_reason_set(why, -EINVAL,
@@ -159,12 +151,9 @@ static int decode(const struct ub_program *program, struct facts *facts, struct 
 			facts[pc + 1].flags |= FACT_SECOND;
 			facts[pc + 1].subprog = sub;
 		}
-		if (!(fact->flags & FACT_DEAD)) {
-			int err = check_insn(program, pc, fact, why);
-
-			if (err)
-				return err;
-		}
+		err = check_insn(program, pc, fact, why);
+		if (err)
+			return err;
 		if (facts[pc + (pc + 1 < program->nr_insns)].flags & FACT_SECOND)
 			pc++;
 	}
@@ -180,7 +169,7 @@ static int find_targets(const struct ub_program *program, struct facts *facts,
 		enum ub_form form = ub_isa_ops[facts[pc].op].form;
 		s64 target;
 
-		if (facts[pc].flags & (FACT_SECOND | FACT_DEAD) ||
+		if (facts[pc].flags & FACT_SECOND ||
 		    (!jumps(form) && facts[pc].op != UB_OP_CALL_LOCAL))
 			continue;
 		target = ub_isa_target(&program->insns[pc], pc);
@@ -217,7 +206,7 @@ static void find_const_maps(const struct ub_program *program, struct facts *fact
 			    program->aux[pc].const_map <= program->nr_maps)
 				fact->const_map = program->aux[pc].const_map;
 		}
-		if (fact->op == UB_OP_LD_MAP_FD && !(fact->flags & FACT_DEAD))
+		if (fact->op == UB_OP_LD_MAP_FD)
 			moved = insn->imm + 1;
 		else if (fact->op == UB_OP_MOV64_REG)
 			moved = known[insn->src_reg];
@@ -228,46 +217,33 @@ static void find_const_maps(const struct ub_program *program, struct facts *fact
 	}
 }
 
-static u16 live_before(const struct ub_program *program, const struct facts *facts, u32 pc)
+static int find_live(const struct ub_program *program, struct facts *facts)
 {
-	const struct facts *fact = &facts[pc];
-	const struct bpf_insn *insn = &program->insns[pc];
+	const struct bpf_insn *insns = program->insns;
+	u32 nr = program->nr_insns, succ[2];
+	_cleanup_free_ struct ub_isa_use *uses = calloc(nr, sizeof(*uses));
+	_cleanup_free_ u16 *before = malloc(nr * sizeof(*before));
+	int err;
 
-	if (fact->flags & FACT_DEAD)
-		return fact->live_after;
-	return (fact->live_after & ~jit_writes(insn, fact)) | jit_reads(insn, fact, program);
-}
+	if (!uses || !before)
+		return -ENOMEM;
+	for (u32 pc = 0; pc < nr; pc++) {
+		if (facts[pc].flags & FACT_SECOND)
+			continue;
+		uses[pc].reads = jit_reads(&insns[pc], &facts[pc], program);
+		uses[pc].writes = jit_writes(&insns[pc], &facts[pc]);
+	}
+	err = ub_isa_live_registers(insns, nr, uses, before);
+	if (err)
+		return err;
+	for (u32 pc = 0; pc < nr; pc++) {
+		u32 n = ub_isa_successors(insns, pc, succ);
 
-/* Backwards over the program until nothing changes: once, and once more per nesting of loops. */
-static void find_live(const struct ub_program *program, struct facts *facts)
-{
-	bool changed;
-
-	do {
-		u16 before = 0; /* of the instruction that follows in memory */
-
-		changed = false;
-		for (u32 pc = program->nr_insns; pc-- > 0;) {
-			struct facts *fact = &facts[pc];
-			enum ub_form form = ub_isa_ops[fact->op].form;
-			u16 after;
-
-			if (fact->flags & FACT_SECOND)
-				continue;
-			after = fact->flags & FACT_DEAD || falls_through(form) ? before : 0;
-			if (jumps(form) && !(fact->flags & FACT_DEAD)) {
-				s64 target = ub_isa_target(&program->insns[pc], pc);
-
-				after |= live_before(program, facts, target);
-			}
-			if (after != fact->live_after) {
-				/* What a backward jump saw of this one is out of date. */
-				changed = true;
-				fact->live_after = after;
-			}
-			before = live_before(program, facts, pc);
-		}
-	} while (changed);
+		for (u32 i = 0; i < n; i++)
+			if (succ[i] < nr)
+				facts[pc].live_after |= before[succ[i]];
+	}
+	return 0;
 }
 
 /* Constants and copies that nobody reads, typically the map of an inlined lookup. */
@@ -276,7 +252,7 @@ static void find_unused(const struct ub_program *program, struct facts *facts)
 	for (u32 pc = 0; pc < program->nr_insns; pc++) {
 		struct facts *fact = &facts[pc];
 
-		if (fact->flags & (FACT_SECOND | FACT_DEAD))
+		if (fact->flags & FACT_SECOND)
 			continue;
 		switch (fact->op) {
 		case UB_OP_LD_IMM64:
@@ -364,7 +340,7 @@ static u32 find_store(const struct ub_program *program, const struct facts *fact
 
 		if (fact->flags & FACT_SECOND)
 			continue;
-		if (fact->flags & (FACT_TARGET | FACT_DEAD))
+		if (fact->flags & FACT_TARGET)
 			return 0;
 		if (ub_isa_ops[fact->op].form == UB_FORM_STORE && insn->src_reg == first->dst_reg) {
 			bool same = insn->dst_reg == first->src_reg && insn->off == first->off &&
@@ -372,7 +348,8 @@ static u32 find_store(const struct ub_program *program, const struct facts *fact
 
 			return same && nr_changes && is_percpu(program, pc) ? pc : 0;
 		}
-		if (jit_is_change(insn, fact, first->dst_reg)) {
+		/* The dead may be another one's changes: its store needs the operands that they name. */
+		if (!(fact->flags & FACT_DEAD) && jit_is_change(insn, fact, first->dst_reg)) {
 			/* A 32-bit operation would clear the upper half of 64 bits in memory. */
 			if (BPF_SIZE(first->code) == BPF_DW && BPF_CLASS(insn->code) == BPF_ALU)
 				return 0;
@@ -444,7 +421,9 @@ int jit_analyse(const struct ub_program *program, struct facts *facts, struct ub
 	if (err)
 		return err;
 	find_const_maps(program, facts);
-	find_live(program, facts);
+	err = find_live(program, facts);
+	if (err)
+		return err;
 	find_unused(program, facts);
 	find_fused(program, facts);
 	return 0;

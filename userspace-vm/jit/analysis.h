@@ -13,7 +13,7 @@
 enum {
 	FACT_TARGET = 1 << 0, /* control may come here otherwise than from the instruction before */
 	FACT_SECOND = 1 << 1, /* second half of a ld_imm64 */
-	FACT_DEAD = 1 << 2,   /* not emitted: never reached, or its result is never used */
+	FACT_DEAD = 1 << 2,   /* not emitted: its result is never used */
 	FACT_LOOP = 1 << 3,   /* a jump from further down leads here */
 };
 
@@ -27,7 +27,7 @@ struct facts {
 		     none */
 };
 
-/* Fills @facts (zeroed, one per instruction). -EINVAL and @why for what no JIT can compile. */
+/* Fills @facts (zeroed, one per instruction). -EINVAL and @why for what no JIT can compile, -ENOMEM. */
 int __must_check jit_analyse(const struct ub_program *program, struct facts *facts,
 			     struct ub_reason *why);
 

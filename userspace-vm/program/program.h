@@ -26,20 +26,20 @@
 #define UB_MAX_USED_MAPS   64
 #define UB_MAX_SUBPROGS	   256
 #define UB_STACK_SIZE	   512 /* bytes of BPF stack of a frame, MAX_BPF_STACK */
+#define UB_STACK_EXTRA	   16  /* below them, for what the verifier adds: may_goto's counter */
 #define UB_MAX_CALL_FRAMES 8
 
 struct ub_subprog {
 	u32 start;	  /* first instruction */
-	u32 stack_depth;  /* bytes below its frame pointer, a multiple of 8 */
+	u32 stack_depth;  /* bytes below its frame pointer, a multiple of 8, at most
+			   * UB_STACK_SIZE + UB_STACK_EXTRA */
 	bool is_callback; /* called by a helper: (a1..a5), not by a call instruction */
 	bool has_tail_call;
 };
 
 /* What the verifier found out about one instruction; zero = nothing. */
 enum {
-	UB_INSN_PERCPU = 1 << 0,    /* memory access to a per-CPU map value of this CPU */
-	UB_INSN_MAY_FAULT = 1 << 1, /* load through a pointer the program may not trust (BTF id) */
-	UB_INSN_DEAD = 1 << 2,	    /* never reached; the JIT may leave it out */
+	UB_INSN_PERCPU = 1 << 0, /* memory access to a per-CPU map value of this CPU */
 };
 
 struct ub_insn_aux {

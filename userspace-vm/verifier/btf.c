@@ -27,10 +27,26 @@ static const char *type_name(const struct btf *btf, const struct btf_type *t)
 }
 
 /* Function infos name each subprogram, in order. */
+/* Functions that may end early must return a number, and only BTF says that they do. */
+static int check_abnormal_returns(struct env *env)
+{
+	for (u32 i = 1; i < env->nr_subprogs; i++) {
+		if (env->subprogs[i].has_ld_abs)
+			return ub_reject(env, -EINVAL,
+					 "LD_ABS is not allowed in subprogs without BTF\n");
+		if (env->subprogs[i].has_tail_call)
+			return ub_reject(env, -EINVAL,
+					 "tail_call is not allowed in subprogs without BTF\n");
+	}
+	return 0;
+}
+
 int ub_verifier_btf_check(struct env *env)
 {
 	const struct ub_verify_request *req = env->req;
 
+	if (!req->nr_func_info && !req->nr_line_info)
+		return check_abnormal_returns(env);
 	if (!req->btf || !req->func_info || !req->nr_func_info)
 		return 0;
 	if (req->nr_func_info != env->nr_subprogs)

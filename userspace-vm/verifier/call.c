@@ -2,6 +2,8 @@
 /*
  * Calls of the program's own functions, callbacks, and returns.
  */
+#include <stdio.h>
+
 #include <verifier/env.h>
 
 bool ub_in_sleepable(const struct env *env)
@@ -280,18 +282,19 @@ int ub_push_callback(struct env *env, const struct bpf_insn *insn, u32 insn_idx,
 static int check_r0_range(struct env *env, const struct reg *r0, struct retval_range range,
 			  const char *exit_ctx, const char *reg_name)
 {
-	const char *sep = " ";
+	char low[32] = "", high[32] = "";
+	bool unknown = r0->smin == S64_MIN && r0->smax == S64_MAX;
 
 	if (r0->smin >= range.min && r0->smax <= range.max)
 		return 0;
-	ub_reject(env, -EINVAL, "%s the register %s has", exit_ctx, reg_name);
 	if (r0->smin > S64_MIN)
-		ub_log(env, "%ssmin=%lld", sep, (long long)r0->smin);
+		snprintf(low, sizeof(low), " smin=%lld", (long long)r0->smin);
 	if (r0->smax < S64_MAX)
-		ub_log(env, "%ssmax=%lld", sep, (long long)r0->smax);
-	if (r0->smin == S64_MIN && r0->smax == S64_MAX)
-		ub_log(env, " unknown scalar value");
-	return ub_reject(env, -EINVAL, " should have been in [%d, %d]\n", range.min, range.max);
+		snprintf(high, sizeof(high), " smax=%lld", (long long)r0->smax);
+	return ub_reject(env, -EINVAL,
+			 "%s the register %s has%s%s%s should have been in [%d, %d]\n", exit_ctx,
+			 reg_name, low, high, unknown ? " unknown scalar value" : "", range.min,
+			 range.max);
 }
 
 /*

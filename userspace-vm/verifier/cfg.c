@@ -3,6 +3,7 @@
  * The program as a graph: subprograms, reachability, where states are worth remembering, which
  * registers matter where, and how deep the calls stack up.
  */
+#include <common/cleanup.h>
 #include <verifier/env.h>
 
 bool ub_is_sync_callback_helper(u32 id)
@@ -84,13 +85,6 @@ static bool is_jump(const struct bpf_insn *insn)
 	return (class == BPF_JMP || class == BPF_JMP32) && op != BPF_CALL && op != BPF_EXIT;
 }
 
-static s64 jump_target(const struct bpf_insn *insns, u32 i)
-{
-	if (insns[i].code == (BPF_JMP32 | BPF_JA))
-		return (s64)i + insns[i].imm + 1;
-	return (s64)i + insns[i].off + 1;
-}
-
 /* Functions do not jump into each other, and don't fall off their end. */
 int ub_subprogs_check(struct env *env)
 {
@@ -109,7 +103,7 @@ int ub_subprogs_check(struct env *env)
 		    (BPF_MODE(insn->code) == BPF_ABS || BPF_MODE(insn->code) == BPF_IND))
 			sub->has_ld_abs = true;
 		if (is_jump(insn)) {
-			s64 to = jump_target(env->insns, i);
+			s64 to = ub_isa_target(insn, i);
 
 			if (to < sub->start || to >= end)
 				return ub_reject(env, -EINVAL,
@@ -124,24 +118,6 @@ int ub_subprogs_check(struct env *env)
 		}
 	}
 	return 0;
-}
-
-/* Where control goes within the function: 0, 1 or 2 instructions. */
-u32 ub_cfg_successors(const struct env *env, u32 i, u32 succ[2])
-{
-	const struct bpf_insn *insn = &env->insns[i];
-	u32 n = 0;
-
-	if (insn->code == (BPF_JMP | BPF_EXIT))
-		return 0;
-	if (insn->code == (BPF_JMP | BPF_JA) || insn->code == (BPF_JMP32 | BPF_JA)) {
-		succ[0] = jump_target(env->insns, i);
-		return 1;
-	}
-	succ[n++] = i + (ub_is_ldimm64(insn) ? 2 : 1);
-	if (is_jump(insn))
-		succ[n++] = jump_target(env->insns, i);
-	return n;
 }
 
 static void prune_point(struct env *env, u32 i)
@@ -202,7 +178,7 @@ static int visit(struct env *env, u32 i, s64 next[2])
 		}
 		return n;
 	}
-	next[0] = jump_target(env->insns, i);
+	next[0] = ub_isa_target(insn, i);
 	branch_target(env, next[0]);
 	if (op == BPF_JA)
 		return 1;
@@ -358,36 +334,21 @@ static void log_live(struct env *env)
 	}
 }
 
-/* Classic backward data flow; passes in reverse order converge after a few. */
 int ub_cfg_live_registers(struct env *env)
 {
-	struct {
-		u16 use, def;
-	} *insn = calloc(env->nr_insns, sizeof(*insn));
-	bool change = true;
+	_cleanup_free_ struct ub_isa_use *uses = calloc(env->nr_insns, sizeof(*uses));
+	_cleanup_free_ u16 *before = malloc(env->nr_insns * sizeof(*before));
+	int err;
 
-	if (!insn)
+	if (!uses || !before)
 		return -ENOMEM;
 	for (u32 i = 0; i < env->nr_insns; i++)
-		use_def(env, &env->insns[i], &insn[i].use, &insn[i].def);
-	while (change) {
-		change = false;
-		for (u32 i = env->nr_insns; i-- > 0;) {
-			u32 succ[2], n = ub_cfg_successors(env, i, succ);
-			u16 live = 0;
-
-			for (u32 k = 0; k < n; k++) {
-				if (succ[k] < env->nr_insns)
-					live |= env->aux[succ[k]].live_before;
-			}
-			live = (live & ~insn[i].def) | insn[i].use;
-			if (live != env->aux[i].live_before) {
-				env->aux[i].live_before = live;
-				change = true;
-			}
-		}
-	}
-	free(insn);
+		use_def(env, &env->insns[i], &uses[i].reads, &uses[i].writes);
+	err = ub_isa_live_registers(env->insns, env->nr_insns, uses, before);
+	if (err)
+		return err;
+	for (u32 i = 0; i < env->nr_insns; i++)
+		env->aux[i].live_before = before[i];
 	log_live(env);
 	return 0;
 }
@@ -400,10 +361,10 @@ struct call_frame {
 	u32 depth;
 };
 
+/* Without what fixup.c adds, for which every frame has room. */
 static u32 frame_bytes(const struct env *env, u32 subprog)
 {
-	return ub_round_up(env->subprogs[subprog].stack_depth + env->subprogs[subprog].stack_extra,
-			   16u);
+	return ub_round_up(env->subprogs[subprog].stack_depth, 16u);
 }
 
 /*

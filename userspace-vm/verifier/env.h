@@ -359,7 +359,6 @@ int ub_subprogs_check(struct env *env);
 int ub_cfg_check(struct env *env);
 int ub_cfg_live_registers(struct env *env);
 int ub_stack_depth_check(struct env *env);
-u32 ub_cfg_successors(const struct env *env, u32 insn, u32 succ[2]);
 int ub_subprog_find(const struct env *env, u32 start);
 u32 ub_subprog_of(const struct env *env, u32 insn);
 int ub_verifier_btf_check(struct env *env);

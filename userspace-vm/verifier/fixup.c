@@ -106,7 +106,7 @@ static int emit_may_goto(struct env *env, struct output *out, u32 i, u32 target)
 static int emit_jump(struct env *env, struct output *out, u32 i)
 {
 	struct bpf_insn insn = env->insns[i];
-	u32 succ[2], n = ub_cfg_successors(env, i, succ);
+	u32 succ[2], n = ub_isa_successors(env->insns, i, succ);
 	const struct ub_insn_aux none = { 0 };
 
 	if (n == 1)

@@ -39,11 +39,6 @@ void ub_emit_bytes(struct ub_emit *emit, const void *bytes, u32 size)
 	emit->size += size;
 }
 
-void ub_emit_u8(struct ub_emit *emit, u8 value)
-{
-	ub_emit_bytes(emit, &value, sizeof(value));
-}
-
 void ub_emit_u32(struct ub_emit *emit, u32 value)
 {
 	ub_emit_bytes(emit, &value, sizeof(value));

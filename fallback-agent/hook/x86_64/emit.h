@@ -45,7 +45,14 @@ static inline u64 ub_emit_here(const struct ub_emit *emit)
 
 void ub_emit_free(struct ub_emit *emit);
 void ub_emit_bytes(struct ub_emit *emit, const void *bytes, u32 size);
-void ub_emit_u8(struct ub_emit *emit, u8 value);
+/* Most of what is emitted goes byte by byte. */
+static inline void ub_emit_u8(struct ub_emit *emit, u8 value)
+{
+	if (emit->size < emit->capacity && !emit->error)
+		emit->bytes[emit->size++] = value;
+	else
+		ub_emit_bytes(emit, &value, sizeof(value));
+}
 void ub_emit_u32(struct ub_emit *emit, u32 value);
 void ub_emit_u64(struct ub_emit *emit, u64 value);
 void ub_emit_align(struct ub_emit *emit, u32 to); /* with int3 */

@@ -6,6 +6,9 @@
 #   tools.sh NAME     UBPF_BUILD, UBPF_SOURCE: where the build and the source are. preload_NAME: with
 #                     the preloaded library in the place of the seccomp listener
 set -u
+# What a script starts in the background ignores SIGINT, and so would all that is started here: no shell can change that.
+ignored=$(sed -n 's/^SigIgn:[[:space:]]*//p' "/proc/$$/status")
+((0x${ignored:-0} & 2)) && exec env --default-signal=INT "$0" "$@"
 umask 022 # others shall run what is copied for them
 export LC_ALL=C
 
@@ -33,6 +36,8 @@ clean_up() {
 	rm -rf "$dir"
 }
 trap clean_up EXIT
+# Who should read what is written here has ended.
+trap 'fail "nobody reads any more"' PIPE
 
 # until_true COMMAND...: waits, at most a minute
 until_true() {

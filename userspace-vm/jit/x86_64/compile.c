@@ -157,10 +157,10 @@ static int plan_frame(struct compiler *c, u32 index, const struct needs *needs)
 	struct frame_shape *frame = &c->frames[index];
 	u32 below, pushed;
 
-	if (sub->stack_depth > UB_STACK_SIZE)
+	if (sub->stack_depth > UB_STACK_SIZE + UB_STACK_EXTRA)
 		return ub_reason_set(c->why, -EINVAL,
 				     "subprogram %u uses %u bytes of stack, at most %u", index,
-				     sub->stack_depth, UB_STACK_SIZE);
+				     sub->stack_depth, UB_STACK_SIZE + UB_STACK_EXTRA);
 	frame->depth = needs->fp ? ub_round_up(sub->stack_depth, 8) : 0;
 	frame->loops = needs->loops;
 	frame->has_rbp = needs->fp || needs->calls;

@@ -20,6 +20,9 @@
 
 /* Loops longer than this lose little at a line's border. */
 #define MAX_ALIGNED_LOOP 256
+/* Branches that are each waiting for the next one would need as many passes as there are. Real
+ * programs need a few; what is left then stays long. */
+#define MAX_PASSES 64
 
 struct layout {
 	const struct compiler *c;
@@ -74,10 +77,10 @@ static s64 distance(const struct layout *l, u32 i)
 
 static void shorten_branches(struct layout *l)
 {
-	bool changed;
+	bool changed = true;
 
 	sum_savings(l);
-	do {
+	for (u32 pass = 0; changed && pass < MAX_PASSES; pass++) {
 		changed = false;
 		for (u32 i = 0; i < l->c->nr_pieces; i++) {
 			struct piece *piece = &l->pieces[i];
@@ -96,7 +99,7 @@ static void shorten_branches(struct layout *l)
 			}
 		}
 		sum_savings(l);
-	} while (changed);
+	}
 }
 
 /* The padding before instruction @pc, or -1. */
@@ -160,12 +163,27 @@ static void choose_paddings(struct layout *l)
 	}
 }
 
+/* All branches short that can be, and no padding. */
+static void forget_loops(struct layout *l)
+{
+	for (u32 i = 0; i < l->c->nr_pieces; i++) {
+		l->ends[i] = 0;
+		l->pieces[i].padding = 0;
+		l->pieces[i].is_short = false;
+	}
+	shorten_branches(l);
+}
+
 static void align_loops(struct layout *l)
 {
-	bool changed;
+	bool changed = true;
 
 	find_loops(l);
-	do {
+	for (u32 pass = 0; changed; pass++) {
+		if (pass == MAX_PASSES) {
+			forget_loops(l);
+			return;
+		}
 		changed = false;
 		choose_paddings(l);
 		for (u32 i = 0; i < l->c->nr_pieces; i++) {
@@ -174,7 +192,7 @@ static void align_loops(struct layout *l)
 				changed = true;
 			}
 		}
-	} while (changed);
+	}
 }
 
 /* No-ops of up to nine bytes, as both vendors recommend them. */
