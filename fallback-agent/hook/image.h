@@ -106,9 +106,10 @@ void ub_image_count(const struct ub_image *image,
 		    void (*each)(void *opaque, u32 link_id, u64 hits, u64 misses), void *opaque);
 /* The process's event ring as mapped in this process, and its size. */
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size);
-/* The same for the ring of the @i-th RINGBUF map in it, or NULL behind the last. */
+/* The same for the ring of the @i-th RINGBUF map in it, with that map's size, or NULL behind the
+ * last. */
 struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
-					  u32 *data_size);
+					  u32 *max_entries);
 /* Whether the image holds the map with that id. */
 bool ub_image_has_map(const struct ub_image *image, u32 map_id);
 /* What the image holds of the PROG_ARRAY or map of maps @map_id, or NULL: nothing. */

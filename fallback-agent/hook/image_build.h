@@ -142,7 +142,7 @@ struct ub_image_counting {
 /* The event ring of one RINGBUF map. */
 struct ub_image_map_events {
 	u32 map_id;
-	u32 size; /* of its data */
+	u32 max_entries; /* the map's */
 	struct ub_event_ring *ring;
 };
 

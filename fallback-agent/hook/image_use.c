@@ -91,14 +91,14 @@ struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_si
 }
 
 struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
-					  u32 *data_size)
+					  u32 *max_entries)
 {
 	const struct ub_image_counting *counting = image->counting;
 
 	if (i >= counting->nr_map_events)
 		return NULL;
 	*map_id = counting->map_events[i].map_id;
-	*data_size = counting->map_events[i].size;
+	*max_entries = counting->map_events[i].max_entries;
 	return counting->map_events[i].ring;
 }
 

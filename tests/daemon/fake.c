@@ -293,7 +293,7 @@ struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_si
 }
 
 struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
-					  u32 *data_size)
+					  u32 *max_entries)
 {
 	return NULL;
 }
@@ -349,6 +349,9 @@ int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_ima
 	char path[4200];
 	FILE *file;
 
+	snprintf(path, sizeof(path), "%s/overtake", getenv("UBPF_RUN_DIR"));
+	if (new && !access(path, F_OK))
+		return ub_reason_set(why, -EAGAIN, "it was faster");
 	name(path, sizeof(path), pid);
 	if (!new) {
 		unlink(path);
@@ -422,7 +425,7 @@ void ub_event_unread(struct ub_event_reader *reader)
 {
 }
 
-void ub_event_release(struct ub_event_reader *reader, u64 client)
+void ub_event_release(struct ub_event_reader *reader, u64 client, u64 slack)
 {
 }
 

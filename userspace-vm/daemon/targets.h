@@ -73,8 +73,10 @@ struct target {
 	u32 *failed;
 	u64 refused_until_ms; /* not to be tried again before, for links without a pid */
 	bool counted_refused; /* in the links' nr_refused */
-	u64 attached_at;      /* seconds since the epoch */
-	u64 holds_since;      /* ticks since boot: from then on children have a copy */
+	u64 late_since_ms; /* it has not what it should, though nothing but us is in the way; 0: it has */
+	bool told_late;
+	u64 attached_at; /* seconds since the epoch */
+	u64 holds_since; /* ticks since boot: from then on children have a copy */
 	u64 last_pause_ns;
 	struct ub_reason failure;	/* of the last surgery, "" if it succeeded */
 	u32 filters_round;		/* in which it was looked at last */

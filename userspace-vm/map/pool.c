@@ -36,6 +36,13 @@ static inline __attribute__((always_inline)) struct taker taker_of(struct ub_run
 	return taker;
 }
 
+/* In a forked child that goes on with its parent's hit: what it took it could neither link nor give
+ * back. */
+static inline bool may_take(const struct taker *taker)
+{
+	return ub_likely(taker->hold != UB_NO_HOLD) || !ub_hold_inherited(taker->run);
+}
+
 /* What the state of a node that is in @state says once it has been taken. */
 static u64 taken_by(u64 state, const struct taker *taker)
 {
@@ -215,13 +222,15 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
 {
 	const struct taker taker = taker_of(run);
 
-	return take(map, &taker);
+	return may_take(&taker) ? take(map, &taker) : UB_NO_NODE;
 }
 
 u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run)
 {
 	const struct taker taker = taker_of(run);
 
+	if (!may_take(&taker))
+		return UB_NO_NODE;
 	if (index >= map->type_words[UB_W_NR_NODES])
 		index = 0;
 	if (ub_likely(claim(map, (u32)index, false, &taker)))
@@ -251,7 +260,7 @@ static u32 take_hinted(const struct ub_map *map, const struct taker *taker)
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run)
 {
 	const struct taker taker = taker_of(run);
-	u32 index = take_hinted(map, &taker);
+	u32 index = may_take(&taker) ? take_hinted(map, &taker) : UB_NO_NODE;
 
 	if (index == UB_NO_NODE)
 		ub_hold_return(taker.hold, run);

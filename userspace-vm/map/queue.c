@@ -294,6 +294,8 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 		}
 		if (!replace)
 			return -E2BIG;
+		if (!ub_pool_may_link(run))
+			return -EBUSY;
 		if ((is_stack(map) ? drop_oldest(map, run) : pop_queue(map, NULL, true, run)) < 0)
 			return -EBUSY;
 	}
@@ -302,9 +304,12 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 
 long ub_queue_pop(struct ub_map *map, void *value, bool remove, struct ub_run *run)
 {
-	int ret = is_stack(map) ? pop_stack(map, value, remove, run)
-				: pop_queue(map, value, remove, run);
+	int ret = -EBUSY;
 
+	/* What it took out it could not give back. */
+	if (ub_likely(!remove || ub_pool_may_link(run)))
+		ret = is_stack(map) ? pop_stack(map, value, remove, run)
+				    : pop_queue(map, value, remove, run);
 	if (ret == 1)
 		return 0;
 	ub_mem_zero(value, map->attr.value_size);
