@@ -503,7 +503,7 @@ int cmd_vm(struct ub_options *global, int argc, char **argv)
 		{ "interpret", 'i', NULL, 0,
 		  "Run in the interpreter, every access checked (default)", 0 },
 		{ "jit", 'J', NULL, 0, "Compile and run", 0 },
-		{ "elf", 'e', NULL, 0, "The program is an ELF object", 0 },
+		{ "elf", 'e', NULL, 0, "What stands on stdin is an ELF object", 0 },
 		{ "dump-jit", 'D', NULL, 0, "Compile and print the code instead of running it", 0 },
 		{ "disassemble", 'd', NULL, 0, "Print the instructions instead of running them",
 		  0 },

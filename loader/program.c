@@ -347,6 +347,8 @@ static int wrong_argument(const char *arg, struct ub_reason *why)
 
 	if (strspn(arg, "0123456789") == strlen(arg))
 		snprintf(hint, sizeof(hint), " (a process id goes after -p)");
+	else if (!strncmp(arg, "lib", 3) && !strpbrk(arg, ":="))
+		snprintf(hint, sizeof(hint), ", say %.64s:FUNCTION", arg);
 	else if (!strpbrk(arg, ":=/"))
 		snprintf(hint, sizeof(hint), ", say libc:%.64s", arg);
 	return ub_reason_set(why, -EINVAL,

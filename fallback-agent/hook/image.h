@@ -99,8 +99,11 @@ int __must_check ub_image_build(const struct ub_image_request *request, struct u
 				struct ub_reason *why);
 void ub_image_free(struct ub_image *image);
 
-/* Sum over CPUs of one link's counters, read from the data shared with the target. */
+/* Sum over threads of one link's counters, read from the data shared with the target. */
 void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses);
+/* The same of all links, in one pass over them. */
+void ub_image_count(const struct ub_image *image,
+		    void (*each)(void *opaque, u32 link_id, u64 hits, u64 misses), void *opaque);
 /* The process's event ring as mapped in this process, and its size. */
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size);
 /* The same for the ring of the @i-th RINGBUF map in it, with that map's size, or NULL behind the

@@ -122,6 +122,7 @@ struct ub_image_counting {
 	u32 nr_links;
 	u32 nr_slots;
 	u32 *link_ids;
+	struct ub_hit_counters *sums; /* room for ub_image_count() */
 	u64 *functions; /* whose return each link probes, in the target; 0: it probes none */
 	u64 counters_offset;
 	u64 counters_stride;

@@ -257,7 +257,7 @@ static struct slot *slot_to_read(const struct state *s, u32 pc)
 {
 	const struct bpf_insn *insn = &walked->insns[pc];
 	const struct reg *base = &s->frame[s->curframe]->regs[insn->src_reg];
-	s64 off = base->off + (s64)base->var_off.value + insn->off;
+	s64 off = (s64)(base->var_off.value + (u64)(s64)base->off + (u64)(s64)insn->off);
 	const struct frame *frame;
 
 	if (BPF_CLASS(insn->code) != BPF_LDX || base->type != PTR_TO_STACK || base->var_off.mask ||

@@ -224,6 +224,50 @@ static void pointers_equal(struct env *env, const struct bpf_insn *insn, struct 
 		not_null_any_more(env, dst);
 }
 
+/* The jump goes one way only: the other is never looked at because of these values, so they matter. */
+static int go_one_way(struct env *env, const struct bpf_insn *insn, const struct reg *dst,
+		      const struct reg *src, bool taken, u32 *insn_idx)
+{
+	int err = 0;
+
+	if (!ub_is_pointer(dst))
+		err = ub_mark_precise(env, insn->dst_reg);
+	if (!err && BPF_SRC(insn->code) == BPF_X && !ub_is_pointer(src))
+		err = ub_mark_precise(env, insn->src_reg);
+	if (err)
+		return err;
+	if (ub_log_on(env))
+		ub_log_insn_state(env, env->cur, env->cur->curframe);
+	if (taken)
+		*insn_idx += insn->off;
+	return 0;
+}
+
+/* What either way, the current state behind the jump and @other where it leads, learns of pointers. */
+static void learn_of_pointers(struct env *env, const struct bpf_insn *insn, struct reg *dst,
+			      struct reg *src, struct state *other)
+{
+	struct state *this = env->cur;
+	bool is32 = BPF_CLASS(insn->code) == BPF_JMP32, has_src = BPF_SRC(insn->code) == BPF_X;
+	u8 op = BPF_OP(insn->code);
+
+	if (!is32 && has_src && ub_is_pointer(src) && ub_is_pointer(dst) &&
+	    !(src->type & PTR_MAYBE_NULL) != !(dst->type & PTR_MAYBE_NULL) &&
+	    ub_base_type(src->type) != PTR_TO_TASK && ub_base_type(dst->type) != PTR_TO_TASK) {
+		if (op == BPF_JEQ)
+			pointers_equal(env, insn, other->frame[other->curframe]->regs);
+		else if (op == BPF_JNE)
+			pointers_equal(env, insn, ub_cur_regs(env));
+	}
+	if (!is32 && !has_src && !insn->imm && (op == BPF_JEQ || op == BPF_JNE) &&
+	    dst->type & PTR_MAYBE_NULL) {
+		resolve_null(env, this, insn->dst_reg, op == BPF_JNE);
+		resolve_null(env, other, insn->dst_reg, op == BPF_JEQ);
+	} else {
+		match_packet(insn, dst, src, this, other);
+	}
+}
+
 int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_idx)
 {
 	struct state *this = env->cur, *other;
@@ -258,20 +302,8 @@ int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_id
 		src = &imm[0];
 	}
 	taken = branch_taken(dst, src, op, is32);
-	if (taken >= 0) {
-		/* The other way is never looked at because of these values: they matter. */
-		if (!ub_is_pointer(dst))
-			err = ub_mark_precise(env, insn->dst_reg);
-		if (!err && has_src && !ub_is_pointer(src))
-			err = ub_mark_precise(env, insn->src_reg);
-		if (err)
-			return err;
-		if (ub_log_on(env))
-			ub_log_insn_state(env, this, this->curframe);
-		if (taken)
-			*insn_idx += insn->off;
-		return 0;
-	}
+	if (taken >= 0)
+		return go_one_way(env, insn, dst, src, taken, insn_idx);
 	if (has_src && src->type == SCALAR_VALUE && src->id)
 		ub_linked_regs_collect(env, this, src->id, &linked);
 	if (dst->type == SCALAR_VALUE && dst->id)
@@ -301,21 +333,7 @@ int ub_check_cond_jmp(struct env *env, const struct bpf_insn *insn, u32 *insn_id
 		ub_linked_refresh(env, this, dst, linked);
 		ub_linked_refresh(env, other, &other_regs[insn->dst_reg], linked);
 	}
-	if (!is32 && has_src && ub_is_pointer(src) && ub_is_pointer(dst) &&
-	    !(src->type & PTR_MAYBE_NULL) != !(dst->type & PTR_MAYBE_NULL) &&
-	    ub_base_type(src->type) != PTR_TO_TASK && ub_base_type(dst->type) != PTR_TO_TASK) {
-		if (op == BPF_JEQ)
-			pointers_equal(env, insn, other_regs);
-		else if (op == BPF_JNE)
-			pointers_equal(env, insn, regs);
-	}
-	if (!is32 && !has_src && !insn->imm && (op == BPF_JEQ || op == BPF_JNE) &&
-	    dst->type & PTR_MAYBE_NULL) {
-		resolve_null(env, this, insn->dst_reg, op == BPF_JNE);
-		resolve_null(env, other, insn->dst_reg, op == BPF_JEQ);
-	} else {
-		match_packet(insn, dst, src, this, other);
-	}
+	learn_of_pointers(env, insn, dst, src, other);
 	if (ub_log_on(env))
 		ub_log_insn_state(env, this, this->curframe);
 	return 0;

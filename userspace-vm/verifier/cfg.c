@@ -408,7 +408,7 @@ static int stack_depth_from(struct env *env, u32 root, bool private_stacks)
 {
 	struct call_frame chain[UB_MAX_CALL_FRAMES];
 	u32 seen_depth[UB_MAX_SUBPROGS], seen_frames[UB_MAX_SUBPROGS];
-	u32 n = 0, insn, depth, bytes;
+	u32 n = 0, insn, depth, bytes = 0;
 	int err;
 
 	memset(seen_frames, 0, sizeof(seen_frames));

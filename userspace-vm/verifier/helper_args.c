@@ -366,21 +366,14 @@ static bool reads_packet(u32 id)
 	return false;
 }
 
-static int check_arg(struct env *env, u32 i, struct call_meta *meta)
+/* Whether it is what the helper takes, and what it holds a reference to. */
+static int check_kind(struct env *env, u32 regno, enum ub_arg_type arg, struct call_meta *meta)
 {
-	enum ub_arg_type arg = meta->helper->args[i];
-	u32 regno = BPF_REG_1 + i;
 	struct reg *reg = &ub_cur_regs(env)[regno];
 	bool release = meta->helper->flags & UB_HELPER_RELEASES &&
 		       (arg == UB_ARG_PTR_TO_ALLOC_MEM || arg == UB_ARG_PTR_TO_DYNPTR);
-	const struct ub_map_attr *map = NULL;
 	int err;
 
-	if (arg == UB_ARG_NONE)
-		return 0;
-	err = ub_check_reg(env, regno, USE_SRC);
-	if (err || arg == UB_ARG_ANYTHING)
-		return err;
 	if (ub_is_packet(reg->type) && !reads_packet(meta->func_id))
 		return ub_reject(env, -EACCES, "helper access to the packet is not allowed\n");
 	if (!(ub_reg_is_null(reg) && accepts[arg].nullable)) {
@@ -403,6 +396,25 @@ static int check_arg(struct env *env, u32 i, struct call_meta *meta)
 					 reg->ref_obj_id, meta->ref_obj_id);
 		meta->ref_obj_id = reg->ref_obj_id;
 	}
+	return 0;
+}
+
+static int check_arg(struct env *env, u32 i, struct call_meta *meta)
+{
+	enum ub_arg_type arg = meta->helper->args[i];
+	u32 regno = BPF_REG_1 + i;
+	struct reg *reg = &ub_cur_regs(env)[regno];
+	const struct ub_map_attr *map = NULL;
+	int err;
+
+	if (arg == UB_ARG_NONE)
+		return 0;
+	err = ub_check_reg(env, regno, USE_SRC);
+	if (err || arg == UB_ARG_ANYTHING)
+		return err;
+	err = check_kind(env, regno, arg, meta);
+	if (err)
+		return err;
 	if (meta->map >= 0)
 		map = meta->map_inner ? env->maps[meta->map].inner : &env->maps[meta->map].attr;
 	switch (arg) {

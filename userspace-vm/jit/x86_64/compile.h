@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The compiler's state, shared by its parts: compile.c (passes, frames), alu.c, memory.c,
- * control.c.
+ * The compiler's state, shared by its parts: compile.c (passes) on top; alu.c, memory.c, control.c
+ * (instructions), frame.c, layout.c; output.c below all.
  */
 #ifndef UB_JIT_X86_64_COMPILE_H
 #define UB_JIT_X86_64_COMPILE_H
@@ -114,36 +114,43 @@ static inline bool live_after(const struct compiler *c, u32 pc, u8 r)
 	return c->facts[pc].live_after & REG_BIT(r);
 }
 
+/* --- output.c --- */
 /* Whether @n instructions after @pc are reached only through it, so that it may swallow them. */
 bool straight(const struct compiler *c, u32 pc, u32 n);
-
+/* Room for @more bytes of code. */
+int __must_check reserve(struct compiler *c, u32 more);
+struct place here(const struct compiler *c);
 int __must_check add_piece(struct compiler *c, u8 kind, u32 target);
 /* @offset of the field to relocate. */
 int __must_check add_reloc(struct compiler *c, enum ub_reloc_kind kind, u16 index, s64 addend,
 			   u32 offset);
+struct place *detour_place(const struct compiler *c, u32 detour, enum detour_place which);
 
+/* --- frame.c --- */
+int __must_check plan_frames(struct compiler *c);
+void emit_prologue(struct compiler *c, u32 subprog);
+/* Undoes the prologue, up to but without the ret. */
+void emit_unwind(struct compiler *c, const struct frame_shape *frame);
+/* From the frame pointer to the base of per-CPU array @map, or 0: the frame has none. */
+s32 frame_base_of(const struct frame_shape *frame, u32 map);
+/* Stack of the deepest chain of frames. */
+u32 stack_bytes(const struct compiler *c);
+
+/* --- alu.c, memory.c, control.c --- */
 /* Each emits the instruction at @pc and says how many instructions that took care of (> 0), or
  * -errno. */
 int emit_alu(struct compiler *c, u32 pc);
 int emit_memory(struct compiler *c, u32 pc);
 int emit_control(struct compiler *c, u32 pc);
-
-void emit_prologue(struct compiler *c, u32 subprog);
-/* Undoes the prologue, up to but without the ret. */
-void emit_unwind(struct compiler *c, const struct frame_shape *frame);
-struct place here(const struct compiler *c);
-/* Room for @more bytes of code. */
-int __must_check reserve(struct compiler *c, u32 more);
-/* From the frame pointer to the base of per-CPU array @map, or 0: the frame has none. */
-s32 frame_base_of(const struct frame_shape *frame, u32 map);
-struct place *detour_place(const struct compiler *c, u32 detour, enum detour_place which);
 /* The detours of all lookups, behind the program. */
 int __must_check emit_detours(struct compiler *c);
 
+/* --- layout.c --- */
 /* Chooses the length of every piece and moves the code together: *out gets the final bytes,
  * relocations and offsets. */
 int __must_check lay_out_code(struct compiler *c, struct ub_code *out);
 
+/* --- compile.c --- */
 /* ub_jit_compile() for a CPU with or without BMI2. */
 int __must_check jit_compile_x86_64(const struct ub_program *program, bool bmi2,
 				    struct ub_code *code, struct ub_reason *why);
