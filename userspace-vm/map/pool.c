@@ -329,20 +329,37 @@ void ub_pool_disown(const struct ub_map *map, u32 index, u64 state)
 		ub_atomic_cas(&ub_pool_node(map, index)->state, state, UB_NODE_UNOWNED(state));
 }
 
-bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
+static inline bool put(const struct ub_map *map, u32 index, u64 state, bool extra,
+		       struct ub_run *run)
 {
 	struct ub_node *node = ub_pool_node(map, index);
 	u64 free = ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) | (extra ? UB_NODE_EXTRA : 0);
 	bool done;
 
-	if (ub_unlikely(ub_hold_inherited(run)))
-		return false;
 	/* Or it was disowned since: what its taker left behind was linked all the same. */
 	done = ub_atomic_cas(&node->state, state, free) ||
 	       (UB_NODE_UNOWNED(state) != state &&
 		ub_atomic_cas(&node->state, UB_NODE_UNOWNED(state), free));
 	if (done)
 		ub_pool_hint(map, index, extra, ub_run_cpu(run));
+	return done;
+}
+
+bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
+{
+	bool done;
+
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return false;
+	done = put(map, index, state, extra, run);
 	ub_hold_drop(map, UB_HOLD_NODE(index), run);
 	return done;
+}
+
+void ub_pool_put_held(const struct ub_map *map, u32 index, u64 state, u32 hold, struct ub_run *run)
+{
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return;
+	(void)put(map, index, state, false, run);
+	ub_hold_return(hold, run);
 }
