@@ -52,6 +52,10 @@ struct ub_backend {
 	 * understand, before anything is done. */
 	int (*check_target)(const struct ub_tracee *target, struct ub_reason *why);
 
+	/* Optional. Whether links that were attached to @target are not in it yet, and why ("" if there
+	 * was no time yet); without it, they are from attach on. */
+	bool (*is_waiting)(const struct ub_tracee *target, struct ub_reason *why);
+
 	/* Optional. What is left in @target after the last detach; without it, removals are clean.
 	 */
 	void (*report_removal)(const struct ub_tracee *target, struct ub_removal_report *report);

@@ -72,9 +72,8 @@ static int attach(const struct ub_probe *probe, const struct ub_tracee *target,
 			     target->pid, target->comm, refusal.text);
 }
 
-/* What the daemon says is left in the process: false, or true and *left, "" if it is still at it.
- */
-static bool find_left(pid_t pid, struct ub_reason *left)
+/* What the daemon says of the process under @key: false: nothing, or true and *text. */
+static bool find_said(pid_t pid, const char *key, struct ub_reason *text)
 {
 	struct json_object *answer = ask("{\"cmd\":\"attached\"}"), *list, *value;
 	bool found = false;
@@ -86,14 +85,19 @@ static bool find_left(pid_t pid, struct ub_reason *left)
 
 			if (!json_object_object_get_ex(process, "pid", &value) ||
 			    json_object_get_int(value) != pid ||
-			    !json_object_object_get_ex(process, "left", &value))
+			    !json_object_object_get_ex(process, key, &value))
 				continue;
 			found = true;
-			ub_reason_set(left, 0, "%s", json_object_get_string(value));
+			ub_reason_set(text, 0, "%s", json_object_get_string(value));
 		}
 	}
 	json_object_put(answer);
 	return found;
+}
+
+static bool is_waiting(const struct ub_tracee *target, struct ub_reason *why)
+{
+	return find_said(target->pid, "waits", why);
 }
 
 static void report_removal(const struct ub_tracee *target, struct ub_removal_report *report)
@@ -102,7 +106,7 @@ static void report_removal(const struct ub_tracee *target, struct ub_removal_rep
 	const struct timespec wait = { 0, WAIT_NS };
 
 	for (int i = 0; i < TRIES; i++) {
-		report->clean = !find_left(target->pid, &report->left);
+		report->clean = !find_said(target->pid, "left", &report->left);
 		if (report->clean || report->left.text[0])
 			return;
 		nanosleep(&wait, NULL);
@@ -131,6 +135,7 @@ const struct ub_backend ub_backend_userspace = {
 	.attach = attach,
 	.detach = ub_libbpf_detach,
 	.check_target = ub_tracee_may_trace,
+	.is_waiting = is_waiting,
 	.report_removal = report_removal,
 	.lost_ring_records = lost_ring_records,
 };

@@ -42,6 +42,8 @@ static void show_session(pid_t pid, struct json_object *list)
 		       ub_json_number(process, "links") == 1 ? "" : "s");
 		if (json_object_object_get_ex(process, "count", NULL))
 			printf(", count %ld", ub_json_number(process, "count"));
+		if (json_object_object_get_ex(process, "waits", NULL))
+			printf(", not attached yet: %s", ub_json_string(process, "waits"));
 		printf("\n");
 	}
 }

@@ -151,9 +151,13 @@ static struct json_object *answer_list(struct ub_session *session)
 	ub_session_reap(session);
 	for (u32 i = 0; (attachment = ub_link_manager_at(session->manager, i)); i++) {
 		struct json_object *object = process_object(&attachment->target);
+		struct ub_reason why = { 0 };
 
 		json_object_object_add(object, "links",
 				       json_object_new_uint64(attachment->nr_links));
+		if (session->options->backend->is_waiting &&
+		    session->options->backend->is_waiting(&attachment->target, &why))
+			json_object_object_add(object, "waits", json_object_new_string(why.text));
 		json_object_object_add(object, "attach",
 				       json_object_new_uint64(attachment->number));
 		if (bundled && bundled->pid_map)

@@ -13,6 +13,8 @@
 #include "map_dump.h"
 #include "output.h"
 
+enum { LATE_MS = 2500 }; /* the daemon tries again after longer and longer */
+
 /* Watches for the end of an attached process. */
 struct exit_watch {
 	struct exit_watch *next;
@@ -94,6 +96,22 @@ static const struct ub_attachment *attachment_of(const struct ub_session *sessio
 	return NULL;
 }
 
+/* What was said to be attached and is not. */
+static void on_late(void *opaque)
+{
+	struct ub_session *session = opaque;
+	const struct ub_attachment *attachment;
+
+	session->late_timer = NULL;
+	for (u32 i = 0; (attachment = ub_link_manager_at(session->manager, i)); i++) {
+		struct ub_reason why = { 0 };
+
+		if (session->options->backend->is_waiting(&attachment->target, &why))
+			ub_note("process %d (%s) is not attached yet (tried again): %s",
+				attachment->target.pid, attachment->target.comm, why.text);
+	}
+}
+
 int ub_session_attach(struct ub_session *session, pid_t pid, struct ub_reason *why)
 {
 	const struct ub_attachment *attachment;
@@ -107,6 +125,8 @@ int ub_session_attach(struct ub_session *session, pid_t pid, struct ub_reason *w
 	forget_former_owner(session, &attachment->target);
 	watch_exit(session, &attachment->target);
 	ub_session_show_attach(session, attachment);
+	if (session->options->backend->is_waiting && !session->late_timer)
+		session->late_timer = ub_loop_after(session->loop, LATE_MS, on_late, session);
 	return 0;
 }
 
@@ -142,6 +162,7 @@ void ub_session_reap(struct ub_session *session)
 
 void ub_session_forget_processes(struct ub_session *session)
 {
+	ub_timer_remove(session->late_timer);
 	while (session->exit_watches)
 		unwatch_exit(session, session->exit_watches->pid);
 	while (session->owners) {

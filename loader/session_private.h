@@ -41,6 +41,7 @@ struct ub_session {
 	u64 nr_lost;	  /* events */
 	u64 nr_ring_lost; /* records that found no room in a ring buffer */
 	struct ub_watch *signal_watch;
+	struct ub_timer *late_timer;
 	int signal_fd;
 	pid_t child; /* the command that we started, 0 = none or ended */
 	int child_status;

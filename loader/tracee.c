@@ -18,6 +18,7 @@
 #include "symbol.h"
 
 #define PF_KTHREAD    0x00200000ul /* include/linux/sched.h */
+#define DELETED	      " (deleted)" /* behind the name of a file that has none any more */
 #define LOADING_TRIES 10
 #define LOADING_MS    3
 
@@ -295,7 +296,7 @@ static bool is_library(const char *base, const char *name)
 {
 	size_t size = strlen(name);
 
-	if (!strcmp(base, name))
+	if (!strcmp(base, name) || (!strncmp(base, name, size) && !strcmp(base + size, DELETED)))
 		return true;
 	if (!strcmp(name, "libc") && !strncmp(base, "ld-musl-", 8))
 		return true;
@@ -320,9 +321,30 @@ static bool same_mount_namespace(const struct ub_tracee *target)
 	       my_root.st_dev == their_root.st_dev && my_root.st_ino == their_root.st_ino;
 }
 
-/* Fills *file for the path @shown in the target's mount namespace. */
-static int name_file(const struct ub_tracee *target, const char *shown, struct ub_tracee_file *file,
-		     struct ub_reason *why)
+static bool is_deleted(const char *shown)
+{
+	const size_t size = strlen(shown);
+
+	return size > strlen(DELETED) && !strcmp(shown + size - strlen(DELETED), DELETED);
+}
+
+static int cannot_read(const struct ub_tracee *target, const char *shown, struct ub_reason *why)
+{
+	if (is_deleted(shown))
+		return ub_reason_set(
+			why, -ENOENT,
+			"cannot read %s of process %d: it was removed or replaced while the process runs; "
+			"restart the process, or run this as root",
+			shown, target->pid);
+	return ub_reason_set(why, -errno, "cannot read %s of process %d: %s", shown, target->pid,
+			     strerror(errno));
+}
+
+/* Fills *file for the path @shown in the target's mount namespace. @link (may be NULL) leads there
+ * even if the file has no name any more, say by an upgrade of its package; not everybody may follow
+ * it. */
+static int name_file(const struct ub_tracee *target, const char *shown, const char *link,
+		     struct ub_tracee_file *file, struct ub_reason *why)
 {
 	struct ub_tracee_file named;
 	char proc[32];
@@ -337,9 +359,11 @@ static int name_file(const struct ub_tracee *target, const char *shown, struct u
 		err = ub_foreign_path(proc, shown, named.path, sizeof(named.path));
 	if (err)
 		return ub_reason_set(why, err, "the path %s is too long", shown);
-	if (access(named.path, R_OK))
-		return ub_reason_set(why, -errno, "cannot read %s of process %d: %s", shown,
-				     target->pid, strerror(errno));
+	if (access(named.path, R_OK)) {
+		if (!link || !is_deleted(shown) || access(link, R_OK))
+			return cannot_read(target, shown, why);
+		snprintf(named.path, sizeof(named.path), "%s", link);
+	}
 	*file = named;
 	return 0;
 }
@@ -358,7 +382,7 @@ static int executable(const struct ub_tracee *target, struct ub_tracee_file *fil
 			       : ub_reason_set(why, -errno, "process %d has no executable file: %s",
 					       target->pid, strerror(errno));
 	path[n] = '\0';
-	return name_file(target, path, file, why);
+	return name_file(target, path, link, file, why);
 }
 
 /* "/usr/lib/libc.so.6" as people name it: "libc". */
@@ -369,9 +393,10 @@ static void library_name(const char *base, char *name, size_t size)
 	snprintf(name, size, "%.*s", end ? (int)(end - base) : (int)strlen(base), base);
 }
 
-/* Looks among the mapped files. 1 found, 0 not and *near is what may have been meant, or -errno. */
+/* Looks among the mapped files. 1 found, with its path and a link to it, 0 not and *near is what may
+ * have been meant, or -errno. */
 static int mapped_library(const struct ub_tracee *target, const char *name, char path[PATH_MAX],
-			  char near[64], struct ub_reason *why)
+			  char link[64], char near[64], struct ub_reason *why)
 {
 	_cleanup_fclose_ FILE *maps = NULL;
 	_cleanup_free_ char *line = NULL;
@@ -399,6 +424,8 @@ static int mapped_library(const struct ub_tracee *target, const char *name, char
 		base = strrchr(start, '/') + 1;
 		if (is_library(base, name) && strlen(start) < PATH_MAX) {
 			memcpy(path, start, strlen(start) + 1);
+			snprintf(link, 64, "/proc/%d/map_files/%.*s", target->pid,
+				 (int)strcspn(line, " "), line);
 			return 1;
 		}
 		library_name(base, candidates[1], sizeof(candidates[1]));
@@ -413,18 +440,18 @@ static int find_file(const struct ub_tracee *target, const char *name, const cha
 		     struct ub_tracee_file *file, struct ub_reason *why)
 {
 	struct ub_tracee_file exe;
-	char path[PATH_MAX], near[64], hint[128] = "";
+	char path[PATH_MAX], link[64], near[64], hint[128] = "";
 	int found, err;
 
 	if (!*name)
 		return executable(target, file, why);
 	if (*name == '/')
-		return name_file(target, name, file, why);
-	found = mapped_library(target, name, path, near, why);
+		return name_file(target, name, NULL, file, why);
+	found = mapped_library(target, name, path, link, near, why);
 	if (found < 0)
 		return found;
 	if (found)
-		return name_file(target, path, file, why);
+		return name_file(target, path, link, file, why);
 	err = executable(target, &exe, why);
 	if (err)
 		return err;

@@ -197,7 +197,8 @@ static int start_image(struct ub_image_build *build)
 		return -ENOMEM;
 	image->counting->link_ids = calloc(request->nr_links, sizeof(u32));
 	image->counting->functions = calloc(request->nr_links, sizeof(u64));
-	if (!image->counting->link_ids || !image->counting->functions)
+	image->counting->sums = calloc(request->nr_links, sizeof(struct ub_hit_counters));
+	if (!image->counting->link_ids || !image->counting->functions || !image->counting->sums)
 		return -ENOMEM;
 	image->counting->nr_links = request->nr_links;
 	for (u32 i = 0; i < request->nr_links; i++)

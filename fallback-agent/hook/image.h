@@ -99,13 +99,17 @@ int __must_check ub_image_build(const struct ub_image_request *request, struct u
 				struct ub_reason *why);
 void ub_image_free(struct ub_image *image);
 
-/* Sum over CPUs of one link's counters, read from the data shared with the target. */
+/* Sum over threads of one link's counters, read from the data shared with the target. */
 void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses);
+/* The same of all links, in one pass over them. */
+void ub_image_count(const struct ub_image *image,
+		    void (*each)(void *opaque, u32 link_id, u64 hits, u64 misses), void *opaque);
 /* The process's event ring as mapped in this process, and its size. */
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size);
-/* The same for the ring of the @i-th RINGBUF map in it, or NULL behind the last. */
+/* The same for the ring of the @i-th RINGBUF map in it, with that map's size, or NULL behind the
+ * last. */
 struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
-					  u32 *data_size);
+					  u32 *max_entries);
 /* Whether the image holds the map with that id. */
 bool ub_image_has_map(const struct ub_image *image, u32 map_id);
 /* What the image holds of the PROG_ARRAY or map of maps @map_id, or NULL: nothing. */

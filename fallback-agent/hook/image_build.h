@@ -122,6 +122,7 @@ struct ub_image_counting {
 	u32 nr_links;
 	u32 nr_slots;
 	u32 *link_ids;
+	struct ub_hit_counters *sums; /* room for ub_image_count() */
 	u64 *functions; /* whose return each link probes, in the target; 0: it probes none */
 	u64 counters_offset;
 	u64 counters_stride;
@@ -141,7 +142,7 @@ struct ub_image_counting {
 /* The event ring of one RINGBUF map. */
 struct ub_image_map_events {
 	u32 map_id;
-	u32 size; /* of its data */
+	u32 max_entries; /* the map's */
 	struct ub_event_ring *ring;
 };
 

@@ -103,7 +103,7 @@ static void size_events(struct ub_image_build *build)
 		if (attr->type == BPF_MAP_TYPE_PERF_EVENT_ARRAY)
 			build->own_events_size = UB_EVENT_RING_SIZE;
 		else if (attr->type == BPF_MAP_TYPE_RINGBUF)
-			build->events_size += ub_event_ring_size(ub_event_ring_data_size(attr));
+			build->events_size += ub_event_ring_size_of(attr);
 	}
 	build->events_size += ub_event_ring_size(build->own_events_size);
 }
@@ -119,7 +119,7 @@ static void place_events(struct ub_image_build *build)
 		if (map->attr.type != BPF_MAP_TYPE_RINGBUF)
 			continue;
 		map->type_words[UB_W_EVENTS] = address;
-		address += ub_event_ring_size(ub_event_ring_data_size(&map->attr));
+		address += ub_event_ring_size_of(&map->attr);
 	}
 }
 
@@ -137,14 +137,19 @@ static int format_events(struct ub_image_build *build, u8 *events)
 	for (u32 i = 0; i < build->request->nr_maps; i++) {
 		const struct ub_map *map = &build->maps[i];
 		struct ub_image_map_events *ring = &counting->map_events[nr];
+		u64 position;
 
 		if (map->attr.type != BPF_MAP_TYPE_RINGBUF)
 			continue;
 		ring->map_id = map->attr.id;
-		ring->size = ub_event_ring_data_size(&map->attr);
+		ring->max_entries = map->attr.max_entries;
 		ring->ring = (struct ub_event_ring *)(events + (map->type_words[UB_W_EVENTS] -
 								build->events_address));
-		ub_event_ring_format(ring->ring, ring->size);
+		ub_event_ring_format(ring->ring, ub_event_ring_data_size(&map->attr));
+		/* What it already holds; of what is on its way its reader will tell. */
+		if (pread(build->request->maps[i].fd, &position, sizeof(position), PAGE) ==
+		    sizeof(position))
+			ub_event_ring_start(ring->ring, position);
 		nr++;
 	}
 	counting->nr_map_events = nr;

@@ -29,6 +29,7 @@ void ub_image_free(struct ub_image *image)
 	free(image->semaphores);
 	if (image->counting) {
 		free(image->counting->link_ids);
+		free(image->counting->sums);
 		free(image->counting->functions);
 		free(image->counting->continuations);
 		free(image->counting->map_events);
@@ -38,29 +39,49 @@ void ub_image_free(struct ub_image *image)
 	free(image);
 }
 
-void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses)
+/* Adds what all threads counted of the links [@from, @to) to their sums. */
+static void sum_up(const struct ub_image *image, u32 from, u32 to, struct ub_hit_counters *sums)
 {
 	const struct ub_image_counting *counting = image->counting;
 	const u8 *data = (const u8 *)image->process;
 	const struct ub_thread_slot *slots = (const struct ub_thread_slot *)(data + UB_DATA_SLOTS);
 
-	*hits = *misses = 0;
-	for (u32 link = 0; link < counting->nr_links; link++) {
-		if (counting->link_ids[link] != link_id)
-			continue;
-		for (u32 slot = 0; slot <= counting->nr_slots; slot++) {
-			const struct ub_hit_counters *counters;
+	for (u32 slot = 0; slot <= counting->nr_slots; slot++) {
+		const struct ub_hit_counters *counters =
+			(const struct ub_hit_counters *)(data + counting->counters_offset +
+							 slot * counting->counters_stride);
 
-			if (slot < counting->nr_slots && !ub_read_once(slots[slot].key))
-				continue;
-			counters =
-				(const struct ub_hit_counters *)(data + counting->counters_offset +
-								 slot * counting->counters_stride) +
-				link;
-			*hits += ub_read_once(counters->hits);
-			*misses += ub_read_once(counters->misses);
+		if (slot < counting->nr_slots && !ub_read_once(slots[slot].key))
+			continue;
+		for (u32 link = from; link < to; link++) {
+			sums[link - from].hits += ub_read_once(counters[link].hits);
+			sums[link - from].misses += ub_read_once(counters[link].misses);
 		}
 	}
+}
+
+void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64 *misses)
+{
+	const struct ub_image_counting *counting = image->counting;
+	struct ub_hit_counters sum = {};
+
+	for (u32 link = 0; link < counting->nr_links; link++)
+		if (counting->link_ids[link] == link_id)
+			sum_up(image, link, link + 1, &sum);
+	*hits = sum.hits;
+	*misses = sum.misses;
+}
+
+void ub_image_count(const struct ub_image *image,
+		    void (*each)(void *opaque, u32 link_id, u64 hits, u64 misses), void *opaque)
+{
+	const struct ub_image_counting *counting = image->counting;
+	struct ub_hit_counters *sums = counting->sums;
+
+	memset(sums, 0, counting->nr_links * sizeof(*sums));
+	sum_up(image, 0, counting->nr_links, sums);
+	for (u32 link = 0; link < counting->nr_links; link++)
+		each(opaque, counting->link_ids[link], sums[link].hits, sums[link].misses);
 }
 
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size)
@@ -70,14 +91,14 @@ struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_si
 }
 
 struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
-					  u32 *data_size)
+					  u32 *max_entries)
 {
 	const struct ub_image_counting *counting = image->counting;
 
 	if (i >= counting->nr_map_events)
 		return NULL;
 	*map_id = counting->map_events[i].map_id;
-	*data_size = counting->map_events[i].size;
+	*max_entries = counting->map_events[i].max_entries;
 	return counting->map_events[i].ring;
 }
 

@@ -167,6 +167,7 @@ int ub_image_add_site_table(struct ub_image_build *build, u64 address, u64 room,
 		.nr_sites = image->nr_sites,
 		.nr_moves_out = image->nr_moves_out,
 		.nr_semaphores = image->nr_semaphores,
+		.owner_pidns = ub_proc_pid_namespace("/proc/self"),
 	};
 	struct ub_part part = {
 		.kind = UB_PART_SITES,

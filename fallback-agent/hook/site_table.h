@@ -44,7 +44,8 @@ struct ub_site_table {
 	u32 nr_sites;
 	u32 nr_moves_out;
 	u32 nr_semaphores;
-	u32 reserved[5];
+	u32 owner_pidns; /* the pid namespace of owner_pid and target_pid: inode of /proc/PID/ns/pid */
+	u32 reserved[4];
 };
 
 struct ub_site_part {

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -35,6 +36,17 @@
 #define PIDFD_SELF_THREAD -10000
 #endif
 
+/* What is behind @path, if that is the file of @m. */
+static int open_same(const struct ub_mapping *m, const char *path)
+{
+	/* By now the name may be that of a FIFO. */
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat stat;
+
+	/* Some file systems have one device for maps and another for stat(). */
+	return fd >= 0 && !fstat(fd, &stat) && stat.st_ino == m->inode ? TAKE_FD(fd) : -1;
+}
+
 int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m)
 {
 	char path[4352];
@@ -44,10 +56,13 @@ int ub_open_mapped(const struct ub_target *t, const struct ub_mapping *m)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		return fd;
-	/* By now the name may be that of a FIFO. */
-	if (ub_foreign_path(t->proc, ub_mapping_name(t, m), path, sizeof(path)))
-		return -1;
-	return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (!ub_foreign_path(t->proc, ub_mapping_name(t, m), path, sizeof(path)))
+		fd = open_same(m, path);
+	if (fd >= 0)
+		return fd;
+	/* A program that was replaced on disk is still there. */
+	snprintf(path, sizeof(path), "%s/exe", t->proc);
+	return open_same(m, path);
 }
 
 /* --- pages with sites, and those of the files behind them ------------------------------------- */

@@ -37,6 +37,8 @@ int ub_surgeon_find_deserted(pid_t pid, struct ub_reason *why)
 
 	/* Most processes hold nothing, and may be looked at by more people than may be read. */
 	err = ub_surgeon_find(pid, why);
+	if (!err && ub_is_traced_by_ours(pid))
+		return ub_reason_set(why, -EAGAIN, "process %d is being operated on", pid);
 	if (err <= 0)
 		return err;
 	err = ub_target_open(&t, pid, -1, why);

@@ -296,6 +296,9 @@ int ub_operate(struct ub_target *t, const struct ub_operation *op, struct ub_rea
 		err = ub_remote_prepare(t, op->old, op->new, why);
 	if (!err)
 		err = ub_fault(t, UB_FAULT_looked);
+	/* Nothing is begun yet, and whoever cleans up after our caller may have passed already. */
+	if (!err && getppid() != t->caller && op->new)
+		err = ub_reason_set(why, -EINTR, "the daemon was killed");
 	if (err)
 		return err;
 	ub_watchdog_start(t->report, DEADLINE_MS);

@@ -10,17 +10,11 @@
 #include <common/cleanup.h>
 #include <surgeon/recorded.h>
 
-/* One that is dead and was not waited for yet (a zombie) does nothing for it any more. */
-static bool owner_lives(const struct ub_site_table *table)
-{
-	return table->owner_pid && ub_proc_lives((int)table->owner_pid, table->owner_start);
-}
-
 bool ub_recorded_is_owned(const struct ub_target *t, const struct ub_mapping *m)
 {
 	struct ub_site_table header;
 
-	return !ub_target_read(t, m->start, &header, sizeof(header)) && owner_lives(&header);
+	return !ub_target_read(t, m->start, &header, sizeof(header)) && ub_owner_lives(t, &header);
 }
 
 /* Whether our caller built it for a process that forked this one, and not one that shares its
@@ -29,7 +23,8 @@ static bool is_inherited(const struct ub_target *t, const struct ub_site_table *
 {
 	int same;
 
-	if ((pid_t)table->owner_pid != getppid() || (pid_t)table->target_pid == t->pid)
+	if (!ub_owner_is_here(table) || (pid_t)table->owner_pid != getppid() ||
+	    (pid_t)table->target_pid == t->pid)
 		return false;
 	same = ub_same_memory(t->pid, (pid_t)table->target_pid);
 	return !same || same == -ESRCH;
@@ -120,12 +115,14 @@ static int load(struct ub_target *t, const struct ub_mapping *m, struct ub_loade
 				    t->pid);
 	if (!err && is_inherited(t, view.header))
 		t->copy = true;
-	else if (!err && owner_lives(view.header))
+	else if (!err && ub_owner_lives(t, view.header))
 		err = ub_reason_set(
 			why, -EBUSY,
-			"what is in process %d belongs to a running ubpf-run (pid %u, uid %u): "
+			"what is in process %d belongs to a running ubpf-run (pid %u%s, uid %u): "
 			"detach there",
-			t->pid, view.header->owner_pid, view.header->owner_uid);
+			t->pid, view.header->owner_pid,
+			ub_owner_is_here(view.header) ? "" : " in a container or outside ours",
+			view.header->owner_uid);
 	return err ? err : fill(loaded, &view);
 }
 

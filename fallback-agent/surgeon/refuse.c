@@ -32,6 +32,28 @@ static int refuse_32_bit(pid_t pid, const char *comm, struct ub_reason *why)
 			     pid, comm);
 }
 
+/*
+ * Frozen by its control group, as all of a paused container is: it can be stopped but not made to run
+ * anything, and nothing tells but where it sleeps. Linux has its second freezer's sleep in
+ * do_freezer_trap(), which compilers make part of get_signal(), where nobody else sleeps in state S.
+ */
+static bool is_frozen(const char *proc, char state)
+{
+	char path[80], where[64];
+	_cleanup_close_ int fd = -1;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%s/wchan", proc);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, where, sizeof(where) - 1);
+	if (n < 0)
+		return false;
+	where[n] = '\0';
+	return !strcmp(where, "__refrigerator") ||
+	       (state == 'S' &&
+		(!strcmp(where, "do_freezer_trap") || !strcmp(where, "get_signal")));
+}
+
 int ub_refuse(pid_t pid, int pidfd, struct ub_reason *why)
 {
 	char proc[64], comm[32], stat[UB_PROC_STAT_MAX], state;
@@ -67,6 +89,12 @@ int ub_refuse(pid_t pid, int pidfd, struct ub_reason *why)
 	err = ub_refuse_traced(pid, comm, why);
 	if (err)
 		return err;
+	if (is_frozen(proc, state))
+		return ub_reason_set(
+			why, -EBUSY,
+			"process %d (%s) is frozen by its control group (a paused container?): "
+			"thaw it first",
+			pid, comm);
 	err = ub_target_open(&probe, pid, pidfd, why);
 	if (err)
 		return err;

@@ -70,11 +70,12 @@ static bool forbids_calls(const struct ub_image *image)
 
 /* The surgeon's whole life. */
 static void __attribute__((noreturn))
-surgeon(const struct ub_operation *op, struct ub_report *report)
+surgeon(const struct ub_operation *op, struct ub_report *report, pid_t caller)
 {
 	struct ub_target t = {
 		.mem = -1,
 		.report = report,
+		.caller = caller,
 		.replaced = op->replaced,
 		.partial = op->partial,
 		.recorded = op->kind == UB_OPERATION_REPAIR,
@@ -123,18 +124,19 @@ static int wait_for(pid_t pid, int pidfd)
 static int run_surgeon(const struct ub_operation *op, struct ub_report *report)
 {
 	_cleanup_close_ int pidfd = -1;
+	pid_t pid, caller;
 	u64 reaped_ns;
-	pid_t pid;
 
 	report->done = report->again = report->retry = report->hopeless = 0;
 	report->err = -EINTR;
 	report->why.text[0] = '\0';
 	report->interrupted_ns = 0;
+	caller = getpid();
 	pid = fork();
 	if (pid < 0)
 		return ub_reason_set(&report->why, -errno, "cannot fork: %s", strerror(errno));
 	if (!pid)
-		surgeon(op, report);
+		surgeon(op, report, caller);
 	pidfd = syscall(SYS_pidfd_open, pid, 0);
 	wait_for(pid, pidfd);
 	reaped_ns = ub_now_ns();

@@ -58,7 +58,8 @@ int __must_check ub_surgeon_repair(pid_t pid, bool own_filter, struct ub_reason 
 void ub_surgeon_await(pid_t pid);
 /* Whether @pid holds anything of ours: 1, 0 or -errno. */
 int __must_check ub_surgeon_find(pid_t pid, struct ub_reason *why);
-/* Whether it does, and no living daemon or loader owns it: what ub_surgeon_repair() would clean. */
+/* Whether it does, and no living daemon or loader owns it: what ub_surgeon_repair() would clean.
+ * -EAGAIN: a surgeon is at work there that has not got so far. */
 int __must_check ub_surgeon_find_deserted(pid_t pid, struct ub_reason *why);
 /* Whether all files that @image patches are still mapped as it left them, by one site of each.
  * @mem: /proc/PID/mem of the memory that holds it. If not, a library was unloaded (and perhaps

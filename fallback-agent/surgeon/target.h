@@ -63,6 +63,7 @@ struct ub_target {
 	char proc[64];	 /* /proc/PID, or /proc/PID/task/TID of a living thread when the leader is a
 			   zombie */
 	pid_t alive;	 /* that thread */
+	pid_t caller;	 /* who made this surgeon */
 	bool own_filter; /* its first filter is the caller's and lets our system calls pass */
 	u32 nr_harmless_filters; /* that one, and those that it shares with us */
 	bool seccomp;		 /* under a filter that may not, and */

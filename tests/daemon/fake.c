@@ -280,13 +280,20 @@ void ub_image_counters(const struct ub_image *image, u32 link_id, u64 *hits, u64
 	*misses = 0;
 }
 
+void ub_image_count(const struct ub_image *image,
+		    void (*each)(void *opaque, u32 link_id, u64 hits, u64 misses), void *opaque)
+{
+	for (u32 i = 0; i < image->nr; i++)
+		each(opaque, image->ids[i], 1, 0);
+}
+
 struct ub_event_ring *ub_image_events(const struct ub_image *image, u32 *data_size)
 {
 	return NULL;
 }
 
 struct ub_event_ring *ub_image_map_events(const struct ub_image *image, u32 i, u32 *map_id,
-					  u32 *data_size)
+					  u32 *max_entries)
 {
 	return NULL;
 }
@@ -342,6 +349,9 @@ int ub_surgeon_replace(pid_t pid, int pidfd, struct ub_image *old, struct ub_ima
 	char path[4200];
 	FILE *file;
 
+	snprintf(path, sizeof(path), "%s/overtake", getenv("UBPF_RUN_DIR"));
+	if (new && !access(path, F_OK))
+		return ub_reason_set(why, -EAGAIN, "it was faster");
 	name(path, sizeof(path), pid);
 	if (!new) {
 		unlink(path);
@@ -415,7 +425,7 @@ void ub_event_unread(struct ub_event_reader *reader)
 {
 }
 
-void ub_event_release(struct ub_event_reader *reader, u64 client)
+void ub_event_release(struct ub_event_reader *reader, u64 client, u64 slack)
 {
 }
 

@@ -2,7 +2,8 @@
 /*
  * Stand-ins for what the daemon drives, so that its own promises can be tested alone: a kernel with
  * three commands, images that hold link ids, and a surgeon that "patches" a process by making the
- * file $UBPF_RUN_DIR/patched.PID, whose lines are the ids of its links.
+ * file $UBPF_RUN_DIR/patched.PID, whose lines are the ids of its links. While there is a file
+ * "overtake", every process is faster than the surgeon.
  */
 #ifndef UB_TESTS_DAEMON_FAKE_H
 #define UB_TESTS_DAEMON_FAKE_H

@@ -314,6 +314,52 @@ static int attach_bad_things(pid_t target)
 	return 0;
 }
 
+static bool answer_has(const char *request, const char *text)
+{
+	_cleanup_free_ char *answer = NULL;
+
+	return !ub_client_ask(request, &answer, NULL) && strstr(answer, text);
+}
+
+static bool file_has(const char *path, const char *text)
+{
+	_cleanup_fclose_ FILE *file = fopen(path, "re");
+	char line[512];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (strstr(line, text))
+			return true;
+	}
+	return false;
+}
+
+/* A link whose process is always faster is not passed off as attached, and comes in the end. */
+static void test_late_is_said(void **state)
+{
+	pid_t target = start_target(), client;
+	char overtake[128], log[128];
+	int said;
+
+	snprintf(overtake, sizeof(overtake), "%s/overtake", run_dir);
+	snprintf(log, sizeof(log), "%s/log", run_dir);
+	close(creat(overtake, 0600));
+	setenv("UBPF_DAEMON_LOG", log, 1);
+	client = start_client(attach_one, target, &said);
+	unsetenv("UBPF_DAEMON_LOG");
+	assert_true(said >= 0);
+	assert_true(answer_has("{\"cmd\":\"attached\"}", "\"waiting\""));
+	assert_true(answer_has("{\"cmd\":\"attached\"}", "it was faster"));
+	assert_false(exists("patched.%d", target));
+	wait_until(file_has(log, "is not attached yet (tried again): it was faster"));
+	unlink(overtake);
+	wait_until(exists("patched.%d", target));
+	wait_until(!answer_has("{\"cmd\":\"attached\"}", "\"waits\""));
+	end_target(client);
+	end_target(target);
+	wait_until(!exists("socket"));
+	unlink(log);
+}
+
 static void test_refusals_leave_nothing(void **state)
 {
 	pid_t target = start_target(), client;
@@ -483,6 +529,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_daemon_terminated),
 		cmocka_unit_test(test_terminated_at_birth),
 		cmocka_unit_test(test_target_killed),
+		cmocka_unit_test(test_late_is_said),
 		cmocka_unit_test(test_refusals_leave_nothing),
 		cmocka_unit_test(test_detach_request),
 		cmocka_unit_test(test_hostile_client),

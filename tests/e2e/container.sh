@@ -14,6 +14,37 @@ case ${2:-} in
 	inside own-filter
 	inside beside
 	! command -v bpftrace >/dev/null || inside tool
+	# Who cleans up outside does not take a session inside, whose daemon has another number here, for a dead one's.
+	mkfifo "$tmp/go"
+	start session "$container" "$0" userspace session "$tmp/go"
+	session=$last
+	wait_line "$tmp/session.out" '^attached'
+	inner=$(sed -n 's/^attached //p' "$tmp/session.out")
+	pid=
+	for status in /proc/[0-9]*/status; do
+		grep -q '^Name:.ubpf-victim$' "$status" 2>/dev/null && grep -qE "^NSpid:.*[[:space:]]$inner$" "$status" &&
+			pid=${status//[!0-9]/}
+	done
+	[ -n "$pid" ] || fail "where is process $inner of the container?"
+	expect_error 1 "somebody else patched it|belongs to a running ubpf-run" ubpf run malloc -d 0.1 -p "$pid"
+	start tool "$ubpf_run" exec -- sleep 1000
+	of_ours() { # NAME: the processes of that name that work for our run directory
+		local comm
+		for comm in /proc/[0-9]*/comm; do
+			[ "$(cat "$comm" 2>/dev/null)" = "$1" ] &&
+				grep -qzxF "UBPF_RUN_DIR=$UBPF_RUN_DIR" "${comm%comm}environ" 2>/dev/null && echo "${comm//[!0-9]/}"
+		done
+	}
+	kill_daemon() {
+		local daemon
+		daemon=$(of_ours ubpf-daemon)
+		[ -n "$daemon" ] && kill -KILL "$daemon"
+	}
+	cleaned_up() { [ -z "$(of_ours ubpf-daemon)$(of_ours ubpf-guard)" ]; }
+	until_true kill_daemon || fail "no daemon"
+	until_true cleaned_up || fail "the guard does not end"
+	echo >"$tmp/go"
+	wait "$session" || fail "inside: session"
 	inside killer -k 311 # SYS_process_vm_writev, which in targets alone is called
 	exit 0
 	;;
@@ -50,6 +81,18 @@ tool) # with the preloaded library: no listener gets to see what the engine's fi
 	until_true has_line "$tmp/tool.out" '^@calls: 1[0-9]{3}$' || fail "the tool does not count"
 	kill -INT "$tool"
 	wait_end "$tool"
+	;;
+session)
+	start_victim target -t 2
+	pid=$last
+	load malloc
+	ubpf attach "$pid" >/dev/null || fail "attach"
+	tell target calls 10 >/dev/null
+	expect_count "$pid" 20
+	echo "attached $pid"
+	read -r _ <"$3"
+	tell target calls 10 >/dev/null
+	expect_count "$pid" 40
 	;;
 killer)
 	start_victim target -t 2

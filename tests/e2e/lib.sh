@@ -130,7 +130,10 @@ count_of() {
 expect_count() { # PID N
 	local count
 	count=$(count_of "$1")
-	[ "$count" = "$2" ] || fail "process $1: ${count:-no} calls counted, $2 expected"
+	[ "$count" = "$2" ] && return 0
+	ubpf list >&2
+	ubpf map dump malloc_calls >&2
+	fail "process $1: ${count:-no} calls counted, $2 expected"
 }
 
 # snapshot NAME PID; no_residue NAME PID. Linux itself may keep a private page of text.

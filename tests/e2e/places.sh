@@ -177,7 +177,74 @@ limits() {
 	done
 }
 
-for part in ${2:-libraries namespaces users limits}; do
+# A process that goes on while its program and its C library are upgraded: what it runs has no name any more.
+upgraded() {
+	local dir=$tmp/upgraded pid run libc file
+	libc=$(ldd "$victim" | sed -n 's/.*libc\.so\.6 => \([^ ]*\).*/\1/p')
+	mkdir "$dir"
+	cp "$victim" "$dir/victim"
+	cp -L "$libc" "$dir/libc.so.6"
+	start upgraded-victim env LD_LIBRARY_PATH="$dir" "$dir/victim" -t 2 -d 1000
+	pid=$last
+	wait_line "$tmp/upgraded-victim.out" '^ready'
+	for file in victim libc.so.6; do
+		cp "$dir/$file" "$dir/new"
+		mv "$dir/new" "$dir/$file"
+	done
+	snapshot upgraded "$pid"
+	if is_root; then
+		counting upgraded libc:malloc "$pid"
+		run=$last
+		until_true is_counted upgraded || fail "upgraded: not counted"
+		stop upgraded "$run"
+	else
+		expect_error 1 "libc.so.6 .deleted. of process $pid: .*as root" ubpf run malloc -d 1 -p "$pid"
+	fi
+	no_residue upgraded "$pid"
+	counting program :main "$pid"
+	stop program "$last"
+	no_residue upgraded "$pid"
+	kill -KILL "$pid"
+	wait "$pid" 2>/dev/null || : # killed
+}
+
+# In a paused container. Where the control groups are mounted nobody else sees.
+frozen() {
+	is_root && [ "$backend" = userspace ] || return 0
+	unshare -m --propagation private "$0" userspace frozen_here || fail "frozen"
+}
+frozen_here() {
+	local pid run
+	[ -e /sys/fs/cgroup/cgroup.procs ] || mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null || return 0
+	group=/sys/fs/cgroup/ubpf-e2e.$$
+	mkdir "$group" 2>/dev/null || return 0
+	trap 'cleanup; until_true rmdir "$group" 2>/dev/null' EXIT
+	freeze() {
+		echo "$1" >"$group/cgroup.freeze"
+		until_true has_line "$group/cgroup.events" "^frozen $1"
+	}
+	start frozen-victim "$victim" -t 2 -d 1000
+	pid=$last
+	wait_line "$tmp/frozen-victim.out" '^ready'
+	echo "$pid" >"$group/cgroup.procs" && freeze 1 || return 0
+	snapshot frozen "$pid"
+	expect_error 1 "process $pid .*frozen.*thaw" ubpf run malloc -d 1 -p "$pid"
+	freeze 0
+	counting frozen libc:malloc "$pid"
+	run=$last
+	until_true is_counted frozen || fail "frozen: not counted"
+	freeze 1
+	stop frozen "$run"
+	has_line "$tmp/frozen.out" '"result":"mapping left"' || fail "taken out of a frozen process"
+	freeze 0
+	is_clean() { ! grep -q ubpf-run: "/proc/$pid/maps"; }
+	until_true is_clean || fail "thawed, and still probed"
+	no_residue frozen "$pid"
+	kill -KILL "$pid"
+	wait "$pid" 2>/dev/null || : # killed
+}
+
+for part in ${2:-libraries namespaces users limits upgraded frozen}; do
 	$part
 done
 exit 0

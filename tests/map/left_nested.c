@@ -177,6 +177,31 @@ static void test_forked(void **state)
 	}
 }
 
+/* A child that goes on with its parent's hit takes nothing that it could neither link nor give back. */
+static void test_child_goes_on(void **state)
+{
+	for (u32 i = 0; i < nr_kinds; i++) {
+		struct ub_map map;
+
+		make(&map, &kinds[i].attr);
+		for (u32 hits = 0; hits < 3; hits++)
+			deep_hit(&map, kinds[i].op, 64);
+		*(u64 *)process.fork_page = 0;
+		for (u32 hits = 0; hits < 500; hits++) {
+			struct ub_run run = { .process = &process, .holds = holds, .held = 1 };
+
+			kinds[i].op(&map, &run);
+		}
+		*(u64 *)process.fork_page = 1;
+		sweep(&map);
+		if (is_of_nodes(&map)) {
+			check_linked(&map);
+			check_whole(&map);
+		}
+		our_map_destroy(&map);
+	}
+}
+
 /* Usage: [instants of the other two for each of the first] */
 int main(int argc, char **argv)
 {
@@ -184,7 +209,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_records),
 	};
-	const struct CMUnitTest forked[] = { cmocka_unit_test(test_forked) };
+	const struct CMUnitTest forked[] = { cmocka_unit_test(test_forked),
+					     cmocka_unit_test(test_child_goes_on) };
 	int failed;
 
 	if (argc > 1)

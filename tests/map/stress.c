@@ -558,7 +558,7 @@ static u64 move_on(struct ub_map *map, struct ub_event_reader *reader,
 		*sum += *(const u64 *)event.data;
 		n++;
 	}
-	ub_event_release(reader, client->producer);
+	ub_event_release(reader, client->producer, 0);
 	ub_client_ring_publish(map, client);
 	/* The client has read all. */
 	__atomic_store_n((u64 *)map->shared, client->producer, __ATOMIC_RELEASE);
@@ -581,7 +581,7 @@ static void test_map_ring(void **state)
 	our_map_create(&map, &attr);
 	ub_event_ring_format(ring, size);
 	map.type_words[UB_W_EVENTS] = (u64)ring;
-	reader = ub_event_reader_new(ring, size, 1);
+	reader = ub_event_reader_new(ring, attr.max_entries, 1);
 	assert_non_null(reader);
 	for (u32 i = 0; i < THREADS; i++) {
 		jobs[i] = (struct job) { .map = &map, .number = i };

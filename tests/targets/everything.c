@@ -180,6 +180,18 @@ static char *lines_of(const char *input)
 	return lines;
 }
 
+struct counted {
+	u64 hits, misses;
+};
+
+static void add_counts(void *opaque, u32 link_id, u64 hits, u64 misses)
+{
+	struct counted *counted = opaque;
+
+	counted->hits += hits;
+	counted->misses += misses;
+}
+
 int main(int argc, char **argv)
 {
 	const bool offsets = argc > 1 && *argv[1] == 'o';
@@ -195,7 +207,7 @@ int main(int argc, char **argv)
 	const char *names = offsets ? strchr(argv[1], ':') : NULL;
 	const u32 percent = offsets ? 100 : number ? (u32)atoi(number + 1) : 2;
 	char *expected, *got, *files, *file, *input;
-	u64 hits = 0, misses = 0;
+	struct counted counted = {};
 	double began;
 
 	if (argc < 5)
@@ -220,15 +232,10 @@ int main(int argc, char **argv)
 	began = now();
 	detach(image);
 	printf("detached in %.0f ms\n", 1000 * (now() - began));
-	for (u32 i = 0; i < all.nr; i++) {
-		u64 hit, missed;
-
-		ub_image_counters(image, i, &hit, &missed);
-		hits += hit;
-		misses += missed;
-	}
-	printf("%llu hits, %llu misses\n", (unsigned long long)hits, (unsigned long long)misses);
-	if (!hits)
+	ub_image_count(image, add_counts, &counted);
+	printf("%llu hits, %llu misses\n", (unsigned long long)counted.hits,
+	       (unsigned long long)counted.misses);
+	if (!counted.hits)
 		fail("no hits");
 	finish();
 	if (strcmp(expected, got))

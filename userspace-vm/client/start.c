@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -15,6 +16,7 @@
 #include <common/cleanup.h>
 
 #define LISTEN_FD 3
+#define MIN_FILES 64
 
 /* Returns only if it can't. Nothing of the client's is the daemon's: no terminal, descriptor, directory or signal setting. */
 static void become_daemon(int listen_fd, const char *run_dir, bool repair)
@@ -98,9 +100,16 @@ static int start_apart(const struct sockaddr_un *address, const char *run_dir, b
 int ub_client_start_daemon(const struct sockaddr_un *address, const char *run_dir, bool repair,
 			   struct ub_reason *why)
 {
+	struct rlimit files;
 	int status = 0, err = 0;
 	pid_t pid;
 
+	/* The daemon inherits it, and may not raise it. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max < MIN_FILES)
+		return ub_reason_set(why, -EMFILE,
+				     "the userspace kernel's daemon can't work with %llu "
+				     "descriptors: raise the limit (ulimit -n) to %d at least",
+				     (unsigned long long)files.rlim_max, MIN_FILES);
 	fflush(NULL);
 	pid = fork();
 	if (pid == 0)

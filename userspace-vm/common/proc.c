@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <common/cleanup.h>
@@ -118,6 +119,15 @@ u64 ub_proc_start_time(int pid)
 	if (read_stat_of(pid, text))
 		return 0;
 	return strtoull(ub_proc_stat_field(text, UB_PROC_STAT_START_TIME), NULL, 10);
+}
+
+u32 ub_proc_pid_namespace(const char *proc)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/ns/pid", proc);
+	return stat(path, &st) ? 0 : (u32)st.st_ino;
 }
 
 bool ub_proc_lives(int pid, u64 start_time)

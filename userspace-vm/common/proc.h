@@ -33,6 +33,9 @@ bool ub_proc_lives(int pid, u64 start_time);
 /* Whether it is stopped, by a signal or a tracer: it does nothing until somebody continues it. */
 bool ub_proc_stopped(int pid);
 
+/* What names the pid namespace of @proc ("/proc/PID" or "/proc/self"). 0: that may not be known. */
+u32 ub_proc_pid_namespace(const char *proc);
+
 enum {
 	UB_PROC_STAT_STATE = 3, /* one letter: R, S, D, T, Z, ... */
 	UB_PROC_STAT_PARENT = 4,

@@ -232,7 +232,7 @@ static bool is_reading(struct ub_kernel *kernel, u32 map_id)
  * find its buffer full as soon as in the kernel. While the client reads, what this ring holds needs
  * no room there yet: it will be read by then, and client, loop and producers need not take turns.
  */
-static u64 position_for(struct ub_kernel *kernel, struct map_ring *ring)
+static u64 position_for(struct ub_kernel *kernel, struct map_ring *ring, u64 *slack)
 {
 	u64 position = ub_kernel_ring_position(kernel, ring->map_id);
 	u64 client = position - ub_kernel_ring_unread(kernel, ring->map_id);
@@ -242,7 +242,8 @@ static u64 position_for(struct ub_kernel *kernel, struct map_ring *ring)
 	else if (ring->reading)
 		ring->reading--;
 	ring->client = client;
-	return ring->reading ? position - UB_EVENT_RING_SIZE : position;
+	*slack = ring->reading ? UB_EVENT_RING_SIZE : 0;
+	return position;
 }
 
 static u32 read_map_ring(struct target *target, struct map_ring *ring)
@@ -250,7 +251,7 @@ static u32 read_map_ring(struct target *target, struct map_ring *ring)
 	struct ub_kernel *kernel = target->targets->daemon->kernel;
 	struct ub_event event;
 	u32 nr = 0, waits = 0;
-	u64 lost;
+	u64 lost, position, slack;
 
 	while (nr < MAX_ROUND && ub_event_read(ring->reader, &event, is_alive, target) > 0) {
 		if (!ub_kernel_deliver(kernel, &event)) {
@@ -263,7 +264,8 @@ static u32 read_map_ring(struct target *target, struct map_ring *ring)
 		nr++;
 	}
 	ub_kernel_delivered(kernel);
-	ub_event_release(ring->reader, position_for(kernel, ring));
+	position = position_for(kernel, ring, &slack);
+	ub_event_release(ring->reader, position, slack);
 	lost = ub_event_lost(ring->ring);
 	if (lost > ring->lost)
 		ub_kernel_lost(kernel, ring->map_id, lost - ring->lost);
@@ -305,7 +307,7 @@ static u32 read_rings(struct target *target)
 			ub_kernel_lost(kernel, event.map_id, 1);
 	}
 	ub_kernel_delivered(kernel);
-	ub_event_release(target->reader, 0);
+	ub_event_release(target->reader, 0, 0);
 	tell_lost(target);
 	all = nr;
 	for (u32 i = 0; i < target->nr_map_rings; i++) {

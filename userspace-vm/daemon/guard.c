@@ -78,14 +78,15 @@ static int repair_round(void)
 	while ((entry = readdir(proc))) {
 		pid_t pid = (pid_t)atoi(entry->d_name);
 		struct ub_procfs_status status;
+		int deserted;
 
 		if (pid <= 0 || pid == getpid() || ub_procfs_status(pid, &status) ||
 		    !status.has_memory || (getuid() && status.uid != getuid()))
 			continue;
 		/* What another session owns is none of ours to clean, and not to be waited for. */
-		if (ub_surgeon_find_deserted(pid, NULL) == 1 &&
-		    ub_surgeon_repair(pid, false, NULL) < 0)
-			left++;
+		deserted = ub_surgeon_find_deserted(pid, NULL);
+		left += deserted == -EAGAIN ||
+			(deserted == 1 && ub_surgeon_repair(pid, false, NULL) < 0);
 	}
 	closedir(proc);
 	return left;

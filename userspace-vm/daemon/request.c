@@ -105,6 +105,17 @@ static const char *left_in(const struct target *target)
 	return NULL;
 }
 
+/* Whether a link was said to be attached that is not there yet: it is tried again. */
+static bool is_late(const struct target *target)
+{
+	for (const struct link *link = target->targets->links; link; link = link->next) {
+		if (target->late_since_ms && ub_daemon_target_wants(target, link) &&
+		    !ub_daemon_target_has(target, link->id))
+			return true;
+	}
+	return false;
+}
+
 static struct json_object *targets_json(struct ub_daemon *daemon)
 {
 	struct json_object *list = json_object_new_array();
@@ -114,7 +125,7 @@ static struct json_object *targets_json(struct ub_daemon *daemon)
 		struct json_object *ids;
 		struct ub_procfs_status status = {};
 
-		if (!target->image && !target->leaving)
+		if (!target->image && !target->leaving && !is_late(target))
 			continue;
 		object = json_object_new_object();
 		ids = json_object_new_array();
@@ -122,12 +133,17 @@ static struct json_object *targets_json(struct ub_daemon *daemon)
 			status.comm[0] = '\0';
 		add_int(object, "pid", target->pid);
 		add_text(object, "comm", status.comm);
-		add_text(object, "state", target->image ? "attached" : "leaving");
+		add_text(object, "state",
+			 target->image	   ? "attached"
+			 : target->leaving ? "leaving"
+					   : "waiting");
 		add_int(object, "since", (s64)target->attached_at);
 		add_int(object, "image", target->generation);
 		add_int(object, "pause_ns", (s64)target->last_pause_ns);
 		if (left_in(target))
 			add_text(object, "left", left_in(target));
+		else if (is_late(target))
+			add_text(object, "waits", target->failure.text);
 		for (u32 i = 0; i < target->nr_links; i++)
 			json_object_array_add(ids, json_object_new_int64(target->links[i]));
 		json_object_object_add(object, "links", ids);

@@ -30,16 +30,15 @@ bool ub_daemon_target_has(const struct target *target, u32 link_id)
 	return target->image && contains(target->links, target->nr_links, link_id);
 }
 
-/* Keeps what @image counted. */
-void ub_daemon_targets_fold(struct targets *targets, const struct ub_image *image, const u32 *ids,
-			    u32 nr)
+static void fold(void *targets, u32 link_id, u64 hits, u64 misses)
 {
-	for (u32 i = 0; i < nr; i++) {
-		u64 hits = 0, misses = 0;
+	ub_daemon_link_count(targets, link_id, hits, misses);
+}
 
-		ub_image_counters(image, ids[i], &hits, &misses);
-		ub_daemon_link_count(targets, ids[i], hits, misses);
-	}
+/* Keeps what @image counted. */
+void ub_daemon_targets_fold(struct targets *targets, const struct ub_image *image)
+{
+	ub_image_count(image, fold, targets);
 }
 
 void ub_daemon_target_drop_image(struct target *target)
@@ -47,7 +46,7 @@ void ub_daemon_target_drop_image(struct target *target)
 	if (!target->image)
 		return;
 	ub_daemon_events_target_drain(target->targets->events, target);
-	ub_daemon_targets_fold(target->targets, target->image, target->links, target->nr_links);
+	ub_daemon_targets_fold(target->targets, target->image);
 	ub_image_free(target->image);
 	target->image = NULL;
 	free(target->links);
@@ -61,8 +60,7 @@ static void ub_daemon_target_drop_leaving(struct target *target)
 		struct leaving *leaving = target->leaving;
 
 		target->leaving = leaving->next;
-		ub_daemon_targets_fold(target->targets, leaving->image, leaving->links,
-				       leaving->nr_links);
+		ub_daemon_targets_fold(target->targets, leaving->image);
 		ub_image_free(leaving->image);
 		free(leaving->links);
 		free(leaving);

@@ -30,6 +30,7 @@
 #define RETRY_LAST_MS	 2000
 #define REFUSED_AGAIN_MS 5000
 #define DETACH_ALL_MS	 3000
+#define LATE_MS		 2000 /* so long a link may wait for its process without a word */
 
 u64 ub_daemon_now_ms(void)
 {
@@ -102,8 +103,7 @@ static void collect(struct target *target)
 			continue;
 		}
 		*at = leaving->next;
-		ub_daemon_targets_fold(target->targets, leaving->image, leaving->links,
-				       leaving->nr_links);
+		ub_daemon_targets_fold(target->targets, leaving->image);
 		ub_image_free(leaving->image);
 		free(leaving->links);
 		free(leaving);
@@ -144,6 +144,31 @@ static bool is_needed(const struct target *target)
 	return false;
 }
 
+/* Whoever asked for this very process was told that it is attached. */
+static void tell_if_late(struct target *target, int err, const struct ub_reason *why)
+{
+	const struct session *told = NULL;
+
+	if (!target->late_since_ms) {
+		target->told_late = false;
+		return;
+	}
+	if (!err || target->told_late || ub_daemon_now_ms() - target->late_since_ms < LATE_MS)
+		return;
+	target->told_late = true;
+	if (!target->failure.text[0])
+		ub_reason_set(&target->failure, 0, "%s", why->text[0] ? why->text : strerror(-err));
+	for (struct link *link = target->targets->links; link; link = link->next) {
+		if ((link->pid < 0 && !link->session->only_pids) || link->session == told ||
+		    !ub_daemon_target_wants(target, link) || ub_daemon_target_has(target, link->id))
+			continue;
+		ub_daemon_session_note(link->session,
+				       "process %d is not attached yet (tried again): %s",
+				       target->pid, target->failure.text);
+		told = link->session;
+	}
+}
+
 static void look_after(struct target *target)
 {
 	struct ub_reason why = {};
@@ -169,6 +194,7 @@ static void look_after(struct target *target)
 			target->refused_until_ms = ub_daemon_now_ms() + REFUSED_AGAIN_MS;
 		if (err)
 			later(target);
+		tell_if_late(target, err, &why);
 	}
 	if (!is_needed(target))
 		ub_daemon_target_free(target);

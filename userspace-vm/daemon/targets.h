@@ -73,8 +73,10 @@ struct target {
 	u32 *failed;
 	u64 refused_until_ms; /* not to be tried again before, for links without a pid */
 	bool counted_refused; /* in the links' nr_refused */
-	u64 attached_at;      /* seconds since the epoch */
-	u64 holds_since;      /* ticks since boot: from then on children have a copy */
+	u64 late_since_ms; /* it has not what it should, though nothing but us is in the way; 0: it has */
+	bool told_late;
+	u64 attached_at; /* seconds since the epoch */
+	u64 holds_since; /* ticks since boot: from then on children have a copy */
 	u64 last_pause_ns;
 	struct ub_reason failure;	/* of the last surgery, "" if it succeeded */
 	u32 filters_round;		/* in which it was looked at last */
@@ -149,9 +151,8 @@ u64 ub_daemon_now_ms(void);
 void ub_daemon_sleep_us(long us);
 /* Has targets looked after from time to time, as long as there is any. */
 void ub_daemon_targets_start_tick(struct targets *targets);
-/* Keeps what @image counted for links @ids. */
-void ub_daemon_targets_fold(struct targets *targets, const struct ub_image *image, const u32 *ids,
-			    u32 nr);
+/* Keeps what @image counted. */
+void ub_daemon_targets_fold(struct targets *targets, const struct ub_image *image);
 /* The image is not the target's any more: out of it, or gone with its memory. */
 void ub_daemon_target_drop_image(struct target *target);
 /* The process ended or exec'd: its image went with its memory. */

@@ -232,6 +232,7 @@ static void change_finish(struct change *change)
 	target->dirty = false;
 	target->stale = false;
 	target->retry_ms = 0;
+	target->late_since_ms = 0;
 	target->failure.text[0] = '\0';
 	ub_daemon_events_target_changed(targets->events, target);
 	ub_daemon_log(targets->daemon,
@@ -313,6 +314,10 @@ int ub_daemon_target_update(struct target *target, struct ub_reason *why)
 			break;
 		target->stale = true;
 	}
+	if (!err && !target->dirty)
+		target->late_since_ms = 0;
+	else if (!target->late_since_ms)
+		target->late_since_ms = ub_daemon_now_ms();
 	return err;
 }
 

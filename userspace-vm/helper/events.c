@@ -58,12 +58,12 @@ HELPER(ringbuf_output)
 	return 0;
 }
 
-/* What the client sees: records still on their way through the daemon are not counted. */
+/* Records that are still on their way through the daemon count like those that the client has. */
 HELPER(ringbuf_query)
 {
 	const struct ub_map *map = (const struct ub_map *)r1;
+	u64 producer = ub_event_position(map);
 	u64 consumer = __atomic_load_n((const u64 *)map->shared, __ATOMIC_ACQUIRE);
-	u64 producer = __atomic_load_n((const u64 *)(map->shared + 4096), __ATOMIC_ACQUIRE);
 
 	switch (r2) {
 	case BPF_RB_AVAIL_DATA:

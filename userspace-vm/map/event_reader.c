@@ -45,10 +45,12 @@ enum last { NOTHING, AHEAD, PENDING };
 struct ub_event_reader {
 	struct ub_event_ring *ring;
 	u64 mask;
-	u32 map_id;	/* 0: each record says what it is */
-	u64 release_at; /* bytes read before they are given back */
-	u64 tail;	/* before it, all was given back */
-	u64 ahead;	/* before it, all was delivered, or is pending */
+	u32 map_id;	 /* 0: each record says what it is */
+	u64 large_unit;	 /* of the ring's large area; 0: it has none */
+	bool seen_large; /* some unit may have to be given back */
+	u64 release_at;	 /* bytes read before they are given back */
+	u64 tail;	 /* before it, all was given back */
+	u64 ahead;	 /* before it, all was delivered, or is pending */
 	u64 stalled_at, stalled_since_us;
 	u64 asked_us; /* when it was last asked who is alive */
 	u32 nr_asked; /* in this call */
@@ -71,8 +73,21 @@ u32 ub_event_ring_data_size(const struct ub_map_attr *attr)
 	return size < MIN_DATA ? MIN_DATA : (u32)size;
 }
 
-struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size, u32 map_id)
+u64 ub_event_ring_size_of(const struct ub_map_attr *attr)
 {
+	u64 size = ub_event_ring_size(ub_event_ring_data_size(attr));
+
+	if (ub_large_unit(attr->max_entries))
+		size += ub_round_up(sizeof(struct ub_large_area) +
+					    UB_LARGE_UNITS * ub_large_unit(attr->max_entries),
+				    4096ull);
+	return size;
+}
+
+struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 size, u32 map_id)
+{
+	const struct ub_map_attr attr = { .max_entries = size };
+	u32 data_size = map_id ? ub_event_ring_data_size(&attr) : size;
 	struct ub_event_reader *reader;
 
 	if (data_size < 64 || data_size & (data_size - 1))
@@ -83,6 +98,7 @@ struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data
 	reader->ring = ring;
 	reader->mask = data_size - 1;
 	reader->map_id = map_id;
+	reader->large_unit = map_id ? ub_large_unit(size) : 0;
 	reader->release_at = data_size / 8 < RELEASE_AT ? data_size / 8 : RELEASE_AT;
 	reader->tail = __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE) & ~7ull;
 	reader->ahead = reader->tail;
@@ -96,6 +112,25 @@ void ub_event_reader_free(struct ub_event_reader *reader)
 		return;
 	free(reader->copy);
 	free(reader);
+}
+
+/* Gives the units back whose records' places have been given back before @to. */
+static void release_large(struct ub_event_reader *reader, u64 to)
+{
+	struct ub_large_area *area = ub_large_area(reader->ring);
+	bool some = false;
+
+	for (u32 i = 0; i < UB_LARGE_UNITS; i++) {
+		u64 owner = __atomic_load_n(&area->owner[i], __ATOMIC_ACQUIRE);
+
+		if (!owner)
+			continue;
+		if ((s64)(to - owner) > 0)
+			__atomic_store_n(&area->owner[i], 0, __ATOMIC_RELEASE);
+		else
+			some = true;
+	}
+	reader->seen_large = some;
 }
 
 /* Gives space back: producers find every word of it free, for the next round. */
@@ -116,6 +151,8 @@ static void release(struct ub_event_reader *reader)
 		__atomic_store_n(ub_event_word(reader->ring, at, reader->mask),
 				 ub_event_free_word(at + size), __ATOMIC_RELAXED);
 	reader->tail = to;
+	if (reader->seen_large)
+		release_large(reader, to);
 	__atomic_store_n(&reader->ring->consumer, to, __ATOMIC_RELEASE);
 }
 
@@ -134,6 +171,8 @@ static int resynchronise(struct ub_event_reader *reader)
 		__atomic_store_n(ub_event_word(ring, at + i, reader->mask),
 				 ub_event_free_word(at + i), __ATOMIC_RELAXED);
 	ring->mask = reader->mask;
+	for (u32 i = 0; reader->large_unit && i < UB_LARGE_UNITS; i++)
+		__atomic_store_n(&ub_large_area(ring)->owner[i], 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&ring->consumer, at, __ATOMIC_RELEASE);
 	__atomic_store_n(&ring->seen, at, __ATOMIC_RELAXED);
 	__atomic_store_n(&ring->producer, at, __ATOMIC_RELEASE);
@@ -146,8 +185,9 @@ static bool is_sound(const struct ub_event_reader *reader, u64 at, u64 header)
 	    ub_event_bytes(header) > reader->mask + 1 - (at & reader->mask))
 		return false;
 	/* Padding is for nobody; what take() looks for behind a record is in its bytes. */
-	return header & UB_RECORD_PAD ? header & UB_RECORD_DISCARD
-				      : !(header & UB_RECORD_WHAT) == (reader->map_id != 0);
+	if (header & UB_RECORD_PAD)
+		return header & UB_RECORD_DISCARD;
+	return header & UB_RECORD_WHAT ? !reader->map_id || reader->large_unit : reader->map_id;
 }
 
 static u64 header_at(const struct ub_event_reader *reader, u64 at)
@@ -155,7 +195,22 @@ static u64 header_at(const struct ub_event_reader *reader, u64 at)
 	return __atomic_load_n(ub_event_word(reader->ring, at, reader->mask), __ATOMIC_ACQUIRE);
 }
 
-/* A published record. 1, or -ENOMEM. */
+/* A published record's data that is in the large area. 1, or -EBADMSG. */
+static int take_large(struct ub_event_reader *reader, const u8 *what, struct ub_event *event)
+{
+	u64 unit = reader->large_unit, at;
+	struct ub_event_large large;
+
+	ub_mem_copy(&large, what, sizeof(large));
+	at = large.unit * unit + sizeof(struct ub_large_head);
+	if (large.unit >= UB_LARGE_UNITS || large.size > unit * UB_LARGE_UNITS - at)
+		return -EBADMSG;
+	event->size = large.size;
+	event->data = ub_large_area(reader->ring)->units + at;
+	return 1;
+}
+
+/* A published record. 1, -ENOMEM, -EBADMSG. */
 static int take(struct ub_event_reader *reader, u64 at, u64 header, struct ub_event *event)
 {
 	const struct ub_event_record *shared =
@@ -173,7 +228,10 @@ static int take(struct ub_event_reader *reader, u64 at, u64 header, struct ub_ev
 	if (header & UB_RECORD_FORCE_WAKEUP)
 		event->wakeup |= BPF_RB_FORCE_WAKEUP;
 	if (reader->map_id)
-		return 1;
+		return header & UB_RECORD_WHAT
+			       ? take_large(reader, shared->data + ub_round_up((u64)size, 8ull),
+					    event)
+			       : 1;
 	ub_mem_copy(&what, shared->data + ub_round_up((u64)size, 8ull), sizeof(what));
 	event->kind = what.kind;
 	event->map_id = what.map_id;
@@ -285,6 +343,7 @@ static int read_ahead(struct ub_event_reader *reader, struct ub_event *event, u6
 	if (!is_sound(reader, at, header))
 		return -EBADMSG;
 	*seen = at + ub_event_bytes(header);
+	reader->seen_large |= reader->map_id && header & UB_RECORD_WHAT;
 	if (header & UB_RECORD_BUSY) {
 		if (reader->nr_asked == MAX_ASKED)
 			return 0;
@@ -344,7 +403,7 @@ void ub_event_unread(struct ub_event_reader *reader)
 	__atomic_store_n(&reader->ring->seen, reader->ahead, __ATOMIC_RELAXED);
 }
 
-void ub_event_release(struct ub_event_reader *reader, u64 client)
+void ub_event_release(struct ub_event_reader *reader, u64 client, u64 slack)
 {
 	u64 balance;
 
@@ -353,6 +412,8 @@ void ub_event_release(struct ub_event_reader *reader, u64 client)
 	balance = client - reader->ahead;
 	if (reader->map_id && __atomic_load_n(&reader->ring->balance, __ATOMIC_RELAXED) != balance)
 		__atomic_store_n(&reader->ring->balance, balance, __ATOMIC_RELEASE);
+	if (reader->map_id && __atomic_load_n(&reader->ring->slack, __ATOMIC_RELAXED) != slack)
+		__atomic_store_n(&reader->ring->slack, slack, __ATOMIC_RELEASE);
 }
 
 u64 ub_event_lost(const struct ub_event_ring *ring)

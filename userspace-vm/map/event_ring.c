@@ -49,6 +49,11 @@ void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size)
 		*ub_event_word(ring, at, ring->mask) = ub_event_free_word(at);
 }
 
+void ub_event_ring_start(struct ub_event_ring *ring, u64 client)
+{
+	ring->balance = client - ring->producer;
+}
+
 static void count_lost(struct ub_event_ring *ring, u32 map_id)
 {
 	__atomic_fetch_add(&ring->lost, 1, __ATOMIC_RELAXED);
@@ -66,14 +71,30 @@ static void count_lost(struct ub_event_ring *ring, u32 map_id)
 }
 
 /*
- * Whether the ring, behind @at, and for a map's ring the client's too, have room for a record of
- * @bytes and in front of it one of @pad that only fills up. The client's as the kernel counts it:
- * what is on its way takes room there already, but for a PAD in it. Where that can't be told
- * (others write to the same client, and this ring's reader has not looked since) what is here has
- * room; the reader keeps it until the client has, too.
+ * Where the client's record stands that comes to @at here, as far as can be told: what is on its way
+ * takes room there already, but for a PAD in it. Where it can't be told (others write to the same
+ * client, and this ring's reader has not looked since) it is nonsense.
  */
-static bool has_room(const struct ub_event_ring *ring, const struct ub_map *map, u64 at, u64 bytes,
-		     u64 pad)
+static u64 client_position(struct ub_event_ring *ring, const struct ub_map *map, u64 at,
+			   u64 consumer)
+{
+	u64 position = at + __atomic_load_n(&ring->balance, __ATOMIC_ACQUIRE);
+
+	if ((at ^ consumer) & ~ring->mask)
+		position -= __atomic_load_n(&ring->last_pad, __ATOMIC_RELAXED);
+	if (ub_unlikely(__atomic_load_n(&ring->last_large, __ATOMIC_RELAXED) > consumer))
+		position += ub_large_in_flight(map, ring);
+	return position;
+}
+
+/*
+ * Whether the ring, behind @at, and for a map's ring the client's too, have room for a record of
+ * @bytes, of the client's @large more, and in front of it one of @pad that only fills up. The
+ * client's as the kernel counts it; if that makes no sense what is here has room, and the reader
+ * keeps it until the client has, too.
+ */
+static bool has_room(struct ub_event_ring *ring, const struct ub_map *map, u64 at, u64 bytes,
+		     u64 large, u64 pad)
 {
 	u64 consumer = __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE);
 	u64 size = ring->mask + 1, used = at - consumer, client;
@@ -82,17 +103,18 @@ static bool has_room(const struct ub_event_ring *ring, const struct ub_map *map,
 		return false;
 	if (!map)
 		return true;
-	client = __atomic_load_n((const u64 *)map->shared, __ATOMIC_ACQUIRE);
-	used = at + __atomic_load_n(&ring->balance, __ATOMIC_ACQUIRE) - client;
-	if ((at ^ consumer) & ~ring->mask)
-		used -= __atomic_load_n(&ring->last_pad, __ATOMIC_RELAXED);
+	client = __atomic_load_n((const u64 *)map->shared, __ATOMIC_ACQUIRE) +
+		 __atomic_load_n(&ring->slack, __ATOMIC_RELAXED);
+	used = client_position(ring, map, at, consumer) - client;
 	/* Never full to the last byte: __bpf_ringbuf_reserve() compares with the mask. */
-	return used > size + map->attr.max_entries || used + bytes <= map->mask;
+	return used > size + map->attr.max_entries || used + bytes + large <= map->mask;
 }
 
-/* Claims a record with @header, by @hold, at the producers' position. NULL: full or scribbled on. */
+/* Claims a record with @header, by @hold, at the producers' position *position; for a large one of
+ * @large bytes more. NULL: full or scribbled on. */
 static struct ub_event_record *claim_by(u32 hold, struct ub_event_ring *ring,
-					const struct ub_map *map, u64 header, struct ub_run *run)
+					const struct ub_map *map, u64 header, u64 large,
+					u64 *position, struct ub_run *run)
 {
 	u64 mask = ring->mask, size = mask + 1, bytes = ub_event_bytes(header);
 
@@ -102,7 +124,7 @@ static struct ub_event_record *claim_by(u32 hold, struct ub_event_ring *ring,
 		u64 *word = ub_event_word(ring, at, mask), taken = bytes, first = header, seen;
 
 		/* Full: what stands there is of the last round. */
-		if (!has_room(ring, map, at, bytes, bytes > rest ? rest : 0)) {
+		if (!has_room(ring, map, at, bytes, large, bytes > rest ? rest : 0)) {
 			if (__atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE) != at)
 				continue;
 			return NULL;
@@ -133,15 +155,17 @@ static struct ub_event_record *claim_by(u32 hold, struct ub_event_ring *ring,
 			__atomic_store_n(&ring->last_pad, rest, __ATOMIC_RELAXED);
 		__atomic_compare_exchange_n(&ring->producer, &at, at + taken, false,
 					    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-		if (first == header)
+		if (first == header) {
+			*position = at;
 			return (struct ub_event_record *)word;
+		}
 	}
 	return NULL;
 }
 
-/* @run: who notes it, or NULL. */
+/* @large: bytes that the client's record is larger; @run: who notes it, or NULL. */
 static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub_map *map,
-				     u64 header, struct ub_run *run)
+				     u64 header, u64 large, u64 *position, struct ub_run *run)
 {
 	struct ub_event_record *record;
 	u32 hold = UB_NO_HOLD;
@@ -151,7 +175,8 @@ static struct ub_event_record *claim(struct ub_event_ring *ring, const struct ub
 	/* Where no thread can tell its number, a header says nothing of whose it is. */
 	if (run && !ub_syscalls_forbidden(run->process))
 		hold = ub_hold_take(run);
-	record = claim_by(hold, ring, map, header | (u64)hold << UB_RECORD_HOLD_SHIFT, run);
+	record = claim_by(hold, ring, map, header | (u64)hold << UB_RECORD_HOLD_SHIFT, large,
+			  position, run);
 	if (!record) {
 		ub_hold_return(hold, run);
 		ub_hold_look(run);
@@ -170,10 +195,11 @@ static void *reserve(struct ub_event_ring *ring, const struct ub_event_what *wha
 		     struct ub_run *run, struct ub_run *holder)
 {
 	struct ub_event_record *record;
+	u64 position;
 
 	if (!ring || size > UB_RECORD_MAX_SIZE)
 		return NULL;
-	record = claim(ring, NULL, header_of(size, run) | UB_RECORD_WHAT, holder);
+	record = claim(ring, NULL, header_of(size, run) | UB_RECORD_WHAT, 0, &position, holder);
 	if (!record)
 		return NULL;
 	*(struct ub_event_what *)(record->data + ub_round_up((u64)size, 8ull)) = *what;
@@ -191,22 +217,60 @@ void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 
 	return data;
 }
 
+/* A record larger than the ring has room for: here is only where its data is. */
+static void *reserve_large(struct ub_event_ring *ring, const struct ub_map *map, u32 size,
+			   struct ub_run *run)
+{
+	u64 header = header_of(0, run) | UB_RECORD_WHAT, at;
+	u64 large = ub_round_up((u64)size, 8ull) + sizeof(struct ub_event_record) -
+		    ub_event_bytes(header);
+	struct ub_event_record *record = claim(ring, map, header, large, &at, run);
+	void *data;
+
+	if (!record)
+		return NULL;
+	__atomic_store_n(&ring->last_large, at + ub_event_bytes(header), __ATOMIC_RELAXED);
+	data = ub_large_take(map, ring, record, at, size);
+	if (!data)
+		ub_event_commit(record->data, true, 0, run);
+	return data;
+}
+
 void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run)
 {
 	struct ub_event_ring *ring = (struct ub_event_ring *)map->type_words[UB_W_EVENTS];
 	struct ub_event_record *record;
+	u64 position;
+	void *data;
 
 	if (!ring)
 		return ub_event_reserve(run->process ? run->process->events : NULL,
 					UB_EVENT_RINGBUF, map->attr.id, 0, size, run);
-	if (size > UB_RECORD_MAX_SIZE)
+	if (ub_unlikely(size > (ring->mask + 1) / 2 - sizeof(*record) &&
+			ub_large_unit(map->attr.max_entries))) {
+		data = reserve_large(ring, map, size, run);
+	} else if (size > UB_RECORD_MAX_SIZE) {
 		return NULL;
-	record = claim(ring, map, header_of(size, run), run);
-	if (!record) {
-		__atomic_fetch_add(&ring->lost, 1, __ATOMIC_RELAXED);
-		return NULL;
+	} else {
+		record = claim(ring, map, header_of(size, run), 0, &position, run);
+		data = record ? record->data : NULL;
 	}
-	return record->data;
+	if (!data)
+		__atomic_fetch_add(&ring->lost, 1, __ATOMIC_RELAXED);
+	return data;
+}
+
+u64 ub_event_position(const struct ub_map *map)
+{
+	struct ub_event_ring *ring = (struct ub_event_ring *)map->type_words[UB_W_EVENTS];
+	u64 producer = __atomic_load_n((const u64 *)(map->shared + 4096), __ATOMIC_ACQUIRE), here;
+
+	if (!ring)
+		return producer;
+	here = client_position(ring, map, __atomic_load_n(&ring->producer, __ATOMIC_ACQUIRE),
+			       __atomic_load_n(&ring->consumer, __ATOMIC_ACQUIRE));
+	/* Or nonsense. */
+	return here - producer <= ring->mask + 1 + map->attr.max_entries ? here : producer;
 }
 
 static void wake_reader(struct ub_run *run)
@@ -228,6 +292,10 @@ void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run)
 
 	if (ub_unlikely(ub_hold_inherited(run)))
 		return;
+	if (ub_unlikely((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC)) {
+		record = ub_large_record(data, record);
+		header = __atomic_load_n(&record->header, __ATOMIC_RELAXED);
+	}
 	/* The reader has given it up meanwhile, and here is somebody else's. */
 	if ((header & UB_RECORD_MAGIC_MASK) != UB_RECORD_MAGIC || !(header & UB_RECORD_BUSY)) {
 		ub_hold_drop(NULL, UB_HOLD_RECORD(&record->header), run);

@@ -46,13 +46,17 @@ struct ub_map_attr;
  * lost for want of room.
  */
 #define UB_W_EVENTS 0
-/* Bytes of a RINGBUF map's. A record takes at most half of it, 512 KiB, where Linux takes up to the
- * whole map's size: each process has one, formatted word by word and so in memory from the start,
- * and what is larger than that would have to be there for every process that is looked at. */
+/* Bytes of a RINGBUF map's. A record takes at most half of it, and a larger one has its data behind
+ * it (event_large.c). */
 u32 ub_event_ring_data_size(const struct ub_map_attr *attr);
 
-u64 ub_event_ring_size(u32 data_size); /* bytes of shared memory */
+/* Bytes of shared memory: of a process's own ring, of a RINGBUF map's. */
+u64 ub_event_ring_size(u32 data_size);
+u64 ub_event_ring_size_of(const struct ub_map_attr *attr);
 void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size);
+/* Then, of a RINGBUF map's, which has no other in that process: where the client's next record will
+ * stand. */
+void ub_event_ring_start(struct ub_event_ring *ring, u64 client);
 
 /* [producer] Space for @size bytes in @ring, or NULL: full (counted as lost for @map) or too large.
  * If the hit is left by siglongjmp() before it commits, the record is given up by the thread's next
@@ -60,8 +64,11 @@ void ub_event_ring_format(struct ub_event_ring *ring, u32 data_size);
 void *ub_event_reserve(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_id, u32 cpu,
 		       u32 size, struct ub_run *run);
 /* [producer] The same for a RINGBUF map; NULL too if the client's ring has no room for what is on
- * its way. */
+ * its way. Without a ring of the map's own not more than UB_EVENT_RING_SIZE / 2. */
 void *ub_event_reserve_in(const struct ub_map *map, u32 size, struct ub_run *run);
+/* [producer] Where the next record for a RINGBUF map would stand in the client's ring: behind those
+ * that this process has on their way. */
+u64 ub_event_position(const struct ub_map *map);
 /* [producer] Publishes or takes back what reserve gave; wakes the daemon when it sleeps (the only
  * case that makes a system call). @wakeup: BPF_RB_NO_WAKEUP / FORCE_WAKEUP. */
 void ub_event_commit(void *data, bool discard, u64 wakeup, struct ub_run *run);
@@ -73,9 +80,9 @@ bool ub_event_tell(struct ub_event_ring *ring, enum ub_event_kind kind, u32 map_
 void ub_event_give_up(u64 *word, u64 header, struct ub_run *run);
 
 /* [daemon] A private reader with its own position: never trusts the ring. @map_id: whose ring it
- * is, 0: the process's. */
+ * is, and @size that map's max_entries; or 0: the process's, and @size its data's. */
 struct ub_event_reader;
-struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 data_size, u32 map_id);
+struct ub_event_reader *ub_event_reader_new(struct ub_event_ring *ring, u32 size, u32 map_id);
 void ub_event_reader_free(struct ub_event_reader *reader);
 /* 1 and *event, 0: nothing now, -EBADMSG: the ring was scribbled on; the reader has resynchronised
  * at the producer's position. @is_alive(opaque, tid) decides about records that are not committed
@@ -84,9 +91,9 @@ int ub_event_read(struct ub_event_reader *reader, struct ub_event *event,
 		  bool (*is_alive)(void *opaque, u64 tid), void *opaque);
 /* What was read last is read again by the next call. */
 void ub_event_unread(struct ub_event_reader *reader);
-/* After some reads: gives all space back. @client: a map's ring: where the client's next record
- * will stand. */
-void ub_event_release(struct ub_event_reader *reader, u64 client);
+/* After some reads: gives all space back. Of a map's ring: @client: where the client's next record
+ * will stand; @slack: as many bytes more than it has read its buffer has room for. */
+void ub_event_release(struct ub_event_reader *reader, u64 client, u64 slack);
 /* Records lost for want of space so far. */
 u64 ub_event_lost(const struct ub_event_ring *ring);
 /* The same by map, of the process's ring: up to UB_EVENT_LOST_MAPS of them. False behind the last;

@@ -324,7 +324,7 @@ static u32 take_new(struct ub_map *map, struct ub_run *run)
 {
 	u32 index = ub_pool_take(map, run);
 
-	if (!is_lru(map))
+	if (!is_lru(map) || !ub_pool_may_link(run))
 		return index;
 	for (u32 i = 0; index == UB_NO_NODE && i < 16; i++) {
 		if (!evict(map, run))
@@ -348,7 +348,7 @@ static void fill(struct ub_map *map, u32 index, const void *key, const void *val
 		test_and_clear_touched(map, index);
 }
 
-/* Replaces the element at @place by a new node. 0, -EAGAIN: it has changed. */
+/* Replaces the element at @place by a new node. 0; -EAGAIN: it has changed; -EBUSY. */
 static long replace(struct ub_map *map, u64 bucket, const struct ub_hash_place *place,
 		    const void *key, const void *value, struct ub_run *run)
 {
@@ -368,12 +368,13 @@ static long replace(struct ub_map *map, u64 bucket, const struct ub_hash_place *
 	}
 	node = ub_pool_node(map, index);
 	fill(map, index, key, value, false, run);
+	if (ub_unlikely(!ub_pool_may_link(run)))
+		return -EBUSY;
 	link = ub_atomic_load(&node->next);
 	__atomic_store_n(&node->next, ub_link_make(link, ub_link_target(place->next), 0),
 			 __ATOMIC_RELEASE);
 	link = ub_link_make(place->next, index + 1, UB_LINK_MARK | (extra ? UB_LINK_EXTRA : 0));
-	if (!ub_pool_may_link(run) ||
-	    !ub_atomic_cas(&ub_pool_node(map, place->index)->next, place->next, link)) {
+	if (!ub_atomic_cas(&ub_pool_node(map, place->index)->next, place->next, link)) {
 		put_unused(map, index, extra, run);
 		return -EAGAIN;
 	}
@@ -388,10 +389,12 @@ static long insert(struct ub_map *map, u64 bucket, u64 head, u32 index, struct u
 	u32 first = ub_link_target(head);
 	u64 link = ub_atomic_load(&node->next);
 
+	/* Nor touched: its parent may have linked it since. */
+	if (ub_unlikely(!ub_pool_may_link(run)))
+		return -EBUSY;
 	link = ub_link_make(link, ub_link_is_end(head) ? NULL_LINK(bucket) : first, 0);
 	__atomic_store_n(&node->next, link, __ATOMIC_RELEASE);
-	if (!ub_pool_may_link(run) ||
-	    !ub_atomic_cas(&ub_pool_heads(map)[bucket], head, ub_link_make(head, index + 1, 0)))
+	if (!ub_atomic_cas(&ub_pool_heads(map)[bucket], head, ub_link_make(head, index + 1, 0)))
 		return -EAGAIN;
 	ub_pool_linked(map, index, run);
 	return 0;

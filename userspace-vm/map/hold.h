@@ -53,6 +53,24 @@
  * A child that was forked by a handler amid a hit goes on with a copy of that hit, which has taken
  * what its parent has taken. ub_hold_inherited() tells, for as long as that hit goes on, and then
  * nothing is linked, given back or committed: that is for the parent to do.
+ *
+ * Two things are not covered, and why:
+ *   - A child that is forked by a handler between that look and the compare-and-swap behind it, a
+ *     few instructions, makes the swap like its parent. Only one of the two succeeds, as both expect
+ *     the same word; but the other, if it is the parent, takes the node for not linked and may link
+ *     it once more or give it back. Only the kernel could stop the one of them that is in between,
+ *     by a restartable sequence (rseq(2)): two more stores for every update of every process, and
+ *     nothing at all where libc has not registered one. Neither is worth it for a process that
+ *     forks in a signal handler and goes on in what the handler interrupted.
+ *   - Children of clone(CLONE_VM) that run beside their parent with its thread pointer, where no
+ *     program of the image asks for pids or makes records: nobody counts them there (hook/sharing.c),
+ *     and their hits and their parent's share holds without knowing. Each still drops only what it
+ *     has noted, and no frame that is alive is taken for one that was left, so what goes wrong
+ *     is that something which is left meanwhile is not given back. Only if a handler has left a hit
+ *     as well, and both come to give up its hold within the same few instructions, a node may be
+ *     disowned while it is being linked. Swaps with a lock prefix would close that: some ten
+ *     nanoseconds a hit for everybody, against a kind of child that can call hardly anything of
+ *     libc; or counting for every image with an update in it, three more sites in libc's code.
  */
 #ifndef UB_MAP_HOLD_H
 #define UB_MAP_HOLD_H

@@ -36,6 +36,13 @@ static inline __attribute__((always_inline)) struct taker taker_of(struct ub_run
 	return taker;
 }
 
+/* In a forked child that goes on with its parent's hit: what it took it could neither link nor give
+ * back. */
+static inline bool may_take(const struct taker *taker)
+{
+	return ub_likely(taker->hold != UB_NO_HOLD) || !ub_hold_inherited(taker->run);
+}
+
 /* What the state of a node that is in @state says once it has been taken. */
 static u64 taken_by(u64 state, const struct taker *taker)
 {
@@ -215,13 +222,15 @@ u32 ub_pool_take(const struct ub_map *map, struct ub_run *run)
 {
 	const struct taker taker = taker_of(run);
 
-	return take(map, &taker);
+	return may_take(&taker) ? take(map, &taker) : UB_NO_NODE;
 }
 
 u32 ub_pool_take_near(const struct ub_map *map, u64 index, struct ub_run *run)
 {
 	const struct taker taker = taker_of(run);
 
+	if (!may_take(&taker))
+		return UB_NO_NODE;
 	if (index >= map->type_words[UB_W_NR_NODES])
 		index = 0;
 	if (ub_likely(claim(map, (u32)index, false, &taker)))
@@ -251,7 +260,7 @@ static u32 take_hinted(const struct ub_map *map, const struct taker *taker)
 u32 ub_pool_take_extra(const struct ub_map *map, struct ub_run *run)
 {
 	const struct taker taker = taker_of(run);
-	u32 index = take_hinted(map, &taker);
+	u32 index = may_take(&taker) ? take_hinted(map, &taker) : UB_NO_NODE;
 
 	if (index == UB_NO_NODE)
 		ub_hold_return(taker.hold, run);
@@ -320,20 +329,37 @@ void ub_pool_disown(const struct ub_map *map, u32 index, u64 state)
 		ub_atomic_cas(&ub_pool_node(map, index)->state, state, UB_NODE_UNOWNED(state));
 }
 
-bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
+static inline bool put(const struct ub_map *map, u32 index, u64 state, bool extra,
+		       struct ub_run *run)
 {
 	struct ub_node *node = ub_pool_node(map, index);
 	u64 free = ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) | (extra ? UB_NODE_EXTRA : 0);
 	bool done;
 
-	if (ub_unlikely(ub_hold_inherited(run)))
-		return false;
 	/* Or it was disowned since: what its taker left behind was linked all the same. */
 	done = ub_atomic_cas(&node->state, state, free) ||
 	       (UB_NODE_UNOWNED(state) != state &&
 		ub_atomic_cas(&node->state, UB_NODE_UNOWNED(state), free));
 	if (done)
 		ub_pool_hint(map, index, extra, ub_run_cpu(run));
+	return done;
+}
+
+bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
+{
+	bool done;
+
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return false;
+	done = put(map, index, state, extra, run);
 	ub_hold_drop(map, UB_HOLD_NODE(index), run);
 	return done;
+}
+
+void ub_pool_put_held(const struct ub_map *map, u32 index, u64 state, u32 hold, struct ub_run *run)
+{
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return;
+	(void)put(map, index, state, false, run);
+	ub_hold_return(hold, run);
 }

@@ -30,7 +30,9 @@ int rings(struct pt_regs *ctx)
 
 	start(ctx, 0);
 	__builtin_memcpy(large, "output", 7);
+	CHECK("ringbuf_query position", bpf_ringbuf_query(&ring, BPF_RB_PROD_POS));
 	CHECK("ringbuf_output", bpf_ringbuf_output(&ring, large, 7, 0));
+	CHECK("ringbuf_query position", bpf_ringbuf_query(&ring, BPF_RB_PROD_POS));
 	CHECK("ringbuf_output no wakeup", bpf_ringbuf_output(&ring, large, 7, BPF_RB_NO_WAKEUP));
 	CHECK("ringbuf_output wakeup", bpf_ringbuf_output(&ring, large, 7, BPF_RB_FORCE_WAKEUP));
 	CHECK("ringbuf_output flags", bpf_ringbuf_output(&ring, large, 7, 4));

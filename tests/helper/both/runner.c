@@ -144,9 +144,14 @@ static int mappings_left(const struct victim *victim)
 
 static int on_record(void *ctx, void *data, size_t size)
 {
+	unsigned char both[12];
+
+	memcpy(both, data, size < 12 ? size : 12);
+	if (size > 4096)
+		memcpy(both + 6, (const char *)data + size - 6, 6);
 	if (nr_records < 64)
 		snprintf(record_lines[nr_records++], 64, "%zu bytes %.40s", size,
-			 bytes_of(data, size < 12 ? size : 12));
+			 bytes_of(both, size < 12 ? size : 12));
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The rings that the daemon writes for clients: ring buffers, perf buffers. */
+/* The rings that the daemon writes for clients. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
