@@ -173,14 +173,11 @@ static void scan_function(struct ub_elf *elf, struct ub_elf_function *function)
 		ub_eh_frame_landing_pads(elf, function->start, function->lsda);
 }
 
-void ub_flow_scan(struct ub_elf *elf, struct ub_elf_function *around)
+void ub_flow_scan_range(struct ub_elf *elf, u64 from, u64 to)
 {
-	u64 at = around->start > SHORT_REACH ? around->start - SHORT_REACH : 0;
+	u64 at = from > SHORT_REACH ? from - SHORT_REACH : 0;
 
-	if (around->surveyed)
-		return;
-	around->surveyed = true;
-	while (at < around->end + SHORT_REACH) {
+	while (at < to + SHORT_REACH) {
 		struct ub_elf_function *function = ub_elf_function_at(elf, at);
 
 		if (!function) {
@@ -194,6 +191,13 @@ void ub_flow_scan(struct ub_elf *elf, struct ub_elf_function *around)
 		if (ub_elf_next_start(elf, function->start) < at)
 			at = ub_elf_next_start(elf, function->start);
 	}
+}
+
+void ub_flow_scan(struct ub_elf *elf, struct ub_elf_function *function)
+{
+	if (!function->surveyed)
+		ub_flow_scan_range(elf, function->start, function->end);
+	function->surveyed = true;
 }
 
 int ub_flow_ways(struct ub_elf *elf, struct ub_elf_function *function, const struct ub_way **ways,

@@ -10,6 +10,8 @@
 
 /* Makes ub_elf_is_target() complete for the addresses of @function. */
 void ub_flow_scan(struct ub_elf *elf, struct ub_elf_function *function);
+/* The same for [@from, @to), each time anew. */
+void ub_flow_scan_range(struct ub_elf *elf, u64 from, u64 to);
 
 /* Of all functions of a file: none has nearly as many. 24 bytes each. */
 #define UB_FLOW_MAX_WAYS (1u << 21)

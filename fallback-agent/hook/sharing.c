@@ -100,7 +100,6 @@ int ub_sharing_find(struct ub_image_build *build, struct ub_image_file *file)
 			continue;
 		while (true) {
 			const u8 *end = segment->bytes + segment->size;
-			struct ub_elf_function *function;
 			u64 address;
 
 			at = memmem(at, (size_t)(end - at), "\x0f\x05", 2);
@@ -110,11 +109,7 @@ int ub_sharing_find(struct ub_image_build *build, struct ub_image_file *file)
 			if (at - segment->bytes < SITE_LEN || !number_at(at - SITE_LEN))
 				continue;
 			address = segment->address + (u64)(at - SITE_LEN - segment->bytes);
-			function = ub_elf_function_at(elf, address);
-			/* It may end before its call: glibc's clones have no unwind information from there on. */
-			if (!function)
-				return -EOPNOTSUPP;
-			ub_flow_scan(elf, function);
+			ub_flow_scan_range(elf, address, address + SITE_LEN);
 			for (u32 i = 1; i < SITE_LEN; i++)
 				if (ub_elf_is_target(elf, address + i))
 					return -EOPNOTSUPP;
