@@ -389,6 +389,11 @@ static void count(const struct ub_image *image, const struct choice *choices, u3
 		ub_image_counters(image, i, &hits, &misses);
 		nr_hits += hits;
 		nr_misses += misses;
+		if (misses && getenv("STORM_VERBOSE"))
+			printf("missed: %llu of %llu at 0x%llx of file %u\n",
+			       (unsigned long long)misses, (unsigned long long)(hits + misses),
+			       (unsigned long long)file->elf->functions[function].start,
+			       (u32)(file - files));
 		if (!hits || file->is_hot[function])
 			continue;
 		file->is_hot[function] = 1;
