@@ -103,6 +103,8 @@ static uint64_t offset_of(const void *function)
 	exit(1);
 }
 
+#define MAX_LATE 5
+
 static int attach(int prog, pid_t pid)
 {
 	struct perf_event_attr attr = { .size = sizeof(attr),
@@ -115,9 +117,17 @@ static int attach(int prog, pid_t pid)
 		die("uprobe/type");
 	fclose(file);
 	fd = (int)syscall(SYS_perf_event_open, &attr, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
-	if (fd < 0 || ioctl(fd, PERF_EVENT_IOC_SET_BPF, prog) ||
-	    ioctl(fd, PERF_EVENT_IOC_ENABLE, 0))
+	if (fd < 0)
 		die("uprobe");
+	/* A thread that gets no CPU for seconds on a busy machine does not stop in time. */
+	for (int tries = 0; ioctl(fd, PERF_EVENT_IOC_SET_BPF, prog); tries++) {
+		if (errno != ETIMEDOUT || tries == MAX_LATE)
+			die("uprobe");
+	}
+	for (int tries = 0; ioctl(fd, PERF_EVENT_IOC_ENABLE, 0); tries++) {
+		if (errno != ETIMEDOUT || tries == MAX_LATE)
+			die("uprobe");
+	}
 	return fd;
 }
 
