@@ -47,7 +47,7 @@ static u32 first_page(const struct ub_pun_pages *pages, u64 address)
 	while (low < high) {
 		u32 middle = (low + high) / 2;
 
-		if (pages->pages[middle]->address < address)
+		if (pages->addresses[middle] < address)
 			low = middle + 1;
 		else
 			high = middle;
@@ -59,7 +59,7 @@ static struct ub_pun_page *find_page(const struct ub_pun_pages *pages, u64 addre
 {
 	const u32 i = first_page(pages, address);
 
-	return i < pages->nr && pages->pages[i]->address == address ? pages->pages[i] : NULL;
+	return i < pages->nr && pages->addresses[i] == address ? pages->pages[i] : NULL;
 }
 
 static bool bit(const u64 *bits, u64 at)
@@ -77,6 +77,9 @@ static int add_page(struct ub_pun_pages *pages, u64 address, struct ub_pun_page 
 		return -ENOSPC;
 	err = ub_grow((void **)&pages->pages, &pages->capacity, pages->nr + 1,
 		      sizeof(pages->pages[0]));
+	if (!err)
+		err = ub_grow((void **)&pages->addresses, &pages->addresses_capacity, pages->nr + 1,
+			      sizeof(pages->addresses[0]));
 	if (err)
 		return err;
 	page = calloc(1, sizeof(*page));
@@ -92,7 +95,10 @@ static int add_page(struct ub_pun_pages *pages, u64 address, struct ub_pun_page 
 	at = first_page(pages, address);
 	memmove(pages->pages + at + 1, pages->pages + at,
 		(pages->nr - at) * sizeof(pages->pages[0]));
+	memmove(pages->addresses + at + 1, pages->addresses + at,
+		(pages->nr - at) * sizeof(pages->addresses[0]));
 	pages->pages[at] = page;
+	pages->addresses[at] = address;
 	pages->nr++;
 	*out = page;
 	return 0;
@@ -167,7 +173,7 @@ static int take(struct ub_pun_pages *pages, u64 low, u64 high, u64 *landing)
 	if (high < low)
 		return -ENOSPC;
 	for (u32 i = first_page(pages, first); i < pages->nr; i++) {
-		if (pages->pages[i]->address > high)
+		if (pages->addresses[i] > high)
 			break;
 		if (put(pages->pages[i], low, high, landing))
 			return 0;
@@ -192,6 +198,7 @@ void ub_pun_pages_free(struct ub_pun_pages *pages)
 	for (u32 i = 0; i < pages->nr; i++)
 		free(pages->pages[i]);
 	free(pages->pages);
+	free(pages->addresses);
 	*pages = (struct ub_pun_pages) {};
 }
 
@@ -272,18 +279,18 @@ static bool reuse(struct ub_pun_pages *pages, u64 end, u32 rel, u32 mask, u64 *l
 	const s64 high = (s64)end + (mask >> 24 ? (s32)(rel | ~mask) : INT32_MAX);
 
 	for (u32 i = first_page(pages, low < 0 ? 0 : (u64)low & ~(UB_PUN_PAGE - 1));
-	     i < pages->nr && (s64)pages->pages[i]->address <= high; i++) {
-		struct ub_pun_page *page = pages->pages[i];
+	     i < pages->nr && (s64)pages->addresses[i] <= high; i++) {
+		const u64 address = pages->addresses[i];
 
-		for (u64 at = (end + rel - page->address) & (step - 1);
-		     at <= UB_PUN_PAGE - UB_PUN_STUB; at += step) {
-			const u64 distance = page->address + at - end;
+		for (u64 at = (end + rel - address) & (step - 1); at <= UB_PUN_PAGE - UB_PUN_STUB;
+		     at += step) {
+			const u64 distance = address + at - end;
 
 			if (((u32)distance ^ rel) & mask || (u64)(s64)(s32)distance != distance ||
-			    !bit(page->room, at))
+			    !bit(pages->pages[i]->room, at))
 				continue;
-			use(page, at);
-			*landing = page->address + at;
+			use(pages->pages[i], at);
+			*landing = address + at;
 			return true;
 		}
 	}

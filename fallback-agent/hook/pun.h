@@ -47,7 +47,9 @@ struct ub_pun_pages {
 	struct ub_address_space *space; /* they are taken from it */
 	u32 nr;
 	u32 capacity;
+	u32 addresses_capacity;
 	struct ub_pun_page **pages; /* sorted by address */
+	u64 *addresses;		    /* theirs: searches look at thousands */
 };
 
 /* A chain with places for its jumps. All offsets are from the first window's start. */

@@ -297,7 +297,7 @@ int ub_operate(struct ub_target *t, const struct ub_operation *op, struct ub_rea
 	if (!err)
 		err = ub_fault(t, UB_FAULT_looked);
 	/* Nothing is begun yet, and whoever cleans up after our caller may have passed already. */
-	if (!err && op->new &&getppid() != t->caller)
+	if (!err && getppid() != t->caller && op->new)
 		err = ub_reason_set(why, -EINTR, "the daemon was killed");
 	if (err)
 		return err;

@@ -39,7 +39,7 @@ static int refuse_32_bit(pid_t pid, const char *comm, struct ub_reason *why)
  */
 static bool is_frozen(const char *proc, char state)
 {
-	char path[64], where[64];
+	char path[80], where[64];
 	_cleanup_close_ int fd = -1;
 	ssize_t n;
 

@@ -16,6 +16,16 @@
  * behind the call. Timeouts that lie in memory (rt_sigtimedwait, semtimedop, epoll_pwait2) or in a
  * socket are not ours to change: each stop has them start anew.
  *
+ * Nor is there another place for what is left of those. The kernel reads it where the call begins,
+ * which is after the thread was let go, and perhaps long after: a handler may run first, and only
+ * its return leads to the call. Below the stack pointer that handler's frame overwrites it. In the
+ * image it is gone when a detach comes in between, which does not find registers that a handler's
+ * frame holds: the call would fail with EFAULT, or wait for whatever is mapped there by then. Memory
+ * that stays for good would be left behind in the target. Signals that are kept away meanwhile
+ * (PTRACE_SETSIGMASK) stay away for ever if we are killed, and a stop at the call's beginning
+ * (PTRACE_SYSCALL) comes before the kernel reads. No other call does the same with a timeout in a
+ * register, and the restart blocks of nanosleep, poll and futex are made by these calls alone.
+ *
  * The restart block is asked for by restart_syscall(2). A seccomp filter of the target that does
  * not know that call would kill for it: then these calls are made again by hand, too.
  *

@@ -252,40 +252,44 @@ enum {
 static u8 found[PROGRAM_MAX];
 static const struct random_program *walked;
 
-/* The slot that the load at @pc is about to read, or NULL: it is no such load. */
-static struct slot *slot_to_read(const struct state *s, u32 pc)
+/* Whether the instruction at @pc is about to read the stack, and the slot, or NULL: nobody wrote it. */
+static bool reads_stack(const struct state *s, u32 pc, struct slot **slot)
 {
 	const struct bpf_insn *insn = &walked->insns[pc];
-	const struct reg *base = &s->frame[s->curframe]->regs[insn->src_reg];
+	bool load = BPF_CLASS(insn->code) == BPF_LDX;
+	bool atomic = BPF_CLASS(insn->code) == BPF_STX && BPF_MODE(insn->code) == BPF_ATOMIC;
+	const struct reg *base =
+		&s->frame[s->curframe]->regs[atomic ? insn->dst_reg : insn->src_reg];
 	s64 off = (s64)(base->var_off.value + (u64)(s64)base->off + (u64)(s64)insn->off);
 	const struct frame *frame;
 
-	if (BPF_CLASS(insn->code) != BPF_LDX || base->type != PTR_TO_STACK || base->var_off.mask ||
-	    off >= 0 || off < -UB_STACK_SIZE)
-		return NULL;
+	if ((!load && !atomic) || base->type != PTR_TO_STACK || base->var_off.mask || off >= 0 ||
+	    off < -UB_STACK_SIZE)
+		return false;
 	frame = s->frame[base->frameno];
-	return (-off - 1) / SLOT_SIZE < frame->nr_slots ? &frame->stack[(-off - 1) / SLOT_SIZE]
-							: NULL;
+	*slot = (-off - 1) / SLOT_SIZE < frame->nr_slots ? &frame->stack[(-off - 1) / SLOT_SIZE]
+							 : NULL;
+	return true;
 }
 
 static bool holds_pointer(const struct slot *slot)
 {
-	return slot->type[SLOT_SIZE - 1] == STACK_SPILL && slot->reg.type != SCALAR_VALUE;
+	return slot && slot->type[SLOT_SIZE - 1] == STACK_SPILL && slot->reg.type != SCALAR_VALUE;
 }
 
 static void note_found(void *opaque, u32 pc, const void *state)
 {
-	const struct slot *slot = slot_to_read(state, pc);
+	struct slot *slot;
 
-	if (slot)
+	if (reads_stack(state, pc, &slot))
 		found[pc] |= holds_pointer(slot) ? FOUND_POINTER : FOUND_NUMBER;
 }
 
 static void forget_pointer(void *opaque, u32 pc, const void *state)
 {
-	struct slot *slot = slot_to_read(state, pc);
+	struct slot *slot;
 
-	if (slot && holds_pointer(slot) && found[pc] == FOUND_NUMBER) {
+	if (reads_stack(state, pc, &slot) && holds_pointer(slot) && found[pc] == FOUND_NUMBER) {
 		memset(slot->type, STACK_MISC, SLOT_SIZE);
 		memset(&slot->reg, 0, sizeof(slot->reg));
 	}

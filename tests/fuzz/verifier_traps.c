@@ -273,6 +273,8 @@ static void crowd_arm(struct gen *g, const struct trap *t, bool safe)
 static void crowd_use(struct gen *g, const struct trap *t)
 {
 	guarded_use(g, t, Y, X);
+	for (u8 r = 1; r <= 5; r++)
+		mov(g, 0, r);
 }
 
 /* y = x + constant. */

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
@@ -24,10 +25,13 @@
 
 #include "inject.h"
 
-#define LIFE_US 10000 /* of a surgeon */
+#define LIFE_US	 10000 /* of a surgeon */
+#define SURGEONS 8     /* of one operation that gives up, at most */
 
 static u32 nr_kills = 40, nr_probes = 1000;
 static u32 nr_attached, nr_detached, nr_undone, nr_repaired;
+/* Operations, of whatever process here, whose surgeons gave up amid their work for want of CPU: as if killed. */
+static u32 *nr_gave_up;
 
 /* --- somebody who kills ------------------------------------------------------------------------ */
 
@@ -229,6 +233,8 @@ static void take_out(struct victim *v, struct ub_image *image)
 		err = ub_surgeon_replace(v->pid, v->pidfd, image, NULL, &result, &why);
 		check(!err || err == -EINTR || err == -EBUSY || err == -ETIMEDOUT,
 		      "detach: %s (%d)", why.text, err);
+		if (err == -ETIMEDOUT)
+			__atomic_fetch_add(nr_gave_up, 1, __ATOMIC_RELAXED);
 		if (err || result.removal == UB_REMOVED_LATER)
 			usleep(5000);
 	}
@@ -250,6 +256,8 @@ static void attach_and_detach(struct victim *v)
 	      "attach: %s (%d)", why.text, err);
 	nr_attached += !err;
 	nr_undone += err == -EINTR;
+	if (err == -ETIMEDOUT)
+		__atomic_fetch_add(nr_gave_up, 1, __ATOMIC_RELAXED);
 	if (!err || strstr(why.text, "not everything") || result.removal == UB_REMOVED_LATER)
 		take_out(v, image);
 	ub_image_free(image);
@@ -293,6 +301,7 @@ static void both_are_killed(struct victim *v)
 			err = ub_surgeon_repair(v->pid, false, &why);
 			if (err != -EAGAIN && err != -EBUSY && err != -ETIMEDOUT)
 				break;
+			*nr_gave_up += err == -ETIMEDOUT;
 			usleep(10000);
 		}
 		must_live(v);
@@ -313,6 +322,8 @@ int main(int argc, char **argv)
 	struct victim v;
 	const char *line;
 
+	nr_gave_up = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	check(nr_gave_up != MAP_FAILED, "mmap: %s", strerror(errno));
 	nr_kills = argc > 1 ? atoi(argv[1]) : nr_kills;
 	nr_probes = argc > 2 ? atoi(argv[2]) : nr_probes;
 	victim_exec(&v, start);
@@ -338,8 +349,9 @@ int main(int argc, char **argv)
 	printf("%u kills, %u attached, %u undone, %u repaired, %u detached; %s\n", 2 * nr_kills,
 	       nr_attached, nr_undone, nr_repaired, nr_detached, line);
 	check(rounds, "it was not at work");
-	/* Each that is killed leaves EINTR to one call at most. */
-	check(kind || interrupted <= 2 * nr_kills, "%lu calls returned EINTR", interrupted);
+	/* Each that is killed leaves EINTR to one call at most; who gives up was tried SURGEONS times. */
+	check(kind || interrupted <= 2 * nr_kills + SURGEONS * *nr_gave_up,
+	      "%lu calls returned EINTR, %u operations gave up", interrupted, *nr_gave_up);
 	ub_residue_free(snapshot);
 	victim_reap(&v);
 	if (kind && !strcmp(kind, "freeze"))

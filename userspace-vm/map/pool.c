@@ -50,17 +50,20 @@ static u64 taken_by(u64 state, const struct taker *taker)
 	       (state & UB_NODE_EXTRA) | UB_NODE_USED;
 }
 
-/* Takes @index, which was seen free in @state and is noted: @taken is what it then says. */
-static bool claim_noted(const struct ub_map *map, u32 index, u64 state, u64 taken)
+/* Takes @index, which was seen free in @state after its next was @next, and is noted: @taken is what
+ * it then says. */
+static bool claim_noted(const struct ub_map *map, u32 index, u64 next, u64 state, u64 taken)
 {
 	struct ub_node *node = ub_pool_node(map, index);
-	u64 next;
 
 	/*
 	 * A used node whose next is marked has been deleted in this life of it, which
 	 * ub_map_sweep() relies on: so the mark of the last life goes before the state says "used".
 	 */
-	next = ub_atomic_load(&node->next);
+	/* And no later life's: it may have been taken, linked and deleted since it was seen free, and
+	 * would be back then. */
+	if (ub_unlikely(ub_atomic_load(&node->next) != next))
+		return false;
 	if (next & UB_LINK_MARK)
 		ub_atomic_cas(&node->next, next, ub_link_make(next, ub_link_target(next), 0));
 	return ub_atomic_cas(&node->state, state, taken);
@@ -70,13 +73,14 @@ static bool claim_noted(const struct ub_map *map, u32 index, u64 state, u64 take
 static inline __attribute__((always_inline)) bool claim(const struct ub_map *map, u32 index,
 							bool extra, const struct taker *taker)
 {
+	u64 next = ub_atomic_load(&ub_pool_node(map, index)->next);
 	u64 state = ub_atomic_load(&ub_pool_node(map, index)->state), taken;
 
 	if (state & UB_NODE_USED || !!(state & UB_NODE_EXTRA) != extra)
 		return false;
 	taken = taken_by(state, taker);
 	ub_hold_note(taker->hold, map, UB_HOLD_NODE(index), taken, taker->run);
-	return claim_noted(map, index, state, taken);
+	return claim_noted(map, index, next, state, taken);
 }
 
 /*
@@ -108,7 +112,7 @@ static u32 take_in_word(const struct ub_map *map, u64 word, const struct taker *
 
 	while (~seen) {
 		u32 bit = (u32)__builtin_ctzll(~seen);
-		u64 index = word * 64 + bit, mask = 1ull << bit, state, taken, was_set;
+		u64 index = word * 64 + bit, mask = 1ull << bit, next, state, taken, was_set;
 		bool free;
 
 		/* Scribbled on. */
@@ -117,6 +121,7 @@ static u32 take_in_word(const struct ub_map *map, u64 word, const struct taker *
 			return UB_NO_NODE;
 		}
 		/* The bit is held with the node: by who says so before it sets the bit. */
+		next = ub_atomic_load(&ub_pool_node(map, (u32)index)->next);
 		state = ub_atomic_load(&ub_pool_node(map, (u32)index)->state);
 		taken = taken_by(state, taker);
 		free = !(state & (UB_NODE_USED | UB_NODE_EXTRA));
@@ -127,7 +132,7 @@ static u32 take_in_word(const struct ub_map *map, u64 word, const struct taker *
 		seen |= mask;
 		if (ub_unlikely(!~seen) && !was_set)
 			mark_full(map, word, 0);
-		if (ub_likely(!was_set && free) && claim_noted(map, (u32)index, state, taken))
+		if (ub_likely(!was_set && free) && claim_noted(map, (u32)index, next, state, taken))
 			return (u32)index;
 		/* And look at the state once more, behind the bit: see ub_pool_hint(). */
 		if (!was_set && claim(map, (u32)index, false, taker))
@@ -329,20 +334,37 @@ void ub_pool_disown(const struct ub_map *map, u32 index, u64 state)
 		ub_atomic_cas(&ub_pool_node(map, index)->state, state, UB_NODE_UNOWNED(state));
 }
 
-bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
+static inline bool put(const struct ub_map *map, u32 index, u64 state, bool extra,
+		       struct ub_run *run)
 {
 	struct ub_node *node = ub_pool_node(map, index);
 	u64 free = ((state + UB_NODE_GEN_ONE) & UB_NODE_GEN_MASK) | (extra ? UB_NODE_EXTRA : 0);
 	bool done;
 
-	if (ub_unlikely(ub_hold_inherited(run)))
-		return false;
 	/* Or it was disowned since: what its taker left behind was linked all the same. */
 	done = ub_atomic_cas(&node->state, state, free) ||
 	       (UB_NODE_UNOWNED(state) != state &&
 		ub_atomic_cas(&node->state, UB_NODE_UNOWNED(state), free));
 	if (done)
 		ub_pool_hint(map, index, extra, ub_run_cpu(run));
+	return done;
+}
+
+bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run)
+{
+	bool done;
+
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return false;
+	done = put(map, index, state, extra, run);
 	ub_hold_drop(map, UB_HOLD_NODE(index), run);
 	return done;
+}
+
+void ub_pool_put_held(const struct ub_map *map, u32 index, u64 state, u32 hold, struct ub_run *run)
+{
+	if (ub_unlikely(ub_hold_inherited(run)))
+		return;
+	(void)put(map, index, state, false, run);
+	ub_hold_return(hold, run);
 }

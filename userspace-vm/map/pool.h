@@ -171,6 +171,8 @@ void ub_pool_disown(const struct ub_map *map, u32 index, u64 state);
 /* Gives @index back if its state still is @state (what it was while the caller knew that nobody
  * else could give it back), to the role @extra. */
 bool ub_pool_put(const struct ub_map *map, u32 index, u64 state, bool extra, struct ub_run *run);
+/* The same of a node that is not extra, by who has noted it with @hold (or UB_NO_HOLD). */
+void ub_pool_put_held(const struct ub_map *map, u32 index, u64 state, u32 hold, struct ub_run *run);
 /* Makes a free node findable again; harmless where it is. */
 void ub_pool_hint(const struct ub_map *map, u32 index, bool extra, u32 cpu);
 

@@ -51,8 +51,11 @@ static bool take_out(const struct ub_map *map, u64 *end, u64 to_node, u64 state,
 	u32 index = ub_link_target(to_node) - 1;
 	u32 hold = ub_hold_new(map, UB_HOLD_NODE(index), state, run);
 
-	if (ub_atomic_cas(end, to_node, ub_link_make(to_node, target, 0))) {
-		ub_pool_put(map, index, state, false, run);
+	/* A forked child could not give back what it took out. */
+	if (ub_unlikely(hold == UB_NO_HOLD) && !ub_pool_may_link(run))
+		return false;
+	if (ub_likely(ub_atomic_cas(end, to_node, ub_link_make(to_node, target, 0)))) {
+		ub_pool_put_held(map, index, state, hold, run);
 		return true;
 	}
 	ub_hold_return(hold, run);
@@ -232,13 +235,13 @@ static int pop_queue(struct ub_map *map, void *value, bool remove, struct ub_run
 		tail = ub_atomic_load(&header->back);
 		next = ub_atomic_load(&dummy->next);
 		state = ub_atomic_load(&dummy->state);
-		if (ub_atomic_load(&header->front) != first)
-			continue;
-		if (!ub_link_target(next))
-			return 0;
 		node = node_of(map, next);
-		if (!node)
-			return -EBUSY;
+		/* None; or the dummy is another's by now. Else it is the last swap that tells. */
+		if (ub_unlikely(!node)) {
+			if (ub_atomic_load(&header->front) != first)
+				continue;
+			return ub_link_target(next) ? -EBUSY : 0;
+		}
 		if (ub_link_target(first) == ub_link_target(tail)) {
 			ub_atomic_cas(&header->back, tail,
 				      ub_link_make(tail, ub_link_target(next), 0));
@@ -304,12 +307,9 @@ long ub_queue_push(struct ub_map *map, const void *value, u64 flags, struct ub_r
 
 long ub_queue_pop(struct ub_map *map, void *value, bool remove, struct ub_run *run)
 {
-	int ret = -EBUSY;
+	int ret = is_stack(map) ? pop_stack(map, value, remove, run)
+				: pop_queue(map, value, remove, run);
 
-	/* What it took out it could not give back. */
-	if (ub_likely(!remove || ub_pool_may_link(run)))
-		ret = is_stack(map) ? pop_stack(map, value, remove, run)
-				    : pop_queue(map, value, remove, run);
 	if (ret == 1)
 		return 0;
 	ub_mem_zero(value, map->attr.value_size);

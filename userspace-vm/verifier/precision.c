@@ -96,9 +96,12 @@ void ub_linked_regs_collect(struct env *env, struct state *state, u32 id, u64 *l
 	id &= ~ID_ADD_CONST;
 	for (u32 f = state->curframe + 1; f-- > 0;) {
 		struct frame *frame = state->frame[f];
+		u32 insn = f == state->curframe ? env->insn : (u32)state->frame[f + 1]->callsite;
 
+		/* There is room for few: those that nobody reads any more take none. */
 		for (u32 i = 0; i < BPF_REG_10; i++) {
-			if (frame->regs[i].type == SCALAR_VALUE &&
+			if (env->aux[insn].live_before >> i & 1 &&
+			    frame->regs[i].type == SCALAR_VALUE &&
 			    (frame->regs[i].id & ~ID_ADD_CONST) == id)
 				link_push(linked, f, true, i, &frame->regs[i]);
 		}
