@@ -46,13 +46,13 @@ struct ub_elf_function {
 	bool described;	     /* by .eh_frame */
 	bool not_called;     /* in Go: entered with registers in use that calls leave free */
 	bool g_in_r14;	     /* in Go: by its calling convention */
-	bool no_thread;	     /* in Go: parts of it run without a stack or TLS of their own */
-	bool fragment;	     /* a part that the compiler moved away: jumped to, not called */
-	bool scanned;	     /* its own jumps are in `targets`, and its ways out in `ways` */
-	bool surveyed;	     /* so are all whose short jumps reach it */
-	bool no_memory;	     /* for all of `ways` */
-	bool too_many;	     /* ways, in all of the file */
-	bool has_tables;     /* it jumps through a table of its own */
+	bool no_thread;	 /* in Go: within it no stack (a red zone of C's) or TLS is there for us */
+	bool fragment;	 /* a part that the compiler moved away: jumped to, not called */
+	bool scanned;	 /* its own jumps are in `targets`, and its ways out in `ways` */
+	bool surveyed;	 /* so are all whose short jumps reach it */
+	bool no_memory;	 /* for all of `ways` */
+	bool too_many;	 /* ways, in all of the file */
+	bool has_tables; /* it jumps through a table of its own */
 	bool loops_to_start; /* it jumps to its own first instruction */
 	bool unknown_jumps;  /* it jumps through a table that was not understood */
 };

@@ -18,8 +18,9 @@
  * things in r14, at sp's low bits, since stacks end at multiples of 2048, the smallest that there
  * are. Where the end is, or might be, near it does without the hit, a miss. Where r14 is 0 a thread
  * of C's has come to Go's code, by a callback or a signal, and has no goroutine yet: it is on C's
- * stack, which has room. Looking takes flags which are dead, or, at the check's own jump, r12,
- * which a function enters without. Elsewhere, between a comparison and its jump in a NOSPLIT
+ * stack, which has room. So has the stack of a signal's handler, which keeps the goroutine in r14
+ * at first: where sp is below all of the goroutine's stack, it is on that one. Looking takes flags
+ * which are dead, or, at the check's own jump, r12, which a function enters without. Elsewhere, between a comparison and its jump in a NOSPLIT
  * function, nothing is free: UB_REFUSED_GO_STACK.
  *
  * Nobody else wants them: Go's code has no red zone, its assembler addresses locals from the
@@ -61,6 +62,15 @@ static bool is_one_of(const char *name, const char *const *prefixes, size_t nr)
 	return false;
 }
 
+/* Of C or C++ that Go's own linker put in, as of the race detector: it leaves their unwinding tables
+ * out, by which they would be known. */
+static bool is_c_name(const char *name)
+{
+	return !strncmp(name, "_Z", 2) || !strncmp(name, "__", 2) || strstr(name, ".part.") ||
+	       strstr(name, ".isra.") || strstr(name, "(.") || strstr(name, ".constprop.") ||
+	       strstr(name, ".cold");
+}
+
 void ub_go_name(struct ub_elf_function *function, const char *name)
 {
 	/* What the compiler, the signal handler and assembly enter with registers, and flags, in
@@ -68,7 +78,7 @@ void ub_go_name(struct ub_elf_function *function, const char *name)
 	static const char *const not_called[] = {
 		"runtime.asyncPreempt", "runtime.gcWriteBarrier", "runtime.duffzero",
 		"runtime.duffcopy",	"runtime.debugCall",	  "runtime.spillArgs",
-		"runtime.unspillArgs",	"runtime.stackcheck",
+		"runtime.unspillArgs",	"runtime.stackcheck",	  "runtime.racecallback",
 	};
 	/* All has the goroutine in r14 but assembly of the stack-based convention (ABI0), what only
 	 * such calls, and what switches goroutines. */
@@ -87,6 +97,12 @@ void ub_go_name(struct ub_elf_function *function, const char *name)
 
 	if (!name)
 		return;
+	/* Its registers, and within it a red zone. */
+	if (is_c_name(name)) {
+		function->not_called = true;
+		function->no_thread = true;
+		return;
+	}
 	/* What only assembly of the same file calls has no package in its name; crosscall2() is
 	 * called by C, whose registers these are. */
 	if (!strchr(name, '.') || !strcmp(name, "crosscall2")) {

@@ -47,9 +47,10 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 	/* cmp (%r14),%rsp: g's stack.lo; is the lowest word that is used below? */
 	static const u8 compare[] = { 0x49, 0x3b, 0x26 };
 	/* Handlers may run on threads that Go did not make, without any g, on C's stack: test
-	 * %r14,%r14; jz 1f, over all this, and the jump finds no carry. */
+	 * %r14,%r14; jz. */
 	static const u8 is_null[] = { 0x4d, 0x85, 0xf6, 0x74 };
-	u32 over, from;
+	static const u8 jb = 0x72;
+	u32 without_g, elsewhere, no_room;
 	static const u8 test[] = { 0xf7, 0xc4 }; /* test $..,%esp */
 
 	if (!g_in_r14) {
@@ -58,15 +59,22 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room)
 		return ub_emit_jcc_forward(emit, UB_CC_Z);
 	}
 	ub_emit_bytes(emit, is_null, sizeof(is_null));
-	over = emit->size;
+	without_g = emit->size;
 	ub_emit_u8(emit, 0);
-	from = emit->size;
+	/* Below all of g's stack: on another one, the signal handlers'. It has room. */
+	ub_emit_bytes(emit, compare, sizeof(compare));
+	ub_emit_u8(emit, jb);
+	elsewhere = emit->size;
+	ub_emit_u8(emit, 0);
 	ub_emit_lea(emit, UB_RSP, UB_RSP, -(s32)room);
 	ub_emit_bytes(emit, compare, sizeof(compare));
 	ub_emit_lea(emit, UB_RSP, UB_RSP, (s32)room);
-	if (!emit->error)
-		emit->bytes[over] = (u8)(emit->size - from);
-	return ub_emit_jcc_forward(emit, UB_CC_B);
+	no_room = ub_emit_jcc_forward(emit, UB_CC_B);
+	if (!emit->error) {
+		emit->bytes[without_g] = (u8)(emit->size - without_g - 1);
+		emit->bytes[elsewhere] = (u8)(emit->size - elsewhere - 1);
+	}
+	return no_room;
 }
 
 /* Flags back from r12, where flags_to_r12() put them; rax stays. */

@@ -107,7 +107,7 @@ u32 ub_trampoline_look_for_room(struct ub_emit *emit, bool g_in_r14, u32 room);
 #define UB_TRAMPOLINE_SAVED_FLAGS (-24)
 void ub_trampoline_null_cold(struct ub_emit *emit, const struct ub_trampoline_space *space,
 			     const struct ub_trampoline_null *null);
-#define UB_TRAMPOLINE_NULL_BOUND 336u
+#define UB_TRAMPOLINE_NULL_BOUND 344u
 
 /* r12 = data part. The slot's address into r13 where it is the one that the thread's key hashes to,
  * with r12 and r13 only; r12 = key. Returns where the jump for all else stands. */
