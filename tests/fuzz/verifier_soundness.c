@@ -252,7 +252,8 @@ enum {
 static u8 found[PROGRAM_MAX];
 static const struct random_program *walked;
 
-/* Whether the instruction at @pc is about to read the stack, and the slot, or NULL: nobody wrote it. */
+/* Whether the instruction at @pc is about to read the stack, and the slot, or NULL: nobody wrote it, or
+ * which one is not known. */
 static bool reads_stack(const struct state *s, u32 pc, struct slot **slot)
 {
 	const struct bpf_insn *insn = &walked->insns[pc];
@@ -263,12 +264,14 @@ static bool reads_stack(const struct state *s, u32 pc, struct slot **slot)
 	s64 off = (s64)(base->var_off.value + (u64)(s64)base->off + (u64)(s64)insn->off);
 	const struct frame *frame;
 
-	if ((!load && !atomic) || base->type != PTR_TO_STACK || base->var_off.mask || off >= 0 ||
-	    off < -UB_STACK_SIZE)
+	if ((!load && !atomic) || base->type != PTR_TO_STACK)
 		return false;
+	*slot = NULL;
+	if (base->var_off.mask || off >= 0 || off < -UB_STACK_SIZE)
+		return true;
 	frame = s->frame[base->frameno];
-	*slot = (-off - 1) / SLOT_SIZE < frame->nr_slots ? &frame->stack[(-off - 1) / SLOT_SIZE]
-							 : NULL;
+	if ((-off - 1) / SLOT_SIZE < frame->nr_slots)
+		*slot = &frame->stack[(-off - 1) / SLOT_SIZE];
 	return true;
 }
 
