@@ -63,12 +63,22 @@ static bool is_one_of(const char *name, const char *const *prefixes, size_t nr)
 }
 
 /* Of C or C++ that Go's own linker put in, as of the race detector: it leaves their unwinding tables
- * out, by which they would be known. */
+ * out, by which they would be known. Go has names like "main.part.String" and "main.coldStart" too;
+ * a compiler's part has a number, or nothing, behind. */
 static bool is_c_name(const char *name)
 {
-	return !strncmp(name, "_Z", 2) || !strncmp(name, "__", 2) || strstr(name, ".part.") ||
-	       strstr(name, ".isra.") || strstr(name, "(.") || strstr(name, ".constprop.") ||
-	       strstr(name, ".cold");
+	static const char *const parts[] = { ".part.", ".isra.", ".constprop.", ".cold." };
+	const size_t len = strlen(name);
+
+	if (!strncmp(name, "_Z", 2) || !strncmp(name, "__", 2) || strstr(name, "(."))
+		return true;
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		const char *at = strstr(name, parts[i]);
+
+		if (at && at[strlen(parts[i])] >= '0' && at[strlen(parts[i])] <= '9')
+			return true;
+	}
+	return len >= 5 && !strcmp(name + len - 5, ".cold");
 }
 
 void ub_go_name(struct ub_elf_function *function, const char *name)
