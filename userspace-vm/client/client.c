@@ -21,6 +21,7 @@
 
 #define MAX_ANSWER (64u << 20)
 #define WAIT_MS	   100
+#define SLOW_MS	   5000 /* so long a caller who wants to end waits for a daemon that runs */
 
 /* --- the run directory --------------------------------------------------------------------------
  */
@@ -85,6 +86,17 @@ void ub_client_on_wait(bool (*fn)(u64 ms))
 	on_wait = fn;
 }
 
+/* The daemon at the other end, if it is stopped, or 0. */
+static pid_t stopped_peer(int sock)
+{
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size))
+		return 0;
+	return ub_proc_stopped(peer.pid) ? peer.pid : 0;
+}
+
 int ub_client_receive(int sock, struct ub_msg *msg, void *data, size_t capacity, size_t *size,
 		      int *fd, u64 *waited_ms)
 {
@@ -93,7 +105,8 @@ int ub_client_receive(int sock, struct ub_msg *msg, void *data, size_t capacity,
 
 		if (err != -EAGAIN)
 			return err;
-		if (on_wait && !on_wait(ms)) {
+		/* One that is only slow has the answer that is waited for soon. */
+		if (on_wait && !on_wait(ms) && (ms >= SLOW_MS || stopped_peer(sock))) {
 			*waited_ms = ms;
 			return -EINTR;
 		}
@@ -180,17 +193,14 @@ static int find_daemon(enum start start, struct ub_reason *why)
 /* Nobody shall wait, without a word, for a daemon that somebody has stopped. */
 static int check_runs(int sock, struct ub_reason *why)
 {
-	struct ucred peer;
-	socklen_t size = sizeof(peer);
+	pid_t pid;
 
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size))
-		return 0;
-	for (u64 ms = 0; ub_proc_stopped(peer.pid); ms += WAIT_MS) {
+	for (u64 ms = 0; (pid = stopped_peer(sock)); ms += WAIT_MS) {
 		if (ms >= UB_STOPPED_MS)
 			return ub_reason_set(why, -EHOSTDOWN,
 					     "the userspace kernel's daemon is stopped: continue "
 					     "it (kill -CONT %d) or end it (kill -KILL %d)",
-					     peer.pid, peer.pid);
+					     pid, pid);
 		if (on_wait && !on_wait(ms))
 			return ub_reason_set(why, -EINTR, "interrupted");
 		usleep(WAIT_MS * 1000);

@@ -29,7 +29,8 @@ int __must_check ub_client_enter(struct ub_reason *why);
 
 /* From the next connection on: while anything waits for the daemon (which may be stopped), @fn is
  * called every 100 ms with for how long it has. When that says false the wait is given up, and with
- * it the connection, as if the daemon had gone. */
+ * it the connection, as if the daemon had gone: at once if the daemon is stopped, after 5 s if it is
+ * only slow. */
 void ub_client_on_wait(bool (*fn)(u64 ms));
 
 /* Whether ub_client_enter() has been and the daemon went away since, or was given up: calls fail
