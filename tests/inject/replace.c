@@ -3,6 +3,7 @@
  * The main path: into a running process with threads, counting exactly, into another image, and
  * out, with nothing left.
  */
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -40,6 +41,24 @@ static void exact_counts(const char *threads, unsigned long nr_threads)
 	victim_end(&v);
 }
 
+/* Into a victim that maps and unmaps memory: what was planned on may be taken by then. */
+static struct ub_image *put_in(struct victim *v, bool is_static, struct ub_surgery *result)
+{
+	for (int tries = 0;; tries++) {
+		struct ub_image *image =
+			is_static ? image_of(v->pid, NULL, victim_path("ubpf-victim-static"),
+					     "malloc", NULL)
+				  : image_of(v->pid, NULL, NULL, "malloc", "free", NULL);
+		struct ub_reason why = { "" };
+		int err = replace_patiently(v, NULL, image, result, &why);
+
+		if (!err)
+			return image;
+		check(err == -EAGAIN && tries < 100, "replace: %s (%d)", why.text, err);
+		ub_image_free(image);
+	}
+}
+
 static void busy(const char *const *args, bool is_static)
 {
 	struct ub_residue *snapshot, *cheap;
@@ -55,12 +74,8 @@ static void busy(const char *const *args, bool is_static)
 	snapshot = before(&v, UB_RESIDUE_FULL);
 	cheap = before(&v, 0);
 	for (int i = 0; i < 20; i++) {
-		struct ub_image *image =
-			is_static ? image_of(v.pid, NULL, victim_path("ubpf-victim-static"),
-					     "malloc", NULL)
-				  : image_of(v.pid, NULL, NULL, "malloc", "free", NULL);
+		struct ub_image *image = put_in(&v, is_static, &result);
 
-		must_replace(&v, NULL, image, &result);
 		for (int tries = 0; !image_hits(image) && tries < 30000; tries++)
 			usleep(1000);
 		check(image_hits(image), "no hits in cycle %d", i);

@@ -42,8 +42,8 @@
  * way of a line from 8 bits, which are a hash of bits 12 to 27 of its virtual address (12^27,
  * 13^26, 14^25, 15^20, 16^21, 17^22, 18^23, 19^24): two lines of one set whose hash is the same
  * put each other out of that prediction at each access, and where one of them is written, a hit
- * takes 5 to 30 ns in place of 4. Three of 800 attaches to a process with one call site met that,
- * as 30 pairs in 64 * 256 lead to expect. Where our own lines lie can't help it: the partner is
+ * takes 5 to 30 ns in place of 4. Two or three of 800 attaches to a process with one call site met
+ * that, as 30 pairs in 64 * 256 lead to expect. Where our own lines lie can't help it: the partner is
  * the stack, which lies where the caller's depth has it, and TCBs, of threads to come. It
  * concerns one depth of one thread's stack, not the image: calls from elsewhere are as fast as
  * ever. (What else makes hits slower for a while, by a third, makes calls without a probe slower
