@@ -101,6 +101,17 @@ static void flag(struct world *w, u32 pc, u8 flags)
 	w->program->aux[pc].flags |= flags;
 }
 
+/* All of its loads and stores are of a per-CPU value. */
+static void flag_percpu(struct world *w)
+{
+	for (u32 pc = 0; pc < w->program->nr_insns; pc++) {
+		u8 class = BPF_CLASS(w->program->insns[pc].code);
+
+		if (class == BPF_LDX || class == BPF_STX)
+			flag(w, pc, UB_INSN_PERCPU);
+	}
+}
+
 static void reset_run(struct world *w, u32 cpu)
 {
 	w->process = (struct ub_process) { .size = sizeof(w->process), .nr_cpus = NR_CPUS };
@@ -403,12 +414,7 @@ static void interleaved_percpu_increments(void **state)
 			"stxdw [%r0], %r3\n"
 			"mov %r0, 0\n"
 			"exit\n");
-	for (u32 pc = 0; pc < w.program->nr_insns; pc++) {
-		u8 class = BPF_CLASS(w.program->insns[pc].code);
-
-		if (class == BPF_LDX || class == BPF_STX)
-			flag(&w, pc, UB_INSN_PERCPU);
-	}
+	flag_percpu(&w);
 	assert_int_equal(count_locks(&w), 4);
 	interpret(&w, 1);
 	jit(&w, 1);
@@ -442,12 +448,7 @@ static void parallel_percpu_increments(void **state)
 			"stxdw [%r0+8], %r2\n"
 			"mov %r0, 0\n"
 			"exit\n");
-	for (u32 pc = 0; pc < w.program->nr_insns; pc++) {
-		u8 class = BPF_CLASS(w.program->insns[pc].code);
-
-		if (class == BPF_LDX || class == BPF_STX)
-			flag(&w, pc, UB_INSN_PERCPU);
-	}
+	flag_percpu(&w);
 	/* r2 is needed as it is before its store: that one stays a load and a store. */
 	assert_int_equal(count_locks(&w), 2);
 	for (u64 round = 1; round <= 4; round++) {
